@@ -1,0 +1,261 @@
+"""What a run is: ids, limits, profiles, requests, records, states. Plain frozen data; decides nothing, does no I/O.
+
+Money is integer micro-USD, instants are seconds since the epoch (`_at`), durations are seconds (`_s`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NewType
+
+from a2a_gateway.runs.messages import AnswerFormat, Message, Sampling
+from delegate_tool.context import DelegationBinding, DelegationContext, Narration
+
+RunId = NewType("RunId", str)
+TreeId = NewType("TreeId", str)
+KeyId = NewType("KeyId", str)
+ConversationId = NewType("ConversationId", str)
+
+MODEL_PREFIX: Final = "openhands_"
+"""A profile `reviewer` is served as the model `openhands_reviewer`: the prefix of OpenHands' own gateway."""
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    LIMITED = "limited"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+LIVE_STATES: Final = frozenset({RunState.QUEUED, RunState.RUNNING})
+
+TRANSITIONS: Final[Mapping[RunState, frozenset[RunState]]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.FAILED, RunState.CANCELLED, RunState.LOST}),
+    RunState.RUNNING: frozenset(RunState) - LIVE_STATES,
+    **{state: frozenset() for state in frozenset(RunState) - LIVE_STATES},
+}
+"""From each state, the states that may follow. A state that is not live is final."""
+
+
+class WorkspacePolicy(StrEnum):
+    INHERIT = "inherit"
+    ISOLATED = "isolated"
+    FIXED = "fixed"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The effective limits of one run; every value has been narrowed by all above it.
+
+    Attributes:
+        max_depth: deepest level allowed in this subtree, inclusive; the root of a tree has depth 0.
+        max_breadth: children of one run alive at once.
+        max_runs: descendants allowed in this subtree, in total.
+        timeout_s: for this run and its descendants.
+        max_turns: LLM turns of this run alone.
+        budget_micro_usd: cap on this run and its descendants; None is no cap.
+        allowed_agents: model ids that this subtree may call; None is any.
+    """
+
+    max_depth: int = 3
+    max_breadth: int = 5
+    max_runs: int = 50
+    timeout_s: float = 1800.0
+    max_turns: int = 100
+    budget_micro_usd: int | None = 10_000_000
+    allowed_agents: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPolicy:
+    """What a profile, a key or a server setting allows; None leaves a limit as it is."""
+
+    max_depth: int | None = None
+    max_breadth: int | None = None
+    max_runs: int | None = None
+    timeout_s: float | None = None
+    max_turns: int | None = None
+    budget_micro_usd: int | None = None
+    allowed_agents: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A named recipe of an agent, as far as the core needs to know it.
+
+    Attributes:
+        name: without the `openhands_` prefix.
+        tools: names of the tools that its agent has, the delegation tool included.
+        may_delegate: whether the delegation tool is among them.
+        workspace_path: directory for `WorkspacePolicy.FIXED`, else None.
+        source: where it was loaded from, for people.
+    """
+
+    name: str
+    description: str
+    source: str
+    llm_model: str
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    vision: bool = False
+    tools: tuple[str, ...] = ()
+    may_delegate: bool = False
+    policy: LimitPolicy = field(default_factory=LimitPolicy)
+    workspace: WorkspacePolicy = WorkspacePolicy.INHERIT
+    workspace_path: str | None = None
+    narration: Narration = Narration.LIVE
+
+    @property
+    def model(self) -> str:
+        """The model id under which it is served."""
+        return MODEL_PREFIX + self.name
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileProblem:
+    """A profile that could not be loaded: where (`path`, 1-based `line` if known) and why."""
+
+    path: str
+    message: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A stored key, without its secret.
+
+    `policy.budget_micro_usd` caps what the key may spend in total; `spent_micro_usd` is what all its trees have cost so far.
+    """
+
+    id: KeyId
+    name: str
+    policy: LimitPolicy
+    created_at: float
+    revoked_at: float | None = None
+    last_used_at: float | None = None
+    spent_micro_usd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens of one LLM call, or the sum over several. `cached` is part of `prompt`, `reasoning` part of `completion`."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+    def __add__(self, other: "TokenUsage") -> "TokenUsage":
+        return TokenUsage(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.cached + other.cached,
+            self.reasoning + other.reasoning,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One request for a run, read from the wire: what is wanted, by nobody in particular yet.
+
+    Attributes:
+        model: the model id as the caller named it; `self` means the caller's own profile.
+        ignored: request fields that had no effect, for the response header.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    context: DelegationContext = field(default_factory=DelegationContext)
+    sampling: Sampling = field(default_factory=Sampling)
+    answer_format: AnswerFormat | None = None
+    stream: bool = False
+    include_usage: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run as the ledger knows it.
+
+    Attributes:
+        agent: model id of the agent, such as `openhands_reviewer`.
+        depth: edges from the root of its tree.
+        deadline_at: when the run and all below it must have ended (seconds since the epoch).
+        task_hash: fingerprint of agent and task, for the detection of cycles.
+        usage: tokens of this run's own LLM calls.
+        cost_self_micro_usd: money for this run's own LLM calls.
+        cost_tree_micro_usd: the same plus that of all descendants.
+        cost_complete: False once this run or a descendant used tokens at an unknown price.
+        descendants: runs ever opened below this one.
+    """
+
+    id: RunId
+    tree_id: TreeId
+    parent_id: RunId | None
+    key_id: KeyId
+    agent: str
+    depth: int
+    state: RunState
+    limits: Limits
+    deadline_at: float
+    task_hash: str
+    conversation_id: ConversationId
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    turns: int = 0
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    cost_self_micro_usd: int = 0
+    cost_tree_micro_usd: int = 0
+    cost_complete: bool = True
+    descendants: int = 0
+    stop_reason: str | None = None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A durable history with its workspace; outlives runs.
+
+    Attributes:
+        owner: the key whose trees may continue it.
+        agent: model id that it was begun with.
+        workspace_dir: its own directory, None if it works in its parent's.
+        transcript: opaque text of the runner (its own events); empty for a new conversation.
+    """
+
+    id: ConversationId
+    owner: KeyId
+    agent: str
+    created_at: float
+    used_at: float
+    expires_at: float
+    workspace_dir: str | None = None
+    transcript: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedRun:
+    """All that a runner needs for one run; picklable, so that it can run elsewhere.
+
+    Attributes:
+        profile: name of the profile to run.
+        transcript: what an earlier run of the same conversation handed back, empty for a new one.
+        workspace_dir: existing directory in which the agent's tools work.
+        timeout_s: time left, from now.
+        binding: for the delegation tool; None when this run may not delegate (any deeper).
+    """
+
+    record: RunRecord
+    profile: str
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    answer_format: AnswerFormat | None
+    narration: Narration
+    workspace_dir: str
+    timeout_s: float
+    transcript: str = ""
+    binding: DelegationBinding | None = None

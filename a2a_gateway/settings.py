@@ -1,0 +1,122 @@
+"""Typed settings, read once from arguments, environment (`A2A_*`), and `gateway.toml`, in this order of precedence.
+
+Knows no other module of the gateway but the error tree. Nothing else reads the environment, apart from OpenHands' conventional
+variables (`LLM_*`, `OH_*`), which the profiles read.
+"""
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from a2a_gateway.errors import ConfigurationError
+from delegate_tool.money import parse_usd
+
+
+class Settings(BaseSettings):
+    """All that can be set. Durations end in `_s` (seconds), sizes in their unit, money is a decimal amount of USD."""
+
+    model_config = SettingsConfigDict(env_prefix="A2A_", extra="forbid", frozen=True)
+    config_file: ClassVar[Path | None] = None
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8420, ge=0, le=65535)
+    public_url: str | None = Field(default=None, description="Base URL under which this gateway's own agents reach it.")
+    data_dir: Path = Field(default_factory=lambda: Path.home() / ".a2a-gateway")
+    profiles: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(Path("profiles"),), description="Directories of markdown profiles."
+    )
+    gateway_id: str = Field(default="local", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; default is SQLite in data_dir.")
+
+    max_depth: int = Field(default=3, ge=0)
+    max_breadth: int = Field(default=5, ge=1)
+    max_runs: int = Field(default=50, ge=0)
+    timeout_s: float = Field(default=1800.0, gt=0)
+    max_turns: int = Field(default=100, ge=1)
+    budget_usd: str = Field(default="10", description="Per tree; `none` for no budget.")
+
+    max_concurrent_runs: int = Field(default=100, ge=1)
+    max_queued_runs: int = Field(default=200, ge=0)
+    queue_timeout_s: float = Field(default=30.0, gt=0)
+    body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    heartbeat_s: float = Field(default=15.0, gt=0)
+    disconnect_grace_s: float = Field(default=0.0, ge=0)
+    drain_s: float = Field(default=30.0, ge=0, description="How long running runs may go on after SIGTERM.")
+    conversation_ttl_s: float = Field(default=3600.0, ge=0)
+
+    llm_timeout_s: float = Field(default=120.0, gt=0, description="One LLM call; also the longest silence within a stream.")
+    llm_retries: int = Field(default=2, ge=0)
+    llm_retry_wait_s: float = Field(default=1.0, ge=0)
+    shell_pool_size: int = Field(default=2, ge=0, description="Shells started ahead.")
+    log_level: str = Field(default="info", pattern=r"^(?i:debug|info|warning|error)$")
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return [item for item in value.split(":") if item] if isinstance(value, str) else value
+
+    @field_validator("budget_usd", mode="before")
+    @classmethod
+    def _check_budget(cls, value: object) -> str:
+        text = str(value).strip().lower()
+        if text != "none":
+            parse_usd(text)
+        return text
+
+    @property
+    def budget_micro_usd(self) -> int | None:
+        """The budget of a tree in micro-USD; None for no budget."""
+        return None if self.budget_usd == "none" else parse_usd(self.budget_usd)
+
+    @property
+    def profile_dirs(self) -> tuple[Path, ...]:
+        """Where markdown profiles are looked for, first match wins."""
+        return (*self.profiles, self.data_dir / "profiles")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the gateway."""
+        return self.host in {"127.0.0.1", "::1", "localhost"} or self.host.startswith("127.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=cls.config_file) if cls.config_file else None
+        return (init_settings, env_settings, toml) if toml else (init_settings, env_settings)
+
+
+def load_settings(config_file: Path | None = None, **overrides: object) -> Settings:
+    """Read the settings; `overrides` (from the command line) win, None among them means not given.
+
+    Raises:
+        ConfigurationError: a value is malformed or unknown, or the file cannot be read; the message names each one.
+    """
+    path = config_file if config_file is not None else Path("gateway.toml")
+    if config_file is not None and not path.is_file():
+        raise ConfigurationError(f"The settings file {path} does not exist.")
+
+    class FileSettings(Settings):
+        config_file: ClassVar[Path | None] = path if path.is_file() else None
+
+    try:
+        given = {name: value for name, value in overrides.items() if value is not None}
+        return FileSettings(**given)  # type: ignore[arg-type]  # validated by pydantic
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ConfigurationError(f"Settings cannot be used: {problems}.") from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"The settings file {path} cannot be read: {error}") from None
