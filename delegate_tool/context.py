@@ -233,6 +233,9 @@ def decode_headers(headers: Mapping[str, str]) -> DelegationContext:
 def decode_body(values: object, *, param: str = "a2a") -> DelegationContext:
     """Read a context from a body's `"a2a"` object, with the header syntax for each value; numbers and lists are accepted too.
 
+    Args:
+        param: path of the object in the caller's eyes, empty where the names stand alone.
+
     Raises:
         ContextError: not an object, an unknown name, or a malformed value.
     """
@@ -241,7 +244,7 @@ def decode_body(values: object, *, param: str = "a2a") -> DelegationContext:
     decoded: dict[str, object] = {}
     for key, value in values.items():
         name = _BODY_NAMES.get(str(key))
-        path = f"{param}.{str(key)[:60]}"
+        path = f"{param}.{str(key)[:60]}" if param else str(key)[:60]
         if name is None:
             raise ContextError(path, f"{path} is not a known name; known are {', '.join(sorted(_BODY_NAMES))}")
         if value is not None:
@@ -255,7 +258,7 @@ def _as_text(path: str, value: object) -> str:
     if isinstance(value, bool):
         raise ContextError(path, f"{path} must not be a boolean")
     if isinstance(value, int | float):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ContextError(path, f"{path} must be finite")
         return str(value) if isinstance(value, int) else f"{value:.9f}".rstrip("0").rstrip(".")
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):

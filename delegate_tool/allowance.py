@@ -1,0 +1,61 @@
+"""What is left to a run for delegating: told at its start by the gateway, counted down here, said to the agent after each call.
+
+Only for orientation: the gateway alone decides. A run's own LLM calls are not seen here, so the money left is an upper bound.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+
+from delegate_tool.context import DelegationBinding
+from delegate_tool.money import format_usd
+from delegate_tool.result import DelegationResult, DelegationStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A snapshot of what is left; None is unknown or without limit."""
+
+    depth: int | None = None
+    runs: int | None = None
+    budget_micro_usd: int | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        parts = (
+            f"{_count(self.depth, 'level')} of depth" if self.depth is not None else "",
+            _count(self.runs, "run") if self.runs is not None else "",
+            f"at most ${format_usd(self.budget_micro_usd)}" if self.budget_micro_usd is not None else "",
+            f"{self.seconds:.0f} s" if self.seconds is not None else "",
+        )
+        return ", ".join(part for part in parts if part)
+
+
+class Allowance:
+    """The countdown of one run. Thread-safe, because calls of one turn end in parallel."""
+
+    def __init__(self, binding: DelegationBinding | None = None) -> None:
+        self._lock = threading.Lock()
+        self._depth = binding.depth_left if binding else None
+        self._runs = binding.runs_left if binding else None
+        self._budget_micro_usd = binding.budget_left_micro_usd if binding else None
+        self._deadline_at = binding.deadline_at if binding else None
+
+    def left(self) -> Left:
+        """Tell what is left now."""
+        seconds = None if self._deadline_at is None else max(0.0, self._deadline_at - time.monotonic())
+        with self._lock:
+            return Left(self._depth, self._runs, self._budget_micro_usd, seconds)
+
+    def charge(self, result: DelegationResult) -> Left:
+        """Count a delegation that has ended; refused ones used nothing. Returns what is left after it."""
+        with self._lock:
+            if self._runs is not None and result.status is not DelegationStatus.REFUSED:
+                self._runs = max(0, self._runs - result.runs)
+            if self._budget_micro_usd is not None:
+                self._budget_micro_usd = max(0, self._budget_micro_usd - (result.cost_micro_usd or 0))
+        return self.left()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

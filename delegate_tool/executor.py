@@ -1,0 +1,179 @@
+"""The delegation tool's executor: action in, client call on an event loop, observation out; it never raises to the agent.
+
+Above stands `definition`, below `client` and `connection`. The run's credential lives in the connection's client, nowhere else.
+"""
+
+import asyncio
+import concurrent.futures
+import logging
+import re
+import threading
+import uuid
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from openhands.sdk.event import ActionEvent
+from openhands.sdk.llm.utils.metrics import Metrics
+from openhands.sdk.tool import ToolExecutor
+
+from delegate_tool.allowance import Allowance
+from delegate_tool.client import Delegation, call_agent, read_limits
+from delegate_tool.connection import Connection
+from delegate_tool.context import ContextError, DelegationContext
+from delegate_tool.failures import with_remedy
+from delegate_tool.money import MICRO_PER_USD
+from delegate_tool.result import DelegationResult, DelegationStatus, refused
+from delegate_tool.schema import DelegationAction, DelegationObservation
+
+if TYPE_CHECKING:
+    from openhands.sdk import LocalConversation
+
+_log = logging.getLogger(__name__)
+_RECENT_EVENTS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who delegates, and what it may ask for.
+
+    Attributes:
+        agents: the only ones that may be called; None leaves that to the endpoint.
+        run_id: the run that delegates; None outside a gateway, where the conversation's id stands for it.
+        defaults: limits of an action that names none.
+    """
+
+    agents: frozenset[str] | None = None
+    run_id: str | None = None
+    defaults: DelegationContext = field(default_factory=DelegationContext)
+
+
+class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
+    """Carries out the delegations of one agent, several at a time. Owns its connection."""
+
+    def __init__(self, connection: Connection, caller: Caller, allowance: Allowance) -> None:
+        self._connection = connection
+        self._caller = caller
+        self._allowance = allowance
+        self._lock = threading.Lock()
+        self._in_flight: set[concurrent.futures.Future[DelegationResult]] = set()
+
+    def __call__(self, action: DelegationAction, conversation: "LocalConversation | None" = None) -> DelegationObservation:
+        try:
+            result = self._delegate(action, conversation)
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever breaks here, the agent must be able to go on
+            _log.warning("a delegation to %s broke: %s", action.agent, type(error).__name__, exc_info=True)
+            result = DelegationResult(
+                DelegationStatus.FAILED,
+                error_code="internal_error",
+                error_message="The delegation tool itself failed. Do this part yourself.",
+            )
+        return DelegationObservation.from_result(action.agent, result, self._allowance.charge(result))
+
+    def interrupt(self) -> None:
+        """Cancel every delegation in flight. Returns at once, from any thread, the event loop's included."""
+        with self._lock:
+            in_flight = tuple(self._in_flight)
+        for future in in_flight:
+            future.cancel()
+
+    def close(self) -> None:
+        """End what is in flight, then the connection if it is our own."""
+        self.interrupt()
+        self._connection.close()
+
+    def _delegate(self, action: DelegationAction, conversation: "LocalConversation | None") -> DelegationResult:
+        refusal = self._refusal(action)
+        if refusal is not None:
+            return refusal
+        try:
+            limits = read_limits(
+                conversation_id=action.conversation_id, budget_usd=action.budget_usd, timeout_s=action.timeout_s
+            ).narrowed_by(self._caller.defaults)
+        except ContextError as error:
+            return refused("invalid_request_error", f"{error}. Correct it and call again.")
+        key = self._idempotency_key(action, conversation)
+        delegation = Delegation(action.agent, action.task, action.context, replace(limits, idempotency_key=key))
+        result = self._wait(delegation, conversation)
+        if conversation is not None:
+            _book(conversation, action.agent, result, key)
+        return result
+
+    def _refusal(self, action: DelegationAction) -> DelegationResult | None:
+        """Refuse what is known to be refused; saves a round trip and says it in the tool's own terms."""
+        agents = self._caller.agents
+        if self._allowance.left().depth == 0:
+            code, message = "delegation_depth_exceeded", "This run is at the deepest level allowed."
+        elif not action.task.strip():
+            return refused("invalid_request_error", "The task is empty: say what the agent shall do, self-contained.")
+        elif action.budget_usd is not None and not re.search("[1-9]", action.budget_usd):
+            return refused("invalid_request_error", f"budget_usd is {action.budget_usd!r}: it must be more than 0, or left out.")
+        elif action.timeout_s is not None and not action.timeout_s > 0:
+            return refused("invalid_request_error", f"timeout_s is {action.timeout_s:g}: it must be more than 0, or left out.")
+        elif agents is not None and action.agent not in agents:
+            code, message = "agent_not_listed", f"{action.agent!r} is not an agent that may be called; {_names(agents)}."
+        else:
+            return None
+        return refused(code, with_remedy(code, message))
+
+    def _wait(self, delegation: Delegation, conversation: "LocalConversation | None") -> DelegationResult:
+        client, loop = self._connection.open()
+        call = call_agent(client, delegation, time_left_s=self._allowance.left().seconds)
+        try:
+            future = asyncio.run_coroutine_threadsafe(call, loop)
+        except RuntimeError:  # the loop has ended
+            call.close()
+            raise
+        with self._lock:
+            self._in_flight.add(future)
+        # An interrupt that came before the future was known could not cancel it.
+        token = conversation.cancel_token if conversation is not None else None
+        if token is not None and token.is_cancelled:
+            future.cancel()
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            return DelegationResult(DelegationStatus.CANCELLED, error_code="run_cancelled", error_message="It was interrupted.")
+        finally:
+            future.cancel()  # if this thread was interrupted (Ctrl-C in a synchronous run), nobody waits for the child any more
+            with self._lock:
+                self._in_flight.discard(future)
+
+    def _idempotency_key(self, action: DelegationAction, conversation: "LocalConversation | None") -> str:
+        """Make a key of ids only: the run's, and that of the event that asks for this call.
+
+        The event's id rather than the tool call's: some providers count tool calls from 0 in every turn.
+        """
+        run_id = self._caller.run_id or (str(conversation.id) if conversation is not None else "")
+        return f"{run_id}:{_event_id(action, conversation) or uuid.uuid4()}"
+
+
+def _event_id(action: DelegationAction, conversation: "LocalConversation | None") -> str | None:
+    events = conversation.state.events if conversation is not None else ()
+    for event in islice(reversed(events), _RECENT_EVENTS):
+        if isinstance(event, ActionEvent) and event.action is action:
+            return event.id
+    return None
+
+
+def _book(conversation: "LocalConversation", agent: str, result: DelegationResult, key: str) -> None:
+    """Add what the child cost to the parent's own metrics, where the SDK's budget and every report count it."""
+    if result.status is DelegationStatus.REFUSED:
+        return
+    metrics = Metrics(model_name=agent)
+    if result.cost_micro_usd is not None:
+        metrics.add_cost(result.cost_micro_usd / MICRO_PER_USD)
+    metrics.add_token_usage(
+        prompt_tokens=result.tree_tokens.prompt,
+        completion_tokens=result.tree_tokens.completion,
+        cache_read_tokens=result.tokens.cached,
+        cache_write_tokens=0,
+        context_window=0,
+        response_id=result.run_id or key,
+        reasoning_tokens=result.tokens.reasoning,
+    )
+    conversation.conversation_stats.usage_to_metrics[f"delegate:{result.run_id or key}"] = metrics
+
+
+def _names(agents: frozenset[str]) -> str:
+    return f"these may: {', '.join(sorted(agents))}" if agents else "none may"

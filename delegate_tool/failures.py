@@ -1,0 +1,140 @@
+"""What can go wrong on the way to another agent, in the words of the protocol: exceptions of the OpenAI client become `Failure`s.
+
+A message says what happened, which limit had which value, and what to do instead, because its reader is an agent that has to
+decide how to go on. Above stands `client`. Knows openai and httpx; not OpenHands, not the gateway.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+import openai
+
+from delegate_tool.result import DelegationStatus
+
+_REFUSALS: Final = frozenset({402, 403, 404, 508})
+_MAX_MESSAGE: Final = 2_000
+_LIMITS: Final = ("depth", "max_depth", "runs_left", "budget_remaining_usd")
+
+_REMEDIES: Final[Mapping[str, str]] = {
+    "delegation_depth_exceeded": "Do this part yourself: nothing at this level may delegate.",
+    "delegation_cycle_detected": "That agent is on this very task above you: do it yourself, or delegate a smaller part.",
+    "delegation_runs_exhausted": "Do the rest yourself: no delegations are left.",
+    "delegation_breadth_exceeded": "Wait until a delegation of yours has ended, then try again.",
+    "agent_not_allowed": "Choose an agent that the tool's description lists, or do it yourself.",
+    "agent_not_listed": "Choose an agent that the tool's description lists, or do it yourself.",
+    "model_not_found": "Choose an agent that the tool's description lists, or do it yourself.",
+    "gateway_loop_detected": "Choose an agent of this gateway, or do it yourself.",
+    "budget_exceeded": "Finish with what you have: there is no money left to delegate.",
+    "model_unpriced": "Call it without a budget, or choose another agent.",
+    "capacity_exceeded": "Try again later, or do it yourself.",
+    "content_filter": "Rephrase the task, or do it yourself.",
+    "context_length_exceeded": "Delegate a shorter task or less context.",
+    "conversation_busy": "Wait for that conversation's run to end, or start a new one without conversation_id.",
+    "conversation_not_found": "Start a new conversation: leave conversation_id out and repeat what matters in the task.",
+    "deadline_exceeded": "Use what there is, delegate a smaller task, or allow more time.",
+    "invalid_api_key": "Do it yourself: the credential for delegations is not accepted.",
+    "unreachable": "Do it yourself, or try again later.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a delegation did not end well.
+
+    Attributes:
+        code: the endpoint's, else `unreachable`, `timeout`, `stream_broken`, `stream_error`,
+            `malformed_response`, `content_filter`, `deadline_exceeded` or `http_<status>`.
+        details: the endpoint's facts about the error.
+        headers: of the response, where there was one.
+    """
+
+    status: DelegationStatus
+    code: str
+    message: str
+    details: Mapping[str, object] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def explain(error: openai.APIError | httpx.HTTPError | ValueError) -> Failure:
+    """Say what an error of the OpenAI client, or of the stream below it, means for the delegation."""
+    match error:
+        case openai.APIStatusError():
+            return _from_status(error)
+        case openai.APITimeoutError():
+            return _failed("timeout", f"{_host(error.request)} did not answer in time.")
+        case openai.APIConnectionError():
+            return _failed("unreachable", f"{_host(error.request)} cannot be reached: {error.__cause__ or error.message}.")
+        case openai.APIError():
+            return _from_stream(error)
+        case httpx.TimeoutException():
+            return _failed("timeout", "The connection fell silent before the answer was complete.")
+        case httpx.HTTPError():
+            return _failed(
+                "stream_broken", f"The connection broke before the answer was complete: {str(error) or type(error).__name__}."
+            )
+        case _:
+            return _failed("malformed_response", f"The endpoint does not answer in OpenAI's format: {error}")
+
+
+def overdue(timeout_s: float) -> Failure:
+    """The delegation's own time is over and the endpoint has not ended it."""
+    return _failed("deadline_exceeded", f"The delegation did not end within {timeout_s:g} s.")
+
+
+def broken_off() -> Failure:
+    """The stream ended politely, but before the agent had."""
+    return _failed("stream_broken", "The stream ended before the answer was complete.")
+
+
+def filtered() -> Failure:
+    """The LLM's provider withheld the answer."""
+    return _failed("content_filter", "The answer was withheld by the provider's content filter.")
+
+
+def with_remedy(code: str, message: str, details: Mapping[str, object] | None = None) -> str:
+    """Complete a message: the limits that `details` tells, then what to do instead."""
+    limits = ", ".join(f"{name} {details[name]}" for name in _LIMITS if name in details) if details else ""
+    parts = (message.strip()[:_MAX_MESSAGE], f"({limits})" if limits else "", _REMEDIES.get(code, ""))
+    return " ".join(part for part in parts if part)
+
+
+def _failed(code: str, message: str) -> Failure:
+    return Failure(DelegationStatus.FAILED, code, with_remedy(code, message))
+
+
+def _from_status(error: openai.APIStatusError) -> Failure:
+    code, message, details = _read_body(error)
+    code = code or f"http_{error.status_code}"
+    if code == "run_cancelled":
+        status = DelegationStatus.CANCELLED
+    elif error.status_code in _REFUSALS or code == "model_unpriced":
+        status = DelegationStatus.REFUSED
+    else:
+        status = DelegationStatus.FAILED
+    message = message or f"HTTP {error.status_code} from {_host(error.request)}."
+    return Failure(status, code, with_remedy(code, message, details), details, error.response.headers)
+
+
+def _from_stream(error: openai.APIError) -> Failure:
+    # The run had been admitted when it failed, so this is never a refusal, whatever the code.
+    code, message, details = _read_body(error)
+    code = code or "stream_error"
+    status = DelegationStatus.CANCELLED if code == "run_cancelled" else DelegationStatus.FAILED
+    return Failure(status, code, with_remedy(code, message or error.message, details), details)
+
+
+def _read_body(error: openai.APIError) -> tuple[str | None, str | None, Mapping[str, object]]:
+    # The client has unwrapped {"error": …} already; some endpoints put numbers into `code`, or no object at all.
+    body = error.body if isinstance(error.body, Mapping) else {}
+    code, message, details = body.get("code"), body.get("message"), body.get("details")
+    return (
+        str(code)[:100] if isinstance(code, str | int) and code != "" else None,
+        message if isinstance(message, str) else None,
+        dict(details) if isinstance(details, Mapping) else {},
+    )
+
+
+def _host(request: httpx.Request) -> str:
+    return request.url.netloc.decode("ascii")

@@ -1,0 +1,125 @@
+"""What an endpoint reports about a run: response headers and the `usage` object (protocol sections 3 and 4), read with suspicion.
+
+Plain OpenAI endpoints send neither; whatever is absent or malformed is unknown, never an error and never zero. Standard library
+only.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from delegate_tool.context import CONVERSATION_HEADER
+from delegate_tool.money import micro_usd_from_float, parse_usd
+from delegate_tool.result import Tokens
+
+_MAX_TEXT: Final = 256
+_NOTHING: Final[Mapping[str, object]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What is known of the run behind a response; see `DelegationResult` for the meaning of the fields."""
+
+    run_id: str | None = None
+    tree_id: str | None = None
+    conversation_id: str | None = None
+    depth: int | None = None
+    cost_micro_usd: int | None = None
+    cost_complete: bool = False
+    turns: int | None = None
+    runs: int = 1
+    tokens: Tokens = field(default_factory=Tokens)
+    tree_tokens: Tokens = field(default_factory=Tokens)
+    stop_reason: str | None = None
+
+
+def read_report(headers: Mapping[str, str], usage: Mapping[str, object]) -> RunReport:
+    """Put together what response headers and usage tell; usage comes last on the wire and wins.
+
+    Args:
+        headers: names are looked up in lower case, or in any case where the mapping ignores it.
+        usage: the JSON object, empty if none came.
+    """
+    delegation, details = _object(usage, "delegation"), _object(usage, "cost_details")
+    cost = _cost(headers, usage, details)
+    tokens = _tokens(usage)
+    return RunReport(
+        run_id=_text(delegation, "run_id") or _text(headers, "x-a2a-run-id"),
+        tree_id=_text(delegation, "tree_id") or _text(headers, "x-a2a-tree-id"),
+        conversation_id=_text(headers, CONVERSATION_HEADER.lower()),
+        depth=_count(delegation, "depth", _count_in(_text(headers, "x-a2a-depth"))),
+        cost_micro_usd=cost,
+        cost_complete=cost is not None and _is_complete(headers, details),
+        turns=_count(delegation, "turns", None),
+        runs=max(1, _count(delegation, "runs", None) or 1),
+        tokens=tokens,
+        tree_tokens=_tree_tokens(delegation) or tokens,
+        stop_reason=_text(delegation, "stop_reason") or _text(headers, "x-a2a-stop-reason"),
+    )
+
+
+def _cost(headers: Mapping[str, str], usage: Mapping[str, object], details: Mapping[str, object]) -> int | None:
+    exact = [_money(_text(details, part)) for part in ("self", "descendants")]
+    if exact[0] is not None and exact[1] is not None:
+        return exact[0] + exact[1]
+    reported = usage.get("cost")
+    if isinstance(reported, int | float) and not isinstance(reported, bool) and math.isfinite(reported) and reported >= 0:
+        return micro_usd_from_float(float(reported))
+    told = _money(_text(headers, "x-a2a-cost-usd"))
+    return told if told is not None else _money_of_float(_text(headers, "x-litellm-response-cost"))
+
+
+def _is_complete(headers: Mapping[str, str], details: Mapping[str, object]) -> bool:
+    stated = details.get("complete")
+    return stated if isinstance(stated, bool) else _text(headers, "x-a2a-cost-complete") != "false"
+
+
+def _tokens(usage: Mapping[str, object]) -> Tokens:
+    prompt, completion = _object(usage, "prompt_tokens_details"), _object(usage, "completion_tokens_details")
+    return Tokens(
+        prompt=_count(usage, "prompt_tokens", None) or 0,
+        completion=_count(usage, "completion_tokens", None) or 0,
+        cached=_count(prompt, "cached_tokens", None) or 0,
+        reasoning=_count(completion, "reasoning_tokens", None) or 0,
+    )
+
+
+def _tree_tokens(delegation: Mapping[str, object]) -> Tokens | None:
+    tree = _object(delegation, "tree_tokens")
+    prompt, completion = _count(tree, "prompt", None), _count(tree, "completion", None)
+    return None if prompt is None or completion is None else Tokens(prompt, completion)
+
+
+def _object(values: Mapping[str, object], name: str) -> Mapping[str, object]:
+    value = values.get(name)
+    return value if isinstance(value, Mapping) else _NOTHING
+
+
+def _text(values: Mapping[str, object] | Mapping[str, str], name: str) -> str | None:
+    value = values.get(name)
+    return value[:_MAX_TEXT] if isinstance(value, str) and value else None
+
+
+def _count(values: Mapping[str, object], name: str, default: int | None) -> int | None:
+    value = values.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
+
+
+def _count_in(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _money(text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_usd(text)
+    except ValueError:
+        return None
+
+
+def _money_of_float(text: str | None) -> int | None:
+    try:
+        amount = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return micro_usd_from_float(amount) if math.isfinite(amount) and amount >= 0 else None

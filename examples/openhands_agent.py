@@ -1,0 +1,58 @@
+"""An OpenHands agent of your own, in your own script, that delegates to the agents of a gateway.
+
+    export A2A_BASE_URL=http://127.0.0.1:8420/v1 A2A_API_KEY=...
+    export LLM_MODEL=openai/gpt-4o-mini LLM_API_KEY=...        # and LLM_BASE_URL, for another endpoint
+    python examples/openhands_agent.py "Have two agents write a haiku each, and choose the better one."
+
+What the agents cost is part of this agent's own metrics, and a Ctrl-C here ends them there.
+"""
+
+import os
+import sys
+import tempfile
+
+REQUIRED = {
+    "A2A_BASE_URL": "where the gateway is, such as http://127.0.0.1:8420/v1",
+    "A2A_API_KEY": "a key of `a2a-gateway keys create NAME`",
+    "LLM_MODEL": "the LLM of this agent, in LiteLLM's notation",
+    "LLM_API_KEY": "its key",
+}
+
+
+def main() -> None:
+    missing = [f"{name}: {meaning}" for name, meaning in REQUIRED.items() if not os.environ.get(name)]
+    if missing:
+        sys.exit("\n".join(["Set in the environment:", *missing]))
+    run(" ".join(sys.argv[1:]) or "Have two agents write a haiku each, at the same time, and choose the better one.")
+
+
+def run(task: str) -> None:
+    # The SDK takes seconds to import: only once it is clear that it will be used.
+    from openhands.sdk import LLM, Agent, BaseConversation, Conversation, Tool
+    from openhands.sdk.conversation.response_utils import get_agent_final_response
+    from pydantic import SecretStr
+
+    from delegate_tool import register
+
+    llm = LLM(
+        model=os.environ["LLM_MODEL"],
+        api_key=SecretStr(os.environ["LLM_API_KEY"]),
+        base_url=os.environ.get("LLM_BASE_URL"),
+        usage_id="agent",
+    )
+    # Delegations of one turn run in parallel as far as this limit allows.
+    agent = Agent(llm=llm, tools=[Tool(name=register(), params={"budget_usd": "0.50"})], tool_concurrency_limit=5)
+    with tempfile.TemporaryDirectory() as workspace:
+        conversation: BaseConversation = Conversation(agent, workspace=workspace)
+        try:
+            conversation.send_message(task)
+            conversation.run()
+            print(f"\n{get_agent_final_response(conversation.state.events)}")
+            for who, metrics in conversation.conversation_stats.usage_to_metrics.items():
+                print(f"# {who}: {metrics.model_name}, {metrics.accumulated_cost:.6f} USD")
+        finally:
+            conversation.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The far side of a delegation as a fixture: a real server on a real socket, one per test."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from tests.delegate_tool.far_side import FarSide, far_side_app
+
+
+@pytest.fixture
+def far_side() -> Iterator[FarSide]:
+    far_side = FarSide()
+    server = uvicorn.Server(uvicorn.Config(far_side_app(far_side), port=0, log_level="critical", timeout_graceful_shutdown=1))
+    started = threading.Event()
+    original = server.startup
+
+    async def startup(sockets: Any = None) -> None:
+        await original(sockets)
+        started.set()
+
+    server.startup = startup  # type: ignore[method-assign]  # uvicorn tells by no other way that it listens
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert started.wait(20)
+    far_side.base_url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
+    yield far_side
+    server.should_exit = True
+    thread.join(20)
+
+
+@pytest.fixture
+def unused_tcp_port() -> Iterator[int]:
+    """A port at which nobody listens, held for the test so that nobody else gets it."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

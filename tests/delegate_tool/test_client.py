@@ -1,0 +1,272 @@
+"""One delegation from a script: what is sent, and what every kind of reply becomes. Real HTTP, the real OpenAI client."""
+
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from delegate_tool import DelegationResult, DelegationStatus, adelegate, delegate
+from delegate_tool.client import EndpointMissing
+from delegate_tool.context import ContextError
+from delegate_tool.result import Tokens
+from tests.delegate_tool.far_side import Answer, Behaviour, FarSide, Hang, Raw, Refusal, chunk, sse
+
+pytestmark = pytest.mark.anyio
+
+AGENT = "openhands_reviewer"
+CONVERSATION = "6f1d2c9e-6f0f-4c58-9d0b-0d9e9b1f4a11"
+USAGE = {
+    "prompt_tokens": 1200,
+    "completion_tokens": 300,
+    "total_tokens": 1500,
+    "prompt_tokens_details": {"cached_tokens": 800},
+    "completion_tokens_details": {"reasoning_tokens": 50},
+    "cost": 0.0123,
+    "cost_details": {"self": "0.010000", "descendants": "0.002300", "currency": "USD", "complete": True},
+    "delegation": {
+        "run_id": "run-2",
+        "tree_id": "run-1",
+        "depth": 1,
+        "max_depth": 3,
+        "runs": 3,
+        "stop_reason": "finished",
+        "tree_tokens": {"prompt": 5200, "completion": 900},
+    },
+}
+HEADERS = {
+    "X-A2A-Run-ID": "run-2",
+    "X-A2A-Tree-ID": "run-1",
+    "X-A2A-Depth": "1",
+    "X-OpenHands-ServerConversation-ID": CONVERSATION,
+}
+
+
+async def ask(far_side: FarSide, behaviour: Behaviour, **limits: Any) -> DelegationResult:
+    """Delegate to an agent that behaves so, and return the result without the time that it took."""
+    far_side.plays(AGENT, behaviour)
+    result = await adelegate(AGENT, "review it", base_url=far_side.base_url, api_key="key", **limits)
+    assert result.seconds > 0
+    return replace(result, seconds=0)
+
+
+async def test_a_gateways_answer_comes_back_whole(far_side: FarSide) -> None:
+    assert await ask(far_side, Answer(["looks ", "", "good"], USAGE, HEADERS)) == DelegationResult(
+        DelegationStatus.FINISHED,
+        answer="looks good",
+        run_id="run-2",
+        tree_id="run-1",
+        conversation_id=CONVERSATION,
+        depth=1,
+        cost_micro_usd=12_300,
+        cost_complete=True,
+        runs=3,
+        tokens=Tokens(1200, 300, 800, 50),
+        tree_tokens=Tokens(5200, 900),
+        stop_reason="finished",
+    )
+
+
+async def test_a_plain_endpoints_answer_has_no_run_and_an_unknown_cost(far_side: FarSide) -> None:
+    assert await ask(far_side, Answer(["hi"])) == DelegationResult(
+        DelegationStatus.FINISHED, answer="hi", runs=1, tokens=Tokens(10, 2), tree_tokens=Tokens(10, 2), stop_reason="stop"
+    )
+
+
+async def test_what_is_sent_is_one_streamed_completion_with_the_limits_as_headers(far_side: FarSide) -> None:
+    await ask(far_side, Answer(), context="v2 only", budget_usd="0.50", timeout_s=30, conversation_id=CONVERSATION)
+    (received,) = far_side.received
+    assert received.body == {
+        "model": AGENT,
+        "messages": [{"role": "user", "content": "review it\n\n# Context\n\nv2 only"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    key = received.headers["idempotency-key"]
+    assert len(key) == 32
+    assert {name: value for name, value in received.headers.items() if name.startswith(("x-a2a", "x-openhands", "auth"))} == {
+        "authorization": "Bearer key",
+        "x-a2a-budget-usd": "0.500000",
+        "x-a2a-timeout": "30",
+        "x-a2a-narration": "none",
+        "x-openhands-serverconversation-id": CONVERSATION,
+    }
+
+
+@pytest.mark.parametrize(
+    ("cost", "known", "complete"),
+    [
+        ({}, None, False),
+        ({"cost": 0.0042}, 4_200, True),
+        ({"cost": 0}, 0, True),
+        ({"cost": -1}, None, False),
+        ({"cost": True}, None, False),
+        ({"cost": "free"}, None, False),
+        ({"cost": 0.1, "cost_details": {"self": "0.05", "descendants": "0.05", "complete": False}}, 100_000, False),
+        ({"cost": 0.1, "cost_details": {"self": "much", "descendants": None}}, 100_000, True),
+        ({"cost": 0.1, "cost_details": ["?"]}, 100_000, True),
+    ],
+)
+async def test_a_cost_is_taken_as_exactly_as_it_is_told(far_side: FarSide, cost: Any, known: int | None, complete: bool) -> None:
+    result = await ask(far_side, Answer(usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, **cost}))
+    assert (result.cost_micro_usd, result.cost_complete) == (known, complete)
+
+
+async def test_a_litellm_proxys_cost_header_is_understood(far_side: FarSide) -> None:
+    result = await ask(far_side, Answer(headers={"x-litellm-response-cost": "4.25e-05"}))
+    assert (result.cost_micro_usd, result.cost_complete) == (43, True)
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "stop_reason", "status"),
+    [
+        ("stop", "finished", DelegationStatus.FINISHED),
+        ("length", "finished", DelegationStatus.PARTIAL),
+        ("length", "budget_exceeded", DelegationStatus.PARTIAL),
+        ("stop", "max_turns", DelegationStatus.PARTIAL),
+    ],
+)
+async def test_an_answer_cut_by_a_limit_is_partial(
+    far_side: FarSide, finish_reason: str, stop_reason: str, status: DelegationStatus
+) -> None:
+    usage = USAGE | {"delegation": {"stop_reason": stop_reason}}
+    result = await ask(far_side, Answer(["half"], usage, finish_reason=finish_reason))
+    assert (result.status, result.answer, result.stop_reason) == (status, "half", stop_reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (402, "budget_exceeded"),
+        (403, "delegation_depth_exceeded"),
+        (403, "delegation_cycle_detected"),
+        (403, "delegation_runs_exhausted"),
+        (403, "agent_not_allowed"),
+        (404, "model_not_found"),
+        (508, "gateway_loop_detected"),
+        (400, "model_unpriced"),
+    ],
+)
+async def test_a_refusal_says_the_limit_its_value_and_what_to_do_instead(far_side: FarSide, status: int, code: str) -> None:
+    details = {"depth": 4, "max_depth": 3, "runs_left": 7}
+    result = await ask(far_side, Refusal(status, {"message": "No.", "code": code, "details": details}))
+    message = result.error_message or ""
+    assert message.startswith("No. (depth 4, max_depth 3, runs_left 7) ")
+    assert message.endswith(".")
+    assert replace(result, error_message=None) == DelegationResult(
+        DelegationStatus.REFUSED, cost_micro_usd=0, cost_complete=True, stop_reason=code, error_code=code, details=details
+    )
+    assert len(far_side.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "code"),
+    [
+        (Refusal(500, {"message": "stuck", "code": "agent_stuck"}), DelegationStatus.FAILED, "agent_stuck"),
+        (Refusal(401, {"message": "ended", "code": "run_token_revoked"}), DelegationStatus.FAILED, "run_token_revoked"),
+        (Refusal(499, {"message": "cancelled", "code": "run_cancelled"}), DelegationStatus.CANCELLED, "run_cancelled"),
+        (Refusal(400, {"message": "bad", "code": "invalid_request_error"}), DelegationStatus.FAILED, "invalid_request_error"),
+        (Refusal(404, "nope"), DelegationStatus.REFUSED, "http_404"),
+        (Refusal(502, {"message": None, "code": 502}), DelegationStatus.FAILED, "502"),
+    ],
+)
+async def test_every_error_status_becomes_a_result(
+    far_side: FarSide, refusal: Refusal, status: DelegationStatus, code: str
+) -> None:
+    result = await ask(far_side, refusal)
+    assert (result.status, result.error_code, len(far_side.received)) == (status, code, 1)
+    assert result.error_message
+
+
+async def test_an_error_after_work_keeps_the_text_the_run_and_its_cost(far_side: FarSide) -> None:
+    error = {"message": "Too late.", "code": "deadline_exceeded", "details": {"partial": "half", "run_id": "run-2"}}
+    headers = HEADERS | {"x-should-retry": "false", "X-A2A-Cost-USD": "0.25", "X-A2A-Cost-Complete": "false"}
+    result = await ask(far_side, Refusal(504, error, headers))
+    assert (result.status, result.answer, result.run_id, result.conversation_id) == ("failed", "half", "run-2", CONVERSATION)
+    assert (result.cost_micro_usd, result.cost_complete) == (250_000, False)
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "answer"),
+    [
+        (Raw(sse(chunk("half"), {"error": {"message": "stuck", "code": "agent_stuck"}}, done=False)), "agent_stuck", "half"),
+        (Raw(sse(chunk("half"), {"error": "?"}, done=False)), "stream_error", "half"),
+        (Raw(sse(chunk("half"), done=False)), "stream_broken", "half"),
+        (Raw(sse(chunk("half"), done=False), cut=True), "stream_broken", "half"),
+        (Raw(sse(chunk("half")) + b"data: {not json\n\n"), "stream_broken", "half"),
+        (Raw(sse(chunk("half"), done=False) + b"data: {not json\n\n"), "malformed_response", "half"),
+        (Raw(sse(chunk("half", "content_filter"))), "content_filter", "half"),
+        (Raw(sse({"choices": None}, {}, {"choices": [{}]}, {"choices": [{"delta": None}]})), "stream_broken", ""),
+        (Raw(b"<html>a login page</html>"), "stream_broken", ""),
+        (Raw(b""), "stream_broken", ""),
+    ],
+)
+async def test_a_stream_that_fails_keeps_what_had_arrived(far_side: FarSide, raw: Raw, code: str, answer: str) -> None:
+    result = await ask(far_side, raw)
+    assert (result.status, result.error_code, result.answer) == (DelegationStatus.FAILED, code, answer)
+    assert (result.cost_micro_usd, result.cost_complete, len(far_side.received)) == (None, False, 1)
+
+
+async def test_a_retry_carries_the_same_idempotency_key(far_side: FarSide) -> None:
+    busy = Refusal(429, {"code": "capacity_exceeded"}, {"x-should-retry": "true", "retry-after-ms": "1"})
+    far_side.plays(AGENT, busy, busy, Answer(["at last"]))
+    result = await adelegate(AGENT, "t", base_url=far_side.base_url, api_key="key")
+    assert (result.status, result.answer) == (DelegationStatus.FINISHED, "at last")
+    assert len(far_side.received) == 3
+    assert len({received.headers["idempotency-key"] for received in far_side.received}) == 1
+
+
+@pytest.mark.parametrize(("pieces", "answer"), [((), ""), (("half",), "half")])
+async def test_a_delegation_ends_at_its_own_timeout_even_if_the_endpoint_does_not(
+    far_side: FarSide, pieces: tuple[str, ...], answer: str
+) -> None:
+    result = await ask(far_side, Hang(pieces), timeout_s=0.2)
+    assert (result.status, result.error_code, result.answer) == (DelegationStatus.FAILED, "deadline_exceeded", answer)
+    await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.disconnects >= 1)
+
+
+@pytest.mark.parametrize("hang", [Hang(), Hang(["half"])])
+async def test_cancelling_the_caller_hangs_up(far_side: FarSide, hang: Hang) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask, far_side, hang)
+        await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.hanging == 1)
+        tasks.cancel_scope.cancel()
+    await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.disconnects == 1)
+
+
+async def test_an_unreachable_endpoint_is_a_failure_that_names_it(unused_tcp_port: int) -> None:
+    result = await adelegate(AGENT, "t", base_url=f"http://127.0.0.1:{unused_tcp_port}/v1", api_key="s3cret")
+    assert (result.status, result.error_code) == (DelegationStatus.FAILED, "unreachable")
+    assert f"127.0.0.1:{unused_tcp_port}" in (result.error_message or "")
+    assert "s3cret" not in repr(result)
+
+
+def test_a_script_without_a_loop_delegates_with_the_environments_endpoint(
+    far_side: FarSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far_side.plays(AGENT, Answer(["hi"]))
+    monkeypatch.setenv("A2A_BASE_URL", far_side.base_url)
+    monkeypatch.setenv("A2A_API_KEY", "key-of-the-environment")
+    assert delegate(AGENT, "t").answer == "hi"
+    assert far_side.received[0].headers["authorization"] == "Bearer key-of-the-environment"
+
+
+@pytest.mark.parametrize(
+    ("environment", "missing"), [({}, "A2A_BASE_URL"), ({"A2A_BASE_URL": "http://127.0.0.1:1/v1"}, "A2A_API_KEY")]
+)
+def test_a_missing_endpoint_is_said_by_the_name_of_the_variable(
+    environment: dict[str, str], missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("A2A_BASE_URL", raising=False)
+    monkeypatch.delenv("A2A_API_KEY", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EndpointMissing, match=missing):
+        delegate(AGENT, "t")
+
+
+@pytest.mark.parametrize("limits", [{"budget_usd": "lots"}, {"timeout_s": -1}, {"conversation_id": "7"}])
+async def test_a_malformed_limit_is_the_callers_error(limits: dict[str, Any]) -> None:
+    with pytest.raises(ContextError) as refusal:
+        await adelegate(AGENT, "t", base_url="http://127.0.0.1:1/v1", api_key="key", **limits)
+    assert [refusal.value.param] == list(limits)

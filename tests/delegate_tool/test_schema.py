@@ -1,0 +1,94 @@
+"""What the delegating agent's LLM reads, and what a person watching sees."""
+
+import pytest
+from openhands.sdk import TextContent
+
+from delegate_tool.allowance import Allowance, Left
+from delegate_tool.context import DelegationBinding
+from delegate_tool.result import DelegationResult, DelegationStatus, refused
+from delegate_tool.schema import DelegationAction, DelegationObservation
+
+FINISHED = DelegationResult(
+    DelegationStatus.FINISHED,
+    "All\ngood.",
+    run_id="r1",
+    cost_micro_usd=12_300,
+    cost_complete=True,
+    turns=3,
+    runs=2,
+    seconds=12.44,
+)
+LEFT = Left(depth=1, runs=4, budget_micro_usd=500_000, seconds=90.2)
+
+
+def told(result: DelegationResult, left: Left = LEFT) -> str:
+    content = DelegationObservation.from_result("openhands_reviewer", result, left).to_llm_content
+    return "\n".join(part.text for part in content if isinstance(part, TextContent))
+
+
+def test_the_llm_reads_the_facts_then_the_answer() -> None:
+    assert told(FINISHED) == (
+        "[openhands_reviewer: finished; 3 turns, 12.4 s, $0.012300, run r1]\n"
+        "Left for delegations: 1 level of depth, 4 runs, at most $0.500000, 90 s.\n"
+        "Its answer:\n"
+        "All\ngood."
+    )
+
+
+def test_the_llm_reads_why_it_was_refused_and_what_is_left() -> None:
+    assert told(refused("agent_not_allowed", "Not that one. Do it yourself."), Left()) == (
+        "[openhands_reviewer: refused; 0.0 s, $0.000000]\nNot that one. Do it yourself."
+    )
+
+
+def test_the_llm_reads_what_a_broken_agent_had_written() -> None:
+    broken = DelegationResult(DelegationStatus.FAILED, "half", error_message="The stream broke.", cost_micro_usd=1)
+    assert told(broken, Left()) == (
+        "[openhands_reviewer: failed; 0.0 s, at least $0.000001]\nThe stream broke.\nWhat it had written by then:\nhalf"
+    )
+
+
+def test_an_empty_answer_is_said_to_be_empty() -> None:
+    assert told(DelegationResult(DelegationStatus.FINISHED), Left()).endswith("unknown cost]\nIt gave an empty answer.")
+
+
+def test_a_partial_answer_can_be_gone_on_with() -> None:
+    conversation_id = "6f1d2c9e-6f0f-4c58-9d0b-0d9e9b1f4a11"
+    text = told(DelegationResult(DelegationStatus.PARTIAL, "half", conversation_id=conversation_id), Left())
+    assert f'conversation_id="{conversation_id}"' in text
+    assert "incomplete" in text
+
+
+def test_a_person_sees_a_small_tree() -> None:
+    assert DelegationObservation.from_result("openhands_reviewer", FINISHED, LEFT).visualize.plain == (
+        "● openhands_reviewer  finished\n"
+        "├─ 3 turns, 12.4 s, $0.012300, run r1\n"
+        "├─ All good.\n"
+        "└─ left: 1 level of depth, 4 runs, at most $0.500000, 90 s"
+    )
+
+
+def test_an_observation_survives_being_stored() -> None:
+    observation = DelegationObservation.from_result("openhands_reviewer", FINISHED, LEFT)
+    assert DelegationObservation.model_validate_json(observation.model_dump_json()) == observation
+
+
+@pytest.mark.parametrize(("written", "read"), [("0.5", "0.5"), (0.5, "0.500000"), (2, "2.000000"), (None, None)])
+def test_money_may_be_written_as_text_or_as_a_number(written: object, read: str | None) -> None:
+    action = DelegationAction.model_validate({"agent": "a", "task": "t", "budget_usd": written})
+    assert action.budget_usd == read
+
+
+def test_a_person_sees_whom_an_action_calls_and_within_what() -> None:
+    action = DelegationAction(agent="openhands_reviewer", task="Review it.", budget_usd="0.50", timeout_s=60)
+    assert action.visualize.plain == "→ openhands_reviewer  (at most $0.50, 60 s)\nReview it."
+
+
+def test_what_is_left_counts_down_and_never_below_nothing() -> None:
+    binding = DelegationBinding(
+        "http://gateway", "token", "r0", "openhands_lead", depth_left=1, runs_left=3, budget_left_micro_usd=20_000
+    )
+    allowance = Allowance(binding)
+    assert allowance.charge(FINISHED) == Left(depth=1, runs=1, budget_micro_usd=7_700)
+    assert allowance.charge(refused("agent_not_allowed", "No.")) == Left(depth=1, runs=1, budget_micro_usd=7_700)
+    assert allowance.charge(FINISHED) == Left(depth=1, runs=0, budget_micro_usd=0)

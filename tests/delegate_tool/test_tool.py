@@ -1,0 +1,374 @@
+"""The tool in a real SDK conversation, against a real HTTP server that plays both the agent's LLM and the agents it calls."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import anyio
+import pytest
+from openai import AsyncOpenAI
+from openhands.sdk import LLM, Agent, BaseConversation, LocalConversation, Tool
+from openhands.sdk.conversation.state import ConversationExecutionStatus
+from openhands.sdk.event import ActionEvent, AgentErrorEvent, ObservationEvent
+from openhands.sdk.event.base import Event
+from openhands.sdk.tool import Action, list_registered_tools
+from pydantic import SecretStr
+
+from delegate_tool import BoundClient, DelegationBinding, register, use_binding
+from delegate_tool.context import AgentCard
+from delegate_tool.schema import DelegationObservation
+from tests.delegate_tool import far_side as fakes
+from tests.delegate_tool.far_side import Answer, FarSide, Hang, Refusal, calls, says, tool_call
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "run-token-that-nobody-may-see"
+CODER, REVIEWER = "openhands_coder", "openhands_reviewer"
+CARDS = (AgentCard(CODER, "Writes code."), AgentCard(REVIEWER, "Reviews\n  code."))
+USAGE = {
+    "prompt_tokens": 50,
+    "completion_tokens": 5,
+    "total_tokens": 55,
+    "cost": 0.25,
+    "cost_details": {"self": "0.200000", "descendants": "0.050000", "complete": True},
+    "delegation": {"run_id": "child", "runs": 2, "stop_reason": "finished", "tree_tokens": {"prompt": 70, "completion": 7}},
+}
+
+
+class Delegator:
+    """An agent with the tool, in a conversation of its own."""
+
+    def __init__(self, far_side: FarSide, directory: Path, **params: Any) -> None:
+        llm = LLM(
+            model=f"openai/{fakes.LLM}",
+            base_url=far_side.base_url,
+            api_key=SecretStr("llm-key"),
+            num_retries=0,
+            input_cost_per_token=0.001,
+            output_cost_per_token=0.01,
+        )
+        agent = Agent(llm=llm, tools=[Tool(name=register(), params=params)], tool_concurrency_limit=4, system_prompt="Delegate.")
+        self.conversation = LocalConversation(
+            agent, directory / "workspace", persistence_dir=directory / "state", conversation_id=uuid4(), visualizer=None
+        )
+
+    @property
+    def _typed(self) -> BaseConversation:
+        # The SDK's tracing decorator hides the types of the methods of LocalConversation from mypy.
+        return self.conversation
+
+    @property
+    def events(self) -> list[Event]:
+        return list(self.conversation.state.events)
+
+    @property
+    def observations(self) -> list[DelegationObservation]:
+        found = [event.observation for event in self.events if isinstance(event, ObservationEvent)]
+        return [observation for observation in found if isinstance(observation, DelegationObservation)]
+
+    def start(self, bound: BoundClient | None = None, *, in_gateway: bool = False) -> None:
+        with ExitStack() as stack:
+            if bound is not None or in_gateway:
+                stack.enter_context(use_binding(self.conversation.id, bound))
+            self._typed.send_message("Build it.")
+
+    def run_here(self) -> None:
+        self._typed.run()
+
+    async def arun(self) -> None:
+        await self._typed.arun()
+
+    async def run(self, bound: BoundClient | None = None) -> list[DelegationObservation]:
+        await anyio.to_thread.run_sync(self.start, bound)
+        await self.arun()
+        return self.observations
+
+    def close(self) -> None:
+        self.conversation.close()
+
+
+type Hire = Callable[..., Delegator]
+
+
+@pytest.fixture
+def hire(far_side: FarSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hire]:
+    """Make delegators, whose environment names the far side as their endpoint."""
+    monkeypatch.setenv("A2A_BASE_URL", far_side.base_url)
+    monkeypatch.setenv("A2A_API_KEY", "key")
+    with ExitStack() as closing:
+
+        def make(**params: Any) -> Delegator:
+            delegator = Delegator(far_side, tmp_path, **params)
+            closing.callback(delegator.close)
+            return delegator
+
+        yield make
+
+
+def bind(far_side: FarSide, client: AsyncOpenAI, **changes: Any) -> BoundClient:
+    """Bind a run as a gateway does."""
+    left: dict[str, Any] = {"depth_left": 2, "runs_left": 9, "budget_left_micro_usd": 1_000_000} | changes
+    binding = DelegationBinding(far_side.base_url, TOKEN, "run-7", "openhands_lead", CARDS, **left)
+    return BoundClient.for_run(binding, client, asyncio.get_running_loop())
+
+
+@pytest.fixture
+async def shared() -> AsyncIterator[AsyncOpenAI]:
+    """The client that a gateway shares between its runs."""
+    async with AsyncOpenAI(base_url="http://127.0.0.1:1", api_key="shared-client-has-no-key-of-its-own") as client:
+        yield client
+
+
+def contents(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def call(agent: str, call_id: str = "call_0", task: str = "do it", **more: Any) -> dict[str, Any]:
+    return tool_call("delegate", call_id, agent=agent, task=task, **more)
+
+
+async def test_an_agent_reads_the_answer_the_facts_and_what_is_left(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
+    conversation_id = str(uuid4())
+    far_side.plays(CODER, Answer(["def f(): ", "pass"], USAGE, {"X-OpenHands-ServerConversation-ID": conversation_id}))
+    far_side.llm_says(calls(call(CODER, budget_usd=0.3, timeout_s=60)), says("done"))
+    (observation,) = await hire().run(bind(far_side, shared))
+    assert observation.model_dump(exclude={"seconds", "kind", "content"}) == {
+        "is_error": False,
+        "status": "finished",
+        "agent": CODER,
+        "message": None,
+        "error_code": None,
+        "run_id": "child",
+        "conversation_id": conversation_id,
+        "cost_usd": "0.250000",
+        "cost_complete": True,
+        "turns": None,
+        "depth_left": 2,
+        "runs_left": 7,
+        "budget_left_usd": "0.750000",
+        "time_left_s": None,
+        "left": "2 levels of depth, 7 runs, at most $0.750000",
+    }
+    assert observation.answer == "def f(): pass"
+    told = json.dumps(far_side.requests_to(fakes.LLM)[-1].body["messages"][-1])
+    for fact in ("def f(): pass", "$0.250000", "7 runs", conversation_id):
+        assert fact in told
+    sent = far_side.requests_to(CODER)[0].headers
+    assert (sent["x-a2a-budget-usd"], sent["x-a2a-timeout"], sent["authorization"]) == ("0.300000", "60", f"Bearer {TOKEN}")
+
+
+async def test_the_description_lists_agents_and_what_is_left(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
+    far_side.llm_says(says("done"))
+    await hire().run(bind(far_side, shared, runs_left=1))
+    (tool,) = [tool["function"] for tool in far_side.received[0].body["tools"] if tool["function"]["name"] == "delegate"]
+    lines = tool["description"].splitlines()
+    assert "- openhands_coder: Writes code." in lines
+    assert "- openhands_reviewer: Reviews code." in lines
+    assert any(line.startswith("- self: openhands_lead") for line in lines)
+    assert lines[-1] == "Left at the start of this run: 2 levels of depth, 1 run, at most $1.000000."
+    asked = {"agent", "task", "context", "conversation_id", "budget_usd", "timeout_s"}
+    assert asked <= set(tool["parameters"]["properties"])
+    assert set(tool["parameters"]["required"]) >= {"agent", "task"}
+
+
+@pytest.mark.parametrize("depth_left", [0, None])
+async def test_a_run_that_may_not_delegate_has_no_tool(
+    far_side: FarSide, hire: Hire, shared: AsyncOpenAI, depth_left: int | None
+) -> None:
+    far_side.llm_says(says("done"))
+    delegator = hire()
+    bound = None if depth_left is None else bind(far_side, shared, depth_left=depth_left)
+    await anyio.to_thread.run_sync(lambda: delegator.start(bound, in_gateway=True))
+    await delegator.arun()
+    assert "delegate" not in delegator.conversation.agent.tools_map
+    assert all(tool["function"]["name"] != "delegate" for tool in far_side.received[0].body["tools"])
+
+
+async def test_calls_of_one_turn_run_at_the_same_time(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
+    together = asyncio.Barrier(3)
+    far_side.plays(CODER, Answer(meet=together))
+    far_side.llm_says(calls(*(call(CODER, f"call_{n}", f"part {n}") for n in range(3))), says("done"))
+    with anyio.fail_after(30):
+        observations = await hire().run(bind(far_side, shared))
+    assert [observation.status for observation in observations] == ["finished"] * 3
+
+
+@pytest.mark.parametrize("hang", [Hang(), Hang(["thinking"])], ids=["before the headers", "in mid-stream"])
+@pytest.mark.parametrize("children", [1, 3])
+@pytest.mark.parametrize("in_gateway", [True, False])
+async def test_interrupting_the_agent_hangs_up_on_every_child(
+    far_side: FarSide, hire: Hire, shared: AsyncOpenAI, hang: Hang, children: int, in_gateway: bool
+) -> None:
+    far_side.plays(CODER, hang)
+    far_side.llm_says(calls(*(call(CODER, f"call_{n}", f"part {n}") for n in range(children))), says("never said"))
+    delegator = hire(agents=[CODER])
+    await anyio.to_thread.run_sync(delegator.start, bind(far_side, shared) if in_gateway else None)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(delegator.arun)
+        await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: len(seen.requests_to(CODER)) == children)
+        with anyio.fail_after(30):
+            delegator.conversation.interrupt()
+            await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.disconnects == children)
+    assert delegator.conversation.state.execution_status is ConversationExecutionStatus.PAUSED
+    assert len(far_side.requests_to(fakes.LLM)) == 1
+    assert len([event for event in delegator.events if isinstance(event, AgentErrorEvent)]) == children
+
+
+async def test_what_children_cost_is_part_of_the_parents_metrics(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
+    far_side.plays(CODER, Answer(usage=USAGE))
+    far_side.plays(REVIEWER, Answer(usage=USAGE | {"delegation": {"run_id": "other child"}}))
+    far_side.llm_says(calls(call(CODER), call(REVIEWER, "call_1")), says("done"))
+    delegator = hire()
+    await delegator.run(bind(far_side, shared))
+    metrics = delegator.conversation.conversation_stats.get_combined_metrics()
+    own = 2 * (100 * 0.001 + 10 * 0.01)
+    assert metrics.accumulated_cost == pytest.approx(own + 2 * 0.25)
+    assert metrics.accumulated_token_usage is not None
+    assert metrics.accumulated_token_usage.prompt_tokens == 2 * 100 + 70 + 50
+    assert metrics.accumulated_token_usage.completion_tokens == 2 * 10 + 7 + 5
+    assert {"delegate:child", "delegate:other child"} <= set(delegator.conversation.conversation_stats.usage_to_metrics)
+
+
+async def test_each_call_has_an_idempotency_key_made_of_ids_alone(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
+    far_side.plays(CODER, Answer())
+    same = call(CODER, "call_0", "the same words")
+    far_side.llm_says(calls(same, call(CODER, "call_1", "the same words")), calls(same), says("done"))
+    delegator = hire()
+    await delegator.run(bind(far_side, shared))
+    asked = [event for event in delegator.events if isinstance(event, ActionEvent) and event.tool_name == "delegate"]
+    sent = {received.headers["idempotency-key"] for received in far_side.requests_to(CODER)}
+    assert sent == {f"run-7:{event.id}" for event in asked}
+    assert len(sent) == 3
+
+
+async def test_the_runs_token_is_in_no_prompt_and_in_no_file(
+    far_side: FarSide, hire: Hire, shared: AsyncOpenAI, tmp_path: Path
+) -> None:
+    refusal = Refusal(401, {"message": "This run has ended.", "code": "run_token_revoked"})
+    far_side.plays(CODER, Answer(usage=USAGE), refusal)
+    far_side.llm_says(calls(call(CODER)), calls(call(CODER)), says("done"))
+    delegator = hire()
+    bound = bind(far_side, shared)
+    await delegator.run(bound)
+    delegator.close()
+    assert far_side.requests_to(CODER)[0].headers["authorization"] == f"Bearer {TOKEN}"
+    written = contents(tmp_path)
+    assert any(b"openhands_coder" in content for content in written.values())
+    assert [path for path, content in written.items() if TOKEN.encode() in content] == []
+    prompts = far_side.requests_to(fakes.LLM)
+    assert [prompt for prompt in prompts if TOKEN in json.dumps(prompt.body) or TOKEN in str(prompt.headers)] == []
+    assert TOKEN not in delegator.conversation.agent.model_dump_json() + repr(bound)
+    assert TOKEN not in os.environ.values()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ({"agent": "openhands_nobody"}, "agent_not_listed", CODER),
+        ({"agent": CODER, "task": "  "}, "invalid_request_error", "task is empty"),
+        ({"agent": CODER, "budget_usd": "0.00"}, "invalid_request_error", "more than 0"),
+        ({"agent": CODER, "budget_usd": "a lot"}, "invalid_request_error", "more than 0"),
+        ({"agent": CODER, "budget_usd": "1 dollar"}, "invalid_request_error", "budget_usd"),
+        ({"agent": CODER, "timeout_s": 0}, "invalid_request_error", "more than 0"),
+        ({"agent": CODER, "conversation_id": "the first one"}, "invalid_request_error", "conversation_id"),
+    ],
+)
+async def test_what_cannot_work_is_refused_without_a_request(
+    far_side: FarSide, hire: Hire, shared: AsyncOpenAI, arguments: dict[str, Any], code: str, told: str
+) -> None:
+    far_side.plays(CODER, Answer())
+    far_side.llm_says(calls(call(**arguments)), says("done"))
+    (observation,) = await hire().run(bind(far_side, shared))
+    assert (observation.status, observation.error_code, observation.is_error) == ("refused", code, True)
+    assert told in (observation.message or "")
+    assert observation.runs_left == 9
+    assert far_side.requests_to(CODER) == []
+
+
+async def test_a_refusal_of_the_gateway_reaches_the_agent_with_its_remedy(
+    far_side: FarSide, hire: Hire, shared: AsyncOpenAI
+) -> None:
+    details = {"depth": 3, "max_depth": 2}
+    far_side.plays(CODER, Refusal(403, {"message": "Too deep.", "code": "delegation_depth_exceeded", "details": details}))
+    far_side.llm_says(calls(call(CODER)), says("done"))
+    (observation,) = await hire().run(bind(far_side, shared))
+    assert (observation.status, observation.error_code) == ("refused", "delegation_depth_exceeded")
+    assert "Too deep. (depth 3, max_depth 2) Do this part yourself" in json.dumps(far_side.received[-1].body)
+
+
+async def test_a_tool_that_breaks_lets_the_agent_go_on(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
+    far_side.llm_says(calls(call(CODER)), says("done"))
+    bound = bind(far_side, shared)
+    ended = asyncio.new_event_loop()
+    ended.close()
+    (observation,) = await hire().run(BoundClient(bound.binding, bound.client, ended))
+    assert (observation.status, observation.error_code) == ("failed", "internal_error")
+    assert far_side.requests_to(fakes.LLM)[-1].body["messages"][-1]["role"] == "tool"
+
+
+async def test_outside_a_gateway_the_endpoint_is_asked_which_agents_it_has(far_side: FarSide, hire: Hire) -> None:
+    far_side.models = [{"id": CODER, "object": "model", "description": "Writes code."}, {"id": "plain", "object": "model"}]
+    far_side.plays("unlisted", Answer(["hi"]))
+    far_side.llm_says(calls(call("unlisted")), says("done"))
+    (observation,) = await hire().run()
+    description = json.dumps(far_side.requests_to(fakes.LLM)[0].body["tools"])
+    assert "- openhands_coder: Writes code." in description
+    assert "- plain" in description
+    assert (observation.answer, observation.cost_usd, observation.left) == ("hi", None, "")
+    assert far_side.requests_to("unlisted")[0].headers["authorization"] == "Bearer key"
+
+
+async def test_outside_a_gateway_an_endpoint_without_a_list_works_too(far_side: FarSide, hire: Hire) -> None:
+    far_side.models = None
+    far_side.plays(CODER, Answer(["hi"]))
+    far_side.llm_says(calls(call(CODER)), says("done"))
+    (observation,) = await hire(budget_usd="0.10").run()
+    assert observation.answer == "hi"
+    assert far_side.requests_to(CODER)[0].headers["x-a2a-budget-usd"] == "0.100000"
+
+
+def test_a_synchronous_conversation_delegates_too(far_side: FarSide, hire: Hire) -> None:
+    far_side.plays(CODER, Answer(["hi"]))
+    far_side.llm_says(calls(call(CODER)), says("done"))
+    delegator = hire(agents={CODER: "Writes code."})
+    delegator.start()
+    delegator.run_here()
+    assert [observation.answer for observation in delegator.observations] == ["hi"]
+
+
+def test_a_missing_key_is_said_when_the_conversation_starts(hire: Hire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("A2A_API_KEY")
+    with pytest.raises(ValueError, match="A2A_API_KEY"):
+        hire().start()
+
+
+def test_a_script_that_forgets_to_close_its_conversation_still_ends(far_side: FarSide, hire: Hire, tmp_path: Path) -> None:
+    far_side.plays(CODER, Answer(["hi"]))
+    far_side.llm_says(calls(call(CODER)), says("done"))
+    program = (
+        "import sys; from pathlib import Path; from tests.delegate_tool.test_tool import Delegator, FarSide;"
+        "far_side = FarSide(); far_side.base_url = sys.argv[1]; it = Delegator(far_side, Path(sys.argv[2]));"
+        "it.start(); it.run_here(); print(it.observations[0].answer)"
+    )
+    command = [sys.executable, "-c", program, far_side.base_url, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "hi"
+
+
+def test_the_tools_names_clash_with_none_of_the_sdks_own_tools(hire: Hire) -> None:
+    import openhands.tools.delegate
+    import openhands.tools.preset.default
+
+    assert register() == register() == "delegate"
+    assert list_registered_tools().count("delegate") == 1
+    delegation = {"kind": "DelegationAction", "agent": CODER, "task": "t"}
+    assert Action.model_validate_json(json.dumps(delegation)).model_dump()["agent"] == CODER
+    built_in = openhands.tools.delegate.DelegateAction(command="spawn")
+    assert Action.model_validate_json(built_in.model_dump_json()) == built_in
