@@ -1,0 +1,23 @@
+"""JSON as it leaves the gateway: compact UTF-8 that every reader can read. Knows nothing of what it encodes."""
+
+import json
+from typing import Final
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+# Many line readers split a stream at these too, though only CR and LF end a line of SSE; in JSON they only occur inside strings.
+_UNICODE_LINE_ENDS: Final = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
+
+
+def encode_json(value: object) -> bytes:
+    """Encode a JSON value; the result never contains a line break.
+
+    Lone surrogates, which UTF-8 cannot carry, become U+FFFD; two that belong together become their character.
+    """
+    text = _ENCODER.encode(value)
+    if text.isascii():
+        return text.encode("ascii")
+    text = text.translate(_UNICODE_LINE_ENDS)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()

@@ -1,0 +1,90 @@
+"""A chat-completions request to a `RunRequest`: the one way in for untrusted bytes.
+
+Above: `server`, which has limited the size of the body. Below: `openai_body` (shape), `openai_messages`, `answer_format`, and the
+delegation context's codec. What an agent cannot honour is refused where ignoring it would fake success, else ignored and named.
+"""
+
+from collections.abc import Mapping
+
+from pydantic_core import from_json
+
+from a2a_gateway.errors import RequestError, UnsupportedError
+from a2a_gateway.runs.messages import Sampling
+from a2a_gateway.runs.model import RunRequest
+from a2a_gateway.wire.answer_format import parse_answer_format
+from a2a_gateway.wire.openai_body import ChatBody, ignored_fields, read_chat_body
+from a2a_gateway.wire.openai_messages import parse_messages
+from delegate_tool.context import ContextError, DelegationContext, decode_body, decode_headers
+
+
+def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> RunRequest:
+    """Read a chat-completions request.
+
+    Raises:
+        RequestError: it cannot be read; `param` is the path of the field, or the header, at fault.
+        UnsupportedError: it asks for what no agent can do.
+    """
+    chat = read_chat_body(_decode_json(body))
+    _refuse_unsupported(chat)
+    streams = bool(chat.stream)
+    options = chat.stream_options
+    return RunRequest(
+        model=chat.model,
+        messages=parse_messages(chat.messages),
+        context=_parse_context(chat, headers),
+        sampling=_parse_sampling(chat),
+        answer_format=parse_answer_format(chat.response_format),
+        stream=streams,
+        include_usage=streams and options is not None and bool(options.include_usage),
+        ignored=ignored_fields(chat),
+    )
+
+
+def _decode_json(body: bytes) -> dict[str, object]:
+    try:
+        # Refuses NaN, lone surrogates, deep nesting (200 levels) and endless numbers, which the standard library lets through.
+        value = from_json(body.removeprefix(b"\xef\xbb\xbf"), allow_inf_nan=False)
+    except ValueError as error:
+        raise RequestError(f"The body is not valid JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise RequestError("The body must be a JSON object.")
+    if "messages" not in value and "input" in value:
+        raise RequestError(
+            "messages: is required. The body has `input`, as the Responses API does; this is /v1/chat/completions.",
+            param="messages",
+        )
+    return value
+
+
+def _refuse_unsupported(chat: ChatBody) -> None:
+    audio = "agents here answer with text only"
+    wanted = {
+        "n": (chat.n or 1) > 1 and "an agent gives one answer; send n requests for n answers",
+        "logprobs": chat.logprobs and "an agent's answer has no log probabilities",
+        "top_logprobs": chat.top_logprobs and "an agent's answer has no log probabilities",
+        "modalities": set(chat.modalities or ()) - {"text"} and audio,
+        "audio": chat.audio is not None and audio,
+    }
+    for param, reason in wanted.items():
+        if reason:
+            raise UnsupportedError(f"{param}: {reason}.", param=param)
+
+
+def _parse_context(chat: ChatBody, headers: Mapping[str, str]) -> DelegationContext:
+    try:
+        asked = decode_headers(headers)
+        return asked if chat.a2a is None else asked.narrowed_by(decode_body(chat.a2a))
+    except ContextError as error:
+        raise RequestError(f"{error}.", param=error.param) from None
+
+
+def _parse_sampling(chat: ChatBody) -> Sampling:
+    caps = [cap for cap in (chat.max_tokens, chat.max_completion_tokens) if cap is not None]
+    return Sampling(
+        temperature=chat.temperature,
+        top_p=chat.top_p,
+        max_output_tokens=min(caps, default=None),
+        stop=(chat.stop,) if isinstance(chat.stop, str) else tuple(chat.stop or ()),
+        seed=chat.seed,
+        reasoning_effort=chat.reasoning_effort,
+    )

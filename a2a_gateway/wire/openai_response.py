@@ -1,0 +1,117 @@
+"""What a run looks like to an OpenAI client: the chunks of a stream, or one completion. Bytes, ready to send.
+
+Above: `server`, which sends them and decides when a heartbeat is due. Below: run events, `outcome`, `usage`, `errors`.
+"""
+
+from typing import Final, assert_never
+
+from a2a_gateway.errors import GatewayError
+from a2a_gateway.runs.events import (
+    ContentDelta,
+    ReasoningDelta,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+    RunSummary,
+    ToolFinished,
+    ToolStarted,
+    TurnFinished,
+)
+from a2a_gateway.runs.model import RunId
+from a2a_gateway.wire.errors import error_object
+from a2a_gateway.wire.json_bytes import encode_json
+from a2a_gateway.wire.outcome import Answer, FinishReason, render_outcome
+from a2a_gateway.wire.sse import encode_event
+from a2a_gateway.wire.usage import render_usage
+
+DONE: Final = b"data: [DONE]\n\n"
+
+
+class ChunkRenderer:
+    """Renders one run's events as the chunks of one stream, all with the same id.
+
+    Every chunk is built around the same text, so that a content delta costs the encoding of its own text and one concatenation.
+
+    Args:
+        model: the model id as the caller named it.
+        created: seconds since the epoch.
+        include_usage: send usage in a last chunk: when the caller asked for it, and always for a run token.
+        gateway_id: see `render_usage`.
+    """
+
+    def __init__(self, run_id: RunId, model: str, created: int, *, include_usage: bool, gateway_id: str) -> None:
+        self._head = {"id": completion_id(run_id), "object": "chat.completion.chunk", "created": created, "model": model}
+        self._include_usage = include_usage
+        self._gateway_id = gateway_id
+        usage = b',"usage":null' if include_usage else b""  # as OpenAI does: only the last chunk's is not null
+        self._before_delta = b"data: " + encode_json(self._head)[:-1] + b',"choices":[{"index":0,"delta":'
+        self._before_content = self._before_delta + b'{"content":'
+        self._before_reason = b',"logprobs":null,"finish_reason":'
+        self._after_reason = b"}]" + usage + b"}\n\n"
+        self._after_content = b"}" + self._before_reason + b"null" + self._after_reason
+
+    def render(self, event: RunEvent) -> bytes:
+        """Render an event as the SSE bytes that it adds to the stream; none for what stays inside the run."""
+        match event:
+            case ContentDelta(text=text):
+                return self._before_content + encode_json(text) + self._after_content if text else b""
+            case ReasoningDelta(text=text):
+                return self._chunk({"reasoning_content": text}) if text else b""
+            case RunStarted():
+                return self._chunk({"role": "assistant", "content": ""})
+            case TurnFinished() | ToolStarted() | ToolFinished():
+                return b""
+            case RunFinished():
+                return self._ending(event)
+            case _:
+                assert_never(event)
+
+    def heartbeat(self) -> bytes:
+        """Render a chunk that says nothing: clients' idle timers heed events only, not comments."""
+        return self._chunk({})
+
+    def _chunk(self, delta: dict[str, str], finish_reason: FinishReason | None = None) -> bytes:
+        return self._before_delta + encode_json(delta) + self._before_reason + encode_json(finish_reason) + self._after_reason
+
+    def _ending(self, finished: RunFinished) -> bytes:
+        match render_outcome(finished):
+            case Answer(finish_reason=reason):
+                return self._chunk({}, reason) + self._usage(finished.summary) + DONE
+            case error:
+                return render_error_event(error)
+
+    def _usage(self, summary: RunSummary) -> bytes:
+        if not self._include_usage:
+            return b""
+        return encode_event(
+            encode_json({**self._head, "choices": [], "usage": render_usage(summary, gateway_id=self._gateway_id)})
+        )
+
+
+def completion_id(run_id: RunId) -> str:
+    """Name a run's completion; the same for its chunks and its whole response."""
+    return f"chatcmpl-{run_id}"
+
+
+def render_error_event(error: GatewayError) -> bytes:
+    """Render a failure in mid-stream: the last event, after which there is no `[DONE]`. OpenAI's SDKs raise from it."""
+    return encode_event(encode_json({"error": error_object(error)}))
+
+
+def render_completion(
+    answer: Answer, summary: RunSummary, *, model: str, created: int, gateway_id: str, reasoning: str = ""
+) -> bytes:
+    """Render a whole response. `model` is the id as the caller named it, `created` seconds since the epoch."""
+    message = {"role": "assistant", "content": answer.text, "refusal": None}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    return encode_json(
+        {
+            "id": completion_id(summary.record.id),
+            "object": "chat.completion",
+            "created": created,
+            "model": model,
+            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}],
+            "usage": render_usage(summary, gateway_id=gateway_id),
+        }
+    )

@@ -1,0 +1,53 @@
+"""How a run's outcome becomes an answer or an error: one projection for streams and whole responses alike."""
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from a2a_gateway.errors import GatewayError, RunCancelled
+from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, RunFinished, RunSummary
+from delegate_tool.money import format_usd
+
+type FinishReason = Literal["stop", "length", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    text: str
+    finish_reason: FinishReason
+
+
+def render_outcome(finished: RunFinished) -> Answer | GatewayError:
+    """Project an outcome onto the wire: an answer (200), or the error to send, with what is known of the run in its details.
+
+    A limit hit with text to show is an answer; a failure never is, its text stands in `details.partial`.
+    """
+    match finished.outcome:
+        case Finished(text=text):
+            return Answer(text, "stop")
+        case Limited(text=text, reason=reason) if text.strip():
+            return Answer(text, "content_filter" if reason == "content_filter" else "length")
+        case Limited(error=error):
+            return error.with_details(**_facts(finished.summary))
+        case Failed(error=error, text=text):
+            return error.with_details(**_facts(finished.summary), **_partial(text))
+        case Cancelled(text=text):
+            error = RunCancelled("The run was cancelled before it had finished.")
+            return error.with_details(**_facts(finished.summary), **_partial(text))
+        case _:
+            assert_never(finished.outcome)
+
+
+def _partial(text: str) -> dict[str, object]:
+    return {"partial": text} if text else {}
+
+
+def _facts(summary: RunSummary) -> dict[str, object]:
+    record, remaining = summary.record, summary.remaining_micro_usd
+    facts: dict[str, object] = {
+        "run_id": record.id,
+        "tree_id": record.tree_id,
+        "depth": record.depth,
+        "max_depth": record.limits.max_depth,
+        "cost_usd": format_usd(record.cost_tree_micro_usd),
+    }
+    return facts if remaining is None else {**facts, "budget_remaining_usd": format_usd(remaining)}

@@ -1,0 +1,439 @@
+"""Requests: what is honoured, what is refused and how precisely, what is ignored and named."""
+
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from a2a_gateway.errors import RequestError
+from a2a_gateway.runs.messages import (
+    AnswerFormat,
+    AssistantMessage,
+    ImagePart,
+    Sampling,
+    SystemMessage,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
+from a2a_gateway.runs.model import RunRequest
+from a2a_gateway.wire.openai_request import parse_chat_request
+from delegate_tool.context import DelegationContext
+from tests.wire.samples import PIXEL, USER, call, schema_format
+
+
+def body(**fields: object) -> bytes:
+    return json.dumps({"model": "openhands_default", "messages": [USER], **fields}).encode()
+
+
+def asks(*calls: dict[str, object]) -> dict[str, object]:
+    return {"role": "assistant", "content": None, "tool_calls": list(calls)}
+
+
+def result(call_id: str = "c1") -> dict[str, object]:
+    return {"role": "tool", "tool_call_id": call_id, "content": "found"}
+
+
+def parts(*items: object) -> list[object]:
+    return [{"role": "user", "content": list(items)}]
+
+
+def image(url: str) -> dict[str, object]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def test_a_whole_request_is_read_field_by_field() -> None:
+    request = parse_chat_request(
+        body(
+            messages=[
+                {"role": "developer", "content": [{"type": "text", "text": "be brief"}]},
+                {"role": "user", "content": [{"type": "text", "text": "see"}, image(PIXEL)], "name": "ada"},
+                {"role": "assistant", "content": "let me look", "tool_calls": [call("c1"), call("c2", arguments='{"q": 1}')]},
+                {"role": "tool", "tool_call_id": "c2", "content": ""},
+                {
+                    "role": "tool",
+                    "tool_call_id": "c1",
+                    "content": [{"type": "text", "text": "found"}, image("https://x.org/i.png")],
+                },
+                {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}], "refusal": None},
+                {"role": "user", "content": "go on"},
+            ],
+            temperature=0,
+            top_p=0.5,
+            max_tokens=100,
+            max_completion_tokens=50,
+            stop=["END", "\n\n"],
+            seed=-7,
+            reasoning_effort="high",
+            response_format=schema_format({"type": "object"}),
+            stream=True,
+            stream_options={"include_usage": True},
+            a2a={"budget_usd": 0.5, "max_depth": 5},
+        ),
+        {"x-a2a-max-depth": "2", "x-a2a-budget-usd": "0.75", "authorization": "Bearer secret"},
+    )
+
+    assert request == RunRequest(
+        model="openhands_default",
+        messages=(
+            SystemMessage((TextPart("be brief"),)),
+            UserMessage((TextPart("see"), ImagePart(PIXEL)), "ada"),
+            AssistantMessage((TextPart("let me look"),), (ToolCall("c1", "search", "{}"), ToolCall("c2", "search", '{"q": 1}'))),
+            ToolMessage("c2", ()),
+            ToolMessage("c1", (TextPart("found"), ImagePart("https://x.org/i.png"))),
+            AssistantMessage((TextPart("no"),)),
+            UserMessage((TextPart("go on"),)),
+        ),
+        context=DelegationContext(max_depth=2, budget_micro_usd=500_000),
+        sampling=Sampling(0.0, 0.5, 50, ("END", "\n\n"), -7, "high"),
+        answer_format=AnswerFormat("json_schema", "answer", {"type": "object"}),
+        stream=True,
+        include_usage=True,
+    )
+
+
+def test_functions_of_the_time_before_tools_become_tool_turns() -> None:
+    request = parse_chat_request(
+        body(
+            messages=[
+                USER,
+                {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+                {"role": "function", "name": "f", "content": "42"},
+            ]
+        ),
+        {},
+    )
+    assert request.messages[1:] == (
+        AssistantMessage((), (ToolCall("function_call_1", "f", "{}"),)),
+        ToolMessage("function_call_1", (TextPart("42"),)),
+    )
+
+
+def test_messages_that_say_nothing_are_left_out() -> None:
+    request = parse_chat_request(
+        body(
+            messages=[
+                {"role": "system", "content": ""},
+                {"role": "assistant", "content": " "},
+                {"role": "user", "content": [{"type": "text", "text": "  "}, {"type": "text", "text": "hi"}]},
+                {"role": "assistant", "content": ""},
+            ]
+        ),
+        {},
+    )
+    assert request.messages == (UserMessage((TextPart("hi"),)),)
+
+
+def test_a_system_message_may_stand_last() -> None:
+    request = parse_chat_request(body(messages=[USER, {"role": "system", "content": "stay in character"}]), {})
+    assert request.messages == (UserMessage((TextPart("hi"),)), SystemMessage((TextPart("stay in character"),)))
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [({"max_tokens": 9}, 9), ({"max_completion_tokens": 8}, 8), ({"max_tokens": 7, "max_completion_tokens": 70}, 7), ({}, None)],
+)
+def test_the_narrower_of_both_output_caps_counts(sent: dict[str, object], expected: int | None) -> None:
+    assert parse_chat_request(body(**sent), {}).sampling == Sampling(max_output_tokens=expected)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"type": "text"}, None),
+        (None, None),
+        ({"type": "json_object"}, AnswerFormat("json_object")),
+        (
+            schema_format({"$defs": {"n": {"properties": {"next": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}, "list"),
+            AnswerFormat(
+                "json_schema", "list", {"$defs": {"n": {"properties": {"next": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}
+            ),
+        ),
+    ],
+)
+def test_answer_formats(wanted: object, expected: AnswerFormat | None) -> None:
+    assert parse_chat_request(body(response_format=wanted), {}).answer_format == expected
+
+
+def test_usage_is_only_wanted_in_streams() -> None:
+    whole = parse_chat_request(body(stream_options={"include_usage": True}), {})
+    assert (whole.stream, whole.include_usage, whole.ignored) == (False, False, ("stream_options.include_usage",))
+
+
+MALFORMED = {
+    "empty": b"",
+    "cut": b'{"model": "m", "mess',
+    "not an object": b"[]",
+    "NaN": b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}',
+    "Infinity": b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "foo": -Infinity}',
+    "escaped lone surrogate": b'{"model": "m", "messages": [{"role": "user", "content": "\\ud83d"}]}',
+    "encoded lone surrogate": b'{"model": "m", "messages": [{"role": "user", "content": "\xed\xa0\xbd"}]}',
+    "invalid UTF-8": b'{"model": "m\xff"}',
+    "deep nesting": b'{"model": "m", "foo": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "endless number": b'{"model": "m", "foo": ' + b"9" * 100_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_malformed_body_is_refused_and_not_quoted(sent: bytes) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_chat_request(sent, {})
+    assert (caught.value.code, caught.value.param) == ("invalid_request_error", None)
+    assert len(caught.value.message) < 200
+
+
+INVALID: list[tuple[dict[str, Any], str]] = [
+    ({"model": None}, "model"),
+    ({"model": ""}, "model"),
+    ({"model": 5}, "model"),
+    ({"messages": None}, "messages"),
+    ({"messages": []}, "messages"),
+    ({"messages": {}}, "messages"),
+    ({"messages": ["hi"]}, "messages.0"),
+    ({"messages": [{"content": "hi"}]}, "messages.0.role"),
+    ({"messages": [{"role": "wizard", "content": "hi"}]}, "messages.0.role"),
+    ({"messages": [{"role": ["user"], "content": "hi"}]}, "messages.0.role"),
+    ({"messages": [USER, {"role": "user"}]}, "messages.1.content"),
+    ({"messages": [USER, {"role": "user", "content": None}]}, "messages.1.content"),
+    ({"messages": [USER, {"role": "user", "content": 5}]}, "messages.1.content"),
+    ({"messages": [USER, {"role": "user", "content": ""}]}, "messages.1.content"),
+    ({"messages": [USER, {"role": "user", "content": " \n"}]}, "messages.1.content"),
+    ({"messages": [USER, {"role": "user", "content": []}]}, "messages.1.content"),
+    ({"messages": [{"role": "user", "content": "hi", "name": 5}]}, "messages.0.name"),
+    ({"messages": parts("hi")}, "messages.0.content.0"),
+    ({"messages": parts({"type": "text", "text": "hi"}, {"type": "text"})}, "messages.0.content.1.text"),
+    ({"messages": parts({"type": "hologram"})}, "messages.0.content.0.type"),
+    ({"messages": parts({"type": "image_url", "image_url": PIXEL})}, "messages.0.content.0.image_url"),
+    (
+        {"messages": parts({"type": "image_url", "image_url": {"url": PIXEL, "detail": "all"}})},
+        "messages.0.content.0.image_url.detail",
+    ),
+    ({"messages": [{"role": "system", "content": [image(PIXEL)]}, USER]}, "messages.0.content.0"),
+    (
+        {"messages": [{"role": "assistant", "content": [{"type": "text", "text": ""}, image(PIXEL)]}, USER]},
+        "messages.0.content.1",
+    ),
+    ({"messages": [{"role": "assistant"}, USER]}, "messages.0.content"),
+    ({"messages": [{"role": "assistant", "content": None}, USER]}, "messages.0.content"),
+    ({"messages": [USER, {"role": "assistant", "content": "Sure, "}]}, "messages.1.role"),
+    ({"messages": [{"role": "system", "content": "be brief"}]}, "messages"),
+    ({"messages": [asks(call()), result()]}, "messages"),
+    ({"messages": [USER, asks(call(arguments={})), result()]}, "messages.1.tool_calls.0.function.arguments"),
+    ({"messages": [USER, asks(call(), {"id": "c2", "type": "custom"}), result()]}, "messages.1.tool_calls.1.type"),
+    ({"messages": [USER, asks(call(""))]}, "messages.1.tool_calls.0.id"),
+    ({"messages": [USER, asks(call(), call())]}, "messages.1.tool_calls.1.id"),
+    ({"messages": [USER, asks(call()), result(), asks(call()), result()]}, "messages.3.tool_calls.0.id"),
+    ({"messages": [USER, asks(call())]}, "messages.1.tool_calls"),
+    ({"messages": [USER, asks(call()), USER, result()]}, "messages.1.tool_calls"),
+    ({"messages": [USER, asks(call()), USER]}, "messages.1.tool_calls"),
+    ({"messages": [USER, asks(call("c1"), call("c2")), result("c1"), USER]}, "messages.1.tool_calls"),
+    ({"messages": [USER, result()]}, "messages.1.tool_call_id"),
+    ({"messages": [USER, asks(call()), result(), result()]}, "messages.3.tool_call_id"),
+    ({"messages": [USER, asks(call()), result("other")]}, "messages.2.tool_call_id"),
+    ({"messages": [USER, {"role": "tool", "content": "found"}]}, "messages.1.tool_call_id"),
+    ({"messages": [USER, {"role": "function", "name": "f", "content": "found"}]}, "messages.1.name"),
+    ({"temperature": -0.1}, "temperature"),
+    ({"temperature": 2.1}, "temperature"),
+    ({"temperature": "1"}, "temperature"),
+    ({"temperature": True}, "temperature"),
+    ({"top_p": 1.01}, "top_p"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_completion_tokens": 1.5}, "max_completion_tokens"),
+    ({"stop": ""}, "stop"),
+    ({"stop": 5}, "stop"),
+    ({"stop": ["x"] * 17}, "stop"),
+    ({"stop": ["x", ""]}, "stop.1"),
+    ({"seed": 2**63}, "seed"),
+    ({"reasoning_effort": "heroic"}, "reasoning_effort"),
+    ({"stream": "yes"}, "stream"),
+    ({"stream_options": []}, "stream_options"),
+    ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+    ({"n": 0}, "n"),
+    ({"response_format": "json"}, "response_format"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}, "response_format.json_schema.schema"),
+    ({"response_format": schema_format({}, "a b")}, "response_format.json_schema.name"),
+    ({"a2a": []}, "a2a"),
+    ({"a2a": {"max_depth": -1}}, "a2a.max_depth"),
+    ({"a2a": {"max_depth": 10**4000}}, "a2a.max_depth"),
+    ({"a2a": {"wishes": 3}}, "a2a.wishes"),
+]
+
+
+@pytest.mark.parametrize(("sent", "param"), INVALID, ids=[f"{index}-{param}" for index, (_, param) in enumerate(INVALID)])
+def test_what_does_not_fit_is_refused_with_its_path(sent: dict[str, object], param: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_chat_request(body(**sent), {})
+    assert (caught.value.code, caught.value.param) == ("invalid_request_error", param)
+    assert caught.value.message.startswith(param)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x.org/i.png",
+        "file:///etc/passwd",
+        "/i.png",
+        "https://",
+        "https://x.org/a b",
+        "http://[::1",
+        "data:text/html;base64,QUJD",
+        "data:image/png,QUJD",
+        "data:image/png;base64,",
+        "data:image/png;base64,QUJ",
+        "data:image/png;base64,QU*D",
+    ],
+)
+def test_an_image_is_a_link_or_base64_data(url: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_chat_request(body(messages=parts(image(url))), {})
+    assert caught.value.param == "messages.0.content.0.image_url.url"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "wish"},
+        {"pattern": "("},
+        {"$ref": "#/$defs/missing"},
+        {"$ref": "#missing"},
+        {"$ref": "https://x.org/schema.json"},
+        {"allOf": [{}], "$ref": "#/allOf/first"},
+        {"title": "no schema", "$ref": "#/title"},
+        {"default": {"type": 5}, "$ref": "#/default"},
+        {"$ref": "#"},
+        {"properties": {"x": {"$ref": "#/properties/x"}}},
+    ],
+    ids=json.dumps,
+)
+def test_a_schema_that_could_not_check_an_answer_is_refused_before_the_run(schema: dict[str, object]) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_chat_request(body(response_format=schema_format(schema)), {})
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
+def test_nothing_that_a_schema_names_is_fetched() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/schema.json"
+        schema = {"$defs": {"a": {"$ref": url}}, "properties": {"x": {"$ref": "#/$defs/a"}}}
+        with pytest.raises(RequestError):
+            parse_chat_request(body(response_format=schema_format(schema)), {})
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_fields_named_like_parts_of_a_python_object_are_only_names() -> None:
+    names = ["__class__", "__dict__", "model_config", "model_dump", "model_extra", "model_fields", "schema_"]
+    assert parse_chat_request(body(**dict.fromkeys(names, 1)), {}).ignored == tuple(names)
+
+
+def test_a_million_misfits_are_refused_at_the_first() -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_chat_request(b'{"model": "m", "messages": [' + b"1," * 1_000_000 + b"1]}", {})
+    assert caught.value.param == "messages.0"
+
+
+def test_a_schema_with_an_infinite_number_is_refused() -> None:
+    sent = body(response_format=schema_format({"maximum": 1})).replace(b'"maximum": 1', b'"maximum": 1e999')
+    with pytest.raises(RequestError) as caught:
+        parse_chat_request(sent, {})
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
+@pytest.mark.parametrize(
+    ("sent", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
+        ({"messages": parts({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}})}, "messages.0.content.0"),
+        ({"messages": parts({"type": "text", "text": "x"}, {"type": "file", "file": {"file_id": "f"}})}, "messages.0.content.1"),
+        ({"messages": [{"role": "assistant", "audio": {"id": "a"}}, USER]}, "messages.0.audio"),
+    ],
+)
+def test_what_an_agent_cannot_honour_is_refused_rather_than_ignored(sent: dict[str, object], param: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_chat_request(body(**sent), {})
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", param)
+
+
+def test_a_malformed_header_is_refused_by_its_name() -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_chat_request(body(), {"x-a2a-timeout": "soon"})
+    assert (caught.value.code, caught.value.param) == ("invalid_request_error", "X-A2A-Timeout")
+
+
+def test_a_body_of_the_responses_api_is_told_what_is_missing() -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_chat_request(b'{"model": "m", "input": [{"role": "user", "content": "hi"}], "stream": true}', {})
+    assert (caught.value.param, "input" in caught.value.message) == ("messages", True)
+
+
+def test_fields_without_effect_are_named_once_and_sorted() -> None:
+    request = parse_chat_request(
+        body(
+            messages=[
+                {"role": "assistant", "content": "a", "reasoning_content": "hm", "annotations": []},
+                {"role": "assistant", "content": "b", "reasoning_content": "hm", "name": "bot"},
+                {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]},
+            ],
+            tools=[{"type": "function"}],
+            tool_choice="required",
+            user="ada",
+            metadata={"a": "b"},
+            presence_penalty=0.5,
+            logit_bias={"1": 2},
+            store=True,
+            num_ctx=4096,
+            stream_options={"include_obfuscation": True},
+        ),
+        {},
+    )
+    assert request.ignored == (
+        "logit_bias",
+        "messages.*.content.*.cache_control",
+        "messages.*.name",
+        "messages.*.reasoning_content",
+        "metadata",
+        "num_ctx",
+        "presence_penalty",
+        "store",
+        "stream_options.include_obfuscation",
+        "tool_choice",
+        "tools",
+        "user",
+    )
+
+
+def test_fields_that_ask_for_nothing_are_not_named() -> None:
+    request = parse_chat_request(
+        body(
+            n=1,
+            logprobs=False,
+            top_logprobs=0,
+            modalities=["text"],
+            tools=[],
+            functions=[],
+            tool_choice="auto",
+            parallel_tool_calls=True,
+            presence_penalty=0,
+            frequency_penalty=0.0,
+            logit_bias={},
+            store=False,
+            metadata=None,
+            user=None,
+            service_tier="auto",
+            verbosity="medium",
+            audio=None,
+            response_format=None,
+            a2a=None,
+        ),
+        {},
+    )
+    assert request == RunRequest("openhands_default", (UserMessage((TextPart("hi"),)),))
