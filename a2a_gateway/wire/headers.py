@@ -44,8 +44,9 @@ def final_headers(summary: RunSummary) -> dict[str, str]:
         "X-A2A-Cost-USD": cost,
         "X-A2A-Cost-Self-USD": format_usd(record.cost_self_micro_usd),
         "X-A2A-Cost-Complete": "true" if record.cost_complete else "false",
-        "x-litellm-response-cost": cost,
     }
+    if record.cost_complete:  # who reads this alias takes it for the whole truth, and an unknown cost for none
+        headers["x-litellm-response-cost"] = cost
     if summary.remaining_micro_usd is not None:
         headers["X-A2A-Budget-Remaining-USD"] = format_usd(summary.remaining_micro_usd)
     if record.stop_reason:

@@ -43,6 +43,7 @@ def _render_delegation(record: RunRecord, summary: RunSummary) -> dict[str, obje
         "depth": record.depth,
         "max_depth": record.limits.max_depth,
         "runs": 1 + record.descendants,
+        "turns": record.turns,
         "stop_reason": record.stop_reason,
         "budget": None if budget is None else format_usd(budget),
         "remaining": None if remaining is None else format_usd(remaining),

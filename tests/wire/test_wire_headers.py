@@ -46,7 +46,6 @@ def test_what_is_unknown_is_not_said() -> None:
         "X-A2A-Cost-USD": "0.012300",
         "X-A2A-Cost-Self-USD": "0.010000",
         "X-A2A-Cost-Complete": "false",
-        "x-litellm-response-cost": "0.012300",
     }
 
 

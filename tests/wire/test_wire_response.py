@@ -53,6 +53,7 @@ USAGE = {
         "depth": 1,
         "max_depth": 3,
         "runs": 3,
+        "turns": 2,
         "stop_reason": "finished",
         "budget": "0.500000",
         "remaining": "0.487700",
