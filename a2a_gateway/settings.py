@@ -82,6 +82,17 @@ class Settings(BaseSettings):
         return (*self.profiles, self.data_dir / "profiles")
 
     @property
+    def store_url(self) -> str:
+        """SQLAlchemy URL of the store."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'gateway.db'}"
+
+    @property
+    def own_url(self) -> str:
+        """OpenAI base URL under which this gateway's own agents reach it, ending in `/v1`."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        return (self.public_url or f"http://{host}:{self.port}").rstrip("/").removesuffix("/v1") + "/v1"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the gateway."""
         return self.host in {"127.0.0.1", "::1", "localhost"} or self.host.startswith("127.")

@@ -4,7 +4,7 @@ The Runner seam is narrow and serialisable: an `AdmittedRun` in, `RunnerEvent`s 
 agent can run in this process, in a confined worker, or on another machine.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -65,7 +65,7 @@ class Meter(Protocol):
 class Runner(Protocol):
     """Executes admitted runs."""
 
-    def run(self, run: AdmittedRun, meter: Meter) -> AsyncIterator[RunnerEvent]:
+    def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
         """Execute a run; the last event is `RunEnded`.
 
         Closing the iterator early (`aclose`) or cancelling the task that iterates stops the agent, its tools and its LLM call
@@ -197,4 +197,28 @@ class Conversations(Protocol):
 
     async def expire(self, now: float) -> Sequence[Conversation]:
         """Remove the conversations whose time has passed and that no run has leased; returns them, for their workspaces."""
+        ...
+
+
+class Workspaces(Protocol):
+    """Directories in which agents work. Nothing but an agent's own tools opens a file in one."""
+
+    async def create(self, conversation_id: ConversationId) -> str:
+        """Make an empty private directory and return its path."""
+        ...
+
+    async def ensure(self, path: str) -> str:
+        """Make a directory named by a profile if it does not exist, and return its resolved path."""
+        ...
+
+    async def remove(self, path: str) -> None:
+        """Remove a directory made by `create`; a missing one is ignored, any other path refused."""
+        ...
+
+
+class RunTokens(Protocol):
+    """Short-lived secrets, one a run."""
+
+    def mint(self, record: RunRecord) -> str:
+        """Make the token that names this run."""
         ...

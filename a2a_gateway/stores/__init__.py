@@ -1,0 +1,47 @@
+"""What outlives a request: the ledger of runs and money, keys, conversations. SQLAlchemy Core over SQLite, or PostgreSQL.
+
+Above it stands `server`, which opens the store; it satisfies the Protocols of `runs.ports`. It knows neither HTTP nor OpenHands.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from a2a_gateway.runs.ports import Clock
+from a2a_gateway.stores.conversations import SqlConversations
+from a2a_gateway.stores.database import Database, sqlite_url
+from a2a_gateway.stores.keys import SqlKeys
+from a2a_gateway.stores.ledger import SqlLedger
+
+__all__ = ["SqlConversations", "SqlKeys", "SqlLedger", "Store", "open_store", "sqlite_url"]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open store, brought to the newest schema."""
+
+    ledger: SqlLedger
+    keys: SqlKeys
+    conversations: SqlConversations
+
+
+@asynccontextmanager
+async def open_store(url: str, clock: Clock) -> AsyncIterator[Store]:
+    """Open the store at a SQLAlchemy URL (`sqlite_url(path)` makes one for a file), migrating it if it is older.
+
+    Raises:
+        ConfigurationError: the URL cannot be used, or a newer release has written the database.
+        StoreError: the database does not answer.
+    """
+    async with Database(url) as database:
+        await database.migrate(_to_newest_schema)
+        yield Store(SqlLedger(database, clock), SqlKeys(database, clock), SqlConversations(database))
+
+
+def _to_newest_schema(connection: Connection) -> None:
+    # Alembic takes as long to import as the rest of the store together; here it happens in the store's thread.
+    from a2a_gateway.stores.migrations import upgrade
+
+    upgrade(connection)

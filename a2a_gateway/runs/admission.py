@@ -1,0 +1,307 @@
+"""May a run start, and may it go on? Pure decisions over records.
+
+Above it stands the ledger, which calls `admit` inside the transaction that opens a run and `permit_turn` inside the one that
+precedes an LLM call, and stores what they answer. It knows no clock, no database and no caller: all that it needs is passed in.
+
+Every limit is monotone. What a run gets is the least of what the server, the key, the runs above it and the request allow, so a
+request can narrow a limit and never widen it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from a2a_gateway.errors import (
+    AgentNotAllowed,
+    AuthenticationError,
+    BreadthExceeded,
+    BudgetExceeded,
+    CycleDetected,
+    DeadlineExceeded,
+    DepthExceeded,
+    RunCancelled,
+    RunsExhausted,
+    RunTokenRevoked,
+)
+from a2a_gateway.runs.model import LIVE_STATES, KeyRecord, LimitPolicy, Limits, RunRecord, RunState, TreeId
+from a2a_gateway.runs.ports import RunProposal
+from delegate_tool.money import format_usd
+
+CHILD_MARGIN: Final = 0.05
+"""Share of its remaining time that a parent keeps for itself when it delegates, to make something of the child's answer."""
+CHILD_MARGIN_MAX_S: Final = 10.0
+BREADTH_RETRY_AFTER_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One proposal, with what the ledger knows about its place."""
+
+    proposal: RunProposal
+    ancestors: Sequence[RunRecord]
+    live_siblings: int
+    key: KeyRecord
+    now: float
+
+    @property
+    def parent(self) -> RunRecord | None:
+        return self.ancestors[-1] if self.ancestors else None
+
+    @property
+    def depth(self) -> int:
+        real = self.parent.depth + 1 if self.parent else 0
+        return max(real, self.proposal.claimed_depth or 0)
+
+    @property
+    def limits(self) -> Limits:
+        """The effective limits: what stands above the run leaves to it, narrowed by each policy."""
+        limits = self._inherited()
+        for policy in (_what_is_left(self.key), *self.proposal.policies):
+            limits = narrow(limits, policy)
+        return limits
+
+    def _inherited(self) -> Limits:
+        if self.parent is None:
+            return self.proposal.defaults
+        return replace(
+            self.parent.limits,
+            max_runs=max(0, runs_left(self.ancestors) - 1),
+            timeout_s=_child_timeout_s(self.parent.deadline_at - self.now),
+            budget_micro_usd=budget_left(self.ancestors, self.key),
+        )
+
+    def facts(self) -> dict[str, object]:
+        """What a refusal tells programs."""
+        limits, left = self.limits, budget_left(self.ancestors, self.key)
+        facts: dict[str, object] = {
+            "depth": self.depth,
+            "max_depth": limits.max_depth,
+            "runs_left": runs_left(self.ancestors) if self.parent else limits.max_runs,
+        }
+        if left is not None:
+            facts["budget_remaining_usd"] = format_usd(left)
+        if self.parent is not None:
+            facts |= {"run_id": self.parent.id, "tree_id": self.parent.tree_id}
+        return facts
+
+
+def admit(proposal: RunProposal, *, ancestors: Sequence[RunRecord], live_siblings: int, key: KeyRecord, now: float) -> RunRecord:
+    """Decide whether a run may start, and return its record, queued, with its effective limits.
+
+    Args:
+        ancestors: from the root to the parent; empty for a root.
+        live_siblings: live children of the parent.
+        now: seconds since the epoch.
+
+    Raises:
+        AuthenticationError: the key was revoked; `RunTokenRevoked` when the parent or a run above it has ended.
+        AdmissionError: a limit refuses the run.
+        DeadlineExceeded: no time is left for it.
+    """
+    case = _Case(proposal, ancestors, live_siblings, key, now)
+    for check in (
+        _check_credential,
+        _check_depth,
+        _check_agent,
+        _check_cycle,
+        _check_runs,
+        _check_budget,
+        _check_time,
+        _check_breadth,
+    ):
+        check(case)
+    limits = case.limits
+    return RunRecord(
+        id=proposal.id,
+        tree_id=case.parent.tree_id if case.parent else TreeId(proposal.id),
+        parent_id=proposal.parent_id,
+        key_id=key.id,
+        agent=proposal.agent,
+        depth=case.depth,
+        state=RunState.QUEUED,
+        limits=limits,
+        deadline_at=now + limits.timeout_s,
+        task_hash=proposal.task_hash,
+        conversation_id=proposal.conversation_id,
+        created_at=now,
+    )
+
+
+def permit_turn(path: Sequence[RunRecord], *, key: KeyRecord, now: float) -> None:
+    """Decide whether a run may make one more LLM call.
+
+    Args:
+        path: from the root to the run itself.
+
+    Raises:
+        RunCancelled: the run, or one above it, has ended, or its key was revoked.
+        DeadlineExceeded: its time is over.
+        BudgetExceeded: it, a run above it, or its key has spent its budget.
+    """
+    run = path[-1]
+    facts: dict[str, object] = {"run_id": run.id, "tree_id": run.tree_id}
+    if (ended := _first_ended(path)) is not None:
+        raise RunCancelled(f"Run {ended.id} is {ended.state}; nothing at or below it may go on.", details=facts)
+    if key.revoked_at is not None:
+        raise RunCancelled(f"The key {key.name!r} behind this run was revoked.", details=facts)
+    if run.deadline_at <= now:
+        raise DeadlineExceeded(
+            f"The run's time of {run.limits.timeout_s:g} s is over. Ask for more time or less work.", details=facts
+        )
+    if (account := _first_spent(path, key)) is not None:
+        raise BudgetExceeded(account.refusal(), details=facts | {"budget_remaining_usd": format_usd(0)})
+
+
+def narrow(limits: Limits, policy: LimitPolicy) -> Limits:
+    """Return the narrower of each limit; a policy that says nothing of one leaves it."""
+    return Limits(
+        max_depth=_least(limits.max_depth, policy.max_depth),
+        max_breadth=_least(limits.max_breadth, policy.max_breadth),
+        max_runs=_least(limits.max_runs, policy.max_runs),
+        timeout_s=_least(limits.timeout_s, policy.timeout_s),
+        max_turns=_least(limits.max_turns, policy.max_turns),
+        budget_micro_usd=policy.budget_micro_usd
+        if limits.budget_micro_usd is None
+        else _least(limits.budget_micro_usd, policy.budget_micro_usd),
+        allowed_agents=_common(limits.allowed_agents, policy.allowed_agents),
+    )
+
+
+def runs_left(path: Sequence[RunRecord]) -> int:
+    """How many more runs may ever be opened below the last run of a path that begins at the root."""
+    return max(0, min(run.limits.max_runs - run.descendants for run in path))
+
+
+def budget_left(path: Sequence[RunRecord], key: KeyRecord) -> int | None:
+    """What the last run of a path from the root may still spend, in micro-USD; None where nobody set a budget."""
+    return min((account.left for account in _accounts(path, key)), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """One budget that a run draws on."""
+
+    owner: str
+    cap: int
+    spent: int
+
+    @property
+    def left(self) -> int:
+        # A call may cost more than was left before it, so the sum may have passed the cap.
+        return max(0, self.cap - self.spent)
+
+    def refusal(self) -> str:
+        return (
+            f"The budget of {self.owner} is used up: {format_usd(self.spent)} of {format_usd(self.cap)} USD are spent. "
+            "Finish with what there is, or ask for a larger budget."
+        )
+
+
+def _accounts(path: Sequence[RunRecord], key: KeyRecord) -> Iterator[_Account]:
+    for run in path:
+        if run.limits.budget_micro_usd is not None:
+            yield _Account(f"run {run.id}", run.limits.budget_micro_usd, run.cost_tree_micro_usd)
+    if key.policy.budget_micro_usd is not None:
+        yield _Account(f"key {key.name!r}", key.policy.budget_micro_usd, key.spent_micro_usd)
+
+
+def _first_spent(path: Sequence[RunRecord], key: KeyRecord) -> _Account | None:
+    return next((account for account in _accounts(path, key) if account.left == 0), None)
+
+
+def _first_ended(path: Sequence[RunRecord]) -> RunRecord | None:
+    # An ancestor's end is written before its descendants are stopped, so looking at the run alone would leave a gap.
+    return next((run for run in path if run.state not in LIVE_STATES), None)
+
+
+def _check_credential(case: _Case) -> None:
+    if case.key.revoked_at is not None:
+        raise AuthenticationError(f"The key {case.key.name!r} was revoked. Use another one.")
+    if (ended := _first_ended(case.ancestors)) is not None:
+        raise RunTokenRevoked(
+            f"Run {ended.id} is {ended.state}; its token, and those of the runs below it, open no more runs.",
+            details=case.facts(),
+        )
+
+
+def _check_depth(case: _Case) -> None:
+    if case.depth > case.limits.max_depth:
+        raise DepthExceeded(
+            f"The run would stand at depth {case.depth}, and {case.limits.max_depth} is the deepest level allowed here. "
+            "Do the task without delegating it.",
+            details=case.facts(),
+        )
+
+
+def _check_agent(case: _Case) -> None:
+    above = case.parent.limits.allowed_agents if case.parent else case.proposal.defaults.allowed_agents
+    allowed = _common(above, case.key.policy.allowed_agents)
+    if allowed is not None and case.proposal.agent not in allowed:
+        names = ", ".join(sorted(allowed)) or "none"
+        raise AgentNotAllowed(
+            f"{case.proposal.agent} may not be called here. Allowed: {names}.", param="model", details=case.facts()
+        )
+
+
+def _check_cycle(case: _Case) -> None:
+    for run in case.ancestors:
+        if (run.agent, run.task_hash) == (case.proposal.agent, case.proposal.task_hash):
+            raise CycleDetected(
+                f"{run.agent} already works on this same task at depth {run.depth} (run {run.id}). "
+                "Do it yourself, or delegate a smaller part of it.",
+                details=case.facts(),
+            )
+
+
+def _check_runs(case: _Case) -> None:
+    for run in case.ancestors:
+        if run.descendants >= run.limits.max_runs:
+            raise RunsExhausted(
+                f"{run.descendants} runs were opened below run {run.id}, and {run.limits.max_runs} is its limit. "
+                "Go on without further delegation.",
+                details=case.facts(),
+            )
+
+
+def _check_budget(case: _Case) -> None:
+    if (account := _first_spent(case.ancestors, case.key)) is not None:
+        raise BudgetExceeded(account.refusal(), details=case.facts())
+    if case.limits.budget_micro_usd == 0:
+        raise BudgetExceeded("A budget of 0 USD allows no LLM call. Ask for a larger one.", details=case.facts())
+
+
+def _check_time(case: _Case) -> None:
+    if case.limits.timeout_s <= 0:
+        raise DeadlineExceeded(
+            "No time is left for this run: the run above it has reached its deadline. Finish with what there is.",
+            details=case.facts(),
+        )
+
+
+def _check_breadth(case: _Case) -> None:
+    if case.parent is not None and case.live_siblings >= case.parent.limits.max_breadth:
+        raise BreadthExceeded(
+            f"Run {case.parent.id} has {case.live_siblings} live children, and {case.parent.limits.max_breadth} is its limit. "
+            "Wait until one of them has ended.",
+            details=case.facts(),
+            retry_after_s=BREADTH_RETRY_AFTER_S,
+        )
+
+
+def _what_is_left(key: KeyRecord) -> LimitPolicy:
+    """A key's budget is for all its trees together, its other limits are for each of them."""
+    return replace(key.policy, budget_micro_usd=budget_left((), key))
+
+
+def _child_timeout_s(remainder_s: float) -> float:
+    return max(0.0, remainder_s - min(remainder_s * CHILD_MARGIN, CHILD_MARGIN_MAX_S))
+
+
+def _least[T: (int, float)](limit: T, other: T | None) -> T:
+    return limit if other is None else min(limit, other)
+
+
+def _common(first: frozenset[str] | None, second: frozenset[str] | None) -> frozenset[str] | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second

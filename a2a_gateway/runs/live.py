@@ -1,0 +1,116 @@
+"""Runs that are under way in this process: their events so far, who listens, and how they hang together.
+
+Events are kept until a run is forgotten, so that whoever attaches later sees them from the first. One event loop; no locks.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from a2a_gateway.runs.events import RunEvent, RunFinished
+from a2a_gateway.runs.model import Profile, RunId, RunRecord
+from delegate_tool.context import OnDisconnect
+
+
+@dataclass(slots=True, eq=False)
+class LiveRun:
+    """One run.
+
+    Attributes:
+        workspace_dir: where its tools work; known once it has started.
+        cancelled: set when it was asked to stop.
+        closed: set when nothing of it is left: outcome told, conversation saved, slot free.
+        on_abandoned: called when its last listener leaves before its end.
+    """
+
+    record: RunRecord
+    profile: Profile
+    on_disconnect: OnDisconnect
+    on_abandoned: Callable[["LiveRun"], None]
+    workspace_dir: str | None = None
+    events: list[RunEvent] = field(default_factory=list)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    _listeners: set["Listener"] = field(default_factory=set)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its last event has been published."""
+        return bool(self.events) and isinstance(self.events[-1], RunFinished)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody listens any more."""
+        return not self._listeners
+
+    def publish(self, event: RunEvent) -> None:
+        """Append an event and wake all listeners."""
+        self.events.append(event)
+        for listener in self._listeners:
+            listener.wake.set()
+
+    @contextmanager
+    def listen(self) -> Iterator["Listener"]:
+        """Follow the events from the first on; leaving before `RunFinished` abandons the run if nobody else listens."""
+        listener = Listener(self.events)
+        self._listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+            if self.abandoned and not self.finished:
+                self.on_abandoned(self)
+
+
+@dataclass(slots=True, eq=False)
+class Listener:
+    """One reader's position in the events of a run."""
+
+    events: Sequence[RunEvent]
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    position: int = 0
+
+    async def take(self, timeout_s: float | None = None) -> Sequence[RunEvent]:
+        """Wait for new events and return all there are; none after `timeout_s` of silence."""
+        if self.position == len(self.events):
+            self.wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self.wake.wait()
+        fresh = self.events[self.position :]
+        self.position += len(fresh)
+        return fresh
+
+
+@dataclass(slots=True)
+class LiveRuns:
+    """The runs under way, by id, and as trees."""
+
+    _by_id: dict[RunId, LiveRun] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[LiveRun]:
+        return iter(list(self._by_id.values()))
+
+    def get(self, run_id: RunId | None) -> LiveRun | None:
+        """Find a run; None for none."""
+        return self._by_id.get(run_id) if run_id is not None else None
+
+    def add(self, live: LiveRun) -> None:
+        """Enter a run that was just admitted."""
+        self._by_id[live.record.id] = live
+
+    def forget(self, live: LiveRun) -> None:
+        """Drop a run of which nothing is left, and tell those who wait for that."""
+        del self._by_id[live.record.id]
+        live.closed.set()
+
+    def ancestors(self, live: LiveRun) -> Iterator[LiveRun]:
+        """The runs above a run, nearest first."""
+        while (parent := self.get(live.record.parent_id)) is not None:
+            yield parent
+            live = parent
+
+    def children(self, run_id: RunId) -> list[LiveRun]:
+        """The runs directly below a run."""
+        return [live for live in self if live.record.parent_id == run_id]

@@ -1,0 +1,131 @@
+"""Where a run happens: the conversation that it continues or begins, and the directory in which its tools work.
+
+A place is held by one run at a time and given back when the run has ended; its history and its directory are then kept for
+`ttl_s`, so that a caller may go on with the conversation.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from a2a_gateway.errors import ConversationBusy, ConversationNotFound, RunCancelled
+from a2a_gateway.runs.live import LiveRun, LiveRuns
+from a2a_gateway.runs.model import Conversation, RunRecord, WorkspacePolicy
+from a2a_gateway.runs.ports import Clock, Conversations, Workspaces
+
+
+@dataclass(slots=True)
+class Place:
+    """A conversation and a directory, held by one run.
+
+    Attributes:
+        transcript: set by the run at its end to what continues the conversation; left empty, nothing new is kept.
+    """
+
+    conversation: Conversation
+    workspace_dir: str
+    transcript: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Finds, makes, keeps and removes places.
+
+    Attributes:
+        ttl_s: how long a conversation outlives its last run; 0 removes it at once.
+    """
+
+    conversations: Conversations
+    workspaces: Workspaces
+    live_runs: LiveRuns
+    clock: Clock
+    ttl_s: float
+
+    @asynccontextmanager
+    async def hold(self, live: LiveRun, *, continues: bool) -> AsyncIterator[Place]:
+        """Hold the place of a run, after any other run on the same conversation.
+
+        `continues` says that the caller named the conversation, so it must exist.
+
+        Raises:
+            ConversationNotFound: it does not exist, is another key's, or is one with another agent.
+            ConversationBusy: an ancestor of the run has it, or the run's deadline passed while another run had it.
+            RunCancelled: the run was cancelled meanwhile.
+        """
+        async with self._lease(live) as found:
+            place = await self._settle_in(live, self._checked(found, live.record, continues=continues))
+            live.workspace_dir = place.workspace_dir
+            try:
+                yield place
+            finally:
+                await self._leave(place)
+
+    async def sweep(self) -> None:
+        """Remove the conversations whose time has passed, and their directories."""
+        for conversation in await self.conversations.expire(self.clock.now()):
+            if conversation.workspace_dir is not None:
+                await self.workspaces.remove(conversation.workspace_dir)
+
+    @asynccontextmanager
+    async def _lease(self, live: LiveRun) -> AsyncIterator[Conversation | None]:
+        record = live.record
+        if any(ancestor.record.conversation_id == record.conversation_id for ancestor in self.live_runs.ancestors(live)):
+            raise ConversationBusy(
+                f"Conversation {record.conversation_id} is the one that this call comes from. Delegate in a new conversation."
+            )
+        lease = self.conversations.lease(record.conversation_id)
+        entering = asyncio.ensure_future(lease.__aenter__())
+        cancelling = asyncio.ensure_future(live.cancelled.wait())
+        timeout_s = max(0.0, record.deadline_at - self.clock.now())
+        await asyncio.wait({entering, cancelling}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        cancelling.cancel()
+        if not entering.done():
+            entering.cancel()
+            await asyncio.wait({entering})
+        if entering.cancelled():
+            if live.cancelled.is_set():
+                raise RunCancelled("The run was cancelled while it waited for its conversation.")
+            raise ConversationBusy(
+                f"Conversation {record.conversation_id} was busy with another run until this run's deadline. Try again later."
+            )
+        found = entering.result()
+        try:
+            yield found
+        finally:
+            await lease.__aexit__(None, None, None)
+
+    def _checked(self, found: Conversation | None, record: RunRecord, *, continues: bool) -> Conversation:
+        if found is None and not continues:
+            now = self.clock.now()
+            return Conversation(record.conversation_id, record.key_id, record.agent, now, now, now + self.ttl_s)
+        if found is None or found.owner != record.key_id:
+            raise ConversationNotFound(
+                f"There is no conversation {record.conversation_id}: it never was, or has expired. "
+                "Leave the header out to begin a new one."
+            )
+        if found.agent != record.agent:
+            raise ConversationNotFound(
+                f"Conversation {found.id} is one with {found.agent}, not with {record.agent}. "
+                "Call the same model, or leave the header out to begin a new one."
+            )
+        return found
+
+    async def _settle_in(self, live: LiveRun, conversation: Conversation) -> Place:
+        """Decide where the run works: a fixed directory, its parent's, its conversation's, or a new one."""
+        profile, parent = live.profile, self.live_runs.get(live.record.parent_id)
+        if profile.workspace is WorkspacePolicy.FIXED and profile.workspace_path is not None:
+            return Place(conversation, await self.workspaces.ensure(profile.workspace_path))
+        if profile.workspace is WorkspacePolicy.INHERIT and parent is not None and parent.workspace_dir is not None:
+            return Place(conversation, parent.workspace_dir)
+        path = conversation.workspace_dir or await self.workspaces.create(conversation.id)
+        return Place(replace(conversation, workspace_dir=path), path)
+
+    async def _leave(self, place: Place) -> None:
+        conversation = place.conversation
+        transcript = place.transcript or conversation.transcript
+        if self.ttl_s > 0 and transcript:
+            now = self.clock.now()
+            await self.conversations.save(replace(conversation, transcript=transcript, used_at=now, expires_at=now + self.ttl_s))
+        elif conversation.workspace_dir is not None:
+            await self.workspaces.remove(conversation.workspace_dir)

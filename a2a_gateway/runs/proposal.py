@@ -1,0 +1,95 @@
+"""From a request and its caller to the proposal of a run: which agent is meant, and what is asked for it. Pure."""
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+
+from a2a_gateway.errors import GatewayLoop, ModelNotFound
+from a2a_gateway.runs.messages import task_of
+from a2a_gateway.runs.model import (
+    MODEL_PREFIX,
+    ConversationId,
+    KeyRecord,
+    LimitPolicy,
+    Limits,
+    Profile,
+    RunId,
+    RunRecord,
+    RunRequest,
+)
+from a2a_gateway.runs.ports import Profiles, RunProposal
+from delegate_tool.context import DelegationContext
+
+SELF = "self"
+"""In a delegation, the caller's own profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as authentication found: a key, and the run whose token was presented, if one was."""
+
+    key: KeyRecord
+    run: RunRecord | None = None
+
+
+def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> Profile:
+    """Find the profile that a request names.
+
+    Raises:
+        ModelNotFound: there is none of that name.
+    """
+    model = request.model
+    if model == SELF:
+        if caller.run is None:
+            raise ModelNotFound(
+                "`self` means the calling agent, but a key was presented. Name a model of GET /v1/models.", param="model"
+            )
+        model = caller.run.agent
+    if not model.startswith(MODEL_PREFIX):
+        raise ModelNotFound(f"There is no model {model[:200]!r}; models here are named {MODEL_PREFIX}<profile>.", param="model")
+    return profiles.get(model.removeprefix(MODEL_PREFIX))
+
+
+def refuse_loop(request: RunRequest, gateway_id: str) -> None:
+    """Refuse a request that this gateway has forwarded before.
+
+    Raises:
+        GatewayLoop: it has.
+    """
+    if gateway_id in request.context.via:
+        raise GatewayLoop(
+            f"This gateway ({gateway_id}) has forwarded this request before: it goes in a circle. Break the loop.",
+            details={"via": list(request.context.via)},
+        )
+
+
+def propose(request: RunRequest, caller: Caller, profile: Profile, defaults: Limits) -> RunProposal:
+    """Describe the run that a request asks for. Parentage is the credential's, never the request's."""
+    return RunProposal(
+        id=RunId(str(uuid.uuid4())),
+        parent_id=caller.run.id if caller.run else None,
+        key_id=caller.key.id,
+        agent=profile.model,
+        task_hash=_task_hash(profile.model, task_of(request.messages)),
+        conversation_id=ConversationId(request.context.conversation_id or str(uuid.uuid4())),
+        defaults=defaults,
+        policies=(profile.policy, _policy_asked(request.context)),
+        claimed_depth=request.context.depth,
+    )
+
+
+def _task_hash(model: str, task: str) -> str:
+    """Fingerprint of an agent and its task, blind to white space, so that a cycle cannot hide behind a line break."""
+    return hashlib.sha256(f"{model}\0{' '.join(task.split())}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _policy_asked(asked: DelegationContext) -> LimitPolicy:
+    return LimitPolicy(
+        max_depth=asked.max_depth,
+        max_breadth=asked.max_breadth,
+        max_runs=asked.max_runs,
+        timeout_s=asked.timeout_s,
+        max_turns=asked.max_turns,
+        budget_micro_usd=asked.budget_micro_usd,
+        allowed_agents=asked.allowed_agents,
+    )

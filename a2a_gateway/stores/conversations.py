@@ -1,0 +1,117 @@
+"""Conversations: durable histories, each used by one run at a time. Satisfies `runs.ports.Conversations`.
+
+The rows are in the database; who has which conversation is known in this process alone, because a run never outlives it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from a2a_gateway.errors import InternalError
+from a2a_gateway.runs.model import Conversation, ConversationId
+from a2a_gateway.stores.database import Database
+from a2a_gateway.stores.rows import conversation_of, values_of_conversation
+from a2a_gateway.stores.schema import conversations
+
+_BY_ID: Final = select(conversations).where(conversations.c.id == bindparam("conversation_id"))
+_REPLACE: Final = update(conversations).where(conversations.c.id == bindparam("conversation_id"))
+_INSERT: Final = insert(conversations)
+_WORKSPACE_DIRS: Final = select(conversations.c.workspace_dir).where(conversations.c.workspace_dir.is_not(None))
+_EXPIRED: Final = select(conversations.c.id).where(conversations.c.expires_at <= bindparam("now")).order_by("expires_at")
+_DELETE_EXPIRED: Final = (
+    delete(conversations)
+    .where(conversations.c.id == bindparam("conversation_id"), conversations.c.expires_at <= bindparam("now"))
+    .returning(conversations)
+)
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The runs that have, or wait for, one conversation; asyncio's lock wakes them in order."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    runs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SqlConversations:
+    """The conversations in a database."""
+
+    database: Database
+    _queues: dict[ConversationId, _Queue] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def lease(self, conversation_id: ConversationId) -> AsyncIterator[Conversation | None]:
+        """Hold a conversation for one run, waiting for the runs that came before; yields None if it does not exist yet."""
+        async with self._turn(conversation_id):
+            yield await self._find(conversation_id)
+
+    @property
+    def leased(self) -> frozenset[ConversationId]:
+        """The conversations that a run has, or waits for."""
+        return frozenset(self._queues)
+
+    async def save(self, conversation: Conversation) -> None:
+        """Store or replace a conversation. Only while its lease is held."""
+        queue = self._queues.get(conversation.id)
+        if queue is None or not queue.lock.locked():
+            raise InternalError(f"Conversation {conversation.id} was saved by a run that does not hold it.")
+        values = values_of_conversation(conversation)
+
+        def work(connection: Connection) -> None:
+            replaced = connection.execute(_REPLACE.values(values), {"conversation_id": conversation.id})
+            if replaced.rowcount == 0:
+                connection.execute(_INSERT, values)
+
+        await self.database.transaction(work)
+
+    async def workspace_dirs(self) -> frozenset[str]:
+        """The directories that stored conversations keep."""
+        return await self.database.transaction(lambda connection: frozenset(connection.scalars(_WORKSPACE_DIRS)))
+
+    async def expire(self, now: float) -> Sequence[Conversation]:
+        """Remove the conversations whose time has passed and that no run has leased; returns them, for their workspaces."""
+
+        def find(connection: Connection) -> Sequence[ConversationId]:
+            return list(connection.scalars(_EXPIRED, {"now": now}))
+
+        removed = []
+        for conversation_id in await self.database.transaction(find):
+            if conversation_id in self.leased:
+                continue
+            async with self._turn(conversation_id):
+                if (conversation := await self._remove(conversation_id, now)) is not None:
+                    removed.append(conversation)
+        return removed
+
+    @asynccontextmanager
+    async def _turn(self, conversation_id: ConversationId) -> AsyncIterator[None]:
+        queue = self._queues.setdefault(conversation_id, _Queue())
+        queue.runs += 1
+        try:
+            async with queue.lock:
+                yield
+        finally:
+            queue.runs -= 1
+            if queue.runs == 0:
+                del self._queues[conversation_id]
+
+    async def _find(self, conversation_id: ConversationId) -> Conversation | None:
+        def work(connection: Connection) -> Conversation | None:
+            row = connection.execute(_BY_ID, {"conversation_id": conversation_id}).one_or_none()
+            return None if row is None else conversation_of(row)
+
+        return await self.database.transaction(work)
+
+    async def _remove(self, conversation_id: ConversationId, now: float) -> Conversation | None:
+        """Remove a conversation unless a run has used it since it was found to be expired."""
+
+        def work(connection: Connection) -> Conversation | None:
+            row = connection.execute(_DELETE_EXPIRED, {"conversation_id": conversation_id, "now": now}).one_or_none()
+            return None if row is None else conversation_of(row)
+
+        return await self.database.transaction(work)

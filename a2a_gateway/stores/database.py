@@ -1,0 +1,168 @@
+"""The database: one engine, the threads that may use it, and transactions.
+
+Owns every difference between SQLite and PostgreSQL. Above it stand the ledger, the keys and the conversations, which hand it
+functions of a connection. It knows no table.
+
+A driver blocks, so transactions run in threads of their own: a single one for SQLite, where writers exclude one another anyway,
+and one thread makes them queue in order; several for PostgreSQL.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from a2a_gateway.errors import ConfigurationError, StoreError
+
+SQLITE_BUSY_TIMEOUT_S: Final = 5.0
+"""How long a transaction waits while another process writes to the same file."""
+POSTGRESQL_THREADS: Final = 8
+_MIGRATION_LOCK: Final = 0x61326167  # "a2ag": any number that no other program locks in this database
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of an SQLite file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+class Database:
+    """An open database. Use as `async with`; entering makes an SQLite file if there is none, readable by its owner only.
+
+    Raises:
+        ConfigurationError: the URL cannot be read, or names a database or driver that is not here.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = _parse_url(url)
+        is_sqlite = self._url.get_backend_name() == "sqlite"
+        threads = 1 if is_sqlite else POSTGRESQL_THREADS
+        self._engine = _create_engine(self._url, threads)
+        if is_sqlite:
+            _prepare_sqlite(self._engine)
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="store")
+
+    async def __aenter__(self) -> Self:
+        path = self._url.database if self._url.get_backend_name() == "sqlite" else None
+        try:
+            if path:
+                await self._in_thread(lambda: _make_private_file(Path(path)))
+        except BaseException:
+            self._threads.shutdown()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._in_thread(self._engine.dispose)
+        self._threads.shutdown()
+
+    async def transaction[T](self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction: committed when it returns, rolled back when it raises.
+
+        A caller that is cancelled waits for the end of its transaction, a millisecond or so, and is cancelled then: whatever it
+        does next comes after it.
+
+        Raises:
+            StoreError: the database failed; whatever else `work` raises passes through.
+        """
+        return await self._in_thread(lambda: self._transact(work))
+
+    async def migrate(self, upgrade: Callable[[Connection], None]) -> None:
+        """Run a schema change in one transaction, while no other process makes one."""
+
+        def work(connection: Connection) -> None:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            upgrade(connection)
+
+        await self.transaction(work)
+
+    def _transact[T](self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.begin() as connection:
+                return work(connection)
+        except SQLAlchemyError as error:
+            raise StoreError(f"The gateway's database failed ({_reason(error)}). Nothing was changed.") from error
+
+    async def _in_thread[T](self, work: Callable[[], T]) -> T:
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        interrupted: asyncio.CancelledError | None = None
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as error:
+                interrupted = error
+        if interrupted is not None:
+            future.exception()  # seen, or asyncio would complain that nobody looked
+            raise interrupted
+        return future.result()
+
+
+def _parse_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # The text may hold a password, so it is not repeated.
+        raise ConfigurationError("database_url is not a URL such as sqlite:///gateway.db.", param="database_url") from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigurationError(
+            f"database_url names {parsed.get_backend_name()}; sqlite and postgresql are supported.", param="database_url"
+        )
+    return parsed
+
+
+def _create_engine(url: URL, threads: int) -> Engine:
+    try:
+        # What is stored is the users' own: parameters stay out of errors. Transactions end explicitly, so a connection that
+        # returns to the pool has nothing to roll back.
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_size=threads,
+            max_overflow=0,
+            pool_reset_on_return=None,
+            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S} if url.get_backend_name() == "sqlite" else {},
+        )
+    except (NoSuchModuleError, ImportError) as error:
+        raise ConfigurationError(f"The driver for {url.drivername} is not installed ({error}).", param="database_url") from None
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    """Make SQLite's transactions what they are elsewhere, and as fast as a file allows."""
+
+    def connect(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # the driver would otherwise begin transactions by itself, and not before reads
+        connection.execute("PRAGMA journal_mode=WAL")
+        # With WAL, NORMAL loses the last transactions in a power cut, but never the file; a crash of the gateway loses nothing.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    def begin(connection: Connection) -> None:
+        # A transaction that reads and then writes could otherwise fail at its first write, having decided on what it read.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", connect)
+    event.listen(engine, "begin", begin)
+
+
+def _make_private_file(path: Path) -> None:
+    """Make the file before SQLite does, because SQLite's companions of it (`-wal`, `-shm`) take over its mode."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The database file cannot be opened: {error.strerror}. Check data_dir and database_url.", param="database_url"
+        ) from None
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """Name a failure without its message, which may quote statements, values or paths."""
+    cause = getattr(error, "orig", None)
+    return getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None) or type(cause or error).__name__

@@ -1,0 +1,136 @@
+"""Keys: long-lived secrets of people and programs. Satisfies `runs.ports.Keys`, and makes, lists and revokes them.
+
+A key reads `a2a_<id>_<secret>`: the id finds the row, the secret is 256 random bits. Only the SHA-256 of the whole text is
+stored. A slow password hash protects secrets that can be guessed; nobody can enumerate 2**256, so one fast hash is as safe and
+costs a request nothing. The id within the text is the salt. Made this way a key is 60 characters long; none shorter exists.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from a2a_gateway.errors import AuthenticationError, ConfigurationError
+from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy
+from a2a_gateway.runs.ports import Clock
+from a2a_gateway.stores.database import Database
+from a2a_gateway.stores.rows import key_of, values_of_limits
+from a2a_gateway.stores.schema import keys
+
+USE_RECORDED_EVERY_S: Final = 60.0
+"""How old `last_used_at` may become before a use writes it again: requests read, and rarely write."""
+
+_SECRET: Final = re.compile(r"a2a_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+_NAME: Final = re.compile(r"(?![0-9a-f]{12}$)\S(?:[^\x00-\x1f\x7f]{0,62}\S)?")
+_NO_KEY: Final = KeyId("")
+_NO_HASH: Final = bytes(hashlib.sha256().digest_size)
+
+_BY_ID: Final = select(keys).where(keys.c.id == bindparam("key_id"))
+_RECORD_USE: Final = update(keys).where(keys.c.id == bindparam("key_id")).values(last_used_at=bindparam("now"))
+
+
+@dataclass(frozen=True, slots=True)
+class SqlKeys:
+    """The keys in a database. Nothing is cached: a revoked key is refused from the next request on."""
+
+    database: Database
+    clock: Clock
+
+    async def authenticate(self, secret: str) -> KeyRecord:
+        """Find the key that a secret belongs to, in constant time.
+
+        Raises:
+            AuthenticationError: unknown or revoked.
+        """
+        match = _SECRET.fullmatch(secret)
+        key_id = KeyId(match.group(1)) if match else _NO_KEY
+        presented = _hash(secret)
+        now = self.clock.now()
+
+        def work(connection: Connection) -> KeyRecord:
+            # What cannot be a key takes the same way as a key that is not known: one look-up, one comparison.
+            row = connection.execute(_BY_ID, {"key_id": key_id}).one_or_none()
+            if not hmac.compare_digest(row.secret_sha256 if row else _NO_HASH, presented) or row is None:
+                raise AuthenticationError("The API key is not known here. `a2a-gateway keys create NAME` makes one.")
+            key = key_of(row)
+            if key.revoked_at is not None:
+                raise AuthenticationError(f"The API key {key.name!r} was revoked. Use another one.")
+            if key.last_used_at is None or now - key.last_used_at >= USE_RECORDED_EVERY_S:
+                connection.execute(_RECORD_USE, {"key_id": key_id, "now": now})
+                key = replace(key, last_used_at=now)
+            return key
+
+        return await self.database.transaction(work)
+
+    async def get_key(self, key_id: KeyId) -> KeyRecord | None:
+        """Find a key by its id, revoked ones included."""
+
+        def work(connection: Connection) -> KeyRecord | None:
+            row = connection.execute(_BY_ID, {"key_id": key_id}).one_or_none()
+            return None if row is None else key_of(row)
+
+        return await self.database.transaction(work)
+
+    async def create_key(self, name: str, policy: LimitPolicy | None = None) -> tuple[KeyRecord, str]:
+        """Make a key and return it with its secret, which is shown this once and stored nowhere.
+
+        Raises:
+            ConfigurationError: the name cannot be one, or a live key has it.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                "A key's name has 1 to 64 printable characters, no space at its ends, and is not 12 hexadecimal digits, "
+                "which would read as an id.",
+                param="name",
+            )
+        key = KeyRecord(KeyId(secrets.token_hex(6)), name, policy or LimitPolicy(), created_at=self.clock.now())
+        secret = f"a2a_{key.id}_{secrets.token_urlsafe(32)}"
+        values = {"id": key.id, "name": name, "secret_sha256": _hash(secret), "created_at": key.created_at}
+
+        def work(connection: Connection) -> None:
+            try:
+                connection.execute(insert(keys), values | values_of_limits(key.policy))
+            except IntegrityError:
+                raise ConfigurationError(f"There is a key named {name!r} already. Revoke it, or take another name.") from None
+
+        await self.database.transaction(work)
+        return key, secret
+
+    async def list_keys(self) -> Sequence[KeyRecord]:
+        """All keys, revoked ones included, oldest first."""
+
+        def work(connection: Connection) -> Sequence[KeyRecord]:
+            return [key_of(row) for row in connection.execute(select(keys).order_by(keys.c.created_at, keys.c.id))]
+
+        return await self.database.transaction(work)
+
+    async def revoke(self, name_or_id: str) -> KeyRecord:
+        """Revoke the key with this id, or the live one with this name; revoking twice changes nothing.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+        now = self.clock.now()
+        found = select(keys).where(or_(keys.c.id == name_or_id, (keys.c.name == name_or_id) & keys.c.revoked_at.is_(None)))
+
+        def work(connection: Connection) -> KeyRecord:
+            row = connection.execute(found).one_or_none()
+            if row is None:
+                raise ConfigurationError(f"There is no live key {name_or_id!r}. `a2a-gateway keys list` shows them all.")
+            key = key_of(row)
+            if key.revoked_at is None:
+                key = replace(key, revoked_at=now)
+                connection.execute(update(keys).where(keys.c.id == key.id).values(revoked_at=now))
+            return key
+
+        return await self.database.transaction(work)
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,138 @@
+"""Rows to records and back: the one place that knows which column holds which field."""
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from a2a_gateway.runs.model import (
+    Conversation,
+    ConversationId,
+    KeyId,
+    KeyRecord,
+    LimitPolicy,
+    Limits,
+    RunId,
+    RunRecord,
+    RunState,
+    TokenUsage,
+    TreeId,
+)
+
+type AnyRow = Row[tuple[Any, ...]]
+"""A row of a table in `schema`; what its columns hold is known there, not to the type checker."""
+
+
+def run_of(row: AnyRow) -> RunRecord:
+    """Read a row of `runs`."""
+    return RunRecord(
+        id=RunId(row.id),
+        tree_id=TreeId(row.tree_id),
+        parent_id=row.parent_id,
+        key_id=KeyId(row.key_id),
+        agent=row.agent,
+        depth=row.depth,
+        state=RunState(row.state),
+        limits=Limits(
+            row.max_depth,
+            row.max_breadth,
+            row.max_runs,
+            row.timeout_s,
+            row.max_turns,
+            row.budget_micro_usd,
+            row.allowed_agents,
+        ),
+        deadline_at=row.deadline_at,
+        task_hash=row.task_hash,
+        conversation_id=ConversationId(row.conversation_id),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        turns=row.turns,
+        usage=TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens),
+        cost_self_micro_usd=row.cost_self_micro_usd,
+        cost_tree_micro_usd=row.cost_tree_micro_usd,
+        cost_complete=row.cost_complete,
+        descendants=row.descendants,
+        stop_reason=row.stop_reason,
+        error_code=row.error_code,
+    )
+
+
+def values_of_new_run(run: RunRecord) -> dict[str, object]:
+    """The columns of a run that has used nothing yet; the rest have their defaults."""
+    return {
+        "id": run.id,
+        "tree_id": run.tree_id,
+        "parent_id": run.parent_id,
+        "key_id": run.key_id,
+        "agent": run.agent,
+        "depth": run.depth,
+        "state": run.state.value,
+        "deadline_at": run.deadline_at,
+        "task_hash": run.task_hash,
+        "conversation_id": run.conversation_id,
+        "created_at": run.created_at,
+        **values_of_limits(run.limits),
+    }
+
+
+def values_of_limits(limits: Limits | LimitPolicy) -> dict[str, object]:
+    """The columns that `runs` and `keys` have in common."""
+    return {
+        "max_depth": limits.max_depth,
+        "max_breadth": limits.max_breadth,
+        "max_runs": limits.max_runs,
+        "timeout_s": limits.timeout_s,
+        "max_turns": limits.max_turns,
+        "budget_micro_usd": limits.budget_micro_usd,
+        "allowed_agents": limits.allowed_agents,
+    }
+
+
+def key_of(row: AnyRow) -> KeyRecord:
+    """Read a row of `keys`; its secret's hash stays behind."""
+    return KeyRecord(
+        id=KeyId(row.id),
+        name=row.name,
+        policy=LimitPolicy(
+            row.max_depth,
+            row.max_breadth,
+            row.max_runs,
+            row.timeout_s,
+            row.max_turns,
+            row.budget_micro_usd,
+            row.allowed_agents,
+        ),
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+        spent_micro_usd=row.spent_micro_usd,
+    )
+
+
+def conversation_of(row: AnyRow) -> Conversation:
+    """Read a row of `conversations`."""
+    return Conversation(
+        id=ConversationId(row.id),
+        owner=KeyId(row.owner),
+        agent=row.agent,
+        created_at=row.created_at,
+        used_at=row.used_at,
+        expires_at=row.expires_at,
+        workspace_dir=row.workspace_dir,
+        transcript=row.transcript,
+    )
+
+
+def values_of_conversation(conversation: Conversation) -> dict[str, object]:
+    """All columns of `conversations`."""
+    return {
+        "id": conversation.id,
+        "owner": conversation.owner,
+        "agent": conversation.agent,
+        "created_at": conversation.created_at,
+        "used_at": conversation.used_at,
+        "expires_at": conversation.expires_at,
+        "workspace_dir": conversation.workspace_dir,
+        "transcript": conversation.transcript,
+    }

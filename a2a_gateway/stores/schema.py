@@ -1,0 +1,157 @@
+"""The tables. Migrations bring a database to this form; a test holds the two together.
+
+Only types that SQLite and PostgreSQL share. Money is integer micro-USD, instants are seconds since the epoch. What must hold
+whatever the code does is a constraint here.
+"""
+
+import json
+import zlib
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.types import TypeDecorator
+
+
+class AgentSet(TypeDecorator[frozenset[str]]):
+    """A set of model ids as a JSON list; NULL is any agent, the empty list none."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: frozenset[str] | None, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(sorted(value))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> frozenset[str] | None:
+        return None if value is None else frozenset(json.loads(value))
+
+
+class CompressedText(TypeDecorator[str]):
+    """Long text as zlib; a transcript shrinks to about a fifth, at the fastest level too."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else zlib.compress(value.encode("utf-8", "surrogatepass"), level=1)
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
+        return None if value is None else zlib.decompress(value).decode("utf-8", "surrogatepass")
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("secret_sha256", LargeBinary, nullable=False),
+    Column("max_depth", Integer),
+    Column("max_breadth", Integer),
+    Column("max_runs", Integer),
+    Column("timeout_s", Double),
+    Column("max_turns", Integer),
+    Column("budget_micro_usd", BigInteger),
+    Column("allowed_agents", AgentSet),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+    Column("last_used_at", Double),
+    Column("spent_micro_usd", BigInteger, nullable=False, default=0, server_default="0"),
+    CheckConstraint("spent_micro_usd >= 0", name="spent"),
+)
+Index(
+    "uq_keys_live_name",
+    keys.c.name,
+    unique=True,
+    sqlite_where=keys.c.revoked_at.is_(None),
+    postgresql_where=keys.c.revoked_at.is_(None),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tree_id", Text, nullable=False),
+    Column("parent_id", Text, ForeignKey("runs.id"), index=True),
+    Column("key_id", Text, ForeignKey("keys.id"), nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("depth", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("max_depth", Integer, nullable=False),
+    Column("max_breadth", Integer, nullable=False),
+    Column("max_runs", Integer, nullable=False),
+    Column("timeout_s", Double, nullable=False),
+    Column("max_turns", Integer, nullable=False),
+    Column("budget_micro_usd", BigInteger),
+    Column("allowed_agents", AgentSet),
+    Column("deadline_at", Double, nullable=False),
+    Column("task_hash", Text, nullable=False),
+    Column("conversation_id", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    Column("turns", Integer, nullable=False, default=0, server_default="0"),
+    Column("prompt_tokens", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("completion_tokens", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("cached_tokens", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("reasoning_tokens", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("cost_self_micro_usd", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("cost_tree_micro_usd", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("cost_complete", Boolean, nullable=False, default=True, server_default=text("true")),
+    Column("descendants", Integer, nullable=False, default=0, server_default="0"),
+    Column("stop_reason", Text),
+    Column("error_code", Text),
+    CheckConstraint("cost_self_micro_usd >= 0 AND cost_tree_micro_usd >= cost_self_micro_usd", name="cost"),
+    CheckConstraint("descendants BETWEEN 0 AND max_runs", name="descendants"),
+)
+Index(
+    "ix_runs_roots",
+    runs.c.created_at,
+    sqlite_where=runs.c.parent_id.is_(None),
+    postgresql_where=runs.c.parent_id.is_(None),
+)
+
+# LLM calls under way. Settling one removes it, so that it is charged once; what a crash leaves here was never charged.
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Column("reserved_micro_usd", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, ForeignKey("keys.id"), nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("used_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
+    Column("workspace_dir", Text),
+    Column("transcript", CompressedText, nullable=False),
+)

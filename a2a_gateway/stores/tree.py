@@ -1,0 +1,51 @@
+"""Statements that walk a tree of runs: up to the root, and down to the leaves. Built once, so that each is compiled once."""
+
+from typing import Final
+
+from sqlalchemy import CTE, BigInteger, bindparam, cast, func, select
+
+from a2a_gateway.stores.schema import holds, runs
+
+
+def _and_above(start: CTE) -> CTE:
+    """Let a recursive CTE of `id, parent_id` climb to the roots."""
+    above = runs.alias("above")
+    return start.union(select(above.c.id, above.c.parent_id).join(start, above.c.id == start.c.parent_id))
+
+
+def _and_below(start: CTE) -> CTE:
+    """Let a recursive CTE of `id` descend to the leaves."""
+    below = runs.alias("below")
+    return start.union(select(below.c.id).join(start, below.c.parent_id == start.c.id))
+
+
+_path = _and_above(select(runs.c.id, runs.c.parent_id).where(runs.c.id == bindparam("run_id")).cte("path", recursive=True))
+_subtree = _and_below(select(runs.c.id).where(runs.c.id == bindparam("run_id")).cte("subtree", recursive=True))
+
+PATH: Final = select(runs).where(runs.c.id.in_(select(_path.c.id))).order_by(runs.c.depth)
+"""The run `run_id` and all above it, root first."""
+
+PATH_LOCKED: Final = PATH.with_for_update(of=runs)
+"""The same, for a transaction that changes accounts. Locking from the root down, two of them in one tree cannot deadlock."""
+
+SUBTREE: Final = select(runs).where(runs.c.id.in_(select(_subtree.c.id))).order_by(runs.c.depth, runs.c.created_at, runs.c.id)
+"""The run `run_id` and all below it, parents before children."""
+
+DESCENDANTS_BY_AGENT: Final = (
+    select(
+        runs.c.agent,
+        func.count().label("runs"),
+        *(  # PostgreSQL's sum of integers is a decimal
+            cast(func.sum(runs.c[name]), BigInteger).label(name)
+            for name in ("cost_self_micro_usd", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
+        ),
+    )
+    .where(runs.c.id.in_(select(_subtree.c.id)), runs.c.id != bindparam("run_id"))
+    .group_by(runs.c.agent)
+    .order_by(runs.c.agent)
+)
+"""What the runs below `run_id` used, by agent."""
+
+_held = _and_above(select(runs.c.id, runs.c.parent_id).where(runs.c.id.in_(select(holds.c.run_id))).cte("held", recursive=True))
+WITH_OPEN_HOLDS: Final = select(_held.c.id)
+"""The ids of all runs with an LLM call under way, and of those above them."""

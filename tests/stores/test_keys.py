@@ -1,0 +1,141 @@
+"""Keys on a real SQLite file."""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from a2a_gateway.errors import AuthenticationError, ConfigurationError
+from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy
+from a2a_gateway.stores import SqlKeys, open_store, sqlite_url
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_700_000_000.0
+
+
+@dataclass
+class SteppedClock:
+    at: float = NOW
+
+    def now(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> SteppedClock:
+    return SteppedClock()
+
+
+@pytest.fixture
+async def keys(tmp_path: Path, clock: SteppedClock) -> AsyncIterator[SqlKeys]:
+    async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:
+        yield store.keys
+
+
+async def test_a_secret_finds_its_key(keys: SqlKeys, clock: SteppedClock) -> None:
+    policy = LimitPolicy(2, 3, 4, 5.5, 6, 7_000_000, frozenset({"openhands_b", "openhands_a"}))
+    made, secret = await keys.create_key("laptop", policy)
+    await keys.create_key("server")
+    assert made == KeyRecord(made.id, "laptop", policy, created_at=NOW)
+    assert re.fullmatch(rf"a2a_{made.id}_[A-Za-z0-9_-]{{43}}", secret)
+    assert await keys.authenticate(secret) == replace(made, last_used_at=NOW)
+
+
+async def test_a_key_for_no_agent_is_not_a_key_for_any(keys: SqlKeys) -> None:
+    made, _ = await keys.create_key("nobody", LimitPolicy(allowed_agents=frozenset()))
+    assert await keys.get_key(made.id) == made
+
+
+async def test_what_is_not_a_live_keys_secret_is_refused(keys: SqlKeys) -> None:
+    made, secret = await keys.create_key("laptop")
+    _, other_secret = await keys.create_key("server")
+    swapped = f"a2a_{made.id}_{other_secret.split('_', 2)[2]}"
+    for wrong in (
+        "",
+        "x",
+        "a2a_",
+        secret[:-1],
+        secret + "A",
+        secret.upper(),
+        swapped,
+        f"a2a_{'0' * 12}_{secret[-43:]}",
+        "\x00",
+        "\ud800",
+    ):
+        with pytest.raises(AuthenticationError) as refusal:
+            await keys.authenticate(wrong)
+        assert refusal.value.code == "invalid_api_key"
+        assert secret[-43:] not in refusal.value.message
+
+
+async def test_a_revoked_key_is_refused_at_once_and_says_so(keys: SqlKeys) -> None:
+    made, secret = await keys.create_key("laptop")
+    await keys.authenticate(secret)
+    revoked = await keys.revoke("laptop")
+    assert revoked == replace(made, revoked_at=NOW, last_used_at=NOW)
+    with pytest.raises(AuthenticationError, match="revoked"):
+        await keys.authenticate(secret)
+    assert await keys.get_key(made.id) == revoked
+
+
+async def test_a_key_is_revoked_by_id_too_and_twice_is_once(keys: SqlKeys, clock: SteppedClock) -> None:
+    made, _ = await keys.create_key("laptop")
+    first = await keys.revoke(made.id)
+    clock.at += 10
+    assert await keys.revoke(made.id) == first
+    for unknown in ("laptop", "server"):
+        with pytest.raises(ConfigurationError, match="no live key"):
+            await keys.revoke(unknown)
+
+
+async def test_a_name_belongs_to_one_live_key(keys: SqlKeys, clock: SteppedClock) -> None:
+    first, _ = await keys.create_key("laptop")
+    with pytest.raises(ConfigurationError, match="already"):
+        await keys.create_key("laptop")
+    revoked = await keys.revoke("laptop")
+    clock.at += 1
+    second, _ = await keys.create_key("laptop")
+    assert first.id != second.id
+    assert await keys.list_keys() == [revoked, second]
+
+
+@pytest.mark.parametrize("name", ["", " ", " a", "a ", "a\nb", "a" * 65, "0123456789ab"])
+async def test_a_name_must_be_readable_and_no_id(keys: SqlKeys, name: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        await keys.create_key(name)
+    assert refusal.value.param == "name"
+
+
+async def test_the_last_use_is_known_to_the_minute(keys: SqlKeys, clock: SteppedClock) -> None:
+    made, secret = await keys.create_key("laptop")
+    seen = []
+    for seconds in (0, 59, 60, 61, 130):
+        clock.at = NOW + seconds
+        await keys.authenticate(secret)
+        key = await keys.get_key(made.id)
+        assert key is not None
+        assert key.last_used_at is not None
+        seen.append(key.last_used_at - NOW)
+    assert seen == [0, 0, 60, 60, 130]
+
+
+def all_bytes(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+async def test_no_secret_is_in_the_files(tmp_path: Path, clock: SteppedClock) -> None:
+    async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:
+        made, secret = await store.keys.create_key("laptop")
+        await store.keys.authenticate(secret)
+        during = all_bytes(tmp_path)
+    after = all_bytes(tmp_path)
+    for content in (during, after):
+        assert made.id.encode() in content
+        assert secret[-43:].encode() not in content
+
+
+async def test_an_unknown_id_is_no_key(keys: SqlKeys) -> None:
+    assert await keys.get_key(KeyId("nobody")) is None

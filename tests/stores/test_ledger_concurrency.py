@@ -1,0 +1,154 @@
+"""Several writers on one SQLite file: threads and processes see one truth."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from a2a_gateway.errors import GatewayError
+from a2a_gateway.runs.model import ConversationId, KeyId, LimitPolicy, Limits, RunId, RunState, TokenUsage
+from a2a_gateway.runs.ports import RunProposal
+from a2a_gateway.stores import Store, open_store, sqlite_url
+
+pytestmark = pytest.mark.anyio
+
+WRITERS = 8
+
+
+class FixedClock:
+    def now(self) -> float:
+        return 1_700_000_000.0
+
+
+def proposal(run_id: str, key_id: KeyId, parent_id: str | None = None, policy: LimitPolicy | None = None) -> RunProposal:
+    return RunProposal(
+        id=RunId(run_id),
+        parent_id=RunId(parent_id) if parent_id else None,
+        key_id=key_id,
+        agent="openhands_a",
+        task_hash=run_id,
+        conversation_id=ConversationId(run_id),
+        defaults=Limits(),
+        policies=(policy,) if policy else (),
+    )
+
+
+async def open_many(stack: AsyncExitStack, path: Path) -> list[Store]:
+    """Open the file once per writer: each has its own connection and thread, and so waits for the others in SQLite itself."""
+    return [await stack.enter_async_context(open_store(sqlite_url(path), FixedClock())) for _ in range(WRITERS)]
+
+
+async def attempt(store: Store, run_id: str, key_id: KeyId) -> str:
+    try:
+        await store.ledger.open_run(proposal(run_id, key_id, "root"))
+    except GatewayError as error:
+        return error.code
+    return "admitted"
+
+
+@pytest.mark.parametrize(
+    ("policy", "refusal"),
+    [
+        (LimitPolicy(max_breadth=3, max_runs=50), "delegation_breadth_exceeded"),
+        (LimitPolicy(max_breadth=50, max_runs=3), "delegation_runs_exhausted"),
+    ],
+)
+async def test_children_opened_at_once_never_exceed_a_limit(tmp_path: Path, policy: LimitPolicy, refusal: str) -> None:
+    defaults_allow_more = Limits(max_breadth=50, max_runs=50)
+    async with AsyncExitStack() as stack:
+        stores = await open_many(stack, tmp_path / "gateway.db")
+        key, _ = await stores[0].keys.create_key("laptop")
+        root = proposal("root", key.id, policy=policy)
+        await stores[0].ledger.open_run(
+            RunProposal(root.id, None, key.id, root.agent, "root", root.conversation_id, defaults_allow_more, root.policies)
+        )
+        outcomes = await asyncio.gather(*(attempt(store, f"child-{n}", key.id) for n, store in enumerate(stores)))
+        assert Counter(outcomes) == {"admitted": 3, refusal: WRITERS - 3}
+        records = await stores[0].ledger.subtree(RunId("root"))
+        assert (len(records), records[0].descendants) == (4, 3)
+
+
+async def test_turns_settled_at_once_are_all_charged(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        stores = await open_many(stack, tmp_path / "gateway.db")
+        key, _ = await stores[0].keys.create_key("laptop")
+        await stores[0].ledger.open_run(proposal("root", key.id, policy=LimitPolicy(max_breadth=WRITERS)))
+        children = [f"child-{number}" for number in range(5)]
+        for child in children:
+            await stores[0].ledger.open_run(proposal(child, key.id, "root"))
+
+        async def turns(store: Store, run_id: str) -> None:
+            for _ in range(5):
+                hold = await store.ledger.reserve(RunId(run_id))
+                await asyncio.gather(*(other.ledger.settle(hold, TokenUsage(2, 1), 3) for other in stores[:3]))
+
+        await asyncio.gather(*(turns(store, child) for store, child in zip(stores, children, strict=False)))
+        root, *below = await stores[0].ledger.subtree(RunId("root"))
+        assert root.cost_tree_micro_usd == 5 * 5 * 3
+        assert [(run.turns, run.usage, run.cost_self_micro_usd) for run in below] == [(5, TokenUsage(10, 5), 15)] * 5
+
+
+OTHER_PROCESS = """
+import asyncio, sys
+from a2a_gateway.runs.model import RunId, TokenUsage
+from a2a_gateway.stores import open_store
+
+class FixedClock:
+    def now(self):
+        return 1_700_000_000.0
+
+async def main(url, turns):
+    async with open_store(url, FixedClock()) as store:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for _ in range(turns):
+            hold = await store.ledger.reserve(RunId("root"))
+            await store.ledger.settle(hold, TokenUsage(1, 1), 1)
+        await store.ledger.reserve(RunId("root"))
+        print("in a call", flush=True)
+        sys.stdin.readline()
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+async def test_two_processes_share_a_file_and_one_that_dies_in_a_call_leaves_its_run_lost(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "gateway.db")
+    async with open_store(url, FixedClock()) as store:
+        key, _ = await store.keys.create_key("laptop")
+        await store.ledger.open_run(proposal("root", key.id))
+        other = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            OTHER_PROCESS,
+            url,
+            "30",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert other.stdin is not None
+        assert other.stdout is not None
+        try:
+            assert await other.stdout.readline() == b"ready\n"
+            other.stdin.write(b"go\n")
+            for _ in range(30):
+                hold = await store.ledger.reserve(RunId("root"))
+                await store.ledger.settle(hold, TokenUsage(1, 1), 1)
+            assert await other.stdout.readline() == b"in a call\n"
+        finally:
+            other.kill()
+            await other.wait()
+        run = await store.ledger.get_run(RunId("root"))
+        assert run is not None
+        assert (run.turns, run.usage, run.cost_tree_micro_usd, run.cost_complete) == (60, TokenUsage(60, 60), 60, True)
+
+        assert await store.ledger.mark_lost() == 1
+        run = await store.ledger.get_run(RunId("root"))
+        assert run is not None
+        assert (run.state, run.cost_complete) == (RunState.LOST, False)

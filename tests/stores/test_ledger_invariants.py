@@ -1,0 +1,247 @@
+"""The ledger against a dictionary: whatever is opened, reserved, settled and closed, in whatever order, the books agree."""
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from a2a_gateway.errors import GatewayError
+from a2a_gateway.runs.events import AgentCost
+from a2a_gateway.runs.model import (
+    LIVE_STATES,
+    TRANSITIONS,
+    ConversationId,
+    LimitPolicy,
+    Limits,
+    RunId,
+    RunRecord,
+    RunState,
+    TokenUsage,
+)
+from a2a_gateway.runs.ports import Hold, RunProposal
+from a2a_gateway.stores import open_store, sqlite_url
+
+KEY_BUDGET = 400
+root_policies = st.builds(LimitPolicy, max_depth=st.integers(1, 3), max_breadth=st.integers(1, 3), max_runs=st.integers(0, 6))
+usages = st.builds(TokenUsage, *[st.integers(0, 50)] * 4)
+
+
+@dataclass
+class SteppedClock:
+    at: float = 1_700_000_000.0
+
+    def now(self) -> float:
+        return self.at
+
+
+@dataclass
+class ModelRun:
+    """What the test believes of a run."""
+
+    opened: RunRecord
+    parent: "ModelRun | None"
+    state: RunState = RunState.QUEUED
+    children: list["ModelRun"] = field(default_factory=list)
+    turns: int = 0
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    cost: int = 0
+    unpriced: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in LIVE_STATES
+
+    @property
+    def path(self) -> list["ModelRun"]:
+        return [*(self.parent.path if self.parent else []), self]
+
+    @property
+    def below(self) -> list["ModelRun"]:
+        return [run for child in self.children for run in (child, *child.below)]
+
+    @property
+    def tree_cost(self) -> int:
+        return self.cost + sum(run.cost for run in self.below)
+
+    def is_spent(self) -> bool:
+        budget = self.opened.limits.budget_micro_usd
+        return budget is not None and self.tree_cost >= budget
+
+
+class LedgerAgainstADictionary(RuleBasedStateMachine):
+    runs = Bundle("runs")
+    open_holds = Bundle("open_holds")
+    settled_holds = Bundle("settled_holds")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.clock = SteppedClock()
+        self.folder = tempfile.TemporaryDirectory()
+        self.store = self.wait_for(
+            self.stack.enter_async_context(open_store(sqlite_url(Path(self.folder.name) / "gateway.db"), self.clock))
+        )
+        self.key, _ = self.wait_for(self.store.keys.create_key("laptop", LimitPolicy(budget_micro_usd=KEY_BUDGET)))
+        self.model: dict[RunId, ModelRun] = {}
+        self.ids = (RunId(f"run-{number}") for number in itertools.count())
+
+    def wait_for[T](self, work: Coroutine[None, None, T]) -> T:
+        return self.loop.run(work)
+
+    def teardown(self) -> None:
+        self.wait_for(self.stack.aclose())
+        self.loop.close()
+        self.folder.cleanup()
+
+    @property
+    def spent(self) -> int:
+        return sum(run.cost for run in self.model.values())
+
+    def open(self, parent: ModelRun | None, agent: str, policy: LimitPolicy) -> ModelRun:
+        proposal = RunProposal(
+            id=next(self.ids),
+            parent_id=parent.opened.id if parent else None,
+            key_id=self.key.id,
+            agent=agent,
+            task_hash="the one task",
+            conversation_id=ConversationId("c"),
+            defaults=Limits(timeout_s=100.0, budget_micro_usd=300),
+            policies=(policy,),
+        )
+        run = ModelRun(self.wait_for(self.store.ledger.open_run(proposal)), parent)
+        self.model[run.opened.id] = run
+        if parent:
+            parent.children.append(run)
+        return run
+
+    def refusals_of_child(self, parent: ModelRun, agent: str) -> set[str]:
+        """Every code with which a child of this run may be refused now; it must be admitted if there is none."""
+        reasons = {
+            "run_token_revoked": not all(run.is_live for run in parent.path),
+            "delegation_depth_exceeded": parent.opened.depth >= parent.opened.limits.max_depth,
+            "delegation_cycle_detected": any(run.opened.agent == agent for run in parent.path),
+            "delegation_runs_exhausted": any(len(run.below) >= run.opened.limits.max_runs for run in parent.path),
+            "delegation_breadth_exceeded": sum(c.is_live for c in parent.children) >= parent.opened.limits.max_breadth,
+            "budget_exceeded": self.spent >= KEY_BUDGET or any(run.is_spent() for run in parent.path),
+            "deadline_exceeded": parent.opened.deadline_at <= self.clock.at,
+        }
+        return {code for code, holds in reasons.items() if holds}
+
+    @initialize(target=runs, agent=st.sampled_from("ab"), policy=root_policies)
+    def open_first_root(self, agent: str, policy: LimitPolicy) -> ModelRun:
+        return self.open(None, agent, policy)
+
+    @rule(target=runs, agent=st.sampled_from("ab"), policy=root_policies)
+    def open_root(self, agent: str, policy: LimitPolicy) -> object:
+        try:
+            return self.open(None, agent, policy)
+        except GatewayError as error:
+            assert (error.code, self.spent >= KEY_BUDGET) == ("budget_exceeded", True)
+            return multiple()
+
+    @rule(target=runs, parent=runs, agent=st.sampled_from("abcde"), budget=st.none() | st.integers(1, 200))
+    def open_child(self, parent: ModelRun, agent: str, budget: int | None) -> object:
+        refusals = self.refusals_of_child(parent, agent)
+        try:
+            child = self.open(parent, agent, LimitPolicy(budget_micro_usd=budget))
+        except GatewayError as error:
+            assert error.code in refusals
+            return multiple()
+        assert not refusals
+        assert child.opened.depth == parent.opened.depth + 1
+        assert child.opened.deadline_at < parent.opened.deadline_at
+        return child
+
+    @rule(run=runs)
+    def start(self, run: ModelRun) -> None:
+        if run.state is RunState.QUEUED:
+            self.wait_for(self.store.ledger.start_run(run.opened.id))
+            run.state = RunState.RUNNING
+
+    @rule(target=open_holds, run=runs)
+    def reserve(self, run: ModelRun) -> object:
+        refusals = {
+            code
+            for code, holds in {
+                "run_cancelled": not all(one.is_live for one in run.path),
+                "deadline_exceeded": run.opened.deadline_at <= self.clock.at,
+                "budget_exceeded": self.spent >= KEY_BUDGET or any(one.is_spent() for one in run.path),
+            }.items()
+            if holds
+        }
+        try:
+            hold = self.wait_for(self.store.ledger.reserve(run.opened.id))
+        except GatewayError as error:
+            assert error.code in refusals
+            return multiple()
+        assert not refusals
+        return hold
+
+    @rule(target=settled_holds, hold=consumes(open_holds), usage=usages, cost=st.none() | st.integers(0, 120))
+    def settle(self, hold: Hold, usage: TokenUsage, cost: int | None) -> Hold:
+        self.wait_for(self.store.ledger.settle(hold, usage, cost))
+        run = self.model[hold.run_id]
+        run.turns += 1
+        run.usage += usage
+        run.cost += cost or 0
+        run.unpriced |= cost is None and usage != TokenUsage()
+        return hold
+
+    @rule(hold=settled_holds, usage=usages, cost=st.none() | st.integers(0, 120))
+    def settle_again(self, hold: Hold, usage: TokenUsage, cost: int | None) -> None:
+        self.wait_for(self.store.ledger.settle(hold, usage, cost))
+
+    @rule(run=runs, choice=st.integers(0, 9))
+    def close(self, run: ModelRun, choice: int) -> None:
+        ends = sorted(TRANSITIONS[run.state] - LIVE_STATES) or [RunState.FAILED]
+        state = ends[choice % len(ends)]
+        summary = self.wait_for(self.store.ledger.close_run(run.opened.id, state, stop_reason="test"))
+        run.state = state if run.is_live else run.state
+        assert summary.record.state is run.state
+
+    @rule(seconds=st.floats(0.1, 15))
+    def let_time_pass(self, seconds: float) -> None:
+        self.clock.at += seconds
+
+    @invariant()
+    def the_books_agree(self) -> None:
+        for root in [run for run in self.model.values() if run.parent is None]:
+            records = self.wait_for(self.store.ledger.subtree(root.opened.id))
+            assert {record.id for record in records} == {run.opened.id for run in (root, *root.below)}
+            assert sum(record.cost_self_micro_usd for record in records) == records[0].cost_tree_micro_usd
+            for record in records:
+                self.the_run_agrees(self.model[record.id], record)
+        key = self.wait_for(self.store.keys.get_key(self.key.id))
+        assert key is not None
+        assert key.spent_micro_usd == self.spent
+
+    def the_run_agrees(self, run: ModelRun, record: RunRecord) -> None:
+        assert (record.state, record.turns, record.usage) == (run.state, run.turns, run.usage)
+        assert (record.cost_self_micro_usd, record.cost_tree_micro_usd) == (run.cost, run.tree_cost)
+        assert record.cost_complete == (not any(one.unpriced for one in (run, *run.below)))
+        assert record.descendants == len(run.below) <= run.opened.limits.max_runs
+
+    @rule(run=runs)
+    def the_summary_agrees(self, run: ModelRun) -> None:
+        summary = self.wait_for(self.store.ledger.summary(run.opened.id))
+        assert summary is not None
+        agents = sorted({one.opened.agent for one in run.below})
+        by_agent = [[one.cost for one in run.below if one.opened.agent == agent] for agent in agents]
+        assert summary.by_agent == tuple(
+            AgentCost(agent, len(costs), sum(costs)) for agent, costs in zip(agents, by_agent, strict=True)
+        )
+        assert summary.tree_usage == sum((one.usage for one in run.below), run.usage)
+        left = [one.opened.limits.budget_micro_usd - one.tree_cost for one in run.path if one.opened.limits.budget_micro_usd]
+        assert summary.remaining_micro_usd == max(0, min([*left, KEY_BUDGET - self.spent]))
+
+
+TestLedgerAgainstADictionary = LedgerAgainstADictionary.TestCase
+TestLedgerAgainstADictionary.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
