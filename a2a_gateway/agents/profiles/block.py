@@ -1,0 +1,97 @@
+"""The `a2a:` block of a markdown definition: what the gateway wants to know of an agent and OpenHands' format has no word for."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
+
+from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, WorkspacePolicy
+from delegate_tool.context import Narration
+from delegate_tool.money import parse_usd
+
+_MOST: Final = 10**9
+
+
+def _parse_budget(value: object) -> int:
+    # YAML makes a float of 0.10; its shortest form is what was written.
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be an amount of USD such as 0.50")
+    return parse_usd(value if isinstance(value, str) else format(Decimal(repr(value)), "f"))
+
+
+def _parse_model_id(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be the name of an agent")
+    name = value.strip()
+    return name if name.startswith(MODEL_PREFIX) or "/" in name or name == "self" else MODEL_PREFIX + name
+
+
+type Count = Annotated[StrictInt, Field(ge=1, le=_MOST)]
+type CountFromZero = Annotated[StrictInt, Field(ge=0, le=_MOST)]
+type MicroUsd = Annotated[int, BeforeValidator(_parse_budget)]
+type Price = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+type ModelId = Annotated[str, BeforeValidator(_parse_model_id)]
+
+
+class GatewayBlock(BaseModel):
+    """The block, validated. Prices are USD per million tokens, `context_length` and `max_output_tokens` tokens.
+
+    Attributes:
+        prompt: whether the definition's body is appended to OpenHands' own system prompt, or replaces it.
+        workspace: `inherit`, `isolated`, or a directory, relative to the definition's own.
+        vision: whether the LLM takes images, where LiteLLM does not know it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    budget_micro_usd: MicroUsd | None = Field(default=None, alias="budget_usd")
+    max_depth: CountFromZero | None = None
+    max_breadth: Count | None = None
+    max_runs: CountFromZero | None = None
+    max_turns: Count | None = None
+    timeout_s: Annotated[float, Field(strict=True, gt=0, le=_MOST, allow_inf_nan=False)] | None = None
+    allowed_agents: frozenset[ModelId] | None = None
+    workspace: Annotated[str, Field(min_length=1)] = WorkspacePolicy.INHERIT.value
+    narration: Narration = Narration.LIVE
+    prompt: Literal["append", "replace"] = "append"
+    input_usd_per_mtok: Price | None = None
+    output_usd_per_mtok: Price | None = None
+    context_length: Count | None = None
+    max_output_tokens: Count | None = None
+    vision: StrictBool | None = None
+
+    @model_validator(mode="after")
+    def _check_prices(self) -> Self:
+        if (self.input_usd_per_mtok is None) != (self.output_usd_per_mtok is None):
+            raise ValueError("input_usd_per_mtok and output_usd_per_mtok are given together or not at all")
+        return self
+
+    def policy(self, *, own_model: str, max_turns: int | None = None, budget_micro_usd: int | None = None) -> LimitPolicy:
+        """Build the limits; `max_turns` and `budget_micro_usd` come from elsewhere in the definition, and the narrower wins."""
+        allowed = self.allowed_agents
+        return LimitPolicy(
+            max_depth=self.max_depth,
+            max_breadth=self.max_breadth,
+            max_runs=self.max_runs,
+            timeout_s=self.timeout_s,
+            max_turns=_least(self.max_turns, max_turns),
+            budget_micro_usd=_least(self.budget_micro_usd, budget_micro_usd),
+            allowed_agents=None if allowed is None else frozenset(own_model if name == "self" else name for name in allowed),
+        )
+
+    def workspace_of(self, directory: Path) -> tuple[WorkspacePolicy, str | None]:
+        """Return the policy, and the directory if it is fixed; `directory` holds the definition."""
+        match self.workspace:
+            case WorkspacePolicy.INHERIT | WorkspacePolicy.ISOLATED:
+                return WorkspacePolicy(self.workspace), None
+            case path:
+                return WorkspacePolicy.FIXED, str((directory / Path(path).expanduser()).resolve())
+
+
+GATEWAY_SETTINGS: Final = frozenset(item.alias or name for name, item in GatewayBlock.model_fields.items())
+
+
+def _least(first: int | None, second: int | None) -> int | None:
+    given = [value for value in (first, second) if value is not None]
+    return min(given) if given else None

@@ -1,0 +1,47 @@
+"""What an SDK agent is made of: the resolved form of a profile. The catalogue loads it, the runner uses it.
+
+Never leaves `agents`: the core knows only the `Profile` in it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from openhands.sdk import LLM
+
+from a2a_gateway.runs.model import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool by its public name (`terminal`, `file_editor`, …) and the parameters that the profile gives it."""
+
+    name: str
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecipe:
+    """Everything for one SDK agent that is the same in every run. What may hold credentials is not in its `repr`.
+
+    Attributes:
+        llm: template; each run works on a copy, because an LLM object carries its own metrics.
+        input_usd_per_token: price given by the profile, which then wins over LiteLLM's map; None where it gives none.
+        condenser_llm: template for the condenser's LLM; None for no condenser.
+        condenser_max_size: number of events above which history is summarised.
+        system_prompt: replaces OpenHands' system prompt verbatim; None keeps it.
+        persona: replaces only OpenHands' persona and workflow guidance in its system prompt; None keeps them.
+        system_suffix: appended to the system prompt.
+        tools: explicit list, the delegation tool (`delegate`) included; the finish and think tools are not listed.
+    """
+
+    profile: Profile
+    llm: LLM = field(repr=False)
+    input_usd_per_token: float | None = None
+    output_usd_per_token: float | None = None
+    condenser_llm: LLM | None = field(default=None, repr=False)
+    condenser_max_size: int = 240
+    system_prompt: str | None = None
+    persona: str | None = None
+    system_suffix: str | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    mcp_config: Mapping[str, object] = field(default_factory=dict, repr=False)

@@ -1,0 +1,223 @@
+"""A directory tree that nothing opened through it can leave, whatever links there are in it, and however they change meanwhile.
+
+A path is walked one component at a time, each opened relative to the descriptor of the one before and never through a link; a
+link is read and its target walked in the same way. So there is no moment between a check and a use. Only regular files are
+opened.
+
+Below the file tools; knows nothing of the SDK. What this cannot see is a hard link, or what another process mounts.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+MAX_FILE_BYTES: Final = 10 * 1024 * 1024
+_MAX_LINKS: Final = 40
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Opening a FIFO without O_NONBLOCK waits for somebody to write.
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Refused(Exception):
+    """A path that may not be used, or cannot; the message is for the agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a path leads: a name, no link, in an open directory. `path` is the real one; `name` is `.` for the root itself."""
+
+    path: Path
+    directory: int
+    name: str
+
+    def status(self) -> os.stat_result | None:
+        """Return what is there; None if nothing is."""
+        with suppress(FileNotFoundError):
+            return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A regular file met on a walk: its path below the walk's start, and when it was changed."""
+
+    path: PurePosixPath
+    modified_at: float
+    directory: int
+
+
+class Confinement:
+    """Opens, reads and writes below one directory."""
+
+    def __init__(self, root: str) -> None:
+        """`root` must exist. Paths may be relative to it, or absolute and below it."""
+        self.root = Path(root).resolve()
+        self._spellings = (self.root, Path(root).absolute())
+
+    @contextmanager
+    def locate(self, path: str, *, make_parents: bool = False) -> Iterator[Place]:
+        """Walk to a path, which need not exist; its directory is open while the context lasts.
+
+        Raises:
+            Refused: it leads outside, or through something that is no directory.
+        """
+        opened = [os.open(self.root, _DIRECTORY)]
+        try:
+            yield self._walk_to(path, opened, make_parents=make_parents)
+        except OSError as error:
+            raise Refused(f"{path}: {error.strerror}") from None
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def read(self, path: str) -> bytes:
+        """Read a regular file of at most `MAX_FILE_BYTES`.
+
+        Raises:
+            Refused: it is none, or `locate` refuses the path.
+        """
+        with self.locate(path) as place:
+            return read_regular(place.name, place.directory)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Replace a regular file, or make one with its directories, in one step: a reader sees the old or the new content.
+
+        Raises:
+            Refused: something else is there, or `locate` refuses the path.
+        """
+        with self.locate(path, make_parents=True) as place:
+            status = place.status()
+            if status is not None and not stat.S_ISREG(status.st_mode):
+                raise Refused(f"{path} is not a regular file.")
+            temporary = f".{place.name[:100]}.{secrets.token_hex(4)}.tmp"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=place.directory), "wb") as file:
+                if status is not None:
+                    os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
+                file.write(data)
+            os.replace(temporary, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+
+    def entries(self, path: str) -> tuple[list[tuple[str, bool]], int]:
+        """List a directory: names in order, each with whether it is a directory, and how many hidden ones were left out.
+
+        Raises:
+            Refused: it is no directory, or `locate` refuses the path.
+        """
+        with self._directory(path) as directory, os.scandir(directory) as scan:
+            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in scan)
+        visible = [entry for entry in found if not entry[0].startswith(".")]
+        return visible, len(found) - len(visible)
+
+    def files(self, path: str, *, hidden: bool = False) -> Generator[FoundFile]:
+        """Walk the regular files below a directory. Links are not followed; hidden names are left out unless asked for.
+
+        Raises:
+            Refused: it is no directory, or `locate` refuses the path.
+        """
+        with self._directory(path) as top:
+            for at, directories, names, directory in os.fwalk(".", dir_fd=top):
+                directories[:] = sorted(name for name in directories if hidden or not name.startswith("."))
+                below = PurePosixPath(at)
+                for name in sorted(names):
+                    status = Place(self.root, directory, name).status()
+                    if (hidden or not name.startswith(".")) and status is not None and stat.S_ISREG(status.st_mode):
+                        yield FoundFile(below / name, status.st_mtime, directory)
+
+    @contextmanager
+    def _directory(self, path: str) -> Iterator[int]:
+        with self.locate(path) as place:
+            directory = os.open(place.name, _DIRECTORY, dir_fd=place.directory)
+            try:
+                yield directory
+            finally:
+                os.close(directory)
+
+    def _walk_to(self, path: str, opened: list[int], *, make_parents: bool) -> Place:
+        pending = deque(self._relative(path))
+        names: list[str] = []
+        links = 0
+        while pending:
+            name = pending.popleft()
+            if name == "..":
+                if not names:
+                    raise self._outside(path)
+                names.pop()
+                os.close(opened.pop())
+                continue
+            target = _link_target(name, opened[-1])
+            if target is not None:
+                links += 1
+                if links > _MAX_LINKS:
+                    raise Refused(f"{path} leads through too many links.")
+                if target.startswith("/"):
+                    while names:
+                        names.pop()
+                        os.close(opened.pop())
+                    pending.extendleft(reversed(self._relative(target, shown=path)))
+                else:
+                    pending.extendleft(reversed(_parts(target)))
+            elif pending:
+                if make_parents:
+                    with suppress(FileExistsError):
+                        os.mkdir(name, dir_fd=opened[-1])
+                opened.append(os.open(name, _DIRECTORY, dir_fd=opened[-1]))
+                names.append(name)
+            else:
+                return Place(self.root.joinpath(*names, name), opened[-1], name)
+        return Place(self.root.joinpath(*names), opened[-1], ".")
+
+    def _relative(self, path: str, shown: str | None = None) -> list[str]:
+        if "\0" in path:
+            raise Refused("A path cannot hold a NUL character.")
+        if not path.startswith("/"):
+            return _parts(path)
+        # ".." is left for the walk: what stands before it may be a link.
+        for root in self._spellings:
+            parts = _parts(path)
+            if parts[: len(root.parts) - 1] == list(root.parts[1:]):
+                return parts[len(root.parts) - 1 :]
+        raise self._outside(shown or path)
+
+    def _outside(self, path: str) -> Refused:
+        return Refused(f"{path} is outside of the workspace {self.root}. Use a path inside it.")
+
+
+def read_regular(name: str, directory: int) -> bytes:
+    """Read a regular file of at most `MAX_FILE_BYTES` in an open directory, not through a link.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise Refused(f"{name} is not a regular file.")
+        with os.fdopen(os.open(name, _FILE, dir_fd=directory), "rb") as file:
+            # Looked at again: it may have been replaced after the first look, which keeps devices from being opened.
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Refused(f"{name} is not a regular file.")
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise Refused(f"{name}: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise Refused(f"{name} is too large: at most {MAX_FILE_BYTES // 1024 // 1024} MB can be read.")
+    return data
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in {"", "."}]
+
+
+def _link_target(name: str, directory: int) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno in {errno.EINVAL, errno.ENOENT}:
+            return None
+        raise

@@ -1,0 +1,68 @@
+"""What a shell wrote to its terminal, cut into the output of one command after another. Pure: bytes in, text and reports out.
+
+Above it stands `shell`, which reads the bytes.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_KEPT_BYTES: Final = 1024 * 1024
+# Terminal control: CSI and OSC sequences, character sets, single-character escapes. An agent reads text.
+_CONTROLS: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[()*+][0-9A-Za-z]|[=>78@-Z\\^_])")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the shell says before each prompt (`shellrc.bash`): the number of its last command, how it ended, and where it is."""
+
+    number: int
+    exit_code: int
+    working_dir: str
+
+
+class Screen:
+    """Collects output; keeps the newest megabyte of what nobody has taken yet."""
+
+    def __init__(self, nonce: str) -> None:
+        """`nonce` is what tells the shell's reports from a copy of them in the output."""
+        self._report = re.compile(rb"\x1e" + nonce.encode() + rb";(\d+);(\d+);([^\x1e]*)\x1e")
+        self._bytes = bytearray()
+        self._searched = 0
+        self._clipped = False
+        self.last: Report | None = None
+        """The newest report."""
+
+    def feed(self, data: bytes) -> None:
+        """Add output. Reports are taken out of it."""
+        self._bytes += data
+        while found := self._report.search(self._bytes, self._searched):
+            self.last = Report(int(found[1]), int(found[2]), found[3].decode(errors="replace"))
+            del self._bytes[found.start() : found.end()]
+            self._searched = found.start()
+        start_of_next = self._bytes.rfind(b"\x1e", self._searched)
+        self._searched = len(self._bytes) if start_of_next < 0 else start_of_next
+        self._clip()
+
+    def take(self) -> str:
+        """Return the output since the last time, as a person would see it, and forget it."""
+        text = self._bytes.decode(errors="replace")
+        if self._clipped:
+            text = "[The beginning of the output is lost: it was too long.]\n" + text
+        self._bytes.clear()
+        self._searched, self._clipped = 0, False
+        return _as_seen(text)
+
+    def _clip(self) -> None:
+        # Twice as much is let in, so that a flood is not moved around for every chunk of it.
+        if len(self._bytes) > 2 * _KEPT_BYTES:
+            surplus = len(self._bytes) - _KEPT_BYTES
+            del self._bytes[:surplus]
+            self._searched = max(0, self._searched - surplus)
+            self._clipped = True
+
+
+def _as_seen(text: str) -> str:
+    """Drop terminal controls, and of a line that overwrote itself (a progress bar) all but the last version."""
+    text = _CONTROLS.sub("", text).replace("\r\n", "\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))

@@ -1,0 +1,191 @@
+"""The executors of grep and glob: the SDK's actions in, the SDK's observations out, within the workspace.
+
+The SDK's own start programs with the agent's pattern among the arguments, change the whole process's directory, and follow
+links. These start nothing, and end in bounded time: a pattern that would take for ever is stopped, and holds up nobody else
+meanwhile.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import regex
+from openhands.sdk.tool import ToolExecutor
+from openhands.tools.glob import GlobAction, GlobObservation
+from openhands.tools.grep import GrepAction, GrepObservation
+
+from a2a_gateway.agents.tools.confinement import Confinement, FoundFile, Refused, read_regular
+from a2a_gateway.agents.tools.patterns import glob_expression
+
+if TYPE_CHECKING:
+    from openhands.sdk.conversation import LocalConversation
+
+_MAX_RESULTS: Final = 100
+_MAX_PATTERN_CHARS: Final = 2000
+_TIMEOUT_S: Final = 10.0
+_TRUNCATED: Final = "\n\n[Results truncated to first 100 files. Consider using a more specific pattern.]"
+_STOPPED: Final = "\n\n[The search was stopped after {:g} s, so files may be missing. Use a simpler pattern or a narrower path.]"
+
+
+@dataclass(slots=True)
+class _Search:
+    """One search: which files it found until its time was up."""
+
+    files: Confinement
+    timeout_s: float
+    stopped: bool = False
+    found: list[tuple[float, str]] = field(default_factory=list)
+
+    def run(self, path: str, matches: Callable[[FoundFile, float], bool], *, hidden: bool) -> None:
+        deadline = time.monotonic() + self.timeout_s
+        try:
+            with closing(self.files.files(path, hidden=hidden)) as files:
+                for file in files:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError
+                    if matches(file, left):
+                        self.found.append((file.modified_at, str(file.path)))
+        except TimeoutError:
+            self.stopped = True
+
+    def newest(self, root: str) -> list[str]:
+        return [f"{root}/{path}" for _, path in sorted(self.found, key=lambda item: (-item[0], item[1]))[:_MAX_RESULTS]]
+
+    @property
+    def note(self) -> str:
+        return _TRUNCATED * (len(self.found) > _MAX_RESULTS) + _STOPPED.format(self.timeout_s) * self.stopped
+
+
+class _Searcher:
+    """What both executors share."""
+
+    def __init__(self, workspace_dir: str, *, timeout_s: float = _TIMEOUT_S) -> None:
+        """A search that is not done after `timeout_s` ends with what it has found."""
+        self._timeout_s = timeout_s
+        self._files = Confinement(workspace_dir)
+
+    def _begin(self) -> _Search:
+        return _Search(self._files, self._timeout_s)
+
+    def _directory(self, path: str) -> str:
+        """Return the real path of a directory.
+
+        Raises:
+            Refused: it is none, or outside of the workspace.
+        """
+        self._files.entries(path)
+        with self._files.locate(path) as place:
+            return str(place.path)
+
+
+class ConfinedGrep(_Searcher, ToolExecutor[GrepAction, GrepObservation]):
+    """Finds the files whose content matches a regular expression, without regard to case."""
+
+    def __call__(self, action: GrepAction, conversation: "LocalConversation | None" = None) -> GrepObservation:
+        """Search, or say why not."""
+        shown = action.path or str(self._files.root)
+        try:
+            shown = self._directory(shown)
+            pattern = _compiled(action.pattern, regex.IGNORECASE)
+            included = _compiled(glob_expression(action.include)) if action.include else None
+        except Refused as refusal:
+            return self._observation(action, shown, str(refusal), is_error=True)
+        search = self._begin()
+
+        def matches(file: FoundFile, left_s: float) -> bool:
+            if included is not None and included.fullmatch(file.path.name, timeout=left_s) is None:
+                return False
+            text = _text(file)
+            return text is not None and pattern.search(text, timeout=left_s, concurrent=True) is not None
+
+        search.run(shown, matches, hidden=_asks_for_hidden(action.include or ""))
+        paths = search.newest(shown)
+        filtered = f" (filtered by '{action.include}')" if action.include else ""
+        head = f"Found {len(paths)} file(s) containing" if paths else "No files found containing"
+        text = f"{head} pattern '{action.pattern}' in '{shown}'{filtered}{_list(paths)}{search.note}"
+        return self._observation(action, shown, text, matches=paths, truncated=bool(search.note))
+
+    def _observation(
+        self,
+        action: GrepAction,
+        path: str,
+        text: str,
+        matches: list[str] | None = None,
+        *,
+        truncated: bool = False,
+        is_error: bool = False,
+    ) -> GrepObservation:
+        return GrepObservation.from_text(
+            text,
+            matches=matches or [],
+            pattern=action.pattern,
+            search_path=path,
+            include_pattern=action.include,
+            truncated=truncated,
+            is_error=is_error,
+        )
+
+
+class ConfinedGlob(_Searcher, ToolExecutor[GlobAction, GlobObservation]):
+    """Finds the files whose path matches a pattern; one without `**` matches at any depth."""
+
+    def __call__(self, action: GlobAction, conversation: "LocalConversation | None" = None) -> GlobObservation:
+        """Search, or say why not."""
+        shown, wanted = action.path or str(self._files.root), action.pattern
+        try:
+            if wanted.startswith("/"):
+                shown, wanted = self._anchored(wanted)
+            elif "**" not in wanted:
+                wanted = f"**/{wanted}"
+            shown = self._directory(shown)
+            pattern = _compiled(glob_expression(wanted))
+        except Refused as refusal:
+            return GlobObservation.from_text(str(refusal), files=[], pattern=action.pattern, search_path=shown, is_error=True)
+        search = self._begin()
+        search.run(
+            shown,
+            lambda file, left_s: pattern.fullmatch(str(file.path), timeout=left_s, concurrent=True) is not None,
+            hidden=_asks_for_hidden(wanted),
+        )
+        paths = search.newest(shown)
+        head = f"Found {len(paths)} file(s) matching" if paths else "No files found matching"
+        text = f"{head} pattern '{action.pattern}' in '{shown}'{_list(paths)}{search.note}"
+        return GlobObservation.from_text(
+            text, files=paths, pattern=action.pattern, search_path=shown, truncated=bool(search.note)
+        )
+
+    def _anchored(self, pattern: str) -> tuple[str, str]:
+        """Split an absolute pattern into the workspace and what is sought below it."""
+        root = str(self._files.root)
+        if not pattern.startswith(root + "/"):
+            raise Refused(f"{pattern} is outside of the workspace {root}. Use a pattern relative to it.")
+        return root, pattern.removeprefix(root + "/")
+
+
+def _compiled(expression: str, flags: int = 0) -> "regex.Pattern[str]":
+    if len(expression) > _MAX_PATTERN_CHARS:
+        raise Refused(f"The pattern has {len(expression)} characters; at most {_MAX_PATTERN_CHARS} are allowed.")
+    try:
+        return regex.compile(expression, flags)
+    except regex.error as error:
+        raise Refused(f"Invalid pattern: {error}") from None
+
+
+def _text(file: FoundFile) -> str | None:
+    """Read a file; None if it cannot be read, is too large, or is binary."""
+    try:
+        data = read_regular(file.path.name, file.directory)
+    except Refused:
+        return None
+    return None if b"\0" in data[:8192] else data.decode(errors="replace")
+
+
+def _asks_for_hidden(pattern: str) -> bool:
+    return pattern.startswith(".") or "/." in pattern
+
+
+def _list(paths: list[str]) -> str:
+    return ":\n" + "\n".join(paths) if paths else ""

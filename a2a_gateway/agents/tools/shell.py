@@ -1,0 +1,280 @@
+"""One bash on a pseudo-terminal, with a directory of its own, for one run of one agent.
+
+Owns the processes, the terminal and their end. Above stand `shell_pool`, which starts shells ahead, and `terminal`, which
+speaks the SDK's language; knows neither. Blocking: for threads.
+"""
+
+import contextlib
+import fcntl
+import os
+import pty
+import secrets
+import selectors
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from a2a_gateway.agents.tools.processes import MARKER, end_descendants, end_marked
+from a2a_gateway.agents.tools.screen import Report, Screen
+from a2a_gateway.agents.workspaces import remove_tree
+
+_HERE: Final = Path(__file__).parent
+_START_TIMEOUT_S: Final = 30.0
+_WRITE_TIMEOUT_S: Final = 2.0
+_END_TIMEOUT_S: Final = 5.0
+_POLL_S: Final = 0.2
+_ROWS, _COLUMNS = 50, 200
+
+
+class ShellError(Exception):
+    """A shell that does not start, or does not take what is typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The command ended."""
+
+    output: str
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The command runs on: `quiet` if it has had no output for too long, else its time is up."""
+
+    output: str
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The shell itself ended; `exit_code` is negative if a signal did it."""
+
+    output: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Somebody called `interrupt`; the shell is of no more use."""
+
+    output: str
+
+
+type Outcome = Done | Running | Ended | Interrupted
+
+
+class Shell:
+    """A persistent bash. Commands run one at a time, and see what earlier ones exported, defined and changed to."""
+
+    def __init__(self, directory: Path, bash: str, environment: Mapping[str, str]) -> None:
+        """Start a shell in `directory`, an empty one that it owns from now on; returns before it is ready."""
+        self._directory = directory
+        self._commands = directory / "commands"
+        home = directory / "home"
+        for made in (self._commands, home, home / "tmp"):
+            made.mkdir(mode=0o700)
+        nonce = secrets.token_hex(8)
+        self._screen = Screen(nonce)
+        self._changed = threading.Condition()
+        self._output_at = time.monotonic()
+        self._number = 0
+        self._silent = self._interrupted = False
+        self._kill_lock = threading.Lock()
+        own = {
+            "SHELL": bash,
+            "HOME": str(home),
+            "TMPDIR": str(home / "tmp"),
+            MARKER: str(directory),
+            "AGENT_SHELL_COMMANDS": str(self._commands),
+            "AGENT_SHELL_NONCE": nonce,
+        }
+        with contextlib.ExitStack() as undo:
+            self._master, slave = _open_terminal(undo)
+            self._wake_reader, self._woken = os.pipe()
+            undo.callback(os.close, self._wake_reader)
+            undo.callback(os.close, self._woken)
+            self._process = _launch(bash, slave, home, {**environment, **own})
+            undo.pop_all()
+        os.close(slave)
+        self._reader = threading.Thread(target=self._read, name=f"shell-{self._process.pid}", daemon=True)
+        self._reader.start()
+
+    @classmethod
+    def start(cls, directory: Path, bash: str, environment: Mapping[str, str]) -> Self:
+        """Start a shell and wait until it takes commands.
+
+        Raises:
+            ShellError: it does not.
+        """
+        shell = cls(directory, bash, environment)
+        match shell.wait(timeout_s=_START_TIMEOUT_S, quiet_s=_START_TIMEOUT_S):
+            case Done():
+                return shell
+            case Running(output) | Ended(output) | Interrupted(output):
+                shell.kill()
+                raise ShellError(f"bash did not start: {output.strip()[:200] or 'no answer'}")
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take another command."""
+        return self._process.poll() is None and not self._silent and not self._interrupted
+
+    def run(self, command: str) -> None:
+        """Begin a command, of any length and number of lines; `wait` tells how it goes on.
+
+        Raises:
+            ShellError: the shell has ended.
+        """
+        self._number += 1
+        try:
+            # "x": what an agent may have put there is neither followed nor overwritten.
+            with self._commands.joinpath(str(self._number)).open("xb") as script:
+                script.write(command.replace("\0", "").encode(errors="replace"))
+        except OSError:
+            raise ShellError("The shell's own directory is gone.") from None
+        self.type(f'__shell_load {self._number}; eval "$__shell_text"\n'.encode())
+
+    def type(self, keys: bytes) -> None:
+        """Send keystrokes to whatever reads the terminal.
+
+        Raises:
+            ShellError: nobody takes them.
+        """
+        deadline = time.monotonic() + _WRITE_TIMEOUT_S
+        with self._changed:
+            while keys:
+                if not self.alive:
+                    raise ShellError("The shell has ended.")
+                try:
+                    keys = keys[os.write(self._master, keys) :]
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise ShellError("The running process does not read its input.") from None
+                    self._changed.wait(0.01)
+                except OSError:
+                    raise ShellError("The shell has ended.") from None
+
+    def wait(self, *, timeout_s: float | None, quiet_s: float) -> Outcome:
+        """Wait until the command ends, or has run for `timeout_s`; without that, until it has had no output for `quiet_s`."""
+        began = time.monotonic()
+        with self._changed:
+            while True:
+                report = self._screen.last
+                if self._interrupted:
+                    return Interrupted(self._screen.take())
+                if report is not None and report.number == self._number:
+                    self._commands.joinpath(str(self._number)).unlink(missing_ok=True)
+                    return Done(self._screen.take(), report)
+                if not self.alive:
+                    return self._ended()
+                until = began + timeout_s if timeout_s is not None else max(began, self._output_at) + quiet_s
+                left = until - time.monotonic()
+                if left <= 0:
+                    return Running(self._screen.take(), quiet=timeout_s is None)
+                self._changed.wait(min(left, _POLL_S))
+
+    def interrupt(self) -> None:
+        """Stop the running command, whatever it makes of signals, and let `wait` return. From any thread; does not block.
+
+        A shell that was interrupted takes no more commands: what it had still to read, it might run. `kill` it.
+        """
+        with self._changed:
+            with contextlib.suppress(OSError):
+                foreground = os.tcgetpgrp(self._master)
+                if foreground == self._process.pid:
+                    os.killpg(foreground, signal.SIGINT)
+                elif foreground > 0:
+                    os.killpg(foreground, signal.SIGKILL)
+            self._interrupted = True
+            self._changed.notify_all()
+
+    def kill(self) -> None:
+        """End the shell and all that it started, and remove its directory. Idempotent."""
+        with self._kill_lock:
+            if self._master < 0:
+                return
+            alive = self._process.poll() is None
+            if alive:
+                end_descendants(self._process.pid)
+                self._process.kill()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_END_TIMEOUT_S)
+            # Orphans of a shell that had ended by itself, or that never takes them in, are found by their environment.
+            if not alive or sys.platform != "linux":
+                end_marked(str(self._directory))
+            self._stop_reading()
+            remove_tree(self._directory)
+
+    def _ended(self) -> Ended:
+        # The end of the output and the end of the process are told apart, in either order.
+        self._changed.wait_for(lambda: self._silent, timeout=_POLL_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_POLL_S)
+        return Ended(self._screen.take(), self._process.returncode or 0)
+
+    def _read(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._master, selectors.EVENT_READ)
+            selector.register(self._wake_reader, selectors.EVENT_READ)
+            while all(key.fd == self._master for key, _ in selector.select()):
+                try:
+                    data = os.read(self._master, 65536)
+                except OSError:
+                    # What Linux says when the last process has closed the terminal.
+                    data = b""
+                if not data:
+                    break
+                with self._changed:
+                    self._screen.feed(data)
+                    self._output_at = time.monotonic()
+                    self._changed.notify_all()
+        with self._changed:
+            self._silent = True
+            self._changed.notify_all()
+
+    def _stop_reading(self) -> None:
+        os.close(self._woken)
+        self._reader.join()
+        os.close(self._wake_reader)
+        with self._changed:
+            os.close(self._master)
+            self._master = -1
+
+
+def _open_terminal(undo: contextlib.ExitStack) -> tuple[int, int]:
+    """Open a terminal that shows what programs write, and nothing else: no echo, no added carriage returns.
+
+    Returns the gateway's end, which does not block, and the shell's; `undo` closes both.
+    """
+    master, slave = pty.openpty()
+    undo.callback(os.close, master)
+    undo.callback(os.close, slave)
+    attributes = termios.tcgetattr(slave)
+    attributes[1] &= ~termios.OPOST
+    attributes[3] &= ~termios.ECHO
+    termios.tcsetattr(slave, termios.TCSANOW, attributes)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
+    os.set_blocking(master, False)
+    return master, slave
+
+
+def _launch(bash: str, terminal: int, home: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    arguments = ("--noprofile", "--rcfile", str(_HERE / "shellrc.bash"), "--noediting", "-i")
+    return subprocess.Popen(  # noqa: S603  # our own launcher, arguments of our own
+        [sys.executable, "-I", "-S", str(_HERE / "shell_launch.py"), bash, *arguments],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        cwd=home,
+        start_new_session=True,
+        env=environment,
+    )

@@ -1,0 +1,104 @@
+"""Directories in which agents work: made per conversation, private to the gateway's user, removed for good.
+
+Implements `runs.ports.Workspaces`. Knows nothing of agents, tools or the SDK. What is inside a workspace was written by an
+agent, so nothing here opens a file, follows a link or runs a program in one; removing is the only thing that looks inside.
+"""
+
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from anyio import to_thread
+
+from a2a_gateway.runs.model import ConversationId
+
+_PRIVATE: Final = 0o700
+_NAMEABLE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Workspaces:
+    """Makes and removes workspaces, each a direct child of `root`, which no one else writes to."""
+
+    root: Path
+
+    async def create(self, conversation_id: ConversationId) -> str:
+        """Make an empty directory that only the gateway's user may enter; its path has no symbolic links."""
+        prefix = f"{conversation_id}-" if _NAMEABLE.fullmatch(conversation_id) else ""
+        return await to_thread.run_sync(self._create, prefix)
+
+    async def ensure(self, path: str) -> str:
+        """Make a directory named by a profile if it does not exist, and return its resolved path."""
+        return await to_thread.run_sync(_ensure, path)
+
+    async def remove(self, path: str) -> None:
+        """Remove a directory made by `create`, whatever an agent put into it; a missing one is ignored.
+
+        Raises:
+            ValueError: the path is not one that `create` made.
+        """
+        if Path(path).parent != self.root.resolve() or Path(path).name == "..":
+            raise ValueError(f"{path} is not a workspace under {self.root}: it was not made here, so it is not removed here.")
+        await to_thread.run_sync(remove_tree, Path(path))
+
+    async def sweep(self, keep: Collection[str]) -> int:
+        """Remove what an earlier process left behind, except the workspaces in `keep`; call it before the first run.
+
+        Returns how many were removed.
+        """
+        return await to_thread.run_sync(partial(self._sweep, frozenset(keep)))
+
+    def _create(self, prefix: str) -> str:
+        self.root.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        return tempfile.mkdtemp(prefix=prefix, dir=self.root.resolve())
+
+    def _sweep(self, keep: frozenset[str]) -> int:
+        if not self.root.is_dir():
+            return 0
+        leftovers = [path for path in self.root.resolve().iterdir() if str(path) not in keep]
+        for path in leftovers:
+            remove_tree(path)
+        return len(leftovers)
+
+
+def _ensure(path: str) -> str:
+    directory = Path(path).expanduser()
+    directory.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+    return str(directory.resolve())
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with everything in it; links are removed, not followed; a missing one is ignored.
+
+    Directories that their owner made unreadable are opened up first. The processes that worked in it must have ended.
+    """
+    try:
+        _remove(path)
+    except PermissionError:
+        _open_up(path)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _open_up(top: Path) -> None:
+    """Make every directory of a tree readable and writable to its owner, from the top down."""
+    top.chmod(_PRIVATE)
+    for parent, directories, _ in top.walk(follow_symlinks=False):
+        for name in directories:
+            (parent / name).chmod(_PRIVATE)

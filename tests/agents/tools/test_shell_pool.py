@@ -1,0 +1,191 @@
+"""Shells started ahead: all that are asked for come, work, and are gone in the end."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from a2a_gateway.agents.tools.shell import Done, Interrupted, Shell, ShellError
+from a2a_gateway.agents.tools.shell_pool import ShellPool, shell_environment
+
+ENVIRONMENT = shell_environment({"PATH": os.environ["PATH"], "LLM_API_KEY": "sesame"})
+
+
+def output(shell: Shell, command: str) -> str:
+    shell.run(command)
+    outcome = shell.wait(timeout_s=20, quiet_s=20)
+    assert isinstance(outcome, Done)
+    return outcome.output
+
+
+def test_forty_shells_asked_for_at_once_all_answer_with_their_own_output(tmp_path: Path) -> None:
+    together = threading.Barrier(40)
+
+    def use(number: int) -> list[str]:
+        together.wait()
+        shell = pool.take()
+        try:
+            return [output(shell, f"echo first {number}"), output(shell, f"echo second {number}")]
+        finally:
+            pool.release(shell)
+
+    with ShellPool(tmp_path, 2, ENVIRONMENT) as pool, ThreadPoolExecutor(40) as users:
+        answers = list(users.map(use, range(40)))
+    assert answers == [[f"first {number}\n", f"second {number}\n"] for number in range(40)]
+
+
+def test_a_pool_of_none_starts_shells_when_they_are_asked_for(tmp_path: Path) -> None:
+    with ShellPool(tmp_path, 0, ENVIRONMENT) as pool:
+        assert output(pool.take(), "echo hello") == "hello\n"
+
+
+def test_a_shell_that_died_while_it_waited_is_not_handed_out(tmp_path: Path) -> None:
+    with ShellPool(tmp_path, 2, ENVIRONMENT) as pool:
+        first = pool.take()
+        waiting = wait_for_shells(tmp_path, {int(output(first, "echo $$"))}, count=2)
+        for pid in waiting:
+            os.kill(pid, signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(pid) for pid in waiting if psutil.pid_exists(pid)], timeout=5)
+        taken = pool.take()
+        assert int(output(taken, "echo $$")) not in waiting
+
+
+def test_closing_a_pool_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    with ShellPool(tmp_path, 1, ENVIRONMENT) as pool:
+        shell = pool.take()
+        output(shell, "mkdir -p ~/deep/er; chmod 0 ~/deep; setsid sleep 900 & disown")
+    assert marked_processes(tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ShellError):
+        pool.take()
+
+
+def test_whoever_waits_for_a_shell_is_told_when_the_pool_closes(tmp_path: Path) -> None:
+    refused = []
+    pool = ShellPool(tmp_path, 0, ENVIRONMENT)
+    pool.__enter__()
+    shells = [pool.take()]
+
+    def take() -> None:
+        try:
+            shells.append(pool.take())
+        except ShellError as error:
+            refused.append(str(error))
+
+    takers = [threading.Thread(target=take) for _ in range(12)]
+    for taker in takers:
+        taker.start()
+    pool.__exit__()
+    for taker in takers:
+        taker.join(20)
+    assert len(shells) - 1 + len(refused) == len(takers)
+    assert marked_processes(tmp_path) == {}
+
+
+def test_what_a_crashed_gateway_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    crashing = """
+import sys, os, time
+from pathlib import Path
+from a2a_gateway.agents.tools.shell_pool import ShellPool
+pool = ShellPool(Path(sys.argv[1]), 0, {"PATH": os.environ["PATH"]})
+pool.__enter__()
+shell = pool.take()
+shell.run("(trap '' HUP; setsid sleep 901 </dev/null >/dev/null 2>&1 &)")
+shell.wait(timeout_s=20, quiet_s=20)
+os.kill(os.getpid(), 9)
+"""
+    crashed = subprocess.run([sys.executable, "-c", crashing, str(tmp_path)], check=False)
+    assert crashed.returncode == -signal.SIGKILL
+    left = marked_processes(tmp_path)
+    assert left
+    with ShellPool(tmp_path, 0, ENVIRONMENT) as living:
+        assert marked_processes(tmp_path).keys() & left.keys() == set()
+        kept = living.take()
+        with ShellPool(tmp_path, 0, ENVIRONMENT):
+            assert output(kept, "echo alive") == "alive\n"
+
+
+@pytest.mark.parametrize("command", ["while :; do :; done", "trap '' INT; sleep 60", "(trap '' INT TERM; sleep 60; sleep 60)"])
+def test_an_interrupted_shell_ends_its_command_and_takes_no_other(tmp_path: Path, command: str) -> None:
+    shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
+    shell.run(command)
+    shell.interrupt()
+    assert isinstance(shell.wait(timeout_s=20, quiet_s=20), Interrupted)
+    with pytest.raises(ShellError):
+        shell.run("echo on")
+    shell.kill()
+    shell.kill()
+    assert marked_processes(tmp_path) == {}
+
+
+def test_typing_at_a_program_that_does_not_read_is_refused_in_the_end(tmp_path: Path) -> None:
+    shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
+    shell.run("stty raw; sleep 60")
+    with pytest.raises(ShellError):
+        shell.type(b"x" * 1_000_000)
+    shell.kill()
+    with pytest.raises(ShellError):
+        shell.run("echo gone")
+
+
+def test_a_program_that_is_no_shell_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ShellError):
+        Shell.start(made(tmp_path / "shell"), "/bin/false", ENVIRONMENT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_environment_of_a_shell_is_a_short_list_without_the_gateways_virtual_environment() -> None:
+    environ = {
+        "PATH": f"{sys.prefix}/bin:/usr/bin",
+        "TZ": "UTC",
+        "OPENAI_API_KEY": "sesame",
+        "HTTP_PROXY": "http://u:p@x",
+        "HOME": "/x",
+    }
+    own = sys.prefix != sys.base_prefix
+    assert shell_environment(environ) == {
+        "PATH": "/usr/bin" if own else environ["PATH"],
+        "TZ": "UTC",
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "PAGER": "cat",
+        "GIT_PAGER": "cat",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+
+
+def bash() -> str:
+    return shutil.which("bash") or pytest.skip("needs bash")
+
+
+def made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def marked_processes(root: Path) -> dict[int, str]:
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("AGENT_SHELL", "").startswith(f"{root}/") and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = process.name()
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for_shells(root: Path, known: set[int], count: int) -> set[int]:
+    """Wait until `count` more shells than those known stand ready, and return them."""
+    ready = threading.Event()
+    while True:
+        found = {pid for pid, name in marked_processes(root).items() if name == "bash" and pid not in known}
+        if len(found) == count:
+            return found
+        ready.wait(0.02)
