@@ -41,6 +41,7 @@ class GatewayBlock(BaseModel):
         prompt: whether the definition's body is appended to OpenHands' own system prompt, or replaces it.
         workspace: `inherit`, `isolated`, or a directory, relative to the definition's own.
         vision: whether the LLM takes images, where LiteLLM does not know it.
+        stream: False for an LLM server that refuses tools in a stream, as some local ones do; answers then come whole.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,6 +61,7 @@ class GatewayBlock(BaseModel):
     context_length: Count | None = None
     max_output_tokens: Count | None = None
     vision: StrictBool | None = None
+    stream: StrictBool = True
 
     @model_validator(mode="after")
     def _check_prices(self) -> Self:

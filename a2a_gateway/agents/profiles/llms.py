@@ -88,7 +88,7 @@ def as_template(llm: LLM, settings: Settings, block: GatewayBlock) -> LLM:
     template = llm.model_copy(
         update={
             "usage_id": "agent",
-            "stream": True,
+            "stream": block.stream,
             # The SDK counts attempts, waits base * 2^n seconds between them, and takes whole seconds for a timeout.
             "num_retries": settings.llm_retries + 1,
             "retry_multiplier": settings.llm_retry_wait_s,

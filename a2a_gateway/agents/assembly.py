@@ -1,0 +1,43 @@
+"""The agents' side, put together: catalogue, tools, workspaces, runner. Importing this imports the SDK, which takes seconds:
+`loading` does it properly.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from a2a_gateway.agents.ambient import close_ambient_sources
+from a2a_gateway.agents.profiles.catalog import ProfileCatalog
+from a2a_gateway.agents.profiles.environment import LLMEnvironment
+from a2a_gateway.agents.runner import AgentRunner
+from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.agents.workspaces import Workspaces
+from a2a_gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    """What the run service needs of the agents' side."""
+
+    profiles: ProfileCatalog
+    runner: AgentRunner
+    workspaces: Workspaces
+
+
+@asynccontextmanager
+async def open_agents(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Agents]:
+    """Open the agents' side: ambient code shut out, profiles read, shells started, first runs rehearsed.
+
+    Raises:
+        ConfigurationError: a profile's key cannot be decrypted, or this machine lacks what the tools need.
+    """
+    close_ambient_sources()
+    profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
+    workspaces = Workspaces(settings.data_dir / "workspaces")
+    # A run that waits for its child holds a thread, at every depth, besides those at work.
+    threads = settings.max_concurrent_runs * (settings.max_depth + 1) + 64
+    toolbox = Toolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
+    async with toolbox, AgentRunner(profiles.recipe, toolbox, tool_threads=threads) as runner:
+        await runner.warm_up([profile.name for profile in profiles.list()])
+        yield Agents(profiles, runner, workspaces)

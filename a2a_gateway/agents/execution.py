@@ -1,0 +1,224 @@
+"""One run of an agent, from its recipe to its outcome.
+
+Owns the run's task: it prepares the conversation in a thread, runs it, is stopped from outside (cancel, deadline), says how it
+ended, and closes everything. Above it stands the runner, which iterates over the events; below it `build`, `events`, `llm`.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from openai import AsyncOpenAI
+from openhands.sdk import LocalConversation, TextContent
+from openhands.sdk import Message as SDKMessage
+from openhands.sdk.conversation.exceptions import ConversationRunError
+from openhands.sdk.conversation.state import ConversationExecutionStatus as Status
+from openhands.sdk.event import Event
+from openhands.sdk.event.conversation_error import ConversationErrorEvent
+
+from a2a_gateway.agents.account import RunAccount
+from a2a_gateway.agents.answers import AnswerForm
+from a2a_gateway.agents.build import Prepared, Toolbox, Wiring, prepare
+from a2a_gateway.agents.events import Narrator, translate_event
+from a2a_gateway.agents.failures import failure_of
+from a2a_gateway.agents.masking import Secrets, llm_secrets
+from a2a_gateway.agents.recipe import AgentRecipe
+from a2a_gateway.agents.transcript import encode_transcript
+from a2a_gateway.errors import (
+    AgentFailed,
+    AgentStuck,
+    AnswerInvalid,
+    BudgetExceeded,
+    DeadlineExceeded,
+    GatewayError,
+    RunCancelled,
+    RunError,
+    TurnsExceeded,
+)
+from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunEnded, RunnerEvent
+from a2a_gateway.runs.model import AdmittedRun
+from a2a_gateway.runs.ports import Meter
+from delegate_tool.binding import BoundClient
+
+
+class _Stop(Enum):
+    """Why a run is stopped from outside."""
+
+    CANCELLED = auto()
+    DEADLINE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What executions share: where tools come from, threads for the SDK's blocking code, connections to this gateway itself."""
+
+    toolbox: Toolbox
+    threads: Executor
+    client: AsyncOpenAI
+
+
+class Execution:
+    """One run. Create it, then await `drive` in a task of its own; `emit` is called on that task's loop."""
+
+    def __init__(
+        self, run: AdmittedRun, recipe: AgentRecipe, meter: Meter, resources: Resources, emit: Callable[[RunnerEvent], None]
+    ) -> None:
+        self._run = run
+        self._recipe = recipe
+        self._resources = resources
+        self._emit = emit
+        token = run.binding.token if run.binding else None
+        self._secrets = Secrets.of([*llm_secrets(recipe.llm, recipe.condenser_llm), token])
+        self._narrator = Narrator(run.narration, self._secrets, emit, keep_answer=run.answer_format is not None)
+        self._account = RunAccount(meter, max_turns=run.record.limits.max_turns, tell=emit)
+        delegation = BoundClient.for_run(run.binding, resources.client, self._account.loop) if run.binding else None
+        self._wiring = Wiring(resources.toolbox, self._account, self._narrator, self._on_event, delegation)
+        self._stop: _Stop | None = None
+        self._prepared: Prepared | None = None
+        self._agent_task: asyncio.Task[None] | None = None
+
+    async def drive(self) -> None:
+        """Run to the end; the last event is `RunEnded`, and what was opened is closed after it."""
+        deadline = asyncio.get_running_loop().call_later(self._run.timeout_s, self._request_stop, _Stop.DEADLINE)
+        try:
+            outcome = await self._outcome()
+            await self._account.close()
+            self._emit(RunEnded(outcome, self._transcript()))
+        finally:
+            deadline.cancel()
+            await self._close()
+
+    def cancel(self) -> None:
+        """Stop the run; it ends with `Cancelled` unless it has ended otherwise."""
+        self._request_stop(_Stop.CANCELLED)
+
+    # ------------------------------------------------------------------ running
+
+    async def _outcome(self) -> Outcome:
+        try:
+            form = AnswerForm(self._run.answer_format) if self._run.answer_format else None
+            self._prepared = await self._in_thread(lambda: prepare(self._run, self._recipe, self._wiring, form))
+            return await self._work(self._prepared, form)
+        except (GatewayError, ConversationRunError) as error:
+            return self._failure(failure_of(error, self._secrets))
+
+    async def _work(self, prepared: Prepared, form: AnswerForm | None) -> Outcome:
+        await self._let_run(prepared.conversation)
+        outcome = self._ending(prepared)
+        return await self._checked(outcome, form, prepared) if form else outcome
+
+    async def _let_run(self, conversation: LocalConversation) -> None:
+        if self._stopped():
+            return
+        untyped: Any = conversation  # the SDK's decorator loses the signature
+        # In a task of its own, because `arun` swallows the cancellation that stops it.
+        self._agent_task = asyncio.create_task(untyped.arun(), name=f"agent {self._run.record.id}")
+        try:
+            await self._agent_task
+        except asyncio.CancelledError:
+            if not self._stopped() or not self._agent_task.cancelled():
+                raise
+        finally:
+            self._agent_task = None
+
+    async def _checked(self, outcome: Outcome, form: AnswerForm, prepared: Prepared) -> Outcome:
+        """Tell the answer if it has the form that was asked for; let the agent repair it once."""
+        try:
+            return self._tell_checked(outcome, form)
+        except AnswerInvalid as error:
+            complaint = SDKMessage(role="user", content=[TextContent(text=form.complaint(error))])
+        untyped: Any = prepared.conversation  # see `_let_run`
+        await self._in_thread(lambda: untyped.send_message(complaint))
+        await self._let_run(prepared.conversation)
+        try:
+            return self._tell_checked(self._ending(prepared), form)
+        except AnswerInvalid as error:
+            return Failed(error, self._narrator.answer)
+
+    def _tell_checked(self, outcome: Outcome, form: AnswerForm) -> Outcome:
+        if isinstance(outcome, Finished):
+            self._narrator.tell(form.check(self._narrator.answer))
+            return Finished(self._narrator.text)
+        return outcome
+
+    # ------------------------------------------------------------------ ending
+
+    def _ending(self, prepared: Prepared) -> Outcome:
+        status = prepared.conversation.state.execution_status
+        match status:
+            case Status.FINISHED if prepared.llm.cut_off:
+                return self._failure(RunError("The LLM reached its limit of output tokens."), reason="max_tokens")
+            case Status.FINISHED:
+                return Finished(self._narrator.text)
+            case Status.STUCK:
+                return self._failure(AgentStuck("The agent kept repeating itself and was stopped."))
+            case Status.ERROR:
+                return self._failure(_error_of(prepared.conversation, self._secrets))
+            case _ if self._stop is _Stop.DEADLINE:
+                return self._failure(DeadlineExceeded(f"The agent had {self._run.timeout_s:g} s and did not finish."))
+            case _:
+                return Cancelled(self._narrator.text)
+
+    def _failure(self, error: GatewayError, reason: str | None = None) -> Outcome:
+        """Judge an error: a limit ends a run with what there is, a failure without an answer."""
+        match error:
+            case RunCancelled():
+                return Cancelled(self._narrator.text)
+            case BudgetExceeded() | DeadlineExceeded():
+                reason = error.code
+            case TurnsExceeded():
+                reason = "max_turns"
+        if reason is None:
+            return Failed(error, self._narrator.text)
+        if self._run.answer_format is None:
+            self._narrator.tell_last_narration()
+        return Limited(self._narrator.text, reason, error)
+
+    def _transcript(self) -> str:
+        prepared = self._prepared
+        return encode_transcript(prepared.system, prepared.llm_events(), self._secrets) if prepared else self._run.transcript
+
+    async def _close(self) -> None:
+        if self._prepared is not None:
+            await self._in_thread(self._prepared.conversation.close)
+
+    # ------------------------------------------------------------------ stopping, telling
+
+    def _stopped(self) -> bool:
+        return self._stop is not None
+
+    def _request_stop(self, why: _Stop) -> None:
+        if self._stop is not None:
+            return
+        self._stop = why
+        if self._prepared is None or self._agent_task is None:
+            return
+        if self._prepared.conversation.cancel_token is None:
+            self._agent_task.cancel()  # it has not begun, and would undo an interrupt
+        else:
+            self._prepared.conversation.interrupt()
+
+    def _on_event(self, event: Event) -> None:
+        if self._agent_task is None:
+            return  # the history being put in
+        translated = translate_event(event)
+        if translated is not None:
+            self._emit(translated)
+
+    async def _in_thread[T](self, work: Callable[[], T]) -> T:
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._resources.threads, context.run, work)
+
+
+def _error_of(conversation: LocalConversation, secrets: Secrets) -> GatewayError:
+    """Find the error of a run that the SDK ended without raising one."""
+    found = next((event for event in reversed(conversation.state.events) if isinstance(event, ConversationErrorEvent)), None)
+    if found is None:
+        return AgentFailed("The agent failed without saying why.")
+    if found.code == "MaxIterationsReached":
+        return TurnsExceeded("The agent made too many steps without an answer.")
+    return AgentFailed(f"The agent failed: {secrets.mask(found.detail)[:400]}")

@@ -1,0 +1,145 @@
+"""Why a run failed, as an error of the gateway: what the SDK, LiteLLM and providers raise goes in, `errors` come out.
+
+Pure. The class of the SDK's error decides where it says enough; the provider's status, which survives further down the chain of
+causes, where it does not.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from litellm import exceptions as litellm
+from openhands.sdk.conversation.exceptions import ConversationRunError
+from openhands.sdk.llm import exceptions as sdk
+
+from a2a_gateway.agents.masking import HIDDEN, Secrets
+from a2a_gateway.errors import (
+    AgentFailed,
+    ContentFiltered,
+    ContextLengthExceeded,
+    GatewayError,
+    LLMAuthFailed,
+    LLMBadRequest,
+    LLMNotFound,
+    LLMRateLimited,
+    LLMUnavailable,
+    RunError,
+)
+
+_MAX_RETRY_AFTER_S: Final = 60.0
+_MAX_MESSAGE_CHARS: Final = 400
+
+_CREDENTIAL: Final = re.compile(
+    r"(?i:bearer\s+)[\w.~+/=*-]{6,}|\b(?:sk|pk|rk|key|gsk|xai)-[\w*.-]{6,}|\bAIza[\w*-]{10,}|\bAKIA[A-Z0-9*]{8,}"
+    r"|\b(?:gh[pousr]|hf|glpat|xox[a-z])[_-][\w*-]{8,}|\bya29\.[\w-]+|\beyJ[\w-]{8,}\.[\w.-]+|\b(?=\w*\d)(?=\w*[A-Za-z])\w{32,}"
+)
+_PROVIDER_MESSAGE: Final = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)+)"')
+_EXCEPTION_PREFIX: Final = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception)(?::|\s+-)\s*")
+_RETRY_DELAY: Final = re.compile(r'"?retryDelay"?\s*:\s*"?(\d+(?:\.\d+)?)s')
+_QUOTA: Final = re.compile(r"insufficient_quota|usage_limit_reached|budget_exceeded|exceeded your current quota", re.IGNORECASE)
+
+_BY_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]] = (
+    ((sdk.LLMContextWindowExceedError, litellm.ContextWindowExceededError), ContextLengthExceeded),
+    ((sdk.LLMContentPolicyViolationError, litellm.ContentPolicyViolationError), ContentFiltered),
+    ((sdk.LLMAuthenticationError, litellm.AuthenticationError, litellm.PermissionDeniedError), LLMAuthFailed),
+    ((litellm.NotFoundError,), LLMNotFound),
+    ((sdk.LLMRateLimitError, litellm.RateLimitError), LLMRateLimited),
+    ((sdk.LLMBadRequestError, sdk.LLMMalformedConversationHistoryError, litellm.BadRequestError), LLMBadRequest),
+)
+_BY_STATUS: Final = {
+    401: LLMAuthFailed,
+    403: LLMAuthFailed,
+    404: LLMNotFound,
+    429: LLMRateLimited,
+    400: LLMBadRequest,
+    422: LLMBadRequest,
+}
+_SAYS: Final[dict[type[RunError], str]] = {
+    ContextLengthExceeded: "The conversation is longer than the LLM's context window",
+    ContentFiltered: "The LLM provider's content filter blocked the request or its answer",
+    LLMAuthFailed: "The LLM provider refused this gateway's credentials",
+    LLMNotFound: "The LLM provider does not know this agent's model",
+    LLMRateLimited: "The LLM provider limits the rate of requests",
+    LLMUnavailable: "The LLM provider could not be reached or did not finish its answer",
+    LLMBadRequest: "The LLM provider refused the request",
+}
+
+
+def failure_of(error: BaseException, secrets: Secrets) -> GatewayError:
+    """Find the gateway's error for whatever ended a run; its message has the provider's own words, shortened and masked."""
+    chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, GatewayError):
+            return link
+    kind = _kind(chain)
+    words = _words(chain, secrets)
+    if kind is None:
+        return AgentFailed(f"The agent failed: {words}" if words else "The agent failed.")
+    retry_after_s = _retry_after_s(chain) if kind is LLMRateLimited else None
+    return kind(f"{_SAYS[kind]}: {words}" if words else f"{_SAYS[kind]}.", retry_after_s=retry_after_s)
+
+
+class Unrepeatable(Exception):
+    """An LLM call failed and must not be tried again: part of its answer has been shown, or no retry cures it. It has a cause."""
+
+
+def is_quota_used_up(error: BaseException) -> bool:
+    """Say whether an account has nothing left. That reads like a rate limit, but a rate limit says when it will pass."""
+    text = str(error)
+    return bool(_QUOTA.search(text)) and not _RETRY_DELAY.search(text)
+
+
+def mask_credentials(text: str, secrets: Secrets) -> str:
+    """Hide known secrets, and whatever looks like a credential."""
+    return _CREDENTIAL.sub(HIDDEN, secrets.mask(text))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if not isinstance(error, ConversationRunError):
+            yield error
+        error = error.original_exception if isinstance(error, ConversationRunError) else error.__cause__ or error.__context__
+
+
+def _kind(chain: list[BaseException]) -> type[RunError] | None:
+    if any(isinstance(link, Unrepeatable) or is_quota_used_up(link) for link in chain):
+        return LLMUnavailable
+    for classes, kind in _BY_CLASS:
+        if any(isinstance(link, classes) for link in chain):
+            return kind
+    for link in chain:
+        status = getattr(link, "status_code", None)
+        if isinstance(status, int):
+            return _BY_STATUS.get(status, LLMUnavailable)
+    unavailable = (sdk.LLMServiceUnavailableError, sdk.LLMTimeoutError, sdk.LLMNoResponseError)
+    return LLMUnavailable if any(isinstance(link, unavailable) for link in chain) else None
+
+
+def _words(chain: list[BaseException], secrets: Secrets) -> str:
+    text = next((str(link) for link in chain if str(link).strip()), "")
+    if found := _PROVIDER_MESSAGE.search(text):
+        text = re.sub(r"\\+n", " ", found.group(1)).replace('\\"', '"')
+    text = text.partition(" Original exception:")[0]
+    while (shorter := _EXCEPTION_PREFIX.sub("", text)) != text:
+        text = shorter
+    text = mask_credentials(" ".join(text.split()), secrets)
+    return text if len(text) <= _MAX_MESSAGE_CHARS else text[:_MAX_MESSAGE_CHARS] + " …"
+
+
+def _retry_after_s(chain: list[BaseException]) -> float | None:
+    for link in chain:
+        headers = (
+            getattr(link, "litellm_response_headers", None) or getattr(getattr(link, "response", None), "headers", None) or {}
+        )
+        value = headers.get("retry-after")
+        if value is None and (found := _RETRY_DELAY.search(str(link))):
+            value = found.group(1)
+        try:
+            seconds = float(value) if value is not None else -1.0
+        except ValueError:
+            continue  # an HTTP date: the rare form, and a clock of somebody else
+        if seconds >= 0:
+            return min(seconds, _MAX_RETRY_AFTER_S)
+    return None

@@ -1,0 +1,154 @@
+"""The caller's messages as the SDK's events, in order, none dropped; and what of them is new to a conversation that goes on.
+
+Pure. Tool calls that the *caller's* assistant made become actions that were never executed here, with their results as
+observations: so the condenser keeps each call with its result, which it does not with plain messages.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from openhands.sdk import ImageContent, TextContent
+from openhands.sdk import Message as SDKMessage
+from openhands.sdk.event import ActionEvent, Event, MessageEvent, ObservationEvent
+from openhands.sdk.llm import MessageToolCall
+from openhands.sdk.tool import Observation
+
+from a2a_gateway.errors import RequestError, UnsupportedError
+from a2a_gateway.runs.messages import (
+    AssistantMessage,
+    ImagePart,
+    Message,
+    Part,
+    SystemMessage,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+    text_of,
+)
+
+
+class HistoryObservation(Observation):
+    """The result of a tool call that was made before this run, as the LLM was, or is to be, shown it."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was said before the agent's turn.
+
+    Attributes:
+        system: text of the system and developer messages; empty if there are none.
+    """
+
+    system: str
+    events: tuple[Event, ...]
+
+
+def history_of(messages: Sequence[Message], *, vision: bool) -> History:
+    """Translate messages; every tool result must follow its call, and every call must have its result.
+
+    Raises:
+        UnsupportedError: there is an image, and the model takes none.
+        RequestError: a tool call without a result, or a result without a call.
+    """
+    if not vision:
+        _refuse_images(messages)
+    system = [text_of(message.parts) for message in messages if isinstance(message, SystemMessage)]
+    return History("\n\n".join(text for text in system if text), tuple(_Events().of(messages)))
+
+
+def new_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Drop what a conversation already has, from messages that a caller may have sent again in full.
+
+    New is what follows the last assistant message, which the conversation itself wrote, and any system message; tool results that
+    follow keep the message with their calls, because the conversation has never seen those.
+    """
+    last = max((index for index, message in enumerate(messages) if isinstance(message, AssistantMessage)), default=-1)
+    start = last + 1
+    if start < len(messages) and isinstance(messages[start], ToolMessage):
+        start = last
+    return tuple(message for index, message in enumerate(messages) if index >= start or isinstance(message, SystemMessage))
+
+
+class _Events:
+    """Collects the events of one list of messages; knows which calls still lack a result."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._unanswered: dict[str, ActionEvent] = {}
+
+    def of(self, messages: Sequence[Message]) -> list[Event]:
+        for index, message in enumerate(messages):
+            match message:
+                case SystemMessage():
+                    continue
+                case UserMessage(parts=parts):
+                    self._require_answers(index)
+                    self._say("user", parts)
+                case AssistantMessage(parts=parts, tool_calls=()):
+                    self._require_answers(index)
+                    self._say("assistant", parts)
+                case AssistantMessage(parts=parts, tool_calls=calls):
+                    self._require_answers(index)
+                    self._call(index, parts, calls)
+                case ToolMessage():
+                    self._answer(index, message)
+                case _:
+                    assert_never(message)
+        self._require_answers(len(messages))
+        return self._events
+
+    def _say(self, role: str, parts: Sequence[Part]) -> None:
+        said = SDKMessage(role="user" if role == "user" else "assistant", content=_content(parts))
+        self._events.append(MessageEvent(source="user" if role == "user" else "agent", llm_message=said))
+
+    def _call(self, index: int, parts: Sequence[TextPart], calls: Sequence[ToolCall]) -> None:
+        for position, call in enumerate(calls):
+            if call.id in self._unanswered:
+                raise RequestError(f"Two tool calls have the id {call.id[:60]!r}.", param=f"messages.{index}.tool_calls")
+            action = ActionEvent(
+                thought=[TextContent(text=part.text) for part in parts] if position == 0 else [],
+                tool_name=call.name,
+                tool_call_id=call.id,
+                tool_call=MessageToolCall(id=call.id, name=call.name, arguments=call.arguments, origin="completion"),
+                llm_response_id=f"history-{index}",
+            )
+            self._unanswered[call.id] = action
+            self._events.append(action)
+
+    def _answer(self, index: int, message: ToolMessage) -> None:
+        action = self._unanswered.pop(message.tool_call_id, None)
+        if action is None:
+            raise RequestError(
+                f"The tool message answers {message.tool_call_id[:60]!r}, which is no open call before it.",
+                param=f"messages.{index}.tool_call_id",
+            )
+        self._events.append(observed(action, HistoryObservation(content=_content(message.parts))))
+
+    def _require_answers(self, index: int) -> None:
+        if self._unanswered:
+            missing = ", ".join(repr(call_id[:60]) for call_id in self._unanswered)
+            raise RequestError(
+                f"These tool calls have no tool message with their result: {missing}.", param=f"messages.{index - 1}"
+            )
+
+
+def observed(action: ActionEvent, observation: HistoryObservation) -> ObservationEvent:
+    """Pair a call with its result."""
+    return ObservationEvent(
+        observation=observation, action_id=action.id, tool_name=action.tool_name, tool_call_id=action.tool_call_id
+    )
+
+
+def _content(parts: Sequence[Part]) -> list[TextContent | ImageContent]:
+    return [TextContent(text=part.text) if isinstance(part, TextPart) else ImageContent(image_urls=[part.url]) for part in parts]
+
+
+def _refuse_images(messages: Sequence[Message]) -> None:
+    for index, message in enumerate(messages):
+        if isinstance(message, UserMessage | ToolMessage) and any(isinstance(part, ImagePart) for part in message.parts):
+            raise UnsupportedError(
+                "This model takes no images. Send text only, or choose a model that lists vision among its capabilities.",
+                param=f"messages.{index}.content",
+            )

@@ -1,0 +1,98 @@
+"""Reads one string out of a JSON object while the object is still being written. Pure; standard library only.
+
+This is what lets the answer in the `finish` tool's argument stream: the LLM sends the arguments in pieces that break anywhere,
+also in the middle of an escape.
+"""
+
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+class JsonStringField:
+    """The value of one top-level string member; `feed` returns what each piece adds to it.
+
+    Half of a surrogate pair without its other half becomes U+FFFD, because no UTF-8 stream can carry it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._depth = 0
+        self._at_key = False
+        self._key: list[str] | None = None  # the last top-level key, as far as it has been read
+        self._in_string = False
+        self._reading_key = False
+        self._wanted = False
+        self._escape: str | None = None  # what has been read of an escape, without its backslash
+        self._high: int | None = None
+
+    def feed(self, piece: str) -> str:
+        """Return the part of the value that this piece of JSON text adds."""
+        added: list[str] = []
+        for char in piece:
+            if self._in_string:
+                self._string_char(char, added)
+            else:
+                self._structure_char(char)
+        return "".join(added)
+
+    def _structure_char(self, char: str) -> None:
+        match char:
+            case '"':
+                self._open_string()
+            case "{" | "[":
+                self._depth += 1
+                self._at_key = char == "{" and self._depth == 1
+            case "}" | "]":
+                self._depth -= 1
+            case ":" if self._depth == 1:
+                self._at_key = False
+            case "," if self._depth == 1:
+                self._at_key = True
+
+    def _open_string(self) -> None:
+        self._in_string = True
+        self._reading_key = self._depth == 1 and self._at_key
+        self._wanted = self._depth == 1 and not self._at_key and self._key is not None and "".join(self._key) == self._name
+        if self._reading_key:
+            self._key = []
+
+    def _string_char(self, char: str, added: list[str]) -> None:
+        if self._escape is not None:
+            self._escape_char(char, added)
+        elif char == "\\":
+            self._escape = ""
+        elif char == '"':
+            self._drop_lone_surrogate(added)
+            self._in_string = False
+        else:
+            self._put(char, added)
+
+    def _escape_char(self, char: str, added: list[str]) -> None:
+        self._escape = (self._escape or "") + char
+        if self._escape[0] != "u":
+            self._escape = None
+            self._put(_ESCAPES.get(char, char), added)
+        elif len(self._escape) == 5:
+            digits, self._escape = self._escape[1:], None
+            self._put_code(int(digits, 16) if all(digit in "0123456789abcdefABCDEF" for digit in digits) else 0xFFFD, added)
+
+    def _put_code(self, code: int, added: list[str]) -> None:
+        if 0xDC00 <= code < 0xE000 and self._high is not None:
+            code, self._high = 0x10000 + ((self._high - 0xD800) << 10) + (code - 0xDC00), None
+        if 0xD800 <= code < 0xDC00:
+            self._drop_lone_surrogate(added)
+            self._high = code
+        else:
+            self._put(_REPLACEMENT if 0xDC00 <= code < 0xE000 else chr(code), added)
+
+    def _drop_lone_surrogate(self, added: list[str]) -> None:
+        if self._high is not None:
+            self._high = None
+            self._put(_REPLACEMENT, added)
+
+    def _put(self, char: str, added: list[str]) -> None:
+        self._drop_lone_surrogate(added)
+        if self._reading_key and self._key is not None:
+            self._key.append(char)
+        elif self._wanted:
+            added.append(char)

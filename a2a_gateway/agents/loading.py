@@ -1,0 +1,24 @@
+"""Loads the SDK: seconds of imports, in the order and with the switches that make them safe and fast. Call it in a thread."""
+
+import os
+from importlib import import_module
+from types import ModuleType
+from typing import Final
+
+_SWITCHES: Final = {
+    # LiteLLM otherwise fetches its price map from the network, in a thread, while its modules load: the import crashed from it.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    # Halves the CPU of an LLM call: without it, LiteLLM hands each message list to the openai package, which walks through it.
+    "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "true",
+    "OPENHANDS_SUPPRESS_BANNER": "1",
+    "LOG_LEVEL": "ERROR",
+}
+
+
+def load_agents_side() -> ModuleType:
+    """Import `agents.assembly`, and so the SDK; the second call costs nothing. What the user has set stays set."""
+    for name, value in _SWITCHES.items():
+        os.environ.setdefault(name, value)
+    # LiteLLM 1.105 imports itself in a circle through this module when it is not loaded first (seen on a loaded machine).
+    import_module("litellm.rust_bridge.catalog")
+    return import_module("a2a_gateway.agents.assembly")

@@ -1,0 +1,77 @@
+"""Known secrets, kept out of everything that leaves a run.
+
+Pure: it is told the values and knows nothing of where they come from. A stream is masked without delay: only text that could be
+the beginning of a secret is held back.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from openhands.sdk import LLM
+from pydantic import SecretStr
+
+HIDDEN = "<secret-hidden>"
+_MIN_LENGTH = 8  # shorter values are placeholders such as "none" or "test"; hiding them would tear ordinary words
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Values to hide; longer ones first, so that none is torn by another that it contains."""
+
+    values: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, values: Iterable[str | None]) -> "Secrets":
+        """Collect values; missing ones and those too short to be a secret are left out."""
+        kept = {value for value in values if value and len(value) >= _MIN_LENGTH}
+        return cls(tuple(sorted(kept, key=lambda value: (-len(value), value))))
+
+    def mask(self, text: str) -> str:
+        """Replace every secret in a whole text."""
+        for value in self.values:
+            text = text.replace(value, HIDDEN)
+        return text
+
+    def stream(self) -> "StreamMask":
+        """Begin to mask a text that arrives in pieces."""
+        return StreamMask(self)
+
+
+class StreamMask:
+    """Masks a text that arrives in pieces; `feed` each of them, then `flush`."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """Return what can be shown by now."""
+        if not self._secrets.values:
+            return text
+        masked = self._secrets.mask(self._held + text)
+        cut = self._possible_start(masked)
+        self._held = masked[cut:]
+        return masked[:cut]
+
+    def flush(self) -> str:
+        """Return what was held back; the text has ended, so it is no secret."""
+        rest, self._held = self._held, ""
+        return rest
+
+    def _possible_start(self, text: str) -> int:
+        """Index from which the rest of the text may be the beginning of a secret."""
+        longest = len(self._secrets.values[0])
+        for index in range(max(0, len(text) - longest + 1), len(text)):
+            if any(value.startswith(text[index:]) for value in self._secrets.values):
+                return index
+        return len(text)
+
+
+def llm_secrets(*llms: LLM | None) -> list[str]:
+    """List the credentials that LLM templates hold."""
+    found = []
+    for llm in llms:
+        if llm is not None:
+            fields = (getattr(llm, name) for name in type(llm).model_fields)
+            found += [value.get_secret_value() for value in fields if isinstance(value, SecretStr)]
+    return found

@@ -1,0 +1,83 @@
+"""What an LLM's answer is made of while it arrives: pieces of text, of reasoning, of tool calls.
+
+Reads LiteLLM's chunks of both endpoints (chat completions and responses), and whole answers of models that do not stream. Above
+it stands `events`, which decides what a caller sees of them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from litellm.types.utils import ChatCompletionDeltaToolCall, ModelResponseStream
+from openhands.sdk.llm import Message, TextContent
+
+
+@dataclass(frozen=True, slots=True)
+class TextPiece:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningPiece:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallPiece:
+    """A piece of the tool call number `index` of this answer; `name` stands in its first piece, `arguments` is JSON text."""
+
+    index: int
+    name: str = ""
+    arguments: str = ""
+
+
+type Piece = TextPiece | ReasoningPiece | CallPiece
+
+
+def pieces_of_chunk(chunk: object) -> Iterator[Piece]:
+    """Read one item of a stream, whichever endpoint it is from; an item that carries nothing to show has no pieces."""
+    if isinstance(chunk, ModelResponseStream):
+        yield from _chat_pieces(chunk)
+    else:
+        yield from _responses_pieces(chunk)
+
+
+def pieces_of_message(message: Message) -> Iterator[Piece]:
+    """Read a whole answer."""
+    if message.reasoning_content:
+        yield ReasoningPiece(message.reasoning_content)
+    if text := "".join(part.text for part in message.content if isinstance(part, TextContent)):
+        yield TextPiece(text)
+    for index, call in enumerate(message.tool_calls or ()):
+        yield CallPiece(index, call.name, call.arguments)
+
+
+def _chat_pieces(chunk: ModelResponseStream) -> Iterator[Piece]:
+    for choice in chunk.choices:
+        delta = choice.delta
+        if reasoning := getattr(delta, "reasoning_content", None):
+            yield ReasoningPiece(reasoning)
+        if delta.content:
+            yield TextPiece(delta.content)
+        for call in delta.tool_calls or ():
+            if isinstance(call, ChatCompletionDeltaToolCall):  # of two kinds; custom tools are never offered
+                yield CallPiece(call.index, call.function.name or "", call.function.arguments or "")
+
+
+def _responses_pieces(event: Any) -> Iterator[Piece]:
+    kind = getattr(event, "type", "")
+    match kind.value if isinstance(kind, Enum) else kind:
+        case "response.output_text.delta" | "response.refusal.delta":
+            yield TextPiece(event.delta)
+        case "response.reasoning_summary_text.delta":
+            yield ReasoningPiece(event.delta)
+        case "response.function_call_arguments.delta":
+            yield CallPiece(event.output_index, arguments=event.delta)
+        case "response.output_item.added":
+            if _item_value(event.item, "type") == "function_call":
+                yield CallPiece(event.output_index, name=str(_item_value(event.item, "name") or ""))
+
+
+def _item_value(item: object, name: str) -> object:
+    return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)

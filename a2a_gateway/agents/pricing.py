@@ -1,0 +1,151 @@
+"""What one LLM call used and cost.
+
+The cost is the first that is known: told by the provider (LiteLLM proxy's header, OpenRouter's `usage.cost`), the profile's own
+prices, any other `usage.cost`, LiteLLM's price map; else it is unknown, which is not the same as free. Money is exact here
+(`Decimal` USD) and becomes whole micro-USD in `ExactSum`, which rounds a run's sum once instead of every call.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Any
+
+import litellm
+from litellm.types.llms.openai import ResponsesAPIResponse
+from litellm.types.utils import ModelResponse, ModelResponseStream
+
+from a2a_gateway.runs.model import TokenUsage
+from delegate_tool.money import MICRO_PER_USD
+
+type LLMReply = ModelResponse | ResponsesAPIResponse
+
+_COST_HEADER = "llm_provider-x-litellm-response-cost"  # LiteLLM's name for the upstream's own header
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """How the calls of one LLM are priced.
+
+    Attributes:
+        model: LiteLLM's name of the model, with its provider.
+        input_usd_per_token: given by the profile; None where it gives none. Both or neither.
+    """
+
+    model: str
+    input_usd_per_token: float | None = None
+    output_usd_per_token: float | None = None
+
+    def cost_usd(self, reply: LLMReply, usage: TokenUsage, reported: Decimal | None = None) -> Decimal | None:
+        """Price a whole reply; None if nothing is known of its price. `reported` is what the provider said in the stream."""
+        told = reported if reported is not None else reported_cost(reply)
+        # Into a stream's usage LiteLLM puts a cost of its own reckoning where the provider put none; OpenRouter always puts one.
+        told_first = told if self.model.startswith("openrouter/") else None
+        for cost in (_header_cost(reply), told_first, self._own_cost(usage), told):
+            if cost is not None:
+                return cost
+        return self._mapped_cost(reply)
+
+    def estimate_usd(self, usage: TokenUsage) -> Decimal | None:
+        """Price an estimated usage; None if no price is known."""
+        own = self._own_cost(usage)
+        if own is not None:
+            return own
+        name = next(_listed([self.model]), None)
+        if name is None:
+            return None
+        parts = litellm.cost_per_token(model=name, prompt_tokens=usage.prompt, completion_tokens=usage.completion)
+        return sum((_exact(part) for part in parts), Decimal(0))
+
+    def _own_cost(self, usage: TokenUsage) -> Decimal | None:
+        if self.input_usd_per_token is None or self.output_usd_per_token is None:
+            return None
+        return usage.prompt * _exact(self.input_usd_per_token) + usage.completion * _exact(self.output_usd_per_token)
+
+    def _mapped_cost(self, reply: LLMReply) -> Decimal | None:
+        provider = self.model.partition("/")[0]
+        answered = str(reply.model or "")
+        # What was asked for may be an alias of what answered, so the name in the reply goes first.
+        name = next(_listed([answered, f"{provider}/{answered}", self.model] if answered else [self.model]), None)
+        if name is None:
+            return None
+        # `base_model`, because LiteLLM prefers the reply's name to `model`, and takes one that it does not list for free.
+        return _exact(litellm.completion_cost(completion_response=reply, base_model=name))
+
+
+def usage_of(reply: LLMReply) -> TokenUsage | None:
+    """Read the tokens that a reply reports; None if it reports none."""
+    usage: Any = getattr(reply, "usage", None)
+    if usage is None:
+        return None
+    chat = isinstance(reply, ModelResponse)
+    prompt, completion = ("prompt_tokens", "completion_tokens") if chat else ("input_tokens", "output_tokens")
+    prompt_details = getattr(usage, f"{prompt}_details", None)
+    completion_details = getattr(usage, f"{completion}_details", None)
+    read = TokenUsage(
+        prompt=int(getattr(usage, prompt, 0) or 0),
+        completion=int(getattr(usage, completion, 0) or 0),
+        cached=int(getattr(prompt_details, "cached_tokens", 0) or 0),
+        reasoning=int(getattr(completion_details, "reasoning_tokens", 0) or 0),
+    )
+    return read if read.prompt or read.completion else None
+
+
+def reported_cost(reply: object) -> Decimal | None:
+    """Read the cost in USD that OpenRouter and others put into the usage of a reply or of a chunk; None if there is none.
+
+    Only of chat completions: into the usage of a Responses stream LiteLLM puts a cost of its own reckoning.
+    """
+    if not isinstance(reply, ModelResponse | ModelResponseStream):
+        return None
+    return _parse_cost(getattr(getattr(reply, "usage", None), "cost", None))
+
+
+def estimate_usage(prompt_chars: int, completion_chars: int) -> TokenUsage:
+    """Estimate the tokens of a call that broke off before its usage was told, at four characters a token, never none."""
+    return TokenUsage(prompt=max(1, -(-prompt_chars // 4)), completion=-(-completion_chars // 4))
+
+
+class ExactSum:
+    """Splits a growing exact sum into whole micro-USD: the parts add up to the sum, rounded half up once."""
+
+    def __init__(self) -> None:
+        self._usd = Decimal(0)
+        self._booked_micro_usd = 0
+
+    def add(self, usd: Decimal) -> int:
+        """Add a cost and return the micro-USD that are to be booked for it."""
+        self._usd += usd
+        total = int((self._usd * MICRO_PER_USD).to_integral_value(ROUND_HALF_UP))
+        part, self._booked_micro_usd = total - self._booked_micro_usd, total
+        return part
+
+
+def _header_cost(reply: LLMReply) -> Decimal | None:
+    hidden: Any = getattr(reply, "_hidden_params", None) or {}
+    return _parse_cost((hidden.get("additional_headers") or {}).get(_COST_HEADER))
+
+
+def _parse_cost(value: object) -> Decimal | None:
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        cost = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return cost if cost.is_finite() and cost >= 0 else None
+
+
+def _listed(names: Iterable[str]) -> Iterator[str]:
+    """Keep the names for which LiteLLM's map has a price, as it spells them; zero is a price, a missing entry is none."""
+    for name in names:
+        provider, _, bare = name.partition("/")
+        for known in (name, bare):
+            entry = litellm.model_cost.get(known, {})
+            # A bare name counts only for the provider that it belongs to; a proxy sells everybody's.
+            ours = known == name or provider == "litellm_proxy" or str(entry.get("litellm_provider")).startswith(provider)
+            if ours and entry.get("input_cost_per_token") is not None:
+                yield known
+
+
+def _exact(usd: float) -> Decimal:
+    return Decimal(repr(float(usd)))

@@ -1,0 +1,74 @@
+"""A conversation between two runs: its events as JSON lines, readable by nothing but this module.
+
+The first line holds the caller's system text, each further line one event that the LLM sees. Calls are written without their
+executable action and results as the text that the LLM was shown, so that a later run neither repeats a call nor needs the tool
+that made it; a call that a cancelled run left open is closed.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from openhands.sdk.event import (
+    ActionEvent,
+    AgentErrorEvent,
+    Condensation,
+    Event,
+    MessageEvent,
+    ObservationBaseEvent,
+    ObservationEvent,
+)
+
+from a2a_gateway.agents.history import History, HistoryObservation
+from a2a_gateway.agents.masking import Secrets
+from a2a_gateway.errors import StoreError
+
+_VERSION: Final = 1
+_NOT_FINISHED: Final = "The call was interrupted before it had a result."
+
+
+def encode_transcript(system: str, events: Iterable[Event], secrets: Secrets) -> str:
+    """Write a conversation down; known secrets are masked."""
+    lines = [json.dumps({"version": _VERSION, "system": system})]
+    # parent_id would name an event of this conversation's tree, which the next one does not have
+    lines += [event.model_dump_json(exclude={"parent_id"}, exclude_none=True) for event in _portable(list(events))]
+    return secrets.mask("\n".join(lines))
+
+
+def decode_transcript(text: str) -> History:
+    """Read what `encode_transcript` wrote.
+
+    Raises:
+        StoreError: it is damaged, or of another version.
+    """
+    first, *rest = text.split("\n")
+    try:
+        head = json.loads(first)
+        if head["version"] != _VERSION:
+            raise ValueError(f"version {head['version']}")
+        return History(str(head["system"]), tuple(Event.model_validate_json(line) for line in rest))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError("The stored conversation cannot be read by this version; begin a new one.") from error
+
+
+def _portable(events: Sequence[Event]) -> Iterator[Event]:
+    answered = {event.tool_call_id for event in events if isinstance(event, ObservationBaseEvent)}
+    for index, event in enumerate(events):
+        match event:
+            case ActionEvent():
+                yield event.model_copy(update={"action": None, "critic_result": None})
+                following = events[index + 1] if index + 1 < len(events) else None
+                # Closed after the last call of its LLM answer: calls of one answer stand together.
+                if not (isinstance(following, ActionEvent) and following.llm_response_id == event.llm_response_id):
+                    yield from _closing(events[: index + 1], event.llm_response_id, answered)
+            case ObservationEvent():
+                shown = HistoryObservation(content=[*event.observation.to_llm_content, *event.extended_content])
+                yield event.model_copy(update={"observation": shown, "extended_content": []})
+            case MessageEvent() | ObservationBaseEvent() | Condensation():
+                yield event
+
+
+def _closing(events: Sequence[Event], response_id: str, answered: set[str]) -> Iterator[Event]:
+    for event in events:
+        if isinstance(event, ActionEvent) and event.llm_response_id == response_id and event.tool_call_id not in answered:
+            yield AgentErrorEvent(error=_NOT_FINISHED, tool_name=event.tool_name, tool_call_id=event.tool_call_id)

@@ -1,0 +1,185 @@
+"""Drives the real runner: the real SDK, real tools, a scripted LLM over real HTTP, and a meter that remembers."""
+
+import itertools
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from openhands.sdk import LLM
+from pydantic import SecretStr
+
+from a2a_gateway.agents.ambient import close_ambient_sources
+from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
+from a2a_gateway.agents.runner import AgentRunner
+from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.errors import ModelNotFound
+from a2a_gateway.runs.events import ContentDelta, Outcome, RunEnded, RunnerEvent
+from a2a_gateway.runs.messages import Message, Sampling, TextPart, UserMessage
+from a2a_gateway.runs.model import (
+    AdmittedRun,
+    ConversationId,
+    KeyId,
+    Limits,
+    Profile,
+    RunId,
+    RunRecord,
+    RunState,
+    TokenUsage,
+    TreeId,
+)
+from a2a_gateway.runs.ports import Hold
+from delegate_tool.context import Narration
+
+API_KEY = "sk-scripted-0123456789"
+INPUT_USD, OUTPUT_USD = 1e-6, 2e-6
+_numbers = itertools.count(1)
+
+
+@dataclass
+class RecordingMeter:
+    """Lets calls pass until `refuse_from` of them have been let through, then raises `refusal`; remembers what was booked."""
+
+    refuse_from: int | None = None
+    refusal: Exception | None = None
+    held: list[str] = field(default_factory=list)
+    booked: dict[str, tuple[TokenUsage, int | None]] = field(default_factory=dict)
+
+    async def reserve(self) -> Hold:
+        if self.refusal is not None and self.refuse_from is not None and len(self.held) >= self.refuse_from:
+            raise self.refusal
+        self.held.append(f"hold-{len(self.held)}")
+        return Hold(self.held[-1], RunId("run"))
+
+    async def settle(self, hold: Hold, usage: TokenUsage, cost_micro_usd: int | None) -> None:
+        assert hold.id in self.held, "booked without leave"
+        assert hold.id not in self.booked, "booked twice"
+        self.booked[hold.id] = (usage, cost_micro_usd)
+
+    @property
+    def settled(self) -> list[tuple[TokenUsage, int | None]]:
+        """What was booked, in order; fails if a hold was left open."""
+        assert list(self.booked) == self.held, "a hold was left open"
+        return list(self.booked.values())
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of one run."""
+
+    events: list[RunnerEvent]
+    meter: RecordingMeter
+
+    @property
+    def ended(self) -> RunEnded:
+        """The run's last event."""
+        last = self.events[-1]
+        assert isinstance(last, RunEnded)
+        return last
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.ended.outcome
+
+    @property
+    def code(self) -> str:
+        """The code of the outcome's error."""
+        return str(self.outcome.error.code)  # type: ignore[union-attr]  # an outcome without an error fails the test
+
+    @property
+    def content(self) -> str:
+        """The content deltas, joined."""
+        return "".join(event.text for event in self.events if isinstance(event, ContentDelta))
+
+
+def user(text: str) -> UserMessage:
+    return UserMessage((TextPart(text),))
+
+
+def script(*steps: dict[str, Any], text: str = "Go.") -> UserMessage:
+    """A task that tells the scripted LLM what to answer, turn by turn."""
+    return user(f"{text} [[llm {json.dumps({'steps': steps})}]]")
+
+
+def think(thought: str = "hm", content: str | None = None, **more: Any) -> dict[str, Any]:
+    """A turn in which the LLM calls the think tool."""
+    said = {} if content is None else {"content": content}
+    return {**said, "tool_calls": [{"name": "think", "arguments": {"thought": thought}}], **more}
+
+
+def an_llm(base_url: str, **changes: Any) -> LLM:
+    fields: dict[str, Any] = {"model": "openai/scripted", "api_key": SecretStr(API_KEY), "usage_id": "agent", "stream": True}
+    waits = {"num_retries": 1, "retry_min_wait": 0, "retry_max_wait": 0, "retry_multiplier": 0}
+    return LLM(base_url=base_url, **{**fields, **waits, **changes})
+
+
+def a_recipe(llm: LLM, *tools: str, **changes: Any) -> AgentRecipe:
+    profile = Profile("scripted", "A scripted agent.", "test", llm.model)
+    made = AgentRecipe(profile, llm, INPUT_USD, OUTPUT_USD, tools=tuple(ToolSpec(name) for name in tools))
+    return replace(made, **changes)
+
+
+@dataclass
+class Driver:
+    """A runner with one recipe, and the runs to give it."""
+
+    runner: AgentRunner
+    workspace_dir: str
+    recipe: AgentRecipe
+
+    def admitted(self, *messages: Message, **changes: Any) -> AdmittedRun:
+        """An admitted run; `limits` are those of its record."""
+        limits = changes.pop("limits", Limits())
+        run_id = RunId(f"run-{next(_numbers)}")
+        record = RunRecord(
+            id=run_id,
+            tree_id=TreeId(run_id),
+            parent_id=None,
+            key_id=KeyId("key"),
+            agent="openhands_scripted",
+            depth=0,
+            state=RunState.RUNNING,
+            limits=limits,
+            deadline_at=0.0,
+            task_hash="",
+            conversation_id=ConversationId("8f14e45f-ceea-467f-9d8c-5d9bb2b1a1f0"),
+            created_at=0.0,
+        )
+        run = AdmittedRun(record, "scripted", messages, Sampling(), None, Narration.LIVE, self.workspace_dir, 30.0)
+        return replace(run, **changes)
+
+    async def run(
+        self,
+        *messages: Message,
+        meter: RecordingMeter | None = None,
+        watch: Callable[[AdmittedRun, RunnerEvent], Any] | None = None,
+        **changes: Any,
+    ) -> Ran:
+        """Run to the end; `watch` is awaited with each event."""
+        run, events = self.admitted(*messages, **changes), []
+        meter = meter or RecordingMeter()
+        async for event in self.runner.run(run, meter):
+            events.append(event)
+            if watch is not None:
+                await watch(run, event)
+        return Ran(events, meter)
+
+
+@asynccontextmanager
+async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]:
+    """Open a runner with the real tools."""
+    close_ambient_sources()
+    workspace = directory / "workspace"
+    workspace.mkdir()
+
+    def find(name: str) -> AgentRecipe:
+        if name != recipe.profile.name:
+            raise ModelNotFound(f"There is no {name}.")
+        return recipe
+
+    toolbox = Toolbox(directory / "shells", shell_pool_size=0, environ=dict(os.environ))
+    async with toolbox, AgentRunner(find, toolbox, tool_threads=16) as runner:
+        yield Driver(runner, str(workspace), recipe)

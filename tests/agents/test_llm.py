@@ -1,0 +1,187 @@
+"""The metered LLM beyond an agent's chat turns: the Responses endpoint, side calls, the SDK's own bookkeeping."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openhands.sdk import Message, TextContent
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from a2a_gateway.agents.account import RunAccount
+from a2a_gateway.agents.llm import metered
+from a2a_gateway.agents.pricing import Prices
+from a2a_gateway.runs.events import Cancelled, ContentDelta, Finished, ReasoningDelta, RunnerEvent, TurnFinished
+from a2a_gateway.runs.messages import AssistantMessage, Sampling, TextPart
+from a2a_gateway.runs.model import AdmittedRun, TokenUsage
+from a2a_gateway.testing.scripted_llm import ScriptedLLM
+from a2a_gateway.testing.serving import serve_app
+from tests.agents.driver import INPUT_USD, OUTPUT_USD, RecordingMeter, a_recipe, an_llm, driving, script, think, user
+
+pytestmark = pytest.mark.anyio
+
+_USAGE = {
+    "input_tokens": 1000,
+    "input_tokens_details": {"cached_tokens": 400},
+    "output_tokens": 100,
+    "output_tokens_details": {"reasoning_tokens": 30},
+    "total_tokens": 1100,
+}
+
+
+def _response(output: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    fields = {"id": "resp_1", "object": "response", "created_at": 0, "model": "gpt-5", "output": output, "status": "completed"}
+    return {**fields, "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "usage": _USAGE, **more}
+
+
+@dataclass
+class ResponsesServer:
+    """An LLM that knows OpenAI's Responses endpoint only, and streams these events; with `hangs` it then waits for ever."""
+
+    events: list[dict[str, Any]]
+    hangs: bool = False
+
+    async def answer(self, request: Request) -> Response:
+        body = await request.json()
+        if not body.get("stream"):
+            return JSONResponse(self.events[-1]["response"])
+        return StreamingResponse(self._stream(), media_type="text/event-stream")
+
+    async def _stream(self) -> AsyncIterator[str]:
+        for number, event in enumerate(self.events):
+            yield f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}\n\n"
+        if self.hangs:
+            await asyncio.Event().wait()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        async with serve_app(Starlette(routes=[Route("/v1/responses", self.answer, methods=["POST"])])) as url:
+            yield f"{url}/v1"
+
+
+def _finish_events() -> list[dict[str, Any]]:
+    arguments = '{"message": "It is 42."}'
+    call = {
+        "type": "function_call",
+        "id": "fc_1",
+        "call_id": "call_1",
+        "name": "finish",
+        "arguments": "",
+        "status": "in_progress",
+    }
+    done = {**call, "arguments": arguments, "status": "completed"}
+    delta = {"type": "response.function_call_arguments.delta", "item_id": "fc_1", "output_index": 1}
+    return [
+        {"type": "response.created", "response": _response([], status="in_progress", usage=None)},
+        {
+            "type": "response.reasoning_summary_text.delta",
+            "item_id": "rs_1",
+            "output_index": 0,
+            "summary_index": 0,
+            "delta": "Hm.",
+        },
+        {"type": "response.output_item.added", "output_index": 1, "item": call},
+        {**delta, "delta": arguments[:16]},
+        {**delta, "delta": arguments[16:]},
+        {"type": "response.output_item.done", "output_index": 1, "item": done},
+        {"type": "response.completed", "response": _response([done])},
+    ]
+
+
+async def test_the_responses_endpoint_streams_the_finish_message_and_is_metered(tmp_path: Path) -> None:
+    async with (
+        ResponsesServer(_finish_events()).serving() as url,
+        driving(tmp_path, a_recipe(an_llm(url, model="openai/gpt-5"))) as driver,
+    ):
+        ran = await driver.run(user("hi"))
+    used = TokenUsage(1000, 100, cached=400, reasoning=30)
+    assert ran.events[:-1] == [ReasoningDelta("Hm."), ContentDelta("It "), ContentDelta("is 42."), TurnFinished(1, used, 1200)]
+    assert ran.outcome == Finished("It is 42.")
+    assert ran.meter.settled == [(used, 1200)]
+
+
+async def test_a_cancelled_call_of_the_responses_endpoint_is_charged_for_what_it_streamed(tmp_path: Path) -> None:
+    async with (
+        ResponsesServer(_finish_events()[:5], hangs=True).serving() as url,
+        driving(tmp_path, a_recipe(an_llm(url, model="openai/gpt-5"))) as driver,
+    ):
+
+        async def cancel(run: AdmittedRun, event: RunnerEvent) -> None:
+            if event == ContentDelta("is 42."):
+                await driver.runner.cancel(run.record.id)
+
+        ran = await driver.run(user("hi"), watch=cancel)
+    assert ran.outcome == Cancelled("It is 42.")
+    [(usage, cost)] = ran.meter.settled
+    assert usage.prompt > 500
+    assert usage.completion > 5
+    assert cost == usage.prompt + 2 * usage.completion
+
+
+async def test_stop_sequences_are_refused_where_the_endpoint_knows_none(tmp_path: Path) -> None:
+    async with driving(tmp_path, a_recipe(an_llm("http://127.0.0.1:9/v1", model="openai/gpt-5"))) as driver:
+        ran = await driver.run(user("hi"), sampling=Sampling(stop=("END",)))
+    assert ran.code == "unsupported_parameter"
+
+
+async def test_summarising_a_long_history_is_metered_but_is_no_turn_and_tells_nothing(tmp_path: Path) -> None:
+    async with ScriptedLLM() as llm:
+        template = an_llm(llm.base_url)
+        condenser = template.model_copy(update={"usage_id": "condenser", "stream": False})
+        recipe = replace(a_recipe(template), condenser_llm=condenser, condenser_max_size=12)
+        async with driving(tmp_path, recipe) as driver:
+            past = [message for n in range(10) for message in (user(f"q{n}"), AssistantMessage((TextPart(f"a{n}"),)))]
+            ran = await driver.run(*past, user("now"))
+    assert llm.traffic.received == len(ran.meter.settled) == 2
+    assert [event.turn for event in ran.events if isinstance(event, TurnFinished)] == [1]
+    assert ran.outcome == Finished("ok")
+
+
+async def test_a_side_call_from_a_tool_s_thread_is_metered() -> None:
+    async with ScriptedLLM() as llm:
+        meter = RecordingMeter()
+        account = RunAccount(meter, max_turns=1, tell=lambda _: None)
+        side = metered(an_llm(llm.base_url), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
+        question = [Message(role="user", content=[TextContent(text="hi")])]
+        response = await asyncio.to_thread(side.completion, question)
+    assert [part.text for part in response.message.content if isinstance(part, TextContent)] == ["ok"]
+    [(usage, cost)] = meter.settled
+    assert cost == usage.prompt + 2 * usage.completion > 0
+
+
+async def test_a_copy_books_to_the_same_account() -> None:
+    async with ScriptedLLM() as llm:
+        meter = RecordingMeter()
+        account = RunAccount(meter, max_turns=1, tell=lambda _: None)
+        prices = Prices("openai/scripted", INPUT_USD, OUTPUT_USD)
+        copy = metered(an_llm(llm.base_url), account, prices).model_copy(update={"temperature": 0.5})
+        await copy.acompletion([Message(role="user", content=[TextContent(text="hi")])])
+    assert len(meter.settled) == 1
+
+
+async def test_the_sdk_s_own_metrics_have_our_prices() -> None:
+    async with ScriptedLLM() as llm:
+        meter = RecordingMeter()
+        account = RunAccount(meter, max_turns=1, tell=lambda _: None)
+        own = metered(an_llm(llm.base_url), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
+        await own.acompletion([Message(role="user", content=[TextContent(text="hi")])])
+    [(usage, cost)] = meter.settled
+    assert cost is not None
+    assert own.metrics.accumulated_cost == pytest.approx(cost / 1e6)
+    assert own.metrics.accumulated_token_usage is not None
+    assert own.metrics.accumulated_token_usage.prompt_tokens == usage.prompt
+
+
+async def test_a_run_s_metrics_do_not_reach_its_template(tmp_path: Path) -> None:
+    async with ScriptedLLM() as llm:
+        template = an_llm(llm.base_url)
+        async with driving(tmp_path, a_recipe(template)) as driver:
+            await driver.run(script(think(), {"content": "ok"}))
+    assert template.metrics.accumulated_cost == 0

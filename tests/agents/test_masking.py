@@ -1,0 +1,35 @@
+"""Secrets are hidden in whole texts and in streams."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from a2a_gateway.agents.masking import HIDDEN, Secrets
+
+SECRET = "sk-abcabcabd"
+TEXTS = st.lists(st.sampled_from([*"abcdsk- ", SECRET, SECRET[:7], "sk-abcabc"]), max_size=20).map("".join)
+
+
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 200), max_size=20))
+def test_a_stream_is_masked_like_the_whole_text_however_it_is_cut(text: str, cuts: list[int]) -> None:
+    secrets = Secrets.of([SECRET])
+    stream = secrets.stream()
+    bounds = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
+    shown = [stream.feed(text[start:end]) for start, end in pairwise(bounds)]
+    assert "".join([*shown, stream.flush()]) == secrets.mask(text)
+    assert all(SECRET not in piece for piece in shown)
+
+
+def test_text_that_cannot_become_a_secret_is_shown_at_once() -> None:
+    stream = Secrets.of([SECRET]).stream()
+    assert [stream.feed("hello"), stream.feed(" sk-ab"), stream.feed("out"), stream.flush()] == ["hello", " ", "sk-about", ""]
+
+
+def test_a_secret_that_contains_another_is_hidden_whole() -> None:
+    secrets = Secrets.of(["sk-abcabcabd", "sk-abcabcabd-long", None, "short"])
+    assert secrets.mask("a sk-abcabcabd-long b sk-abcabcabd short") == f"a {HIDDEN} b {HIDDEN} short"
+
+
+def test_secrets_do_not_show_in_their_own_repr() -> None:
+    assert SECRET not in repr(Secrets.of([SECRET]))

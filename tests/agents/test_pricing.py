@@ -1,0 +1,108 @@
+"""What a call costs, from replies as providers send them."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from litellm.types.llms.openai import ResponsesAPIResponse
+from litellm.types.utils import ModelResponse, Usage
+
+from a2a_gateway.agents.pricing import ExactSum, Prices, estimate_usage, reported_cost, usage_of
+from a2a_gateway.runs.model import TokenUsage
+
+
+def reply(model: str = "some-model", *, header: str | None = None, **usage: Any) -> ModelResponse:
+    made = ModelResponse(model=model, usage=Usage(**{"prompt_tokens": 1000, "completion_tokens": 100, **usage}))
+    if header is not None:
+        made._hidden_params["additional_headers"] = {"llm_provider-x-litellm-response-cost": header}
+    return made
+
+
+def cost(prices: Prices, made: ModelResponse) -> Decimal | None:
+    usage = usage_of(made)
+    assert usage is not None
+    return prices.cost_usd(made, usage)
+
+
+UNLISTED = Prices("openai/some-model")
+ROUTED = Prices("openrouter/some-model", 1e-6, 2e-6)
+GIVEN = Prices("openai/some-model", 1e-6, 2e-6)
+
+
+@pytest.mark.parametrize(
+    ("prices", "made", "expected"),
+    [
+        pytest.param(GIVEN, reply(header="4.25e-05", cost=0.5), Decimal("0.0000425"), id="the proxy's header first"),
+        pytest.param(ROUTED, reply(cost=0.004599), Decimal("0.004599"), id="then OpenRouter's cost in the usage"),
+        pytest.param(GIVEN, reply(cost=0.5), Decimal("0.0012"), id="then the profile's prices"),
+        pytest.param(UNLISTED, reply(cost=0.004599), Decimal("0.004599"), id="then anybody's cost in the usage"),
+        pytest.param(Prices("openai/gpt-4o"), reply("gpt-4o"), Decimal("0.0035"), id="then LiteLLM's map"),
+        pytest.param(Prices("openai/gpt-4o"), reply("my-alias"), Decimal("0.0035"), id="the map, by the name that was asked for"),
+        pytest.param(Prices("litellm_proxy/gpt-4o"), reply("gpt-4o"), Decimal("0.0035"), id="the map, behind a proxy"),
+        pytest.param(UNLISTED, reply(), None, id="else unknown, which is not zero"),
+        pytest.param(GIVEN, reply(header="nan"), Decimal("0.0012"), id="a header that is no amount counts as none"),
+        pytest.param(GIVEN, reply(header="-1"), Decimal("0.0012"), id="nor does a negative one"),
+        pytest.param(GIVEN, reply(header="0"), Decimal(0), id="a reported zero is free"),
+    ],
+)
+def test_the_cost_is_the_first_that_is_known(prices: Prices, made: ModelResponse, expected: Decimal | None) -> None:
+    assert cost(prices, made) == expected
+
+
+def test_the_map_knows_the_discount_on_cached_tokens() -> None:
+    made = reply("gpt-4o", prompt_tokens_details={"cached_tokens": 400})
+    assert cost(Prices("openai/gpt-4o"), made) == Decimal("0.0030")
+
+
+def test_usage_is_read_from_both_endpoints() -> None:
+    chat = reply(prompt_tokens_details={"cached_tokens": 400}, completion_tokens_details={"reasoning_tokens": 30})
+    answer = ResponsesAPIResponse.model_validate(
+        {
+            "id": "r",
+            "created_at": 0,
+            "model": "gpt-5",
+            "object": "response",
+            "output": [],
+            "usage": {
+                "input_tokens": 1000,
+                "input_tokens_details": {"cached_tokens": 400},
+                "output_tokens": 100,
+                "output_tokens_details": {"reasoning_tokens": 30},
+                "total_tokens": 1100,
+            },
+        }
+    )
+    expected = TokenUsage(prompt=1000, completion=100, cached=400, reasoning=30)
+    assert [usage_of(chat), usage_of(answer)] == [expected, expected]
+
+
+def test_a_reply_without_usage_has_none_rather_than_zero() -> None:
+    assert usage_of(reply(prompt_tokens=0, completion_tokens=0)) is None
+
+
+def test_an_estimate_is_never_nothing() -> None:
+    assert [estimate_usage(0, 0), estimate_usage(9, 1)] == [TokenUsage(1, 0), TokenUsage(3, 1)]
+    assert GIVEN.estimate_usd(TokenUsage(3, 1)) == Decimal("0.000005")
+    assert Prices("openai/gpt-4o").estimate_usd(TokenUsage(1000, 100)) == Decimal("0.0035")
+    assert UNLISTED.estimate_usd(TokenUsage(3, 1)) is None
+
+
+@pytest.mark.parametrize("value", [None, True, "free", float("inf"), -0.1])
+def test_a_reported_cost_that_is_no_amount_is_unknown(value: object) -> None:
+    assert reported_cost(reply(cost=value)) is None
+
+
+@given(st.lists(st.decimals(min_value=0, max_value=10, places=9), max_size=50))
+def test_the_parts_of_a_sum_add_up_to_the_sum_rounded_once(costs: list[Decimal]) -> None:
+    total = ExactSum()
+    parts = [total.add(cost) for cost in costs]
+    assert all(part >= 0 for part in parts)
+    exact = sum(costs, Decimal(0)) * 1_000_000
+    assert abs(sum(parts) - exact) <= Decimal("0.5")
+
+
+def test_turns_of_less_than_a_micro_usd_are_not_rounded_away() -> None:
+    total = ExactSum()
+    assert [total.add(Decimal("0.0000004")) for _ in range(5)] == [0, 1, 0, 1, 0]
