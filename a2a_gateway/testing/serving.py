@@ -1,0 +1,34 @@
+"""Serve an ASGI application on a port of this machine, inside the running event loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+_BACKLOG: Final = 2048
+
+
+@asynccontextmanager
+async def serve_app(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    """Serve until the context ends; yields the root URL, which accepts connections at once. Port 0 takes a free one."""
+    # The kernel queues connections from here on, so clients need not wait for the server to come up.
+    with socket.create_server((host, port), backlog=_BACKLOG) as listener:
+        server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            bound_host, bound_port = listener.getsockname()[:2]
+            yield f"http://{bound_host}:{bound_port}"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # The process belongs to whoever started it: its signals are not this server's.
+        yield
