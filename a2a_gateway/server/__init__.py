@@ -1,0 +1,1 @@
+"""The HTTP door: routes, authentication, streaming, and the composition root. The only package that speaks FastAPI."""

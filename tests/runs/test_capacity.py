@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def _wait_for_waiters(capacity: Capacity, number: int) -> None:
-    while capacity.waiting < number:
+    while capacity.waiting < number:  # noqa: ASYNC110
         await asyncio.sleep(0)
 
 

@@ -1,0 +1,72 @@
+"""Who calls: from the credential in the headers to a `Caller`. A key starts trees; a run token starts children of its run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from a2a_gateway.errors import AuthenticationError, RunNotFound, RunTokenRevoked
+from a2a_gateway.runs.model import LIVE_STATES, RunId, RunRecord
+from a2a_gateway.runs.ports import Keys, Ledger
+from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.server.tokens import JwtRunTokens
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    """Finds the caller behind a request, and says which runs that caller may see."""
+
+    keys: Keys
+    ledger: Ledger
+    tokens: JwtRunTokens
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Caller:
+        """Find the caller.
+
+        Raises:
+            AuthenticationError: no credential, or an unknown one.
+            RunTokenRevoked: the token of a run that has ended.
+        """
+        secret = _credential(headers)
+        if secret.count(".") != 2:
+            return Caller(await self.keys.authenticate(secret))
+        run_id = self.tokens.read(secret)
+        run = await self.ledger.get_run(run_id)
+        if run is None or run.state not in LIVE_STATES:
+            raise RunTokenRevoked(f"Run {run_id} has ended, and its token with it.")
+        key = await self.keys.get_key(run.key_id)
+        if key is None or key.revoked_at is not None:
+            raise AuthenticationError("The key that started this tree was revoked.")
+        return Caller(key, run)
+
+    async def visible_run(self, caller: Caller, run_id: str) -> RunRecord:
+        """Return a run that the caller may see: a key its own trees, a run token its own descendants (and itself).
+
+        Raises:
+            RunNotFound: there is none, or it is not the caller's to see; the two cannot be told apart.
+        """
+        run = await self.ledger.get_run(RunId(run_id))
+        if run is not None and run.key_id == caller.key.id and await self._is_within(run, caller.run):
+            return run
+        raise RunNotFound(f"There is no run {run_id[:64]!r} of yours.")
+
+    async def _is_within(self, run: RunRecord, top: RunRecord | None) -> bool:
+        if top is None:
+            return True
+        while run.id != top.id:
+            parent = await self.ledger.get_run(run.parent_id) if run.parent_id is not None else None
+            if parent is None:
+                return False
+            run = parent
+        return True
+
+
+def _credential(headers: Mapping[str, str]) -> str:
+    """Take the secret out of `Authorization: Bearer …` or, as OpenHands' agent-server accepts, `X-Session-API-Key`."""
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and secret.strip():
+        return secret.strip()
+    session_key = headers.get("x-session-api-key", "").strip()
+    if session_key:
+        return session_key
+    raise AuthenticationError(
+        "No API key was sent. Send `Authorization: Bearer <key>`; `a2a-gateway keys create NAME` makes one."
+    )

@@ -1,0 +1,188 @@
+"""The composition root: one gateway in this process, put together from its settings and taken apart in reverse order.
+
+The HTTP side answers `/health` at once, while the agents' side, which takes seconds to import, is put together in the background.
+Whoever needs it awaits `Gateway.engine`.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from a2a_gateway.agents.loading import load_agents_side
+from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady
+from a2a_gateway.runs.capacity import Capacity
+from a2a_gateway.runs.live import LiveRuns
+from a2a_gateway.runs.model import Limits
+from a2a_gateway.runs.place import Places
+from a2a_gateway.runs.ports import Clock, Profiles
+from a2a_gateway.runs.service import RunService, ServicePolicy
+from a2a_gateway.server.auth import Authenticator
+from a2a_gateway.server.clock import SystemClock
+from a2a_gateway.server.tokens import JwtRunTokens
+from a2a_gateway.settings import Settings
+from a2a_gateway.stores import Store, open_store
+
+log = structlog.get_logger(__name__)
+
+_READY_WITHIN_S = 60.0
+_SWEEP_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What serves a request, once everything is loaded. `started_at` is seconds since the epoch."""
+
+    service: RunService
+    profiles: Profiles
+    store: Store
+    auth: Authenticator
+    clock: Clock
+    started_at: int
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One gateway. Use as `async with`: entering begins to load, leaving drains the runs and releases everything.
+
+    Attributes:
+        environ: where OpenHands' conventional variables (`LLM_*`, `OH_*`) and the providers' keys are read from.
+    """
+
+    settings: Settings
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+    _engine: "asyncio.Future[Engine] | None" = None
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._engine = asyncio.get_running_loop().create_future()
+        # A start that fails before anybody asked for the engine is told by whoever asks, not by the garbage collector.
+        self._engine.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self._task = asyncio.create_task(self._serve(self._engine), name="gateway")
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+
+    @property
+    def started(self) -> "asyncio.Future[Engine]":
+        """Done when the engine is ready, or has failed to start."""
+        if self._engine is None:
+            raise NotReady("The gateway has not been entered.")
+        return self._engine
+
+    @property
+    def state(self) -> str:
+        """`starting`, `ready`, `draining` or `failed`."""
+        if self._engine is None or not self._engine.done():
+            return "starting"
+        if self._engine.cancelled() or self._engine.exception() is not None:
+            return "failed"
+        return "draining" if self._stop.is_set() or self._engine.result().service.draining else "ready"
+
+    async def engine(self) -> Engine:
+        """Return the engine, waiting until it is ready.
+
+        Raises:
+            NotReady: it is not ready within a minute.
+            GatewayError: it failed to start.
+        """
+        if self.started.done():
+            return self.started.result()
+        try:
+            async with asyncio.timeout(_READY_WITHIN_S):
+                return await asyncio.shield(self.started)
+        except TimeoutError:
+            raise NotReady("The gateway is still starting.", retry_after_s=5) from None
+
+    async def drain(self, timeout_s: float | None = None) -> None:
+        """Take no new trees and let the running ones end within `timeout_s` (None: the setting); cancel the rest."""
+        if self.state == "ready":
+            service = self.started.result().service
+            await service.drain(self.settings.drain_s if timeout_s is None else timeout_s)
+
+    async def _serve(self, engine: "asyncio.Future[Engine]") -> None:
+        try:
+            async with open_engine(self.settings, self.environ) as ready:
+                engine.set_result(ready)
+                log.info("gateway_ready", models=[profile.model for profile in ready.profiles.list()])
+                await self._stop.wait()
+        except GatewayError as error:
+            self._fail(engine, error)
+        except Exception as error:
+            log.exception("gateway_failed")
+            self._fail(engine, ConfigurationError(f"The gateway could not start ({type(error).__name__}); its log says more."))
+
+    def _fail(self, engine: "asyncio.Future[Engine]", error: GatewayError) -> None:
+        if not engine.done():
+            engine.set_exception(error)
+
+
+@asynccontextmanager
+async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Engine]:
+    """Put everything together, in the order in which it depends on each other."""
+    clock, live_runs = SystemClock(), LiveRuns()
+    async with open_store(settings.store_url, clock) as store:
+        lost = await store.ledger.mark_lost()
+        if lost:
+            log.warning("runs_lost", count=lost)
+        # The SDK takes seconds to import: off the loop, so that /health answers meanwhile.
+        assembly = await asyncio.to_thread(load_agents_side)
+        async with assembly.open_agents(settings, environ) as agents:
+            await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
+            tokens = JwtRunTokens(settings.gateway_id)
+            places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s)
+            capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
+            policy = _service_policy(settings)
+            service = RunService(store.ledger, live_runs, places, agents.profiles, agents.runner, tokens, capacity, clock, policy)
+            async with service, _sweeping(places):
+                auth = Authenticator(store.keys, store.ledger, tokens)
+                yield Engine(service, agents.profiles, store, auth, clock, int(clock.now()))
+
+
+def _service_policy(settings: Settings) -> ServicePolicy:
+    defaults = Limits(
+        max_depth=settings.max_depth,
+        max_breadth=settings.max_breadth,
+        max_runs=settings.max_runs,
+        timeout_s=settings.timeout_s,
+        max_turns=settings.max_turns,
+        budget_micro_usd=settings.budget_micro_usd,
+    )
+    return ServicePolicy(
+        gateway_id=settings.gateway_id,
+        base_url=settings.own_url,
+        defaults=defaults,
+        queue_timeout_s=settings.queue_timeout_s,
+        disconnect_grace_s=settings.disconnect_grace_s,
+        drain_s=settings.drain_s,
+    )
+
+
+@asynccontextmanager
+async def _sweeping(places: Places) -> AsyncIterator[None]:
+    """Remove expired conversations now and then."""
+
+    async def sweep() -> None:
+        while True:
+            try:
+                await places.sweep()
+            except (GatewayError, OSError) as error:
+                log.warning("sweep_failed", error=type(error).__name__)
+            await asyncio.sleep(_SWEEP_EVERY_S)
+
+    task = asyncio.create_task(sweep(), name="sweep conversations")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

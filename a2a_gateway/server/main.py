@@ -1,0 +1,73 @@
+"""`a2a-gateway serve`: the process around a running gateway: logs, secrets, signals."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+from a2a_gateway.agents.environment import forbid_inspection, scrub_environment
+from a2a_gateway.agents.profiles.environment import LLMEnvironment
+from a2a_gateway.server.logs import configure_logs
+from a2a_gateway.server.serving import Announcement, RunningGateway, running_gateway
+from a2a_gateway.settings import Settings
+
+
+def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> None:
+    """Serve until SIGTERM (running runs may end within `drain_s`) or SIGINT (they are cancelled); a second one ends it at once.
+
+    Raises:
+        ConfigurationError: the settings, the keys or the profiles do not allow a start.
+    """
+    configure_logs(settings.log_level)
+    environ = dict(os.environ)
+    # Agents run as this process's user: what they could read of it must not hold the secrets.
+    scrub_environment(LLMEnvironment.read(environ).secrets)
+    forbid_inspection()
+    asyncio.run(_serve(settings, environ, on_ready), loop_factory=_loop_factory())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings, environ: dict[str, str], on_ready: Callable[[Announcement], None]) -> None:
+    async with running_gateway(settings, environ) as running:
+        with _Signals(running):
+            announcement = await running.ready()
+            if announcement is not None:
+                on_ready(announcement)
+            await running.serving
+
+
+class _Signals:
+    """SIGTERM drains, SIGINT cancels, a second one of either exits without waiting."""
+
+    def __init__(self, running: RunningGateway) -> None:
+        self._running = running
+        self._loop = asyncio.get_running_loop()
+        self._draining: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._receive, number)
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+
+    def _receive(self, number: signal.Signals) -> None:
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(None if number is signal.SIGTERM else 0.0))
+        else:
+            self._running.server.force_exit = True
+            self._running.server.should_exit = True
+
+    async def _drain(self, timeout_s: float | None) -> None:
+        try:
+            await self._running.gateway.drain(timeout_s)
+        finally:
+            self._running.server.should_exit = True

@@ -1,0 +1,96 @@
+"""The route class of every endpoint: errors become OpenAI's shape, whoever's application the router is mounted in."""
+
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from a2a_gateway.errors import BodyTooLarge, GatewayError, InternalError, MethodNotAllowed, RequestError, RouteNotFound
+from a2a_gateway.wire.errors import render_error
+from a2a_gateway.wire.json_bytes import encode_json
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID_HEADER = "X-Request-ID"
+
+
+class GatewayRoute(APIRoute):
+    """Gives each request an id, and renders what goes wrong."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap the endpoint."""
+        endpoint = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            request_id = request.state.request_id = f"req_{uuid.uuid4().hex}"
+            try:
+                response = await endpoint(request)
+            except GatewayError as error:
+                response = error_response(error)
+            except RequestValidationError as error:
+                response = error_response(_unreadable(error))
+            except ClientDisconnect:
+                response = Response(status_code=499)  # nobody reads it
+            except Exception as error:
+                log.exception("request_failed", request_id=request_id, path=request.url.path)
+                response = error_response(_internal(error))
+            response.headers[REQUEST_ID_HEADER] = request_id
+            return response
+
+        return answer
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """Read a request's body, refusing it as soon as it is known to be too large.
+
+    Raises:
+        BodyTooLarge: more than `limit_bytes`.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit_bytes:
+        raise _too_large(limit_bytes, int(announced))
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit_bytes:
+            raise _too_large(limit_bytes, len(body))
+    return bytes(body)
+
+
+def error_response(error: GatewayError) -> Response:
+    """Render an error as a response."""
+    status, headers, body = render_error(error)
+    return Response(encode_json(body), status, headers, "application/json")
+
+
+async def unknown_path(request: Request, error: Exception) -> Response:
+    """Answer what no route matches: unknown paths and methods, in OpenAI's shape."""
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    where = f"{request.method} {request.url.path[:200]}"
+    if status == 405:
+        return error_response(MethodNotAllowed(f"{where} is not allowed; see /docs for what is."))
+    if status == 404:
+        return error_response(RouteNotFound(f"There is no {where}; see /docs for what there is."))
+    return error_response(RequestError(f"{where} was refused."))
+
+
+def _unreadable(error: RequestValidationError) -> RequestError:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"][1:])
+    return RequestError(f"{name}: {first['msg']}", param=name)
+
+
+def _internal(error: Exception) -> InternalError:
+    return InternalError(f"The gateway failed to answer ({type(error).__name__}); its log says more.")
+
+
+def _too_large(limit_bytes: int, size: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The body has at least {size} bytes; the limit is {limit_bytes}. Send less, or raise A2A_BODY_LIMIT_BYTES."
+    )

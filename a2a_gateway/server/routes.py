@@ -1,0 +1,99 @@
+"""The endpoints: thin, each from a request to one call of the layers below."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from a2a_gateway.errors import ModelNotFound, RequestError
+from a2a_gateway.runs.model import MODEL_PREFIX
+from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.server.gateway import Engine, Gateway
+from a2a_gateway.server.respond import RunResponse
+from a2a_gateway.server.route import GatewayRoute, error_response, read_body
+from a2a_gateway.wire.models import render_model, render_models
+from a2a_gateway.wire.openai_request import parse_chat_request
+from a2a_gateway.wire.runs import render_run, render_tree
+
+_CHAT_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "OpenAI's chat completion request; `a2a` may hold what the X-A2A-* headers say.",
+        "content": {"application/json": {"schema": {"type": "object", "required": ["model", "messages"]}}},
+    }
+}
+
+
+def create_router(gateway: Gateway) -> APIRouter:
+    """Make the router of a gateway, to be included in any FastAPI application that enters the gateway in its lifespan."""
+    router = APIRouter(route_class=GatewayRoute)
+    settings = gateway.settings
+
+    async def admit(request: Request) -> tuple[Engine, Caller]:
+        engine = await gateway.engine()
+        return engine, await engine.auth.authenticate(request.headers)
+
+    @router.post("/v1/chat/completions", tags=["OpenAI"], summary="Run an agent", openapi_extra=_CHAT_BODY)
+    async def chat_completions(request: Request) -> Response:
+        engine, caller = await admit(request)
+        run_request = parse_chat_request(await read_body(request, settings.body_limit_bytes), request.headers)
+        request_id = request.state.request_id
+        return RunResponse(engine.service, run_request, caller, request_id=request_id, heartbeat_s=settings.heartbeat_s)
+
+    @router.get("/v1/models", tags=["OpenAI"], summary="List the agents that the caller may run")
+    async def models(request: Request) -> Response:
+        engine, caller = await admit(request)
+        profiles = [profile for profile in engine.profiles.list() if _may_call(caller, profile.model)]
+        return JSONResponse(render_models(profiles, created=engine.started_at))
+
+    @router.get("/v1/models/{model}", tags=["OpenAI"], summary="Describe one agent")
+    async def model(request: Request, model: str) -> Response:
+        engine, caller = await admit(request)
+        if not model.startswith(MODEL_PREFIX) or not _may_call(caller, model):
+            raise ModelNotFound(f"There is no model {model[:200]!r} for you; GET /v1/models lists them.", param="model")
+        return JSONResponse(render_model(engine.profiles.get(model.removeprefix(MODEL_PREFIX)), created=engine.started_at))
+
+    @router.get("/v1/runs", tags=["Runs"], summary="The latest trees of the caller")
+    async def runs(request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> Response:
+        engine, caller = await admit(request)
+        records = [caller.run] if caller.run else await engine.store.ledger.recent_runs(caller.key.id, limit)
+        return JSONResponse({"object": "list", "data": [render_run(record, now=engine.clock.now()) for record in records]})
+
+    @router.get("/v1/runs/{run_id}", tags=["Runs"], summary="One run")
+    async def run(request: Request, run_id: str) -> Response:
+        engine, caller = await admit(request)
+        return JSONResponse(render_run(await engine.auth.visible_run(caller, run_id), now=engine.clock.now()))
+
+    @router.get("/v1/runs/{run_id}/tree", tags=["Runs"], summary="A run and all below it")
+    async def tree(request: Request, run_id: str) -> Response:
+        engine, caller = await admit(request)
+        record = await engine.auth.visible_run(caller, run_id)
+        return JSONResponse(render_tree(await engine.store.ledger.subtree(record.id), now=engine.clock.now()))
+
+    @router.post("/v1/runs/{run_id}/cancel", tags=["Runs"], summary="Stop a run and all below it")
+    async def cancel(request: Request, run_id: str) -> Response:
+        engine, caller = await admit(request)
+        record = await engine.auth.visible_run(caller, run_id)
+        if caller.run is not None and caller.run.id == record.id:
+            return error_response(RequestError("A run cannot cancel itself; finish instead.", param="run_id"))
+        await engine.service.cancel(record.id)
+        return JSONResponse(render_run(await engine.auth.visible_run(caller, run_id), now=engine.clock.now()))
+
+    @router.get("/health", tags=["Health"], summary="Whether the process answers")
+    async def health() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/ready", tags=["Health"], summary="Whether runs are taken")
+    async def ready() -> Response:
+        state = gateway.state
+        return JSONResponse({"status": state}, 200 if state == "ready" else 503)
+
+    return router
+
+
+def _may_call(caller: Caller, model: str) -> bool:
+    """Whether a model is in what the caller's key, and the run that it speaks for, may call."""
+    policies = [caller.key.policy.allowed_agents]
+    if caller.run is not None:
+        policies.append(caller.run.limits.allowed_agents)
+    return all(allowed is None or model in allowed for allowed in policies)

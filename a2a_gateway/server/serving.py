@@ -1,0 +1,134 @@
+"""A gateway on a socket, inside the running event loop: bind, load, announce, serve, drain."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.runs.model import LimitPolicy
+from a2a_gateway.server.app import app_of
+from a2a_gateway.server.clock import SystemClock
+from a2a_gateway.server.gateway import Engine, Gateway
+from a2a_gateway.settings import Settings
+from a2a_gateway.stores import open_store
+
+_FIRST_KEY_NAME = "default"
+_BACKLOG = 2048
+_HANG_UP_AFTER_S = 5
+"""How long open connections may last once every run has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What there is to say when the gateway is ready.
+
+    Attributes:
+        url: OpenAI base URL.
+        models: model ids that are served.
+        problems: profiles that could not be loaded, one line each.
+        first_key: the key that this first start made; it is shown once and stored nowhere.
+    """
+
+    url: str
+    models: tuple[str, ...]
+    problems: tuple[str, ...]
+    first_key: str | None
+
+
+@dataclass(slots=True)
+class RunningGateway:
+    """A gateway that serves.
+
+    Attributes:
+        server: ends when its `should_exit` is set.
+        serving: done when the server has stopped.
+    """
+
+    settings: Settings
+    gateway: Gateway
+    server: uvicorn.Server
+    serving: asyncio.Task[None]
+    first_key: str | None
+
+    async def ready(self) -> Announcement | None:
+        """Wait until runs are taken; None if the server was stopped before.
+
+        Raises:
+            ConfigurationError: it cannot start.
+        """
+        either: set[asyncio.Future[Any]] = {self.serving, self.gateway.started}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return self._announcement(self.gateway.started.result()) if self.gateway.started.done() else None
+
+    def _announcement(self, engine: Engine) -> Announcement:
+        problems = [f"{p.path}{f':{p.line}' if p.line else ''}: {p.message}" for p in engine.profiles.problems()]
+        models = tuple(profile.model for profile in engine.profiles.list())
+        return Announcement(self.settings.own_url, models, tuple(problems), self.first_key)
+
+
+@asynccontextmanager
+async def running_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[RunningGateway]:
+    """Serve until the context ends, which cancels what still runs. Port 0 takes a free one.
+
+    `environ` is where OpenHands' conventional variables are read from.
+
+    Raises:
+        ConfigurationError: the settings, the keys or the socket do not allow a start.
+    """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _listener(settings) as listener:
+        bound = settings.model_copy(update={"port": listener.getsockname()[1]})
+        first_key = await _first_key(bound)
+        async with Gateway(bound, environ) as gateway:
+            config = uvicorn.Config(
+                app_of(gateway), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=_HANG_UP_AFTER_S
+            )
+            server = _Server(config)
+            serving = asyncio.create_task(server.serve(sockets=[listener]), name="serve")
+            try:
+                yield RunningGateway(bound, gateway, server, serving, first_key)
+            finally:
+                await gateway.drain(0)
+                server.should_exit = True
+                await serving
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals are `main`'s: the server must go on listening while runs end, because they may call each other through it.
+        yield
+
+
+async def _first_key(settings: Settings) -> str | None:
+    """Make the first key if there is none and only this machine can reach the gateway.
+
+    Raises:
+        ConfigurationError: there is no key and others could reach it.
+    """
+    async with open_store(settings.store_url, SystemClock()) as store:
+        if any(key.revoked_at is None for key in await store.keys.list_keys()):
+            return None
+        if not settings.is_loopback:
+            raise ConfigurationError(
+                f"Refusing to listen on {settings.host}, which other machines can reach, without a key. "
+                "Make one first: a2a-gateway keys create NAME"
+            )
+        _, secret = await store.keys.create_key(_FIRST_KEY_NAME, LimitPolicy())
+        return secret
+
+
+def _listener(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        # The kernel queues connections from here on, so clients need not wait for the server to come up.
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. Choose another with --host and --port."
+        ) from None

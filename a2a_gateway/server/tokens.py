@@ -1,0 +1,40 @@
+"""Run tokens: JWTs that name one run. What they allow is looked up in the ledger on every call; a token says nothing more."""
+
+import secrets
+from dataclasses import dataclass, field
+
+import jwt
+
+from a2a_gateway.errors import AuthenticationError
+from a2a_gateway.runs.model import RunId, RunRecord
+
+_ALGORITHM = "HS256"
+
+
+@dataclass(frozen=True, slots=True)
+class JwtRunTokens:
+    """Mints and reads run tokens.
+
+    The signing secret is made anew in each process and stored nowhere: no run outlives its process, so no token needs to.
+    """
+
+    gateway_id: str
+    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    def mint(self, record: RunRecord) -> str:
+        """Make the token that names this run; it is worthless once the run has ended, and in any case after its deadline."""
+        claims = {"iss": self.gateway_id, "sub": record.id, "txn": record.tree_id, "exp": int(record.deadline_at) + 60}
+        return jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
+
+    def read(self, token: str) -> RunId:
+        """Return the run that a token names.
+
+        Raises:
+            AuthenticationError: forged, foreign, or past its deadline.
+        """
+        try:
+            options = {"require": ["sub", "exp", "iss"]}
+            claims = jwt.decode(token, self._secret, algorithms=[_ALGORITHM], issuer=self.gateway_id, options=options)  # type: ignore[arg-type]
+        except jwt.PyJWTError as error:
+            raise AuthenticationError(f"The run token is not valid: {error}.") from None
+        return RunId(str(claims["sub"]))

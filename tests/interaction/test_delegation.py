@@ -1,0 +1,214 @@
+"""Delegation over the protocol: depth, breadth, cycles, cost, parentage. Real agents call each other through the real gateway."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from openai import APIStatusError
+
+from a2a_gateway.runs.model import RunState
+from a2a_gateway.testing.script import Gate, Step, Usage, text_of
+from a2a_gateway.testing.scripted_llm import ScriptedLLM
+from tests.support.ask import call, delegation, user
+from tests.support.gateway import GatewayUnderTest
+
+pytestmark = pytest.mark.anyio
+PRICED = "openhands_priced"
+TEN_CENTS = Usage(100_000, 0)
+"""At the profiles' price of 1 USD per million input tokens."""
+
+
+async def ask(gateway: GatewayUnderTest, model: str, *messages: Any, **options: Any) -> tuple[str, dict[str, Any]]:
+    async with gateway.client() as client:
+        completion = await client.chat.completions.create(model=model, messages=list(messages), **options)
+    assert completion.usage is not None
+    return completion.choices[0].message.content or "", completion.usage.model_dump()
+
+
+async def tree_of(gateway: GatewayUnderTest, run_id: str) -> dict[str, Any]:
+    async with gateway.http() as http:
+        tree: dict[str, Any] = (await http.get(f"/v1/runs/{run_id}/tree")).raise_for_status().json()
+    return tree
+
+
+def flat(tree: dict[str, Any]) -> list[dict[str, Any]]:
+    return [tree, *(run for child in tree["children"] for run in flat(child))]
+
+
+async def test_a_child_answers_its_parent_and_its_cost_rolls_up(gateway: GatewayUnderTest) -> None:
+    child = delegation("openhands_priced", "Say seven.", Step(content="Seven.", usage=TEN_CENTS))
+    steps = (Step(tool_calls=(child,), usage=TEN_CENTS), Step(content="It said: $LAST", usage=TEN_CENTS))
+    text, usage = await ask(gateway, PRICED, user("Ask somebody.", *steps))
+    assert "Seven." in text
+    assert usage["cost_details"]["self"] == "0.200000"
+    assert usage["cost_details"]["descendants"] == "0.100000"
+    assert usage["cost"] == 0.3
+    assert usage["cost_details"]["by_agent"] == [{"model": PRICED, "gateway": "local", "runs": 1, "cost": "0.100000"}]
+    assert (usage["delegation"]["runs"], usage["delegation"]["tree_tokens"]["prompt"]) == (2, 300_000)
+    runs = flat(await tree_of(gateway, usage["delegation"]["run_id"]))
+    assert [(run["depth"], run["agent"], run["state"]) for run in runs] == [(0, PRICED, "finished"), (1, PRICED, "finished")]
+    assert sum(float(run["cost"]["self"]) for run in runs) == pytest.approx(usage["cost"])
+
+
+async def test_parallel_children_overlap(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
+    gate = Gate("all three", opens_at=3)  # opens only once all three children are being answered at the same time
+    children = tuple(delegation(PRICED, f"Part {n}.", Step(content=f"part {n}", gate=gate)) for n in range(3))
+    text, usage = await ask(gateway, PRICED, user("Split it.", Step(tool_calls=children), Step(content="joined")))
+    assert (text, usage["delegation"]["runs"]) == ("joined", 4)
+
+
+async def test_self_is_the_callers_own_profile(gateway: GatewayUnderTest) -> None:
+    steps = (Step(tool_calls=(delegation("self", "Think again.", Step(content="thought")),)), Step(content="done"))
+    _, usage = await ask(gateway, PRICED, user("Think.", *steps))
+    runs = flat(await tree_of(gateway, usage["delegation"]["run_id"]))
+    assert [run["agent"] for run in runs] == [PRICED, PRICED]
+
+
+async def test_at_the_last_depth_the_tool_is_not_offered_and_a_forced_call_is_refused(
+    gateway: GatewayUnderTest, llm: ScriptedLLM
+) -> None:
+    deeper = delegation("self", "Deeper still.", Step(content="never"))
+    forced = delegation("self", "last-depth-test", Step(tool_calls=(deeper,)), Step(content="I was refused."))
+    text, usage = await ask(
+        gateway,
+        PRICED,
+        user("Go deep.", Step(tool_calls=(forced,)), Step(content="$LAST")),
+        extra_headers={"X-A2A-Max-Depth": "1"},
+    )
+    assert "I was refused." in text
+    assert usage["delegation"]["runs"] == 2
+    root, *_ = [request for request in llm.traffic.requests if "Go deep." in request.last_text]
+    child, told = [request for request in llm.traffic.requests if text_of(request.messages[1]).startswith("last-depth-test")]
+    assert "delegate" in root.tools
+    assert "delegate" not in child.tools
+    assert "delegate" in told.last_text  # the agent is told that there is no such tool
+
+
+async def test_a_run_token_makes_children_and_no_header_can_widen_anything(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
+    """Plays an agent that uses its own token by hand, forged headers and all."""
+    step = Step(content="done", gate="token-test")
+    async with gateway.client() as client:
+        running = asyncio.create_task(
+            client.chat.completions.create(
+                model=PRICED,
+                messages=[user("token-test", step)],
+                extra_headers={"X-A2A-Max-Depth": "1", "X-A2A-Budget-USD": "0.5"},
+            )
+        )
+        await llm.wait_until(lambda traffic: traffic.waiting_at("token-test") == 1)
+        service = gateway.running.gateway.started.result().service
+        live = next(live for live in service.live_runs if live.record.limits.budget_micro_usd == 500_000)
+        token = service.tokens.mint(live.record)
+        forged = {"X-A2A-Max-Depth": "9", "X-A2A-Depth": "0", "X-A2A-Budget-USD": "100", "X-A2A-Timeout": "999999"}
+        async with gateway.client(key=token) as child_client:
+            raw = await child_client.chat.completions.with_raw_response.create(
+                model=PRICED, messages=[user("child", Step(content="hi"))], extra_headers=forged
+            )
+            with pytest.raises(APIStatusError) as hidden:
+                await child_client.get("/runs/00000000-0000-0000-0000-000000000000", cast_to=object)
+        llm.open_gate("token-test")
+        await running
+        async with gateway.client(key=token) as dead_client:
+            with pytest.raises(APIStatusError) as revoked:
+                await dead_client.chat.completions.create(model=PRICED, messages=[user("late", Step(content="no"))])
+    assert (raw.headers["x-a2a-depth"], raw.headers["x-a2a-max-depth"], raw.headers["x-a2a-tree-id"]) == (
+        "1",
+        "1",
+        live.record.id,
+    )
+    assert float(raw.headers["x-a2a-timeout"]) < live.record.limits.timeout_s
+    usage = raw.parse().usage
+    assert usage is not None
+    assert usage.model_dump()["delegation"]["budget"] == "0.500000"
+    assert (hidden.value.status_code, hidden.value.code) == (404, "run_not_found")
+    assert (revoked.value.status_code, revoked.value.code) == (401, "run_token_revoked")
+
+
+async def test_the_same_task_for_the_same_agent_on_the_way_down_is_a_cycle(gateway: GatewayUnderTest) -> None:
+    pass_on = call("delegate", agent="self", task="$LAST")  # in the first turn, the last text is the task itself
+    text, usage = await ask(gateway, PRICED, user("Do it.", Step(tool_calls=(pass_on,)), Step(content="told: $LAST")))
+    assert "refused" in text
+    assert usage["delegation"]["runs"] == 1
+
+
+async def test_an_agent_calls_only_whom_its_profile_allows(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
+    steps = (Step(tool_calls=(delegation(PRICED, "allowed-test.", Step(content="never")),)), Step(content="told: $LAST"))
+    text, usage = await ask(gateway, "openhands_shy", user("Ask somebody else.", *steps))
+    assert "refused" in text
+    assert "never" not in text
+    assert usage["delegation"]["runs"] == 1
+
+
+async def test_a_spent_budget_stops_the_tree_before_its_next_llm_call(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
+    before = llm.traffic.received
+    steps = (
+        Step(content="Spending.", tool_calls=(call("terminal", command="true"),), usage=Usage(2_000, 0)),
+        Step(content="never"),
+    )
+    async with gateway.client() as client:
+        raw = await client.chat.completions.with_raw_response.create(model="openhands_poor", messages=[user("Spend.", *steps)])
+    completion = raw.parse()
+    assert completion.choices[0].finish_reason == "length"
+    assert completion.choices[0].message.content == "Spending."
+    assert raw.headers["x-a2a-stop-reason"] == "budget_exceeded"
+    assert raw.headers["x-a2a-cost-usd"] == "0.002000"
+    assert llm.traffic.received - before == 1
+
+
+async def test_a_budget_used_up_with_nothing_to_show_is_a_402(gateway: GatewayUnderTest) -> None:
+    steps = (Step(tool_calls=(call("terminal", command="true"),), usage=Usage(2_000, 0)), Step(content="never"))
+    async with gateway.client() as client:
+        with pytest.raises(APIStatusError) as refused:
+            await client.chat.completions.create(model="openhands_poor", messages=[user("Spend.", *steps)])
+    assert (refused.value.status_code, refused.value.code) == (402, "budget_exceeded")
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    assert refused.value.response.headers["x-a2a-cost-usd"] == "0.002000"
+
+
+async def test_too_many_turns_end_with_what_was_said(gateway: GatewayUnderTest) -> None:
+    steps = tuple(Step(content=f"Turn {n}.", tool_calls=(call("terminal", command=f"echo {n}"),)) for n in range(9))
+    text, usage = await ask(gateway, PRICED, user("Work on.", *steps), extra_headers={"X-A2A-Max-Turns": "2"})
+    assert text == "Turn 0.\n\nTurn 1."
+    assert usage["delegation"]["stop_reason"] == "max_turns"
+
+
+async def test_a_deadline_ends_a_run_and_says_so(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
+    async with gateway.client() as client:
+        with pytest.raises(APIStatusError) as late:
+            await client.chat.completions.create(
+                model=PRICED, messages=[user("Sleep.", Step(hang=True))], extra_headers={"X-A2A-Timeout": "0.3"}
+            )
+    assert (late.value.status_code, late.value.code) == (504, "deadline_exceeded")
+    await llm.wait_until(lambda traffic: traffic.in_flight == 0)
+
+
+async def test_a_tree_has_only_so_many_runs(gateway: GatewayUnderTest) -> None:
+    one = delegation("self", "First.", Step(content="first"))
+    two = delegation("self", "Second.", Step(content="second"))
+    steps = (Step(tool_calls=(one,)), Step(tool_calls=(two,)), Step(content="$LAST"))
+    text, usage = await ask(gateway, PRICED, user("Two calls.", *steps), extra_headers={"X-A2A-Max-Runs": "1"})
+    assert "refused" in text
+    assert usage["delegation"]["runs"] == 2
+
+
+async def test_more_children_than_the_breadth_take_turns(gateway: GatewayUnderTest) -> None:
+    children = tuple(delegation("self", f"Child {n}.", Step(content=f"child {n}")) for n in range(4))
+    steps = (Step(tool_calls=children), Step(content="all"))
+    text, usage = await ask(gateway, PRICED, user("Four at once.", *steps), extra_headers={"X-A2A-Max-Breadth": "2"})
+    assert (text, usage["delegation"]["runs"]) == ("all", 5)
+    runs = flat(await tree_of(gateway, usage["delegation"]["run_id"]))
+    assert {run["state"] for run in runs} == {RunState.FINISHED}
+
+
+async def test_twenty_nested_delegations_do_not_starve_each_other(gateway: GatewayUnderTest) -> None:
+    text, usage = await ask(gateway, PRICED, user("nest 20"))
+    assert (text, usage["delegation"]["runs"]) == ("back at 20", 21)
+
+
+async def test_a_gateway_recognises_its_own_request_in_a_circle(gateway: GatewayUnderTest) -> None:
+    async with gateway.client() as client:
+        with pytest.raises(APIStatusError) as circle:
+            await client.chat.completions.create(
+                model=PRICED, messages=[user("Hi", Step(content="no"))], extra_headers={"X-A2A-Via": "elsewhere, local"}
+            )
+    assert (circle.value.status_code, circle.value.code) == (508, "gateway_loop_detected")
