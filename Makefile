@@ -1,0 +1,53 @@
+# Every target finds a Python >= 3.12, makes .venv and installs into it, once; after that it starts at once.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := a2a_gateway delegate_tool tests examples bench
+# Shared by the three linters, so that each runs on what exists.
+PRESENT = $(wildcard $(SOURCES))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format-check lint types layers format bench constraints clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Make .venv (the other targets do it by themselves)
+
+$(READY): pyproject.toml constraints.txt scripts/make-venv.sh scripts/find-python.sh
+	@sh scripts/make-venv.sh $(VENV)
+	@touch $@
+
+demo: $(READY) ## A lead agent delegates to specialists and back: no key, no network
+	@$(BIN)/a2a-gateway demo
+
+test: $(READY) ## All tests; PYTEST="-k name" narrows
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
+
+check: format-check lint types layers ## Formatting, lint, types, layers
+
+format-check: $(READY)
+	@$(BIN)/ruff format --check $(PRESENT)
+
+lint: $(READY)
+	@$(BIN)/ruff check $(PRESENT)
+
+types: $(READY)
+	@$(BIN)/mypy $(PRESENT)
+
+layers: $(READY)
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Format, and fix what lint can fix
+	@$(BIN)/ruff format $(PRESENT)
+	@$(BIN)/ruff check --fix $(PRESENT)
+
+bench: $(READY) ## Measure against the bars; writes bench-results.json
+	@$(BIN)/python -m bench
+
+constraints: ## Resolve all dependencies anew and pin them in constraints.txt
+	@sh scripts/pin-constraints.sh
+
+clean: ## Remove .venv, caches and build results
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache bench-results.json
+	find $(PRESENT) -name __pycache__ -type d -prune -exec rm -rf {} +

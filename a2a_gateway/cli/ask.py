@@ -1,0 +1,122 @@
+"""`a2a-gateway ask`: run an agent on a running gateway, stream its answer, then show the tree of runs below it."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, assert_never
+
+import typer
+
+from a2a_gateway.cli.failure import EXIT_INTERRUPTED, EXIT_LIMITED, CommandError
+from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption, parse_budget
+from a2a_gateway.cli.runs import draw_tree
+from a2a_gateway.cli.screen import note, show, show_json, waiting
+
+if TYPE_CHECKING:
+    from a2a_gateway.cli.chat import ChatEvent
+    from a2a_gateway.cli.remote import RemoteGateway
+
+
+def ask(
+    model: Annotated[str, typer.Argument(help="The agent, such as openhands_default.")],
+    task: Annotated[str, typer.Argument(help="What it is to do; - reads it from standard input.")],
+    budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What it and all its delegations may cost.")] = None,
+    max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 is none.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Time for it and all its delegations.")] = None,
+    conversation: Annotated[str | None, typer.Option(metavar="ID", help="Go on with this conversation.")] = None,
+    json_output: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """Give an agent a task, and stream its answer. Ctrl-C cancels it.
+
+    Exit codes: 0 answered, 1 failed, 2 wrong usage, 3 stopped by a limit with what it had, 4 refused, 130 cancelled.
+    """
+    from a2a_gateway.cli.remote import connect
+    from delegate_tool.context import DelegationContext, encode_headers
+
+    context = DelegationContext(
+        budget_micro_usd=parse_budget(budget_usd), max_depth=max_depth, timeout_s=timeout, conversation_id=conversation
+    )
+    question = sys.stdin.read() if task == "-" else task
+    with connect(url, key) as gateway:
+        answer = stream_answer(gateway, model, question, encode_headers(context), quiet=json_output)
+        tree = gateway.tree(answer.run_id)
+    if json_output:
+        show_json({"answer": answer.text, "finish_reason": answer.finish_reason, "run": tree.model_dump(mode="json")})
+    else:
+        show()
+        show(draw_tree(tree))
+        note(f"Go on with: a2a-gateway ask {model} --conversation {answer.conversation_id} …")
+    if answer.finish_reason != "stop":
+        note(f"Stopped by a limit: {tree.stop_reason or answer.finish_reason}.")
+        raise typer.Exit(EXIT_LIMITED)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came of a task. `run_id` is empty until the gateway has named the run."""
+
+    run_id: str = ""
+    conversation_id: str = ""
+    finish_reason: str = ""
+    _pieces: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The answer as far as it has come."""
+        return "".join(self._pieces)
+
+    def take(self, event: "ChatEvent") -> str:
+        """Add the next event, and return what is to be written of it."""
+        from a2a_gateway.cli.chat import End, Silence, Text, Thought
+
+        match event:
+            case Text(text):
+                self._pieces.append(text)
+                return text
+            case Thought() | Silence():
+                return ""
+            case End(reason):
+                self.finish_reason = reason
+                return "\n"
+            case _:
+                assert_never(event)
+
+
+def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapping[str, str], *, quiet: bool = False) -> Answer:
+    """Give an agent a task and write its answer as it comes; Ctrl-C cancels the run and all below it.
+
+    Raises:
+        CommandError: it was refused, failed or was cancelled.
+    """
+    from a2a_gateway.cli.chat import Silence, read_chat
+
+    body = {"model": model, "messages": [{"role": "user", "content": task}], "stream": True}
+    answer = Answer()
+    try:
+        with waiting(f"{model} is at work") as clock, gateway.stream(body, headers) as response:
+            answer.run_id = response.headers.get("x-a2a-run-id", "")
+            answer.conversation_id = response.headers.get("x-openhands-serverconversation-id", "")
+            for event in read_chat(response):
+                text = answer.take(event)
+                if text and not quiet:
+                    clock.hide()
+                    print(text, end="", flush=True)
+                elif isinstance(event, Silence):
+                    clock.show()
+    except KeyboardInterrupt:
+        _cancel(gateway, answer.run_id)
+        raise CommandError("Cancelled.", exit_code=EXIT_INTERRUPTED) from None
+    finally:
+        if answer.text and not answer.finish_reason and not quiet:
+            print(flush=True)
+    return answer
+
+
+def _cancel(gateway: "RemoteGateway", run_id: str) -> None:
+    """Cancel by name as well: a gateway may let the run of a client that hung up go on for a while."""
+    if run_id:
+        with suppress(CommandError):
+            gateway.cancel(run_id)

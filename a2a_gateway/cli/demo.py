@@ -1,0 +1,120 @@
+"""`a2a-gateway demo`: four agents at work on one task, on this machine, without a key.
+
+Everything but the LLM's words is real: the gateway, the agents, their tools, the delegations over HTTP, the limits, the costs.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from stat import S_ISREG
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.table import Table
+
+import a2a_gateway
+from a2a_gateway.cli.ask import Answer, stream_answer
+from a2a_gateway.cli.failure import CommandError, RemoteError
+from a2a_gateway.cli.own_gateway import own_gateway
+from a2a_gateway.cli.runs import draw_tree
+from a2a_gateway.cli.screen import note, show, table, waiting
+
+if TYPE_CHECKING:
+    from a2a_gateway.cli.remote import RemoteGateway, RunNode
+
+_LEAD: Final = "openhands_lead"
+_PRICED_AS: Final = "openai/gpt-4o-mini"
+"""The name under which the scripted LLM is called, so that its tokens have a price."""
+
+
+def demo(
+    keep: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Copy the files that the agents made to this new directory.")
+    ] = None,
+) -> None:
+    """Let a lead agent delegate to specialists and back, on a scripted LLM, or on LLM_MODEL if that is set."""
+    from a2a_gateway.testing.demo import DEMO_TASK
+
+    if keep is not None and keep.exists():
+        raise CommandError(f"{keep} exists already.", "Name a directory that does not.", exit_code=2)
+    with TemporaryDirectory(prefix="a2a-demo-") as scratch, _llm() as environ:
+        data_dir = Path(scratch)
+        with _gateway(data_dir, {**environ, "OH_PERSISTENCE_DIR": str(data_dir / "openhands")}) as gateway:
+            show(f"Task for {_LEAD}: {DEMO_TASK}\n")
+            answer = stream_answer(gateway, _LEAD, DEMO_TASK, {})
+            show("\nThe files that the agents' tools made in their shared workspace:\n")
+            workspace = _workspace(data_dir, answer)
+            show(_list_files(workspace))
+            if keep is not None:
+                shutil.copytree(workspace, keep, symlinks=True)
+            show("\nThe tree of runs, with each run's own tokens (read + written) and cost:\n")
+            tree = gateway.tree(answer.run_id)
+            show(draw_tree(tree))
+            show(f"\n{_try_one_level_deeper(gateway, tree)}")
+    note(f"\n{'Copied to ' + str(keep) if keep else 'The files are gone again; --keep DIR keeps them'}.")
+
+
+@contextmanager
+def _gateway(data_dir: Path, environ: Mapping[str, str]) -> "Iterator[RemoteGateway]":
+    from a2a_gateway.cli.remote import RemoteGateway
+
+    data_dir.joinpath("gateway").mkdir(mode=0o700)
+    profiles = Path(a2a_gateway.__file__).parent / "demo_profiles"
+    with ExitStack() as stack:
+        with waiting("Starting a gateway"):
+            started = stack.enter_context(own_gateway(data_dir / "gateway", profiles, environ))
+        show(f"A gateway serves {', '.join(started.models)} at {started.url}.\n")
+        yield stack.enter_context(RemoteGateway(started.url, started.key))
+
+
+def _try_one_level_deeper(gateway: "RemoteGateway", tree: "RunNode") -> str:
+    """Call an agent as something below the deepest level that the lead allows would, and tell what the gateway says to it."""
+    from delegate_tool.context import DelegationContext, encode_headers
+
+    max_depth = tree.limits.max_depth
+    claim = encode_headers(DelegationContext(depth=max_depth + 1))
+    try:
+        stream_answer(gateway, _LEAD, "One level deeper.", claim, quiet=True)
+    except RemoteError as error:
+        return f"A call from below level {max_depth} is refused ({error.code}): {error.message}"
+    raise CommandError(f"A call from below level {max_depth} should have been refused, and was not.")
+
+
+@contextmanager
+def _llm() -> Iterator[Mapping[str, str]]:
+    """Yield OpenHands' variables for the LLM: the user's own, or a scripted one that lives as long as the context."""
+    model = os.environ.get("LLM_MODEL", "").strip()
+    if model:
+        show(f"The agents run on {model}, as LLM_MODEL says: this costs money.")
+        yield {}
+        return
+    from a2a_gateway.testing.demo import direct_demo
+    from a2a_gateway.testing.scripted_llm import ScriptedLLM
+
+    show(
+        "The LLM is scripted: its words are written in advance, and priced as if they came from gpt-4o-mini.\n"
+        "All else is real: agents, tools, files, delegations, limits. With LLM_MODEL and LLM_API_KEY set, a real LLM is used."
+    )
+    with ScriptedLLM.in_thread(direct=direct_demo, token_ms=8) as llm:
+        no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
+        yield {"LLM_MODEL": _PRICED_AS, "LLM_BASE_URL": llm.base_url, "LLM_API_KEY": "scripted", "NO_PROXY": no_proxy}
+
+
+def _workspace(data_dir: Path, answer: Answer) -> Path:
+    found = list(data_dir.glob(f"gateway/workspaces/{answer.conversation_id}-*"))
+    if len(found) != 1:
+        raise CommandError("The workspace of the run is not there.")
+    return found[0]
+
+
+def _list_files(workspace: Path) -> Table:
+    listed = table("file", "bytes", right=("bytes",))
+    for path in sorted(workspace.rglob("*")):
+        # Only looked at from outside: what an agent leaves behind may be a link to anywhere.
+        status = path.lstat()
+        if S_ISREG(status.st_mode) and "__pycache__" not in path.parts:
+            listed.add_row(str(path.relative_to(workspace)), f"{status.st_size:,}")
+    return listed

@@ -1,0 +1,159 @@
+"""`a2a-gateway doctor`: what is set up, what is missing, and what to do about it."""
+
+import os
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from a2a_gateway.cli.failure import EXIT_FAILED, CommandError
+from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, KeyOption, ProfilesOption, UrlOption, read_settings
+from a2a_gateway.cli.screen import show, show_json, table
+from a2a_gateway.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from a2a_gateway.settings import Settings
+
+_SDK: Final = "1.58."
+_PYTHON: Final = (3, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `missing` may be as wanted, `broken` never is."""
+
+    what: str
+    status: Literal["ok", "missing", "broken"]
+    detail: str
+    remedy: str = ""
+
+
+def doctor(
+    profiles: ProfilesOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Look at everything that a gateway needs; exit with 1 if something is broken."""
+    findings = list(_examine(config, data_dir, profiles, url, key))
+    if json_output:
+        show_json([asdict(finding) for finding in findings])
+    else:
+        show(_as_table(findings))
+    if any(finding.status == "broken" for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _examine(
+    config: Path | None, data_dir: Path | None, profiles: list[Path] | None, url: str | None, key: str | None
+) -> Iterator[Finding]:
+    yield _python()
+    sdk = _sdk()
+    yield sdk
+    try:
+        settings = read_settings(config, data_dir=data_dir, profiles=profiles)
+    except ConfigurationError as error:
+        yield Finding("settings", "broken", error.message, "Correct the option, the A2A_… variable or the line of gateway.toml.")
+        return
+    yield Finding("settings", "ok", f"gateway.toml {'read' if Path('gateway.toml').is_file() or config else 'not there'}")
+    yield _data_dir(settings.data_dir)
+    if sdk.status == "ok":
+        yield from _profiles(settings)
+    yield _gateway(settings, url, key)
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info >= _PYTHON:
+        return Finding("python", "ok", found)
+    return Finding("python", "broken", found, "Install Python 3.12 or newer.")
+
+
+def _sdk() -> Finding:
+    remedy = "Reinstall a2a-gateway with its dependencies."
+    try:
+        found = {name: version(name) for name in ("openhands-sdk", "openhands-tools")}
+    except PackageNotFoundError as error:
+        return Finding("openhands", "broken", f"{error.name} is not installed", remedy)
+    fits = all(each.startswith(_SDK) for each in found.values())
+    detail = ", ".join(f"{name} {each}" for name, each in found.items())
+    return Finding("openhands", "ok", detail) if fits else Finding("openhands", "broken", f"{detail}; tested: {_SDK}x", remedy)
+
+
+def _data_dir(path: Path) -> Finding:
+    if not path.exists():
+        parent = next(each for each in path.absolute().parents if each.exists())
+        if os.access(parent, os.W_OK | os.X_OK):
+            return Finding("data directory", "missing", f"{path}", "Nothing: the first start makes it.")
+        return Finding("data directory", "broken", f"{path} cannot be made", f"Make {parent} writable, or choose --data-dir.")
+    if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        return Finding("data directory", "broken", f"{path} is not a writable directory", "Choose another with --data-dir.")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        return Finding("data directory", "broken", f"{path} is open to others ({mode:o})", f"chmod 700 {path}")
+    return Finding("data directory", "ok", str(path))
+
+
+def _profiles(settings: "Settings") -> Iterator[Finding]:
+    from a2a_gateway.cli.profiles import describe_problem, load_catalog
+
+    try:
+        catalog = load_catalog(settings)
+    except ConfigurationError as error:
+        yield Finding("profiles", "broken", error.message, "Set OH_SECRET_KEY as it was when they were saved.")
+        return
+    models = [profile.model for profile in catalog.list()]
+    if models:
+        yield Finding("profiles", "ok", ", ".join(models))
+    else:
+        yield Finding("profiles", "missing", "there is no agent", "Set LLM_MODEL and LLM_API_KEY, or write a profile.")
+    for problem in catalog.problems():
+        yield Finding("profile", "broken", describe_problem(problem), "Correct the file.")
+
+
+def _gateway(settings: "Settings", url: str | None, key: str | None) -> Finding:
+    from a2a_gateway.cli.failure import RemoteError
+    from a2a_gateway.cli.remote import RemoteGateway
+
+    address = url or settings.own_url
+    try:
+        with RemoteGateway(address, key or "none") as gateway:
+            gateway.recent_runs(1)
+    except RemoteError as error:
+        if error.code == "invalid_api_key" and not key:
+            return Finding("gateway", "missing", f"{address} answers; no key is given", "Set A2A_API_KEY to ask it.")
+        return Finding("gateway", "broken", f"{address}: {error.message}", error.remedy)
+    except CommandError as error:
+        return _port(settings) if url is None else Finding("gateway", "broken", error.message, error.remedy)
+    return Finding("gateway", "ok", f"{address} answers and accepts the key")
+
+
+def _port(settings: "Settings") -> Finding:
+    try:
+        socket.create_server(
+            (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        ).close()
+    except OSError as error:
+        detail = f"{settings.host}:{settings.port} cannot be used: {error.strerror or error}"
+        return Finding("gateway", "broken", detail, "Choose another with --port, or end what has it.")
+    return Finding(
+        "gateway", "missing", f"not running; {settings.host}:{settings.port} is free", "`a2a-gateway serve` starts it."
+    )
+
+
+def _as_table(findings: list[Finding]) -> Table:
+    styles = {"ok": "green", "missing": "yellow", "broken": "red"}
+    listed = table("", "", "found", "what to do")
+    for each in findings:
+        listed.add_row(each.what, Text(each.status, styles[each.status]), each.detail, each.remedy)
+    return listed

@@ -1,0 +1,128 @@
+"""`a2a-gateway keys`: who may call the gateway. Works on the store itself, whether or not a gateway is running."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, parse_budget, read_settings
+from a2a_gateway.cli.screen import note, show, show_json, table
+
+if TYPE_CHECKING:
+    from a2a_gateway.runs.model import KeyRecord, LimitPolicy
+    from a2a_gateway.settings import Settings
+    from a2a_gateway.stores import SqlKeys
+
+app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="For whom or what it is.")],
+    agents: Annotated[str | None, typer.Option(metavar="A,B", help="The only models that it may call.")] = None,
+    budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What all its calls together may cost.")] = None,
+    max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 is none.")] = None,
+    json_output: JsonOption = False,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make a key and print it, this once."""
+    settings = read_settings(config, data_dir=data_dir)
+    policy = _policy(agents, budget_usd, max_depth)
+    record, secret = asyncio.run(_create(settings, name, policy))
+    if json_output:
+        show_json({"name": record.name, "key": secret, "id": record.id})
+    else:
+        show(secret)
+        note("It is shown this once. To use it: export A2A_API_KEY=<key>")
+
+
+@app.command("list")
+def list_keys(json_output: JsonOption = False, data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
+    """List the keys with what they may do and have spent."""
+    records = asyncio.run(_list(read_settings(config, data_dir=data_dir)))
+    if json_output:
+        show_json([_as_json(record) for record in records])
+    elif records:
+        show(_as_table(records))
+    else:
+        note("There is no key. `a2a-gateway keys create NAME` makes one.")
+
+
+@app.command()
+def revoke(
+    name: Annotated[str, typer.Argument(help="Name or id of the key.")],
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Revoke a key; a running gateway refuses it from the next request on."""
+    record = asyncio.run(_revoke(read_settings(config, data_dir=data_dir), name))
+    show(f"Revoked {record.name} ({record.id}).")
+
+
+@asynccontextmanager
+async def _open_keys(settings: "Settings") -> "AsyncIterator[SqlKeys]":
+    from a2a_gateway.server.clock import SystemClock
+    from a2a_gateway.stores import open_store
+
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with open_store(settings.store_url, SystemClock()) as store:
+        yield store.keys
+
+
+async def _create(settings: "Settings", name: str, policy: "LimitPolicy") -> "tuple[KeyRecord, str]":
+    async with _open_keys(settings) as keys:
+        return await keys.create_key(name, policy)
+
+
+async def _list(settings: "Settings") -> "list[KeyRecord]":
+    async with _open_keys(settings) as keys:
+        return list(await keys.list_keys())
+
+
+async def _revoke(settings: "Settings", name: str) -> "KeyRecord":
+    async with _open_keys(settings) as keys:
+        return await keys.revoke(name)
+
+
+def _policy(agents: str | None, budget_usd: str | None, max_depth: int | None) -> "LimitPolicy":
+    from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy
+
+    names = None if agents is None else [name.strip() for name in agents.split(",") if name.strip()]
+    models = None if names is None else frozenset(MODEL_PREFIX + name.removeprefix(MODEL_PREFIX) for name in names)
+    return LimitPolicy(max_depth=max_depth, budget_micro_usd=parse_budget(budget_usd), allowed_agents=models)
+
+
+def _as_json(record: "KeyRecord") -> dict[str, object]:
+    from delegate_tool.money import format_usd
+
+    budget, agents = record.policy.budget_micro_usd, record.policy.allowed_agents
+    return {
+        "id": record.id,
+        "name": record.name,
+        "agents": None if agents is None else sorted(agents),
+        "budget_usd": None if budget is None else format_usd(budget),
+        "spent_usd": format_usd(record.spent_micro_usd),
+        "max_depth": record.policy.max_depth,
+        "created_at": _instant(record.created_at),
+        "last_used_at": _instant(record.last_used_at),
+        "revoked_at": _instant(record.revoked_at),
+    }
+
+
+def _as_table(records: "list[KeyRecord]") -> Table:
+    listed = table("name", "id", "agents", "budget", "spent", "depth", "last used", "revoked", right=("budget", "spent", "depth"))
+    for record in map(_as_json, records):
+        agents = record["agents"]
+        cells = [record["name"], record["id"], ", ".join(agents) if isinstance(agents, list) else "any"]
+        cells += [record[column] for column in ("budget_usd", "spent_usd", "max_depth", "last_used_at", "revoked_at")]
+        listed.add_row(*("–" if cell is None else str(cell) for cell in cells))
+    return listed
+
+
+def _instant(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

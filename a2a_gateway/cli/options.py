@@ -1,0 +1,52 @@
+"""Options that several commands share, and the settings that they amount to."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from a2a_gateway.cli.failure import CommandError
+
+if TYPE_CHECKING:
+    from a2a_gateway.settings import Settings
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings file; default ./gateway.toml if it exists.")
+]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Keys, runs and workspaces of the gateway.")
+]
+ProfilesOption = Annotated[
+    list[Path] | None, typer.Option("--profiles", metavar="DIR", help="Directory of markdown profiles; may be repeated.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", envvar="A2A_BASE_URL", help="Base URL of the gateway; default the local one of the settings."),
+]
+KeyOption = Annotated[str | None, typer.Option("--key", envvar="A2A_API_KEY", show_envvar=True, help="API key for the gateway.")]
+
+
+def read_settings(config: Path | None, **overrides: object) -> "Settings":
+    """Read the settings; an option that was not given (None, no directory) leaves a setting as it is.
+
+    Raises:
+        ConfigurationError: they cannot be used.
+    """
+    from a2a_gateway.settings import load_settings
+
+    return load_settings(config, **{name: value for name, value in overrides.items() if value not in (None, [])})
+
+
+def parse_budget(text: str | None) -> int | None:
+    """Read an amount of USD from an option, in micro-USD.
+
+    Raises:
+        CommandError: it is not one.
+    """
+    from delegate_tool.money import parse_usd
+
+    try:
+        return None if text is None else parse_usd(text)
+    except ValueError as error:
+        raise CommandError(f"--budget-usd: {error}.", "Give an amount such as 0.50.", exit_code=2) from None

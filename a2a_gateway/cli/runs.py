@@ -1,0 +1,113 @@
+"""`a2a-gateway runs`: what ran and runs on a running gateway, drawn as trees, and how to stop it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption
+from a2a_gateway.cli.screen import note, show, show_json, table
+
+if TYPE_CHECKING:
+    from a2a_gateway.cli.remote import RunNode
+
+app = typer.Typer(no_args_is_help=True, help="Look at runs and cancel them.")
+
+RunArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a run.")]
+
+
+@app.command("list")
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    json_output: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """List the latest trees of this key."""
+    from a2a_gateway.cli.remote import connect
+
+    with connect(url, key) as gateway:
+        found = gateway.recent_runs(limit)
+    if json_output:
+        show_json([node.model_dump(mode="json", exclude={"children"}) for node in found])
+    elif found:
+        show(_as_table(found))
+    else:
+        note("This key has not run anything yet.")
+
+
+@app.command()
+def tree(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
+    """Show a run and all below it, with depth, state, time, tokens and cost."""
+    from a2a_gateway.cli.remote import connect
+
+    with connect(url, key) as gateway:
+        found = gateway.tree(run_id)
+    if json_output:
+        show_json(found.model_dump(mode="json"))
+    else:
+        show(draw_tree(found))
+
+
+@app.command()
+def cancel(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
+    """Stop a run and all below it."""
+    from a2a_gateway.cli.remote import connect
+
+    with connect(url, key) as gateway:
+        found = gateway.cancel(run_id)
+    if json_output:
+        show_json(found.model_dump(mode="json", exclude={"children"}))
+    else:
+        show(f"{found.id} is {found.state}.")
+
+
+def draw_tree(root: "RunNode") -> Table:
+    """Draw a run and all below it: own tokens and own cost on each line, and what it cost in all; `?` is an unknown price."""
+    drawn = table(
+        "run", "depth", "state", "time", "tokens", "cost", "in all", right=("depth", "time", "tokens", "cost", "in all")
+    )
+    drawn.columns[0].no_wrap = True  # a folded name would tear the branches apart
+    drawn.columns[0].overflow = "ellipsis"
+    _draw(drawn, root, "", "")
+    return drawn
+
+
+def _draw(drawn: Table, node: "RunNode", first: str, rest: str) -> None:
+    drawn.add_row(
+        Text.assemble(first, (node.agent, "bold")),
+        str(node.depth),
+        Text(_state(node), _STYLES.get(node.state, "red")),
+        f"{node.seconds:.1f} s",
+        f"{node.tokens.prompt:,}+{node.tokens.completion:,}",
+        f"${node.cost.self}",
+        _in_all(node),
+    )
+    for child in node.children[:-1]:
+        _draw(drawn, child, f"{rest}├── ", f"{rest}│   ")
+    for child in node.children[-1:]:
+        _draw(drawn, child, f"{rest}└── ", f"{rest}    ")
+
+
+def _in_all(node: "RunNode") -> str:
+    if not node.cost.complete:
+        return f"${node.cost.tree} + ?"
+    return f"${node.cost.tree}" if node.children else ""
+
+
+_STYLES = {"finished": "green", "running": "cyan", "queued": "cyan", "limited": "yellow", "cancelled": "yellow"}
+
+
+def _state(node: "RunNode") -> str:
+    reason = node.error_code or node.stop_reason
+    return node.state if reason in (None, node.state) else f"{node.state}: {reason}"
+
+
+def _as_table(nodes: "list[RunNode]") -> Table:
+    listed = table("run", "agent", "state", "begun", "time", "runs", "cost", right=("time", "runs", "cost"))
+    for node in nodes:
+        cost = f"${node.cost.tree}{'' if node.cost.complete else ' +'}"
+        begun = node.created_at.partition(".")[0]
+        listed.add_row(node.id, node.agent, _state(node), begun, f"{node.seconds:.1f} s", str(1 + node.descendants), cost)
+    return listed

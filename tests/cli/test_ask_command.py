@@ -1,0 +1,126 @@
+"""`a2a-gateway ask` and `runs`, against a real gateway on a scripted LLM."""
+
+import json
+import signal
+
+import pytest
+
+from tests.cli.conftest import CommandLine, Served
+
+AGENT = "openhands_default"
+
+
+def scripted(*steps: dict[str, object], text: str = "Do it.") -> str:
+    """A task that tells the scripted LLM what to answer."""
+    return f"{text} [[llm {json.dumps({'steps': steps})}]]"
+
+
+def test_the_answer_goes_to_standard_output_with_the_tree_below_it(served: Served) -> None:
+    result = served.run("ask", AGENT, scripted({"content": "All is well."}))
+    assert result.exit_code == 0
+    answer, _, tree = result.stdout.partition("\n\n")
+    assert answer == "All is well."
+    header, run = tree.splitlines()
+    assert header.split() == ["run", "depth", "state", "time", "tokens", "cost", "in", "all"]
+    assert run.split()[:3] == [AGENT, "0", "finished"]
+
+
+def test_the_whole_outcome_is_one_json_object_for_scripts(served: Served) -> None:
+    outcome = served.run_json("ask", AGENT, scripted({"content": "yes", "usage": {"prompt_tokens": 12, "completion_tokens": 3}}))
+    run = outcome["run"]
+    assert {"answer": outcome["answer"], "finish_reason": outcome["finish_reason"]} == {"answer": "yes", "finish_reason": "stop"}
+    assert (run["agent"], run["depth"], run["state"], run["children"]) == (AGENT, 0, "finished", [])
+    assert (run["tokens"]["prompt"], run["tokens"]["completion"]) == (12, 3)
+    assert served.run_json("runs", "tree", run["id"]) == run
+    assert run["id"] in [listed["id"] for listed in served.run_json("runs", "list")]
+
+
+def test_a_task_can_come_from_standard_input(served: Served) -> None:
+    result = served.run("ask", AGENT, "-", "--json", stdin=scripted({"content": "read"}))
+    assert json.loads(result.stdout)["answer"] == "read"
+
+
+def test_a_conversation_can_be_gone_on_with(served: Served) -> None:
+    first = served.run_json("ask", AGENT, scripted({"content": "one"}))
+    conversation = first["run"]["conversation_id"]
+    second = served.run_json("ask", AGENT, scripted({"content": "two"}), "--conversation", conversation)
+    assert second["run"]["conversation_id"] == conversation
+    assert "one" in json.dumps(served.llm.traffic.requests[-1].body["messages"])
+
+
+def test_an_answer_cut_short_by_a_limit_has_an_exit_code_of_its_own(served: Served) -> None:
+    result = served.run("ask", AGENT, scripted({"content": "This is only", "finish_reason": "length"}))
+    assert result.stdout.startswith("This is only")
+    assert result.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "step", "exit_code", "said"),
+    [
+        ("openhands_nobody", {"content": "x"}, 4, "openhands_nobody"),
+        (AGENT, {"status": 401, "error": "bad key", "code": "invalid_api_key"}, 1, "LLM_API_KEY"),
+        (AGENT, {"status": 500, "error": "down"}, 1, "a2a-gateway: "),
+    ],
+)
+def test_a_failure_is_told_without_a_traceback(
+    served: Served, model: str, step: dict[str, object], exit_code: int, said: str
+) -> None:
+    result = served.run("ask", model, scripted(step))
+    assert result.exit_code == exit_code
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_stream_that_breaks_off_shows_what_had_come_and_fails(served: Served) -> None:
+    result = served.run("ask", AGENT, scripted({"content": "one two three four five six", "drop_after": 2}))
+    assert result.stdout.startswith("one")
+    assert result.exit_code == 1
+
+
+def test_a_refusal_has_an_exit_code_of_its_own(served: Served) -> None:
+    result = served.run("ask", AGENT, "hello", A2A_API_KEY="a2a_000000000000_" + "x" * 43)
+    assert result.exit_code == 4
+    assert "keys create" in result.stderr
+
+
+def test_without_a_key_it_says_how_to_make_one(command_line: CommandLine) -> None:
+    result = command_line.run("ask", AGENT, "hello")
+    assert result.exit_code == 1
+    assert "a2a-gateway keys create me" in result.stderr
+
+
+def test_without_a_gateway_it_says_how_to_start_one(command_line: CommandLine, unused_port: int) -> None:
+    result = command_line.run("ask", AGENT, "hello", "--url", f"http://127.0.0.1:{unused_port}/v1", "--key", "k")
+    assert result.exit_code == 1
+    assert "a2a-gateway serve" in result.stderr
+
+
+def test_ctrl_c_cancels_the_run(served: Served) -> None:
+    gone = served.llm.traffic.disconnects
+    with served.start("ask", AGENT, scripted({"content": "Well", "hang": True})) as process:
+        served.llm.block_until(lambda traffic: traffic.in_flight == 1)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    served.llm.block_until(lambda traffic: traffic.disconnects == gone + 1)
+    assert served.run_json("runs", "list")[0]["state"] == "cancelled"
+
+
+def test_a_run_can_be_cancelled_by_its_id(served: Served) -> None:
+    with served.start("ask", AGENT, scripted({"hang": True})) as process:
+        served.llm.block_until(lambda traffic: traffic.in_flight == 1)
+        run = served.run_json("runs", "list", "--limit", "1")[0]
+        assert run["state"] == "running"
+        assert served.run("runs", "cancel", run["id"]).exit_code == 0
+        _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert "cancelled" in stderr.lower()
+    assert served.run_json("runs", "tree", run["id"])["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("run_id", ["nothing", "../models", "a/b", "?limit=1"])
+def test_an_id_that_names_no_run_is_refused_whatever_it_looks_like(served: Served, run_id: str) -> None:
+    result = served.run("runs", "tree", run_id)
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.startswith("a2a-gateway: ")

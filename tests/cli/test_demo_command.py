@@ -1,0 +1,49 @@
+"""`a2a-gateway demo`: what it claims to be real is real."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+
+
+@pytest.mark.timeout(180)
+def test_the_demo_delegates_makes_files_that_work_and_shows_what_it_cost(command_line: CommandLine, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    with command_line.start("demo", "--keep", str(kept)) as process:
+        stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert "The LLM is scripted" in stdout
+
+    tested = subprocess.run([sys.executable, "-m", "unittest", "-q", "test_primes"], cwd=kept, capture_output=True, text=True)
+    assert tested.returncode == 0, tested.stderr
+    listed = subprocess.run([sys.executable, "primes.py", "30"], cwd=kept, capture_output=True, text=True, check=True)
+    assert listed.stdout.split() == ["2", "3", "5", "7", "11", "13", "17", "19", "23", "29"]
+
+    runs = re.findall(r"(openhands_\w+) +(\d) +finished .*?\$(\d\.\d{6})", stdout)
+    assert sorted((agent, int(depth)) for agent, depth, _ in runs) == [
+        ("openhands_coder", 1),
+        ("openhands_coder", 3),
+        ("openhands_lead", 0),
+        ("openhands_lead", 1),
+        ("openhands_lead", 2),
+        ("openhands_researcher", 1),
+        ("openhands_reviewer", 1),
+    ]
+    in_all = re.search(r"openhands_lead +0 .*\$(\d\.\d{6}) *$", stdout, re.MULTILINE)
+    assert in_all is not None
+    assert micro_usd(in_all.group(1)) == sum(micro_usd(own) for _, _, own in runs) > 0
+    assert "is refused (delegation_depth_exceeded)" in stdout
+
+
+def micro_usd(text: str) -> int:
+    return int(text.replace(".", ""))
+
+
+def test_a_directory_that_exists_is_not_overwritten(command_line: CommandLine, tmp_path: Path) -> None:
+    result = command_line.run("demo", "--keep", str(tmp_path))
+    assert result.exit_code == 2
+    assert "exists already" in result.stderr

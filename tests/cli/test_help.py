@@ -1,0 +1,31 @@
+"""What answers before anything heavy is loaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+
+_HEAVY = ("openhands", "litellm", "openai", "fastapi", "sqlalchemy", "httpx")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["ask", "--help"], ["keys", "create", "--help"], ["serve", "--help"], ["--version"]]
+)
+def test_help_answers_without_importing_the_sdk_or_any_other_heavy_library(arguments: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "a2a_gateway", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "a2a_gateway" in imported
+    assert imported.isdisjoint(_HEAVY)
+    assert done.stdout
+
+
+def test_every_command_is_in_the_help(command_line: CommandLine) -> None:
+    shown = command_line.run("--help").stdout
+    assert all(name in shown for name in ("serve", "ask", "runs", "keys", "profiles", "doctor", "demo"))
+
+
+def test_an_unknown_command_is_wrong_usage(command_line: CommandLine) -> None:
+    assert command_line.run("fly").exit_code == 2

@@ -1,0 +1,67 @@
+"""`a2a-gateway keys`, beside a running gateway and without one."""
+
+import pytest
+
+from tests.cli.conftest import CommandLine, Served
+
+
+def test_a_key_made_beside_a_running_gateway_works_at_once_and_no_more_once_it_is_revoked(served: Served) -> None:
+    made = served.run_json("keys", "create", "visitor")
+    assert served.run_json("runs", "list", A2A_API_KEY=made["key"]) == []
+
+    assert served.run("keys", "revoke", "visitor").exit_code == 0
+    refused = served.run("runs", "list", A2A_API_KEY=made["key"])
+    assert refused.exit_code == 4
+    assert "was revoked" in refused.stderr
+
+
+def test_the_secret_is_the_only_thing_that_create_writes_to_standard_output(command_line: CommandLine) -> None:
+    made = command_line.run("keys", "create", "me")
+    assert made.stdout.startswith("a2a_")
+    assert len(made.stdout.split()) == 1
+
+
+def test_a_list_shows_what_a_key_may_do_but_not_its_secret(command_line: CommandLine) -> None:
+    made = command_line.run_json(
+        "keys", "create", "ci", "--agents", "lead, openhands_coder", "--budget-usd", "2.50", "--max-depth", "1"
+    )
+    (listed,) = command_line.run_json("keys", "list")
+    assert listed == {
+        "id": made["id"],
+        "name": "ci",
+        "agents": ["openhands_coder", "openhands_lead"],
+        "budget_usd": "2.500000",
+        "spent_usd": "0.000000",
+        "max_depth": 1,
+        "created_at": listed["created_at"],
+        "last_used_at": None,
+        "revoked_at": None,
+    }
+    table = command_line.run("keys", "list").stdout
+    assert "openhands_coder, openhands_lead" in table
+    assert made["key"] not in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (["revoke", "nobody"], 1, "There is no live key 'nobody'"),
+        (["create", "x", "--budget-usd", "much"], 2, "not a decimal amount of USD"),
+        (["create", "x", "--max-depth", "-1"], 2, "--max-depth"),
+        (["create", ""], 1, "1 to 64 printable characters"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(
+    command_line: CommandLine, arguments: list[str], exit_code: int, said: str
+) -> None:
+    result = command_line.run("keys", *arguments)
+    assert result.exit_code == exit_code
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_name_is_taken_until_its_key_is_revoked(command_line: CommandLine) -> None:
+    assert command_line.run("keys", "create", "me").exit_code == 0
+    assert "named 'me' already" in command_line.run("keys", "create", "me").stderr
+    assert command_line.run("keys", "revoke", "me").exit_code == 0
+    assert command_line.run("keys", "create", "me").exit_code == 0

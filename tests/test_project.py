@@ -1,0 +1,54 @@
+"""What holds for the project as a whole: cheap imports, pins that fit, documents that name what there is."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+REQUIREMENTS = [Requirement(line) for line in PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"]]
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines if line[:1] != "#")}
+
+
+@pytest.mark.parametrize("package", ["a2a_gateway", "delegate_tool"])
+def test_importing_a_package_loads_nothing_but_the_standard_library(package: str) -> None:
+    program = f"import sys; before = set(sys.modules); import {package}; print(*sorted(set(sys.modules) - before))"
+    imported = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    foreign = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names
+    assert foreign <= {"a2a_gateway", "delegate_tool"}
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
+def test_the_pinned_version_of_each_dependency_is_one_that_the_project_allows(requirement: Requirement) -> None:
+    assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+def test_the_constraints_are_versions_and_name_no_place_to_get_them_from() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line)] == []
+
+
+def test_the_readme_begins_with_a_way_to_see_it_work() -> None:
+    beginning = (ROOT / "README.md").read_text().splitlines()[:30]
+    assert any(line.startswith("make demo") for line in beginning)
+    assert any(line.startswith("make test") for line in beginning)
+
+
+def test_the_readme_names_every_command() -> None:
+    from a2a_gateway.cli.app import app
+
+    named = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+    readme = (ROOT / "README.md").read_text()
+    assert {name for name in named if f"| `{name}" not in readme} == set()
