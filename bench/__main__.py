@@ -1,0 +1,91 @@
+"""`python -m bench`: measure, print a table, write bench-results.json."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from bench.figures import Figure
+from bench.measures import all_measures, measure_start
+from bench.processes import Processes, started
+from bench.stage import open_stage
+
+# What the gateway sets for itself: the ratio is about the gateway, not about LiteLLM's slower transport.
+_SDK_ENVIRONMENT = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "true",
+    "OPENHANDS_SUPPRESS_BANNER": "1",
+    "LOG_LEVEL": "ERROR",
+}
+_PACKAGES = ("openhands-sdk", "litellm", "fastapi", "uvicorn")
+
+
+def main() -> None:
+    """Run the benchmark. The exit code tells whether every bar was met only with --check: machines differ."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="measure only these (and the start, which everything needs)")
+    parser.add_argument("--quick", action="store_true", help="fewer samples")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bar was missed")
+    parser.add_argument("--json", type=Path, default=Path("bench-results.json"), metavar="FILE")
+    options = parser.parse_args()
+    console = Console(stderr=True)
+    os.environ |= _SDK_ENVIRONMENT
+    with tempfile.TemporaryDirectory(prefix="a2a-bench-") as home, started(Path(home)) as processes:
+        measuring = _measure(processes, Path(home), only=options.only, quick=options.quick, console=console)
+        figures = asyncio.run(measuring, loop_factory=uvloop.new_event_loop)
+    options.json.write_text(json.dumps(_document(figures), indent=2) + "\n")
+    Console().print(_table(figures))
+    console.print(f"Written to {options.json}.")
+    sys.exit(1 if options.check and any(figure.ok is False for figure in figures) else 0)
+
+
+async def _measure(
+    processes: Processes, home: Path, *, only: Sequence[str] | None, quick: bool, console: Console
+) -> list[Figure]:
+    async with open_stage(processes) as stage:
+        console.print("start …")
+        figures = await measure_start(stage)
+        # Only now: this process's import of the SDK would slow the gateway's down.
+        from bench.bare import BareAgent
+
+        bare = BareAgent(processes.llm_url, home)
+        await bare.warm_up()
+        for name, measure in all_measures(bare.run, quick=quick):
+            if not only or name in only:
+                console.print(f"{name} …")
+                figures += await measure(stage)
+    return figures
+
+
+def _table(figures: Sequence[Figure]) -> Table:
+    table = Table(title="a2a-gateway, measured against the scripted LLM")
+    for column, justify in (("figure", "left"), ("measured", "right"), ("bar", "right"), ("", "left"), ("samples", "right")):
+        table.add_column(column, justify="right" if justify == "right" else "left")
+    for figure in figures:
+        bar = "" if figure.bar is None else f"{'≤' if figure.better == 'lower' else '≥'} {figure.bar:g} {figure.unit}"
+        verdict = {True: "[green]ok", False: "[red]missed", None: ""}[figure.ok]
+        table.add_row(figure.name, f"{figure.value:.4g} {figure.unit}", bar, verdict, str(figure.samples))
+    return table
+
+
+def _document(figures: Sequence[Figure]) -> dict[str, object]:
+    return {
+        "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
+        "versions": {name: version(name) for name in _PACKAGES},
+        "figures": [asdict(figure) | {"ok": figure.ok} for figure in figures],
+    }
+
+
+if __name__ == "__main__":
+    main()
