@@ -24,6 +24,10 @@ def _no_list(*_: object, **__: object) -> list[str]:
     return []
 
 
+def _nothing(*_: object, **__: object) -> bool:
+    return False
+
+
 def _no_memory(*_: object, **__: object) -> None:
     return None
 
@@ -69,6 +73,8 @@ _DOORS: Final = (
     Door("openhands.sdk.context.agent_context", "load_available_skills", _no_mapping),
     # .openhands/memory/MEMORY.md of workspace and home
     Door(_CONVERSATION, "load_memory", _no_memory),
+    # saved LLM profiles of the home, for a tool that looks at images with one of them, past the meter
+    Door("openhands.sdk.agent.base", "has_vision_profile_available", _nothing),
     # ~/.openhands/SOUL.md, which replaces the agent's identity
     Door("openhands.sdk.agent.base", "_load_soul_md", _default_identity),
 )

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from a2a_gateway.agents.ambient import close_ambient_sources
+from a2a_gateway.agents.litellm_bookkeeping import skip_litellm_bookkeeping
 from a2a_gateway.agents.profiles.catalog import ProfileCatalog
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
 from a2a_gateway.agents.runner import AgentRunner
@@ -33,11 +34,12 @@ async def open_agents(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
         ConfigurationError: a profile's key cannot be decrypted, or this machine lacks what the tools need.
     """
     close_ambient_sources()
+    skip_litellm_bookkeeping()
     profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
     workspaces = Workspaces(settings.data_dir / "workspaces")
     # A run that waits for its child holds a thread, at every depth, besides those at work.
     threads = settings.max_concurrent_runs * (settings.max_depth + 1) + 64
     toolbox = Toolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
     async with toolbox, AgentRunner(profiles.recipe, toolbox, tool_threads=threads) as runner:
-        await runner.warm_up([profile.name for profile in profiles.list()])
+        await runner.warm_up({profile.tools: profile.name for profile in profiles.list()}.values())  # one of each kind
         yield Agents(profiles, runner, workspaces)

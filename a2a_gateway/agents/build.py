@@ -21,6 +21,7 @@ from a2a_gateway.agents.history import History, history_of, new_messages
 from a2a_gateway.agents.llm import MeteredLLM, TurnObserver, metered
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
+from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.agents.transcript import decode_transcript
 from a2a_gateway.errors import UnsupportedError
 from a2a_gateway.runs.messages import Sampling
@@ -62,6 +63,7 @@ class Wiring:
     """What a conversation of one run is connected to."""
 
     toolbox: Toolbox
+    schemas: ToolSchemas
     account: RunAccount
     observer: TurnObserver
     on_event: Callable[[Event], None]
@@ -78,7 +80,7 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
     history = _history(run, vision=recipe.llm.vision_is_active())
     _refuse_unsupported(run.sampling, recipe.llm)
     prices = _prices(recipe, recipe.llm)
-    llm = metered(recipe.llm, wiring.account, prices, sampling=run.sampling, observer=wiring.observer)
+    llm = metered(recipe.llm, wiring.account, prices, sampling=run.sampling, observer=wiring.observer, schemas=wiring.schemas)
     suffix = _suffix(recipe.system_suffix, history.system, form.instruction() if form else None)
     agent = _agent(run, recipe, wiring, llm, suffix)
     conversation = LocalConversation(

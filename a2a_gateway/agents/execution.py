@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
@@ -27,6 +27,7 @@ from a2a_gateway.agents.events import Narrator, translate_event
 from a2a_gateway.agents.failures import failure_of
 from a2a_gateway.agents.masking import Secrets, llm_secrets
 from a2a_gateway.agents.recipe import AgentRecipe
+from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.agents.transcript import encode_transcript
 from a2a_gateway.errors import (
     AgentFailed,
@@ -54,11 +55,17 @@ class _Stop(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What executions share: where tools come from, threads for the SDK's blocking code, connections to this gateway itself."""
+    """What executions share.
+
+    Attributes:
+        threads: for the SDK's blocking code.
+        client: connections to this gateway itself, for its delegations.
+    """
 
     toolbox: Toolbox
     threads: Executor
     client: AsyncOpenAI
+    schemas: ToolSchemas = field(default_factory=ToolSchemas)
 
 
 class Execution:
@@ -76,7 +83,7 @@ class Execution:
         self._narrator = Narrator(run.narration, self._secrets, emit, keep_answer=run.answer_format is not None)
         self._account = RunAccount(meter, max_turns=run.record.limits.max_turns, tell=emit)
         delegation = BoundClient.for_run(run.binding, resources.client, self._account.loop) if run.binding else None
-        self._wiring = Wiring(resources.toolbox, self._account, self._narrator, self._on_event, delegation)
+        self._wiring = Wiring(resources.toolbox, resources.schemas, self._account, self._narrator, self._on_event, delegation)
         self._stop: _Stop | None = None
         self._prepared: Prepared | None = None
         self._agent_task: asyncio.Task[None] | None = None

@@ -27,6 +27,7 @@ from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
 from a2a_gateway.agents.pricing import LLMReply, Prices, estimate_usage, reported_cost, usage_of
+from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import TokenUsage
@@ -83,24 +84,6 @@ class _Call:
 _current_call: ContextVar[_Call | None] = ContextVar("current_llm_call", default=None)
 
 
-class _RenderedTool:
-    """A tool whose schema is built once in a run; the SDK builds it for every turn, and that is a tenth of a turn's work."""
-
-    def __init__(self, tool: ToolDefinition[Any, Any]) -> None:
-        self._tool = tool
-        self._rendered: dict[str, str] = {}
-
-    def to_openai_tool(self, **options: Any) -> Any:
-        """Render as `ToolDefinition.to_openai_tool` does; the caller may change what it gets."""
-        key = repr(options)
-        if key not in self._rendered:
-            self._rendered[key] = json.dumps(self._tool.to_openai_tool(**options))
-        return json.loads(self._rendered[key])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tool, name)
-
-
 class _PricedTelemetry(Telemetry):
     """The SDK's bookkeeping with our prices, so that its metrics and the ledger say the same."""
 
@@ -121,12 +104,15 @@ class MeteredLLM(LLM):
     _observer: TurnObserver | None = PrivateAttr(default=None)
     _stop: tuple[str, ...] = PrivateAttr(default=())
     _cut_off: bool = PrivateAttr(default=False)
-    _rendered: dict[int, _RenderedTool] = PrivateAttr(default_factory=dict)
+    _schemas: ToolSchemas = PrivateAttr()
 
     @property
     def cut_off(self) -> bool:
         """Whether the last answer ended because it reached the limit of output tokens."""
         return self._cut_off
+
+    def _refresh_litellm_metadata(self) -> None:
+        """Keep what the template found out about its model: the SDK asks again each time that this object enters another."""
 
     def reset_metrics(self) -> None:
         super().reset_metrics()
@@ -148,9 +134,8 @@ class MeteredLLM(LLM):
         send = super().aresponses
         return await self._observed(messages, tools, lambda: send(messages, tools, *args, **self._streaming(kwargs)))
 
-    def _render(self, tools: Sequence[ToolDefinition[Any, Any]]) -> list[_RenderedTool]:
-        # By identity: a conversation keeps its tools, and this LLM lives no longer than the conversation.
-        return [self._rendered.setdefault(id(tool), _RenderedTool(tool)) for tool in tools]
+    def _render(self, tools: Sequence[ToolDefinition[Any, Any]]) -> list[RenderedTool]:
+        return [RenderedTool(tool, self._schemas) for tool in tools]
 
     def _streaming(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         # The SDK streams only for somebody who listens; what listens here is `_aiter_with_idle_timeout`, which sees more.
@@ -258,6 +243,7 @@ def metered(
     *,
     sampling: Sampling | None = None,
     observer: TurnObserver | None = None,
+    schemas: ToolSchemas | None = None,
     **changes: object,
 ) -> MeteredLLM:
     """Copy a template for one run: metrics of its own, calls booked to `account`, shown to `observer`.
@@ -277,6 +263,7 @@ def metered(
     for name, value in (template.__pydantic_private__ or {}).items():
         setattr(llm, name, value)
     llm._account, llm._prices, llm._observer, llm._stop = account, prices, observer, asked.stop
+    llm._schemas = schemas or ToolSchemas()
     llm.reset_metrics()
     return llm
 

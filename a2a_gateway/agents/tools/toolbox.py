@@ -5,7 +5,7 @@ agent.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 from uuid import UUID
@@ -80,8 +80,7 @@ class Toolbox:
 
         `workspace_dir` must exist.
         """
-        lent = nullcontext() if delegation is None else use_binding(conversation_id, delegation)
-        with bound_tools(conversation_id, RunTools(self._shells, workspace_dir)), lent:
+        with bound_tools(conversation_id, RunTools(self._shells, workspace_dir)), use_binding(conversation_id, delegation):
             yield
 
 
