@@ -21,8 +21,9 @@ $(READY): pyproject.toml constraints.txt scripts/make-venv.sh scripts/find-pytho
 demo: $(READY) ## A lead agent delegates to specialists and back: no key, no network
 	@$(BIN)/a2a-gateway demo
 
+# A file is one worker's, so that its gateway starts once; in the order of the directories, which has the slow ones first.
 test: $(READY) ## All tests; PYTEST="-k name" narrows
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: format-check lint types layers ## Formatting, lint, types, layers
 

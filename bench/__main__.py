@@ -26,7 +26,7 @@ _SDK_ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "true",
     "OPENHANDS_SUPPRESS_BANNER": "1",
-    "LOG_LEVEL": "ERROR",
+    "LOG_AUTO_CONFIG": "false",
 }
 _PACKAGES = ("openhands-sdk", "litellm", "fastapi", "uvicorn")
 

@@ -168,7 +168,7 @@ def _parse_choice[E: StrEnum](choices: type[E]) -> Callable[[str], E]:
 
 
 def _format_seconds(seconds: float) -> str:
-    return f"{seconds:.3f}".rstrip("0").rstrip(".")
+    return f"{max(seconds, 0.001):.3f}".rstrip("0").rstrip(".")  # 0 is no duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +218,15 @@ def encode_headers(context: DelegationContext) -> dict[str, str]:
 def decode_headers(headers: Mapping[str, str]) -> DelegationContext:
     """Read a context from request headers; names are matched without regard to case.
 
+    A header that `items()` yields more than once is one list (RFC 9110, 5.3): only those that are lists may be.
+
     Raises:
         ContextError: a header is present and malformed.
     """
-    lowered = {name.lower(): value for name, value in headers.items()}
+    lowered: dict[str, str] = {}
+    for name, value in headers.items():
+        key = name.lower()
+        lowered[key] = f"{lowered[key]}, {value}" if key in lowered else value
     values: dict[str, object] = {}
     for name, codec in _CODECS.items():
         text = lowered.get(codec.header.lower())

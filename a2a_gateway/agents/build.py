@@ -1,7 +1,7 @@
 """Builds what one run needs of the SDK: its LLMs, its agent, its conversation with the history in it.
 
-Blocking and synchronous; the runner calls it in a thread. Of the SDK's private names it uses two, `_ensure_agent_ready` and
-`_on_event`, because there is no public way to give a conversation a past.
+Blocking and synchronous; the runner calls it in a thread. Of the SDK's private names it uses three: `_ensure_agent_ready` and
+`_on_event`, because there is no public way to give a conversation a past, and `_autosave_enabled`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ from openhands.sdk.llm import LLM
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.answers import AnswerForm
+from a2a_gateway.agents.condenser import HelpfulCondenser
 from a2a_gateway.agents.history import History, history_of, new_messages
 from a2a_gateway.agents.llm import MeteredLLM, TurnObserver, metered
 from a2a_gateway.agents.pricing import Prices
@@ -95,6 +96,8 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
         # Turns are counted where LLM calls are made; this only ends a loop that makes none.
         max_iteration_per_run=2 * run.record.limits.max_turns + 10,
     )
+    # A copy of the state after each change, in memory, that nobody reads: what continues a conversation is its transcript.
+    conversation.state._autosave_enabled = False
     try:
         with wiring.toolbox.bind(conversation.id, workspace_dir=run.workspace_dir, delegation=wiring.delegation):
             conversation._ensure_agent_ready()
@@ -136,7 +139,7 @@ def _condenser(recipe: AgentRecipe, account: RunAccount) -> LLMSummarizingConden
     if template is None:
         return None
     llm = metered(template, account, _prices(recipe, template), usage_id="condenser")
-    return LLMSummarizingCondenser(llm=llm, max_size=recipe.condenser_max_size)
+    return HelpfulCondenser(llm=llm, max_size=recipe.condenser_max_size)
 
 
 def _llms(agent: Agent | Any) -> list[LLM]:

@@ -107,11 +107,15 @@ class Execution:
 
     async def _outcome(self) -> Outcome:
         try:
-            form = AnswerForm(self._run.answer_format) if self._run.answer_format else None
+            form = await self._form()
             self._prepared = await self._in_thread(lambda: prepare(self._run, self._recipe, self._wiring, form))
             return await self._work(self._prepared, form)
         except (GatewayError, ConversationRunError) as error:
             return self._failure(failure_of(error, self._secrets))
+
+    async def _form(self) -> AnswerForm | None:
+        wanted = self._run.answer_format
+        return await self._in_thread(lambda: AnswerForm(wanted)) if wanted else None
 
     async def _work(self, prepared: Prepared, form: AnswerForm | None) -> Outcome:
         await self._let_run(prepared.conversation)
@@ -135,20 +139,21 @@ class Execution:
     async def _checked(self, outcome: Outcome, form: AnswerForm, prepared: Prepared) -> Outcome:
         """Tell the answer if it has the form that was asked for; let the agent repair it once."""
         try:
-            return self._tell_checked(outcome, form)
+            return await self._tell_checked(outcome, form)
         except AnswerInvalid as error:
             complaint = SDKMessage(role="user", content=[TextContent(text=form.complaint(error))])
         untyped: Any = prepared.conversation  # see `_let_run`
         await self._in_thread(lambda: untyped.send_message(complaint))
         await self._let_run(prepared.conversation)
         try:
-            return self._tell_checked(self._ending(prepared), form)
+            return await self._tell_checked(self._ending(prepared), form)
         except AnswerInvalid as error:
             return Failed(error, self._narrator.answer)
 
-    def _tell_checked(self, outcome: Outcome, form: AnswerForm) -> Outcome:
+    async def _tell_checked(self, outcome: Outcome, form: AnswerForm) -> Outcome:
         if isinstance(outcome, Finished):
-            self._narrator.tell(form.check(self._narrator.answer))
+            answer = self._narrator.answer
+            self._narrator.tell(await self._in_thread(lambda: form.check(answer)))
             return Finished(self._narrator.text)
         return outcome
 

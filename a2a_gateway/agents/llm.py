@@ -104,15 +104,25 @@ class MeteredLLM(LLM):
     _observer: TurnObserver | None = PrivateAttr(default=None)
     _stop: tuple[str, ...] = PrivateAttr(default=())
     _cut_off: bool = PrivateAttr(default=False)
+    _refusal: Exception | None = PrivateAttr(default=None)
     _schemas: ToolSchemas = PrivateAttr()
+    _looked_up: tuple[str | None, ...] = PrivateAttr(default=())
 
     @property
     def cut_off(self) -> bool:
         """Whether the last answer ended because it reached the limit of output tokens."""
         return self._cut_off
 
+    @property
+    def refusal(self) -> Exception | None:
+        """What the last call of a turn failed with, as the SDK words it; None if it was answered."""
+        return self._refusal
+
     def _refresh_litellm_metadata(self) -> None:
-        """Keep what the template found out about its model: the SDK asks again each time that this object enters another."""
+        """Look up the model only where it has changed: the SDK does so each time that this object enters another."""
+        if self._looked_up != (model := _identity(self)):
+            super()._refresh_litellm_metadata()
+            self._looked_up = model
 
     def reset_metrics(self) -> None:
         super().reset_metrics()
@@ -161,13 +171,16 @@ class MeteredLLM(LLM):
     async def _turn(self, call: _Call, observer: TurnObserver, send: Callable[[], Awaitable[LLMResponse]]) -> LLMResponse:
         self._account.begin_turn()
         observer.turn_started()
-        ended = False
+        ended, self._refusal = False, None
         try:
             response = await send()
             self._cut_off = _is_cut_off(response.raw_response)
             observer.turn_ended(response.message)
             ended = True
             return response
+        except Exception as error:
+            self._refusal = error
+            raise
         finally:
             if not ended:
                 observer.turn_broken()
@@ -226,6 +239,8 @@ class MeteredLLM(LLM):
         async for item in super()._aiter_with_idle_timeout(stream):
             if call is not None:
                 self._observe(call.attempt, item)
+                # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
+                await asyncio.sleep(0)
             yield item
 
     def _observe(self, attempt: _Attempt, item: object) -> None:
@@ -263,9 +278,15 @@ def metered(
     for name, value in (template.__pydantic_private__ or {}).items():
         setattr(llm, name, value)
     llm._account, llm._prices, llm._observer, llm._stop = account, prices, observer, asked.stop
-    llm._schemas = schemas or ToolSchemas()
+    llm._schemas = ToolSchemas() if schemas is None else schemas
+    llm._looked_up = _identity(template)
     llm.reset_metrics()
     return llm
+
+
+def _identity(llm: LLM) -> tuple[str | None, ...]:
+    """Name what the SDK's knowledge of a model depends on."""
+    return llm.model, llm.base_url, llm.model_canonical_name
 
 
 def _sampled(template: LLM, asked: Sampling) -> dict[str, object]:

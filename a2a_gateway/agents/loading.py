@@ -11,7 +11,8 @@ _SWITCHES: Final = {
     # Halves the CPU of an LLM call: without it, LiteLLM hands each message list to the openai package, which walks through it.
     "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "true",
     "OPENHANDS_SUPPRESS_BANNER": "1",
-    "LOG_LEVEL": "ERROR",
+    # The SDK would take over the process's loggers, and print tracebacks with local variables, keys among them.
+    "LOG_AUTO_CONFIG": "false",
 }
 
 

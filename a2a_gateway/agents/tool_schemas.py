@@ -2,28 +2,37 @@
 
 import json
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Any
 
 from openhands.sdk.tool import ToolDefinition
 
-_MOST: Final = 512
-
 
 class ToolSchemas:
-    """Remembers renderings, the latest ones. It keeps texts only: a tool's executor belongs to one run. Any thread may use it."""
+    """Remembers renderings, the latest ones, without the descriptions: those name a run's workspace, or what is left to it.
 
-    def __init__(self) -> None:
+    It keeps texts only: a tool's executor belongs to one run. Any thread may use it.
+    """
+
+    def __init__(self, most: int = 512) -> None:
+        self._most = most
         self._texts: OrderedDict[tuple[object, ...], str] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._texts)
+
     def render(self, tool: ToolDefinition[Any, Any], **options: Any) -> Any:
-        """Render as `ToolDefinition.to_openai_tool` does; the caller may change what it gets."""
-        key = (tool.name, tool.description, tool.action_type, repr(tool.annotations), repr(options))
+        """Render as the tool's `to_openai_tool` does; the caller may change what it gets."""
+        if type(tool).to_openai_tool is not ToolDefinition.to_openai_tool:
+            return tool.to_openai_tool(**options)  # MCP's tools: their schema is not that of their action type
+        key = (tool.name, tool.action_type, repr(tool.response_schema), repr(tool.annotations), repr(options))
         text = self._texts.get(key)
         if text is None:
             text = self._texts[key] = json.dumps(tool.to_openai_tool(**options))
-            while len(self._texts) > _MOST:
+            while len(self._texts) > self._most:
                 self._texts.popitem(last=False)
-        return json.loads(text)
+        rendered = json.loads(text)
+        rendered["function"]["description"] = tool.description
+        return rendered
 
 
 class RenderedTool:

@@ -20,7 +20,8 @@ class LiveRun:
     Attributes:
         workspace_dir: where its tools work; known once it has started.
         cancelled: set when it was asked to stop.
-        closed: set when nothing of it is left: outcome told, conversation saved, slot free.
+        closing: its end is being written; what it delegates from here on comes too late.
+        closed: set when nothing of it is left but its slot: outcome told, descendants ended, conversation saved.
         on_abandoned: called when its last listener leaves before its end.
     """
 
@@ -31,8 +32,14 @@ class LiveRun:
     workspace_dir: str | None = None
     events: list[RunEvent] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: bool = False
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     _listeners: set["Listener"] = field(default_factory=set)
+
+    @property
+    def ending(self) -> bool:
+        """Whether it was asked to stop, or has stopped."""
+        return self.closing or self.cancelled.is_set()
 
     @property
     def finished(self) -> bool:

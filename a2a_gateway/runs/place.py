@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from a2a_gateway.errors import ConversationBusy, ConversationNotFound, RunCancelled
+from a2a_gateway.errors import ConversationBusy, ConversationNotFound, DeadlineExceeded, RunCancelled
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import Conversation, RunRecord, WorkspacePolicy
 from a2a_gateway.runs.ports import Clock, Conversations, Workspaces
@@ -50,7 +50,8 @@ class Places:
 
         Raises:
             ConversationNotFound: it does not exist, is another key's, or is one with another agent.
-            ConversationBusy: an ancestor of the run has it, or the run's deadline passed while another run had it.
+            ConversationBusy: an ancestor of the run has it.
+            DeadlineExceeded: the run's deadline passed before it was free.
             RunCancelled: the run was cancelled meanwhile.
         """
         async with self._lease(live) as found:
@@ -86,8 +87,9 @@ class Places:
         if entering.cancelled():
             if live.cancelled.is_set():
                 raise RunCancelled("The run was cancelled while it waited for its conversation.")
-            raise ConversationBusy(
-                f"Conversation {record.conversation_id} was busy with another run until this run's deadline. Try again later."
+            raise DeadlineExceeded(
+                f"The run's time of {record.limits.timeout_s:g} s was over before its conversation was free. "
+                "Ask for more time, or begin a new conversation."
             )
         found = entering.result()
         try:

@@ -7,7 +7,7 @@ order of things: admit, lease, start, run, close, stop the descendants, tell, cl
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -35,6 +35,7 @@ class ServicePolicy:
     Attributes:
         base_url: where this gateway's own agents reach it, ending in `/v1`.
         disconnect_grace_s: how long an abandoned run waits for somebody to attach.
+        retry_store_after_s: pause before writing again what the database refused to take at the end of a call or of a run.
     """
 
     gateway_id: str
@@ -43,6 +44,7 @@ class ServicePolicy:
     queue_timeout_s: float = 30.0
     disconnect_grace_s: float = 0.0
     drain_s: float = 30.0
+    retry_store_after_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,18 @@ class _RunMeter:
 
     ledger: Ledger
     run_id: RunId
+    write_later: Callable[[Callable[[], Awaitable[object]]], None]
 
     async def reserve(self) -> Hold:
         return await self.ledger.reserve(self.run_id)
 
     async def settle(self, hold: Hold, usage: TokenUsage, cost_micro_usd: int | None) -> None:
-        await self.ledger.settle(hold, usage, cost_micro_usd)
+        try:
+            await self.ledger.settle(hold, usage, cost_micro_usd)
+        except StoreError:
+            # The money is spent, whether or not it could be booked just now; the run hears of the failure all the same.
+            self.write_later(lambda: self.ledger.settle(hold, usage, cost_micro_usd))
+            raise
 
 
 @dataclass(slots=True)
@@ -72,10 +80,10 @@ class RunService:
     capacity: Capacity
     clock: Clock
     policy: ServicePolicy
-    draining: bool = False
+    _draining: asyncio.Event = field(default_factory=asyncio.Event)
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
     _stopping: set[asyncio.Task[None]] = field(default_factory=set)
-    _run_ended: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _run_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,6 +92,11 @@ class RunService:
         await self.drain(self.policy.drain_s)
 
     # ------------------------------------------------------------------ for the doors
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new trees are taken any more."""
+        return self._draining.is_set()
 
     async def start(self, request: RunRequest, caller: Caller) -> LiveRun:
         """Admit a run and begin it; its events are then followed with `LiveRun.listen`.
@@ -94,7 +107,7 @@ class RunService:
             GatewayError: the run was not admitted.
         """
         if self.draining and caller.run is None:  # what is running may still delegate
-            raise NotReady("The gateway is shutting down and takes no new runs.", retry_after_s=10)
+            raise _shutting_down()
         refuse_loop(request, self.policy.gateway_id)
         profile = resolve_profile(request, caller, self.profiles)
         proposal = propose(request, caller, profile, self.policy.defaults)
@@ -102,13 +115,14 @@ class RunService:
         admitted: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._lead(request, proposal, profile, slot, admitted), name=f"run {proposal.id}")
         self._leading[proposal.id] = task
-        task.add_done_callback(lambda _: self._leading.pop(proposal.id, None))
+        task.add_done_callback(lambda _: self._left(proposal.id, admitted))
         try:
             return await asyncio.shield(admitted)
         except asyncio.CancelledError:
-            if admitted.done() and not admitted.cancelled() and admitted.exception() is None:
+            if admitted.done() and admitted.exception() is None:
                 self._abandon(admitted.result())
             else:
+                admitted.cancel()
                 task.cancel()
             raise
 
@@ -121,7 +135,7 @@ class RunService:
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new runs, let the running ones end within `timeout_s`, then cancel the rest and wait for them."""
-        self.draining = True
+        self._draining.set()
         if self._leading and timeout_s > 0:
             await asyncio.wait(self._leading.values(), timeout=timeout_s)
         for run_id, task in list(self._leading.items()):
@@ -141,19 +155,17 @@ class RunService:
 
     async def _open(self, proposal: RunProposal) -> RunRecord:
         """Open the run in the ledger; where the parent has too many live children, after one of them has ended."""
-        give_up_at = time.monotonic() + self.policy.queue_timeout_s
+        give_up_at = asyncio.get_running_loop().time() + self.policy.queue_timeout_s
         while True:
+            run_ended = self._run_ended  # taken before the attempt: a sibling may end while it is made
             try:
                 return await self._open_once(proposal)
-            except BreadthExceeded:
-                left_s = give_up_at - time.monotonic()
+            except BreadthExceeded as refusal:
                 try:
-                    async with asyncio.timeout(left_s), self._run_ended:
-                        await self._run_ended.wait()
+                    async with asyncio.timeout_at(give_up_at):
+                        await run_ended.wait()
                 except TimeoutError:
-                    left_s = 0
-                if left_s <= 0:
-                    raise
+                    raise refusal from None
 
     async def _open_once(self, proposal: RunProposal) -> RunRecord:
         """Open the run; when the caller has gone meanwhile, close it again, so that no run stays open that nobody leads."""
@@ -161,10 +173,22 @@ class RunService:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            with suppress(GatewayError):
-                record = await opening
-                await self.ledger.close_run(record.id, RunState.CANCELLED, stop_reason=RunCancelled.code)
+            self._spawn(self._close_unled(opening))  # in a task of its own: this one may be cancelled once more
             raise
+
+    async def _close_unled(self, opening: asyncio.Future[RunRecord]) -> None:
+        try:
+            record = await opening
+        except GatewayError:
+            return  # it was not admitted
+        with suppress(StoreError):  # written later
+            await self._close(record.id, Cancelled())
+        self._tell_run_ended()
+
+    def _left(self, run_id: RunId, admitted: asyncio.Future[LiveRun]) -> None:
+        """Forget the task of a run; one that was cancelled before the run was admitted has refused nobody yet."""
+        self._leading.pop(run_id, None)
+        _refuse(admitted, _shutting_down())
 
     # ------------------------------------------------------------------ the life of a run
 
@@ -179,20 +203,14 @@ class RunService:
         """Lead one run from its admission to its end. Never raises: what goes wrong is the outcome, or refuses `admitted`."""
         try:
             async with slot:
-                record = await self._open(proposal)
-                on_disconnect = OnDisconnect.CANCEL if record.parent_id else request.context.on_disconnect or OnDisconnect.CANCEL
-                live = LiveRun(record, profile, on_disconnect, on_abandoned=self._abandon)
-                self.live_runs.add(live)
+                live = self._enter(await self._open(proposal), request, profile)
                 try:
-                    if not admitted.cancelled():
+                    if not admitted.done():
                         admitted.set_result(live)
                     await self._execute(live, request)
                 finally:
                     self.live_runs.forget(live)
-                    async with self._run_ended:
-                        self._run_ended.notify_all()
-        except asyncio.CancelledError:
-            admitted.cancel()
+                    self._tell_run_ended()
         except GatewayError as error:
             _refuse(admitted, error)
         except Exception as error:  # the task's boundary: a fault of ours must reach the caller as an error
@@ -200,6 +218,16 @@ class RunService:
             _refuse(
                 admitted, InternalError(f"The gateway failed to run this request ({type(error).__name__}); its log says more.")
             )
+
+    def _enter(self, record: RunRecord, request: RunRequest, profile: Profile) -> LiveRun:
+        """Make an admitted run one of the live ones."""
+        on_disconnect = OnDisconnect.CANCEL if record.parent_id else request.context.on_disconnect or OnDisconnect.CANCEL
+        live = LiveRun(record, profile, on_disconnect, on_abandoned=self._abandon)
+        self.live_runs.add(live)
+        parent = self.live_runs.get(record.parent_id)
+        if record.parent_id is not None and (parent is None or parent.ending):
+            live.cancelled.set()  # its parent ended, or was stopped, between the ledger's answer and now
+        return live
 
     async def _execute(self, live: LiveRun, request: RunRequest) -> None:
         """Run an admitted run in its place, and finish it whatever happens."""
@@ -212,6 +240,9 @@ class RunService:
                 live.publish(RunStarted(live.record, live.profile))
                 await self._run(live, request, place)
         except GatewayError as error:
+            if live.finished:  # told already; what failed is to keep the conversation, or to remove the workspace
+                log.error("place_not_left", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
+                return
             log.info("run_ended_early", run_id=run_id, code=error.code)
             await self._finish(live, Cancelled() if isinstance(error, RunCancelled) else Failed(error))
         except Exception as error:  # the run's boundary: whatever fails, the ledger and the caller must hear of it
@@ -220,7 +251,7 @@ class RunService:
 
     async def _run(self, live: LiveRun, request: RunRequest, place: Place) -> None:
         """Let the runner run; tells the outcome before the runner has cleaned up, because the caller need not wait for that."""
-        meter = _RunMeter(self.ledger, live.record.id)
+        meter = _RunMeter(self.ledger, live.record.id, self._write_later)
         async with aclosing(self.runner.run(self._admitted(live, request, place), meter)) as events:
             async for event in events:
                 if isinstance(event, RunEnded):
@@ -263,18 +294,50 @@ class RunService:
         """Close the run, which revokes its token; stop everything below it; then tell its outcome with the final sums."""
         if live.finished:
             return
-        run_id = live.record.id
-        state, stop_reason, error_code = _closing(outcome)
+        run_id, live.closing = live.record.id, True
         try:
-            summary = await self.ledger.close_run(run_id, state, stop_reason=stop_reason, error_code=error_code)
+            summary = await self._close(run_id, outcome)
             if await self._cancel_children(run_id):
                 summary = await self.ledger.summary(run_id) or summary
-        except StoreError as error:
-            # Nobody may wait for ever because the database has gone; the next start marks the run as lost.
-            log.error("run_not_closed", run_id=run_id, code=error.code)  # noqa: TRY400  # the store has logged the cause
+        except GatewayError as error:
+            # Whoever listens must hear of the end, whatever the ledger says, or would wait for ever.
+            log.error("run_not_closed", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
+            await self._cancel_children(run_id)
             outcome, summary = Failed(error), RunSummary(replace(live.record, cost_complete=False))
         live.record = summary.record
         live.publish(RunFinished(outcome, summary))
+
+    async def _close(self, run_id: RunId, outcome: Outcome) -> RunSummary:
+        """End a run in the ledger: now, or else, where the database does not take it, as soon as it does."""
+        state, stop_reason, error_code = _closing(outcome)
+        try:
+            return await self.ledger.close_run(run_id, state, stop_reason=stop_reason, error_code=error_code)
+        except StoreError:
+            self._write_later(lambda: self.ledger.close_run(run_id, state, stop_reason=stop_reason, error_code=error_code))
+            raise
+
+    def _write_later(self, write: Callable[[], Awaitable[object]]) -> None:
+        self._spawn(self._write_until_taken(write))
+
+    async def _write_until_taken(self, write: Callable[[], Awaitable[object]]) -> None:
+        """Try again until the database takes it. A gateway that ends tries once more; what is open then, the next start ends."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.policy.retry_store_after_s):
+                    await self._draining.wait()
+            last_try = self.draining
+            try:
+                await write()
+            except StoreError:
+                if last_try:
+                    return
+            else:
+                self._tell_run_ended()
+                return
+
+    def _tell_run_ended(self) -> None:
+        self._run_ended.set()
+        self._run_ended = asyncio.Event()
 
     # ------------------------------------------------------------------ stopping
 
@@ -314,6 +377,10 @@ class RunService:
 
     def _left_s(self, record: RunRecord) -> float:
         return max(0.0, record.deadline_at - self.clock.now())
+
+
+def _shutting_down() -> NotReady:
+    return NotReady("The gateway is shutting down and takes no new runs.", retry_after_s=10)
 
 
 def _refuse(admitted: asyncio.Future[LiveRun], error: GatewayError) -> None:

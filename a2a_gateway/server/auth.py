@@ -1,13 +1,17 @@
 """Who calls: from the credential in the headers to a `Caller`. A key starts trees; a run token starts children of its run."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from a2a_gateway.errors import AuthenticationError, RunNotFound, RunTokenRevoked
 from a2a_gateway.runs.model import LIVE_STATES, RunId, RunRecord
 from a2a_gateway.runs.ports import Keys, Ledger
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.server.tokens import JwtRunTokens
+
+_RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class Authenticator:
         Raises:
             RunNotFound: there is none, or it is not the caller's to see; the two cannot be told apart.
         """
-        run = await self.ledger.get_run(RunId(run_id))
+        # What cannot be an id stays out of the database, which may not even be able to hold it (NUL, in PostgreSQL).
+        run = await self.ledger.get_run(RunId(run_id)) if _RUN_ID.fullmatch(run_id) else None
         if run is not None and run.key_id == caller.key.id and await self._is_within(run, caller.run):
             return run
         raise RunNotFound(f"There is no run {run_id[:64]!r} of yours.")

@@ -7,7 +7,7 @@ Whoever needs it awaits `Gateway.engine`.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -24,6 +24,7 @@ from a2a_gateway.runs.ports import Clock, Profiles
 from a2a_gateway.runs.service import RunService, ServicePolicy
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock
+from a2a_gateway.server.lock import sole_user
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.settings import Settings
 from a2a_gateway.stores import Store, open_store
@@ -105,7 +106,7 @@ class Gateway:
 
     async def drain(self, timeout_s: float | None = None) -> None:
         """Take no new trees and let the running ones end within `timeout_s` (None: the setting); cancel the rest."""
-        if self.state == "ready":
+        if self.state in ("ready", "draining"):  # a second call may be less patient than the first
             service = self.started.result().service
             await service.drain(self.settings.drain_s if timeout_s is None else timeout_s)
 
@@ -130,7 +131,9 @@ class Gateway:
 async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Engine]:
     """Put everything together, in the order in which it depends on each other."""
     clock, live_runs = SystemClock(), LiveRuns()
-    async with open_store(settings.store_url, clock) as store:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(sole_user(settings.data_dir))
+        store = await stack.enter_async_context(open_store(settings.store_url, clock))
         lost = await store.ledger.mark_lost()
         if lost:
             log.warning("runs_lost", count=lost)

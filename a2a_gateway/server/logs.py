@@ -10,7 +10,9 @@ def configure_logs(level: str) -> None:
     """Set up logging for the process: readable on a terminal, JSON elsewhere. Messages of libraries appear from warnings on."""
     number = logging.getLevelNamesMapping()[level.upper()]
     on_terminal = sys.stderr.isatty()
-    render = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+    # A traceback with local variables, structlog's default on a terminal, would show keys and prompts.
+    for_people = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    render = for_people if on_terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

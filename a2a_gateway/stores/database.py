@@ -9,6 +9,7 @@ and one thread makes them queue in order; several for PostgreSQL.
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from a2a_gateway.errors import ConfigurationError, StoreError
 
 SQLITE_BUSY_TIMEOUT_S: Final = 5.0
-"""How long a transaction waits while another process writes to the same file."""
+"""How long a transaction waits while another process writes to the same file, its wait for the thread included."""
 POSTGRESQL_THREADS: Final = 8
 _MIGRATION_LOCK: Final = 0x61326167  # "a2ag": any number that no other program locks in this database
 
@@ -70,7 +71,8 @@ class Database:
         Raises:
             StoreError: the database failed; whatever else `work` raises passes through.
         """
-        return await self._in_thread(lambda: self._transact(work))
+        give_up_at = time.monotonic() + SQLITE_BUSY_TIMEOUT_S
+        return await self._in_thread(lambda: self._transact(work, give_up_at))
 
     async def migrate(self, upgrade: Callable[[Connection], None]) -> None:
         """Run a schema change in one transaction, while no other process makes one."""
@@ -82,10 +84,15 @@ class Database:
 
         await self.transaction(work)
 
-    def _transact[T](self, work: Callable[[Connection], T]) -> T:
+    def _transact[T](self, work: Callable[[Connection], T], give_up_at: float) -> T:
         try:
-            with self._engine.begin() as connection:
-                return work(connection)
+            with self._engine.connect() as connection:
+                if connection.dialect.name == "sqlite":
+                    # Those that stood in line while one waited in vain have waited, too: they must not do so one by one.
+                    patience_ms = max(0, round((give_up_at - time.monotonic()) * 1000))
+                    connection.connection.cursor().execute(f"PRAGMA busy_timeout={patience_ms}").close()
+                with connection.begin():
+                    return work(connection)
         except SQLAlchemyError as error:
             raise StoreError(f"The gateway's database failed ({_reason(error)}). Nothing was changed.") from error
 

@@ -223,8 +223,12 @@ _NO_EFFECT: Final[dict[str, tuple[object, ...]]] = {
     "store": (False,),
     "service_tier": ("auto", "default"),
     "verbosity": ("medium",),
+    "messages.*.content.*.image_url.detail": ("auto",),
 }
 """What a field may say without asking for anything; nothing asks for nothing with null, `[]` or `{}`."""
+
+_UNUSED: Final[dict[type[BaseModel], str]] = {UserBody: "name", ImageUrlBody: "detail"}
+"""Fields whose shape is checked and which the OpenHands SDK has no place for."""
 
 
 def read_chat_body(value: object) -> ChatBody:
@@ -266,7 +270,8 @@ def ignored_fields(body: ChatBody) -> tuple[str, ...]:
 def _extras(node: object, path: str) -> Iterator[str]:
     match node:
         case BaseModel():
-            for name, value in (node.model_extra or {}).items():
+            unused = {name: getattr(node, name) for kind, name in _UNUSED.items() if isinstance(node, kind)}
+            for name, value in {**(node.model_extra or {}), **unused}.items():
                 if value not in (None, [], {}) and value not in _NO_EFFECT.get(path + name, ()):
                     yield path + name
             for name in type(node).model_fields:

@@ -4,7 +4,8 @@ Above: `server`, which has limited the size of the body. Below: `openai_body` (s
 delegation context's codec. What an agent cannot honour is refused where ignoring it would fake success, else ignored and named.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from pydantic_core import from_json
 
@@ -15,6 +16,13 @@ from a2a_gateway.wire.answer_format import parse_answer_format
 from a2a_gateway.wire.openai_body import ChatBody, ignored_fields, read_chat_body
 from a2a_gateway.wire.openai_messages import parse_messages
 from delegate_tool.context import ContextError, DelegationContext, decode_body, decode_headers
+
+# Part of the protocol, checked for their syntax, and without effect so far: who relies on them must be told.
+_HEADERS_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
+    "idempotency_key": "Idempotency-Key",
+    "traceparent": "traceparent",
+    "tracestate": "tracestate",
+}
 
 
 def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> RunRequest:
@@ -28,15 +36,16 @@ def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> RunRequest:
     _refuse_unsupported(chat)
     streams = bool(chat.stream)
     options = chat.stream_options
+    context = _parse_context(chat, headers)
     return RunRequest(
         model=chat.model,
         messages=parse_messages(chat.messages),
-        context=_parse_context(chat, headers),
+        context=context,
         sampling=_parse_sampling(chat),
         answer_format=parse_answer_format(chat.response_format),
         stream=streams,
         include_usage=streams and options is not None and bool(options.include_usage),
-        ignored=ignored_fields(chat),
+        ignored=(*ignored_fields(chat), *_ignored_headers(context)),
     )
 
 
@@ -76,6 +85,10 @@ def _parse_context(chat: ChatBody, headers: Mapping[str, str]) -> DelegationCont
         return asked if chat.a2a is None else asked.narrowed_by(decode_body(chat.a2a))
     except ContextError as error:
         raise RequestError(f"{error}.", param=error.param) from None
+
+
+def _ignored_headers(context: DelegationContext) -> Iterator[str]:
+    yield from (header for name, header in _HEADERS_WITHOUT_EFFECT.items() if getattr(context, name) is not None)
 
 
 def _parse_sampling(chat: ChatBody) -> Sampling:

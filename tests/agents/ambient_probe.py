@@ -1,7 +1,8 @@
-"""Starts one SDK agent in a directory full of bait, and prints which of it was taken. Run by `test_ambient.py`.
+"""Starts an SDK agent in a directory full of bait, twice, and prints which of it was taken. Run by `test_ambient.py`.
 
-Usage: `python ambient_probe.py HOME WORKSPACE open|closed`. The SDK looks up the home directory while it is
-imported, hence a process of its own.
+Usage: `python ambient_probe.py HOME WORKSPACE`; prints one line of JSON with the bait taken with the doors `open`, and `closed`.
+The SDK looks up the home directory while it is imported, hence a process of its own; its registries outlive an agent, hence a
+fork for each of the two, which shares the seconds of the import.
 """
 
 import json
@@ -56,19 +57,32 @@ def taken(workspace: Path, ran: Path) -> list[str]:
     return sorted(found | {path.name for path in ran.iterdir()})
 
 
-def main(home: Path, workspace: Path, doors: str) -> None:
+def main(home: Path, workspace: Path) -> None:
+    os.environ["HOME"] = str(home)
+    import openhands.sdk  # noqa: F401  # before the fork
+
+    for doors in ("open", "closed"):
+        child = os.fork()
+        if child == 0:
+            probe(home, workspace, doors)
+            sys.stdout.flush()
+            os._exit(0)
+        if os.waitpid(child, 0)[1] != 0:
+            sys.exit(f"the probe with its doors {doors} failed")
+
+
+def probe(home: Path, workspace: Path, doors: str) -> None:
     ran = home.parent / f"ran-{doors}"
     ran.mkdir()
     plant(home, "home", ran)
     plant(workspace, "workspace", ran)
-    os.environ["HOME"] = str(home)
     if doors == "closed":
         from a2a_gateway.agents.ambient import close_ambient_sources
 
         close_ambient_sources()
         close_ambient_sources()
-    sys.stdout.write("\n" + json.dumps(taken(workspace, ran)))
+    sys.stdout.write("\n" + json.dumps({doors: taken(workspace, ran)}) + "\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -18,24 +18,28 @@ from a2a_gateway.errors import ConfigurationError
 PROBE = Path(__file__).with_name("ambient_probe.py")
 
 
-def taken(tmp_path: Path, doors: str) -> set[str]:
-    home, workspace = tmp_path / "home", tmp_path / "workspace"
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The bait that was taken, with the doors `open` and `closed`."""
+    place = tmp_path_factory.mktemp("ambient")
+    home, workspace = place / "home", place / "workspace"
     for path in (home, workspace):
         path.mkdir()
     environ = {name: value for name, value in os.environ.items() if name != "OH_PERSISTENCE_DIR"}
     probe = subprocess.run(
-        [sys.executable, str(PROBE), str(home), str(workspace), doors],
+        [sys.executable, str(PROBE), str(home), str(workspace)],
         env={**environ, "HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path), "OPENHANDS_SUPPRESS_BANNER": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert probe.returncode == 0, probe.stderr
-    return set(json.loads(probe.stdout.splitlines()[-1]))
+    met = [json.loads(line) for line in probe.stdout.splitlines() if line.startswith("{")]
+    return {doors: set(words) for item in met for doors, words in item.items()}
 
 
-def test_the_sdk_by_itself_takes_the_bait(tmp_path: Path) -> None:
-    assert taken(tmp_path, "open") >= {
+def test_the_sdk_by_itself_takes_the_bait(taken: dict[str, set[str]]) -> None:
+    assert taken["open"] >= {
         "workspace-openhands-plugin-hook",
         "workspace-openhands-plugin-skill",
         "workspace-openhands-plugin-agent",
@@ -60,8 +64,8 @@ def test_the_sdk_by_itself_takes_the_bait(tmp_path: Path) -> None:
     }
 
 
-def test_a_gateways_agent_takes_none_of_it(tmp_path: Path) -> None:
-    assert taken(tmp_path, "closed") == set()
+def test_a_gateways_agent_takes_none_of_it(taken: dict[str, set[str]]) -> None:
+    assert taken["closed"] == set()
 
 
 def test_an_sdk_without_a_known_door_is_refused() -> None:

@@ -59,3 +59,39 @@ def test_a_schema_that_is_none_or_lies_elsewhere_is_the_caller_s_error_and_nothi
     with pytest.raises(GatewayError) as caught:
         AnswerForm(AnswerFormat("json_schema", schema=schema)).check("{}")
     assert (caught.value.code, caught.value.param) == ("invalid_request_error", "response_format.json_schema.schema")
+
+
+_DOUBLING: dict[str, object] = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)} | {"d60": True}
+
+
+@pytest.mark.parametrize(
+    ("schema", "code"),
+    [
+        ({"items": {"pattern": "^(a|a)*$"}}, "unsupported_parameter"),
+        ({"$defs": _DOUBLING, "$ref": "#/$defs/d0"}, "unsupported_parameter"),
+        ({"anyOf": [{"patternProperties": {"^(a|a)*$": True}}]}, "unsupported_parameter"),
+        ({"$ref": "#"}, "invalid_request_error"),
+        ({"items": {"pattern": "((a{1000}){1000}){1000}"}}, "invalid_request_error"),
+        ({"items": {"pattern": "a" * 3000}}, "invalid_request_error"),
+    ],
+    ids=["backtracking", "doubling", "pattern-properties", "endless", "repetitions", "long"],
+)
+def test_a_schema_that_asks_for_work_without_end_is_the_caller_s_error(schema: dict[str, object], code: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        AnswerForm(AnswerFormat("json_schema", schema=schema)).check(f'["{"a" * 60}!"]')
+    assert (caught.value.code, caught.value.param) == (code, "response_format.json_schema.schema")
+
+
+@pytest.mark.parametrize(("answer", "fits"), [('{"id": "ab-12"}', True), ('{"id": "12"}', False), ('{"id": 7}', True)])
+def test_a_pattern_is_looked_for_in_strings(answer: str, fits: bool) -> None:
+    form = AnswerForm(AnswerFormat("json_schema", schema={"properties": {"id": {"pattern": "^[a-z]+-[0-9]{2,4}$"}}}))
+    if fits:
+        assert form.check(answer) == answer
+    else:
+        with pytest.raises(AnswerInvalid, match=r"at \$\.id: '12' does not match"):
+            form.check(answer)
+
+
+def test_a_property_may_be_called_like_a_keyword() -> None:
+    form = AnswerForm(AnswerFormat("json_schema", schema={"properties": {"patternProperties": {"type": "string"}}}))
+    assert form.check('{"patternProperties": "x"}')

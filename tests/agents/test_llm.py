@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from a2a_gateway.agents.account import RunAccount
-from a2a_gateway.agents.llm import metered
+from a2a_gateway.agents.llm import MeteredLLM, metered
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.runs.events import Cancelled, ContentDelta, Finished, ReasoningDelta, RunnerEvent, TurnFinished
 from a2a_gateway.runs.messages import AssistantMessage, Sampling, TextPart
@@ -185,3 +185,19 @@ async def test_a_run_s_metrics_do_not_reach_its_template(tmp_path: Path) -> None
         async with driving(tmp_path, a_recipe(template)) as driver:
             await driver.run(script(think(), {"content": "ok"}))
     assert template.metrics.accumulated_cost == 0
+
+
+def test_a_metered_llm_knows_of_its_model_what_its_template_does_and_a_copy_of_another_model_what_is_true_of_that() -> None:
+    async def make() -> list[MeteredLLM]:
+        account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
+        own = metered(
+            an_llm("http://127.0.0.1:9/v1", model="openai/gpt-4o"), account, Prices("openai/gpt-4o", INPUT_USD, OUTPUT_USD)
+        )
+        return [own, own.model_copy(update={"caching_prompt": False}), own.model_copy(update={"model": "openai/gpt-3.5-turbo"})]
+
+    own, uncached, older = asyncio.run(make())
+    assert [llm.vision_is_active() for llm in (own, uncached, older)] == [True, True, False]
+    assert [llm.caching_prompt for llm in (own, uncached)] == [True, False]
+    limits = [llm.effective_max_input_tokens for llm in (own, uncached, older)]
+    assert limits[0] == limits[1] != limits[2]
+    assert limits == [an_llm("", model=llm.model).effective_max_input_tokens for llm in (own, uncached, older)]

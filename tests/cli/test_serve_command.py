@@ -1,11 +1,11 @@
 """`a2a-gateway serve` as a process: what it announces works, and signals end it."""
 
 import json
-import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -42,53 +42,99 @@ def end(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGINT
     return process.returncode
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_curl_line_of_the_first_start_works_when_pasted(command_line: CommandLine, llm: ScriptedLLM) -> None:
-    with serve(command_line, llm) as process:
+@dataclass(frozen=True)
+class Start:
+    """What was seen of one start, from its announcement to its end. Starting takes seconds, so tests look at the same two.
+
+    Attributes:
+        curl: what the pasted curl line printed; `ask` the exit code of an `ask` that ran when Ctrl-C came.
+    """
+
+    lines: list[str]
+    exit_code: int
+    curl: str = ""
+    ask: int | None = None
+
+    @property
+    def key(self) -> str:
+        (line,) = [line for line in self.lines if line.startswith("Key: ")]
+        return line.removeprefix("Key: ")
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """A machine on which nothing has been set up."""
+    home = tmp_path_factory.mktemp("machine")
+    return CommandLine({"A2A_DATA_DIR": str(home / "data"), "OH_PERSISTENCE_DIR": str(home / "openhands")})
+
+
+@pytest.fixture(scope="module")
+def first_start(machine: CommandLine, llm: ScriptedLLM) -> Start:
+    """The first start on a machine, its curl line pasted, and Ctrl-C while a run is under way."""
+    with serve(machine, llm) as process:
         lines = read_until(process, "Ctrl-C")
         (curl,) = [line for line in lines if line.startswith("curl ")]
         answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
-        assert '"content":"ok"' in answer.replace(" ", "")
-        assert "data: [DONE]" in answer
-        assert "Models: openhands_default" in lines
-        assert end(process) == 0
-
-
-def test_the_key_is_shown_by_the_first_start_alone(command_line: CommandLine, llm: ScriptedLLM) -> None:
-    with serve(command_line, llm, "--json") as process:
-        first = json.loads(read_until(process, "{")[0])
-        address = ("--url", first["url"])
-        assert command_line.run_json("runs", "list", *address, A2A_API_KEY=first["first_key"]) == []
-        assert end(process, signal.SIGTERM) == 0
-    with serve(command_line, llm, "--json") as process:
-        assert json.loads(read_until(process, "{")[0])["first_key"] is None
-        assert end(process) == 0
-
-
-def test_ctrl_c_ends_runs_too(command_line: CommandLine, llm: ScriptedLLM) -> None:
-    with serve(command_line, llm, "--json") as process:
-        ready = json.loads(read_until(process, "{")[0])
+        (url,) = [line.removeprefix("Serving at ") for line in lines if line.startswith("Serving at ")]
         task = '[[llm {"steps": [{"hang": true}]}]]'
-        asking = command_line.start("ask", "openhands_default", task, A2A_BASE_URL=ready["url"], A2A_API_KEY=ready["first_key"])
+        key = next(line.removeprefix("Key: ") for line in lines if line.startswith("Key: "))
+        asking = machine.start("ask", "openhands_default", task, A2A_BASE_URL=url, A2A_API_KEY=key)
         with asking:
             llm.block_until(lambda traffic: traffic.in_flight == 1)
-            assert end(process) == 0
+            exit_code = end(process)
             llm.block_until(lambda traffic: traffic.in_flight == 0)
             asking.communicate()
-        assert asking.returncode == 1
+    return Start(lines, exit_code, answer, asking.returncode)
 
 
-def test_settings_come_from_options_then_the_environment_then_the_file(
-    command_line: CommandLine, llm: ScriptedLLM, tmp_path: Path
-) -> None:
-    config = tmp_path / "gateway.toml"
+@dataclass(frozen=True)
+class SecondStart(Start):
+    """A later start on the same machine.
+
+    Attributes:
+        ready: its announcement; `states` those of the runs of the first start's key, the latest first.
+    """
+
+    ready: Mapping[str, object] = field(default_factory=dict)
+    states: tuple[str, ...] = ()
+
+
+@pytest.fixture(scope="module")
+def second_start(
+    machine: CommandLine, llm: ScriptedLLM, first_start: Start, tmp_path_factory: pytest.TempPathFactory
+) -> SecondStart:
+    """The next start on the same machine, with settings from everywhere, ended by SIGTERM."""
+    config = tmp_path_factory.mktemp("config") / "gateway.toml"
     config.write_text('host = "127.0.0.3"\nport = 1\ngateway_id = "from-file"\n')
     environ = {**scripted_environ(llm.base_url), "A2A_HOST": "127.0.0.2"}
-    with command_line.start("serve", "--json", "--port", "0", "--config", str(config), **environ) as process:
-        url = json.loads(read_until(process, "{")[0])["url"]
-        assert url.startswith("http://127.0.0.2:")
-        assert not url.startswith("http://127.0.0.2:1/")
-        assert end(process) == 0
+    with machine.start("serve", "--json", "--port", "0", "--config", str(config), **environ) as process:
+        lines = read_until(process, "{")
+        ready = json.loads(lines[0])
+        runs = machine.run_json("runs", "list", "--url", ready["url"], A2A_API_KEY=first_start.key)
+        exit_code = end(process, signal.SIGTERM)
+    return SecondStart(lines, exit_code, ready=ready, states=tuple(run["state"] for run in runs))
+
+
+def test_the_curl_line_of_the_first_start_works_when_pasted(first_start: Start) -> None:
+    assert '"content":"ok"' in first_start.curl.replace(" ", "")
+    assert "data: [DONE]" in first_start.curl
+    assert "Models: openhands_default" in first_start.lines
+
+
+def test_ctrl_c_ends_runs_too(first_start: Start) -> None:
+    assert (first_start.exit_code, first_start.ask) == (0, 1)
+
+
+def test_the_key_is_shown_by_the_first_start_alone_and_works_at_the_next(first_start: Start, second_start: SecondStart) -> None:
+    assert second_start.ready["first_key"] is None
+    assert second_start.states == ("cancelled", "finished")
+    assert second_start.exit_code == 0
+
+
+def test_settings_come_from_options_then_the_environment_then_the_file(second_start: SecondStart) -> None:
+    url = str(second_start.ready["url"])
+    assert url.startswith("http://127.0.0.2:")
+    assert not url.startswith("http://127.0.0.2:1/")
 
 
 def test_a_bind_that_others_can_reach_needs_a_key_first(command_line: CommandLine, llm: ScriptedLLM) -> None:

@@ -144,3 +144,28 @@ def test_a_malformed_body_is_refused(body: object) -> None:
 
 def test_a_binding_does_not_show_its_token() -> None:
     assert "s3cret" not in repr(DelegationBinding("http://gateway", "s3cret", "run-1", "openhands_lead"))
+
+
+class _Repeated(dict[str, str]):
+    """Headers as a server has them: a name may come more than once."""
+
+    def __init__(self, *pairs: tuple[str, str]) -> None:
+        super().__init__(pairs)
+        self._pairs = pairs
+
+    def items(self) -> Any:
+        return self._pairs
+
+
+def test_a_limit_sent_twice_is_refused_by_name() -> None:
+    with pytest.raises(ContextError) as refused:
+        decode_headers(_Repeated(("X-A2A-Budget-USD", "1"), ("x-a2a-budget-usd", "5")))
+    assert refused.value.param == "X-A2A-Budget-USD"
+
+
+def test_a_list_sent_in_two_headers_is_one_list() -> None:
+    assert decode_headers(_Repeated(("X-A2A-Via", "a"), ("x-a2a-via", "b, c"))) == DelegationContext(via=("a", "b", "c"))
+
+
+def test_a_time_too_short_to_write_is_the_shortest_there_is() -> None:
+    assert decode_headers(encode_headers(DelegationContext(timeout_s=1e-9))) == DelegationContext(timeout_s=0.001)

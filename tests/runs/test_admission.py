@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from a2a_gateway.errors import GatewayError
@@ -326,7 +326,7 @@ def is_within(inner: Limits, outer: Limits) -> bool:
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # most proposals are refused
 @given(limits, st.lists(policies, max_size=4))
 def test_no_policies_ever_widen_a_limit(start: Limits, asked: list[LimitPolicy]) -> None:
     narrowed = start
@@ -335,13 +335,13 @@ def test_no_policies_ever_widen_a_limit(start: Limits, asked: list[LimitPolicy])
     assert is_within(narrowed, start)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # most proposals are refused
 @given(limits, policies, policies)
 def test_the_order_of_policies_does_not_matter(start: Limits, first: LimitPolicy, second: LimitPolicy) -> None:
     assert narrow(narrow(start, first), second) == narrow(narrow(start, second), first)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # most proposals are refused
 @given(limits, policies, st.lists(policies, max_size=3), st.none() | st.integers(0, 9), st.integers(0, 10**15))
 def test_an_admitted_root_stays_within_the_servers_defaults_and_its_key(
     defaults: Limits, of_key: LimitPolicy, asked: list[LimitPolicy], claimed_depth: int | None, spent: int
@@ -356,7 +356,7 @@ def test_an_admitted_root_stays_within_the_servers_defaults_and_its_key(
     assert budget_left([record], key) == record.limits.budget_micro_usd
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # most proposals are refused
 @given(parents, st.lists(policies, max_size=3), st.none() | st.integers(0, 9), st.integers(0, 6))
 def test_an_admitted_child_is_deeper_shorter_and_poorer_than_its_parent(
     parent: RunRecord, asked: list[LimitPolicy], claimed_depth: int | None, live_siblings: int

@@ -1,5 +1,6 @@
 """The database: its files, its migrations, its failures."""
 
+import asyncio
 import sqlite3
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from a2a_gateway.errors import ConfigurationError, GatewayError, StoreError
 from a2a_gateway.stores import open_store, sqlite_url
-from a2a_gateway.stores.database import Database
+from a2a_gateway.stores.database import SQLITE_BUSY_TIMEOUT_S, Database
 from a2a_gateway.stores.migrations import upgrade
 from a2a_gateway.stores.schema import metadata
 
@@ -108,3 +109,16 @@ async def test_a_url_that_cannot_be_used_is_a_configuration_error_without_its_pa
             pass
     assert refusal.value.param == "database_url"
     assert "hunter2" not in refusal.value.message
+
+
+async def test_transactions_that_stand_in_line_for_a_locked_file_wait_together(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    async with open_store(sqlite_url(path), FixedClock()) as store:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        async with asyncio.timeout(3 * SQLITE_BUSY_TIMEOUT_S):  # one by one they would need 20 times as long as one
+            failures = await asyncio.gather(*(store.keys.list_keys() for _ in range(20)), return_exceptions=True)
+        other.execute("ROLLBACK")
+        other.close()
+        assert {type(failure) for failure in failures} == {StoreError}
+        assert await store.keys.list_keys() == []

@@ -1,6 +1,7 @@
 """Requests, records and summaries that the tests of the wire format share."""
 
 import base64
+import json
 from dataclasses import replace
 from typing import Final
 
@@ -55,3 +56,8 @@ def call(call_id: str = "c1", name: str = "search", arguments: object = "{}") ->
 
 def schema_format(schema: object, name: str = "answer") -> dict[str, object]:
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
+
+
+def body(**fields: object) -> bytes:
+    """The body of a minimal request, with more fields."""
+    return json.dumps({"model": "openhands_default", "messages": [USER], **fields}).encode()

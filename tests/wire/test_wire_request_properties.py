@@ -1,6 +1,7 @@
 """Requests, any: what is rendered is read as it was, and no body gets past the parser unread or breaks it."""
 
 import json
+from collections.abc import Iterable, Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,16 +81,27 @@ formats = st.sampled_from(
 
 @st.composite
 def requests(draw: st.DrawFn) -> RunRequest:
-    stream = draw(st.booleans())
+    stream, messages = draw(st.booleans()), draw(conversations())
     return RunRequest(
         model=draw(texts),
-        messages=draw(conversations()),
+        messages=messages,
         context=draw(contexts),
         sampling=draw(samplings),
         answer_format=draw(formats),
         stream=stream,
         include_usage=stream and draw(st.booleans()),
+        ignored=tuple(sorted(set(without_effect(messages)))),
     )
+
+
+def without_effect(messages: Iterable[Message]) -> Iterator[str]:
+    """Name what is read and has no place in the SDK."""
+    for message in messages:
+        if isinstance(message, UserMessage) and message.name is not None:
+            yield "messages.*.name"
+        for part in message.parts:
+            if isinstance(part, ImagePart) and part.detail not in (None, "auto"):
+                yield "messages.*.content.*.image_url.detail"
 
 
 def render_part(part: Part) -> dict[str, object]:

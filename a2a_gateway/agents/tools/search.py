@@ -16,6 +16,7 @@ from openhands.sdk.tool import ToolExecutor
 from openhands.tools.glob import GlobAction, GlobObservation
 from openhands.tools.grep import GrepAction, GrepObservation
 
+from a2a_gateway.agents.expressions import ExpressionError, compile_expression
 from a2a_gateway.agents.tools.confinement import Confinement, FoundFile, Refused, read_regular
 from a2a_gateway.agents.tools.patterns import glob_expression
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from openhands.sdk.conversation import LocalConversation
 
 _MAX_RESULTS: Final = 100
-_MAX_PATTERN_CHARS: Final = 2000
 _TIMEOUT_S: Final = 10.0
 _TRUNCATED: Final = "\n\n[Results truncated to first 100 files. Consider using a more specific pattern.]"
 _STOPPED: Final = "\n\n[The search was stopped after {:g} s, so files may be missing. Use a simpler pattern or a narrower path.]"
@@ -166,11 +166,9 @@ class ConfinedGlob(_Searcher, ToolExecutor[GlobAction, GlobObservation]):
 
 
 def _compiled(expression: str, flags: int = 0) -> "regex.Pattern[str]":
-    if len(expression) > _MAX_PATTERN_CHARS:
-        raise Refused(f"The pattern has {len(expression)} characters; at most {_MAX_PATTERN_CHARS} are allowed.")
     try:
-        return regex.compile(expression, flags)
-    except regex.error as error:
+        return compile_expression(expression, flags)
+    except ExpressionError as error:
         raise Refused(f"Invalid pattern: {error}") from None
 
 

@@ -1,0 +1,36 @@
+"""Regular expressions that strangers wrote, for the engine that can be stopped while it matches. Pure.
+
+Give `search` a `timeout`, and `concurrent=True` so that other threads go on meanwhile. Compiling has no timeout, so what would
+take long is refused.
+"""
+
+import math
+import re
+from typing import Final
+
+import regex
+
+_MAX_CHARS: Final = 2000
+_MAX_REPEATS: Final = 250_000
+_REPEAT: Final = re.compile(r"\{(\d{1,9})")
+
+
+class ExpressionError(ValueError):
+    """An expression that is none, or too large; the message says which."""
+
+
+def compile_expression(expression: str, flags: int = 0) -> "regex.Pattern[str]":
+    """Compile a stranger's expression.
+
+    Raises:
+        ExpressionError: it is not one, or too large.
+    """
+    if len(expression) > _MAX_CHARS:
+        raise ExpressionError(f"it has {len(expression)} characters, at most {_MAX_CHARS} are allowed")
+    # The engine writes repetitions out: `((a{1000}){1000}){1000}` would take minutes, and all memory.
+    if math.prod(max(1, int(times)) for times in _REPEAT.findall(expression)) > _MAX_REPEATS:
+        raise ExpressionError(f"its repetitions multiply to more than {_MAX_REPEATS}")
+    try:
+        return regex.compile(expression, flags)
+    except (regex.error, RecursionError, OverflowError) as error:
+        raise ExpressionError(str(error) or "it is nested too deeply") from None

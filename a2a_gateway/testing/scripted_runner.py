@@ -1,0 +1,86 @@
+"""A runner without agents: each run does what a script says. Satisfies `runs.ports.Runner`, for tests of what leads runs."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from a2a_gateway.runs.events import Cancelled, RunEnded, RunnerEvent
+from a2a_gateway.runs.model import AdmittedRun, RunId, TokenUsage
+from a2a_gateway.runs.ports import Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Go on when the gate is open. A cancel ends the run here, unless it is `stubborn`."""
+
+    gate: asyncio.Event
+    stubborn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Make one LLM call, of one token, at this price."""
+
+    micro_usd: int
+
+
+_ONE_TOKEN: Final = TokenUsage(prompt=1)
+
+type Part = RunnerEvent | Until | Spend | Exception
+"""What a run does next: tell an event, wait, spend money, or break."""
+
+
+@dataclass(slots=True)
+class ScriptedRunner:
+    """Runs scripts.
+
+    Attributes:
+        script: what a run does, part by part.
+        admitted: the runs that began, in order.
+    """
+
+    script: Callable[[AdmittedRun], Sequence[Part]]
+    admitted: list[AdmittedRun] = field(default_factory=list)
+    _stops: dict[RunId, asyncio.Event] = field(default_factory=dict)
+
+    @property
+    def running(self) -> frozenset[RunId]:
+        """The runs whose iterator is open."""
+        return frozenset(self._stops)
+
+    async def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
+        """See `Runner.run`."""
+        stop = self._stops[run.record.id] = asyncio.Event()
+        self.admitted.append(run)
+        try:
+            for part in self.script(run):
+                match part:
+                    case Until(gate=gate, stubborn=stubborn):
+                        if await _is_stopped(gate, None if stubborn else stop):
+                            yield RunEnded(Cancelled())
+                            return
+                    case Spend(micro_usd=micro_usd):
+                        hold = await meter.reserve()
+                        await meter.settle(hold, _ONE_TOKEN, micro_usd)
+                    case Exception():
+                        raise part
+                    case _:
+                        yield part
+        finally:
+            del self._stops[run.record.id]
+
+    async def cancel(self, run_id: RunId) -> None:
+        """See `Runner.cancel`."""
+        if (stop := self._stops.get(run_id)) is not None:
+            stop.set()
+
+
+async def _is_stopped(gate: asyncio.Event, stop: asyncio.Event | None) -> bool:
+    waits = [asyncio.ensure_future(event.wait()) for event in (gate, stop) if event is not None]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return not gate.is_set()

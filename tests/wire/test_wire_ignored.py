@@ -1,0 +1,86 @@
+"""What a request asks for and does not get: named, so that nobody relies on it."""
+
+from a2a_gateway.runs.messages import TextPart, UserMessage
+from a2a_gateway.runs.model import RunRequest
+from a2a_gateway.wire.openai_request import parse_chat_request
+from tests.wire.samples import body
+
+
+def test_fields_without_effect_are_named_once_and_sorted() -> None:
+    request = parse_chat_request(
+        body(
+            messages=[
+                {"role": "assistant", "content": "a", "reasoning_content": "hm", "annotations": []},
+                {"role": "assistant", "content": "b", "reasoning_content": "hm", "name": "bot"},
+                {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]},
+            ],
+            tools=[{"type": "function"}],
+            tool_choice="required",
+            user="ada",
+            metadata={"a": "b"},
+            presence_penalty=0.5,
+            logit_bias={"1": 2},
+            store=True,
+            num_ctx=4096,
+            stream_options={"include_obfuscation": True},
+        ),
+        {},
+    )
+    assert request.ignored == (
+        "logit_bias",
+        "messages.*.content.*.cache_control",
+        "messages.*.name",
+        "messages.*.reasoning_content",
+        "metadata",
+        "num_ctx",
+        "presence_penalty",
+        "store",
+        "stream_options.include_obfuscation",
+        "tool_choice",
+        "tools",
+        "user",
+    )
+
+
+def test_headers_that_have_no_effect_yet_are_named_after_the_fields() -> None:
+    headers = {
+        "Idempotency-Key": "k1",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate": "a=1",
+    }
+    ignored = ("user", "Idempotency-Key", "traceparent", "tracestate")
+    assert parse_chat_request(body(user="ada"), headers).ignored == ignored
+    assert parse_chat_request(body(a2a={"idempotency_key": "k1"}), {}).ignored == ("Idempotency-Key",)
+
+
+def test_fields_that_ask_for_nothing_are_not_named() -> None:
+    request = parse_chat_request(
+        body(
+            n=1,
+            logprobs=False,
+            top_logprobs=0,
+            modalities=["text"],
+            tools=[],
+            functions=[],
+            tool_choice="auto",
+            parallel_tool_calls=True,
+            presence_penalty=0,
+            frequency_penalty=0.0,
+            logit_bias={},
+            store=False,
+            metadata=None,
+            user=None,
+            service_tier="auto",
+            verbosity="medium",
+            audio=None,
+            response_format=None,
+            a2a=None,
+        ),
+        {},
+    )
+    assert request == RunRequest("openhands_default", (UserMessage((TextPart("hi"),)),))
+
+
+def test_fields_named_like_parts_of_a_python_object_are_only_names() -> None:
+    names = ["__class__", "__dict__", "model_config", "model_dump", "model_extra", "model_fields", "schema_"]
+    assert parse_chat_request(body(**dict.fromkeys(names, 1)), {}).ignored == tuple(names)
