@@ -7,7 +7,7 @@ order of things: admit, lease, start, run, close, stop the descendants, tell, cl
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import Self, assert_never
 import structlog
 
 from a2a_gateway.errors import AgentFailed, BreadthExceeded, GatewayError, InternalError, NotReady, RunCancelled, StoreError
+from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunEnded, RunFinished, RunStarted, RunSummary
 from a2a_gateway.runs.live import LiveRun, LiveRuns
@@ -53,7 +54,7 @@ class _RunMeter:
 
     ledger: Ledger
     run_id: RunId
-    write_later: Callable[[Callable[[], Awaitable[object]]], None]
+    backlog: Backlog
 
     async def reserve(self) -> Hold:
         return await self.ledger.reserve(self.run_id)
@@ -63,13 +64,17 @@ class _RunMeter:
             await self.ledger.settle(hold, usage, cost_micro_usd)
         except StoreError:
             # The money is spent, whether or not it could be booked just now; the run hears of the failure all the same.
-            self.write_later(lambda: self.ledger.settle(hold, usage, cost_micro_usd))
+            self.backlog.add(lambda: self.ledger.settle(hold, usage, cost_micro_usd))
             raise
 
 
 @dataclass(slots=True)
 class RunService:
-    """Leads runs. Use as `async with`; leaving it drains, then cancels what still runs."""
+    """Leads runs. Use as `async with`; leaving it drains, then cancels what still runs.
+
+    Attributes:
+        draining: no new trees are taken any more.
+    """
 
     ledger: Ledger
     live_runs: LiveRuns
@@ -80,10 +85,14 @@ class RunService:
     capacity: Capacity
     clock: Clock
     policy: ServicePolicy
-    _draining: asyncio.Event = field(default_factory=asyncio.Event)
+    draining: bool = False
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
     _stopping: set[asyncio.Task[None]] = field(default_factory=set)
     _run_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _backlog: Backlog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._tell_run_ended)
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,11 +101,6 @@ class RunService:
         await self.drain(self.policy.drain_s)
 
     # ------------------------------------------------------------------ for the doors
-
-    @property
-    def draining(self) -> bool:
-        """Whether no new trees are taken any more."""
-        return self._draining.is_set()
 
     async def start(self, request: RunRequest, caller: Caller) -> LiveRun:
         """Admit a run and begin it; its events are then followed with `LiveRun.listen`.
@@ -135,7 +139,7 @@ class RunService:
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new runs, let the running ones end within `timeout_s`, then cancel the rest and wait for them."""
-        self._draining.set()
+        self.draining = True
         if self._leading and timeout_s > 0:
             await asyncio.wait(self._leading.values(), timeout=timeout_s)
         for run_id, task in list(self._leading.items()):
@@ -146,6 +150,7 @@ class RunService:
                 task.cancel()  # still waiting to be admitted
         while pending := {*self._leading.values(), *self._stopping}:
             await asyncio.wait(pending)
+        await self._backlog.drain()
 
     # ------------------------------------------------------------------ admission
 
@@ -251,7 +256,7 @@ class RunService:
 
     async def _run(self, live: LiveRun, request: RunRequest, place: Place) -> None:
         """Let the runner run; tells the outcome before the runner has cleaned up, because the caller need not wait for that."""
-        meter = _RunMeter(self.ledger, live.record.id, self._write_later)
+        meter = _RunMeter(self.ledger, live.record.id, self._backlog)
         async with aclosing(self.runner.run(self._admitted(live, request, place), meter)) as events:
             async for event in events:
                 if isinstance(event, RunEnded):
@@ -313,27 +318,8 @@ class RunService:
         try:
             return await self.ledger.close_run(run_id, state, stop_reason=stop_reason, error_code=error_code)
         except StoreError:
-            self._write_later(lambda: self.ledger.close_run(run_id, state, stop_reason=stop_reason, error_code=error_code))
+            self._backlog.add(lambda: self.ledger.close_run(run_id, state, stop_reason=stop_reason, error_code=error_code))
             raise
-
-    def _write_later(self, write: Callable[[], Awaitable[object]]) -> None:
-        self._spawn(self._write_until_taken(write))
-
-    async def _write_until_taken(self, write: Callable[[], Awaitable[object]]) -> None:
-        """Try again until the database takes it. A gateway that ends tries once more; what is open then, the next start ends."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.policy.retry_store_after_s):
-                    await self._draining.wait()
-            last_try = self.draining
-            try:
-                await write()
-            except StoreError:
-                if last_try:
-                    return
-            else:
-                self._tell_run_ended()
-                return
 
     def _tell_run_ended(self) -> None:
         self._run_ended.set()
