@@ -1,4 +1,4 @@
-"""Writes that the database refused at the end of a call or of a run: tried again until it takes them, so that accounts come right.
+"""Writes that the database refused at the end of a call or of a run, tried again until it takes them, so that accounts are right.
 
 Owns its tasks; whoever owns the backlog drains it.
 """
