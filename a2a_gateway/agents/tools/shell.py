@@ -204,6 +204,8 @@ class Shell:
                 return
             alive = self._process.poll() is None
             if alive:
+                # Or it could start a process between the last look for one and its own end.
+                self._process.send_signal(signal.SIGSTOP)
                 end_descendants(self._process.pid)
                 self._process.kill()
                 with contextlib.suppress(subprocess.TimeoutExpired):
