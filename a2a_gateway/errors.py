@@ -9,12 +9,19 @@
     │   └── AuthenticationError
     │       └── RunTokenRevoked
     ├── AdmissionError          policy: the run may not start, or may not go on
-    │   ├── DepthExceeded, CycleDetected, RunsExhausted, AgentNotAllowed, GatewayLoop, BudgetExceeded, ModelUnpriced
-    │   └── BreadthExceeded, CapacityExceeded, ConversationBusy
+    │   ├── DepthExceeded, CycleDetected, RunsExhausted, AgentNotAllowed, GatewayLoop, ModelUnpriced
+    │   ├── BudgetExceeded
+    │   │   └── BudgetHeld
+    │   ├── BreadthExceeded, CapacityExceeded, ConversationBusy
+    │   └── IdempotencyKeyReused, RootKeyFromAgent
     ├── RunError                the agent or its LLM
     │   ├── DeadlineExceeded, RunCancelled, TurnsExceeded, AgentFailed, AgentStuck, AnswerInvalid
     │   ├── LLMBadRequest, LLMAuthFailed, LLMNotFound, LLMRateLimited, LLMUnavailable
     │   └── ContextLengthExceeded, ContentFiltered, RunLost
+    ├── PeerError               another gateway
+    │   ├── PeerUnavailable
+    │   │   └── PeerLost
+    │   └── PeerRejected
     ├── StoreError              the database
     ├── NotReady                starting or draining
     └── ConfigurationError      settings, profiles or keys that cannot work
@@ -134,6 +141,10 @@ class BudgetExceeded(AdmissionError):
     code = "budget_exceeded"
 
 
+class BudgetHeld(BudgetExceeded):
+    """What is left would do, but other LLM calls have set it aside; it may be free again when one of them has ended."""
+
+
 class ModelUnpriced(AdmissionError):
     code = "model_unpriced"
 
@@ -150,6 +161,18 @@ class CapacityExceeded(AdmissionError):
 
 class ConversationBusy(AdmissionError):
     code = "conversation_busy"
+
+
+class IdempotencyKeyReused(AdmissionError):
+    """The key names an earlier request that asked for something else."""
+
+    code = "idempotency_key_reused"
+
+
+class RootKeyFromAgent(AdmissionError):
+    """A key was presented by a process that an agent of this gateway has started."""
+
+    code = "root_key_from_agent"
 
 
 class RunError(GatewayError):
@@ -213,6 +236,29 @@ class ContextLengthExceeded(RunError):
 
 class ContentFiltered(RunError):
     code = "content_filter"
+
+
+class PeerError(GatewayError):
+    code = "peer_failed"
+
+
+class PeerUnavailable(PeerError):
+    """A peer cannot be reached, or is full: it has executed nothing."""
+
+    code = "peer_unavailable"
+    retryable = True
+
+
+class PeerLost(PeerUnavailable):
+    """A peer broke off in the middle of a run: what it had done by then is not known, and must not be done twice unasked."""
+
+    retryable = False
+
+
+class PeerRejected(PeerError):
+    """A peer refused what was asked of it, or answered what cannot be read."""
+
+    code = "peer_rejected"
 
 
 class StoreError(GatewayError):

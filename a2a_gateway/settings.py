@@ -4,6 +4,7 @@ Knows no other module of the gateway but the error tree. Nothing else reads the 
 variables (`LLM_*`, `OH_*`), which the profiles read.
 """
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -43,6 +44,12 @@ class Settings(BaseSettings):
     max_turns: int = Field(default=100, ge=1)
     budget_usd: str = Field(default="10", description="Per tree; `none` for no budget.")
 
+    unpriced_usd_per_mtok: Decimal | None = Field(
+        default=None,
+        ge=0,
+        description="At which tokens of unknown price count against budgets; without it such runs are refused.",
+    )
+
     max_concurrent_runs: int = Field(default=100, ge=1)
     max_queued_runs: int = Field(default=200, ge=0)
     queue_timeout_s: float = Field(default=30.0, gt=0)
@@ -75,6 +82,11 @@ class Settings(BaseSettings):
     def budget_micro_usd(self) -> int | None:
         """The budget of a tree in micro-USD; None for no budget."""
         return None if self.budget_usd == "none" else parse_usd(self.budget_usd)
+
+    @property
+    def unpriced_usd_per_token(self) -> Decimal | None:
+        """What a token of unknown price counts, in USD."""
+        return None if self.unpriced_usd_per_mtok is None else self.unpriced_usd_per_mtok / 1_000_000
 
     @property
     def profile_dirs(self) -> tuple[Path, ...]:

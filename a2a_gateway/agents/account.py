@@ -1,4 +1,4 @@
-"""The account of one run: leave before each LLM call, one booking after it, however it ended; and the count of turns.
+"""The account of one run: leave and money before each LLM call, one booking after it, however it ended; and the count of turns.
 
 Stands between `llm` (which makes the calls) and the core's `Meter` (which has the money). It knows no provider and no SDK.
 """
@@ -10,8 +10,8 @@ from decimal import Decimal
 from a2a_gateway.agents.pricing import ExactSum
 from a2a_gateway.errors import TurnsExceeded
 from a2a_gateway.runs.events import TurnFinished
-from a2a_gateway.runs.model import TokenUsage
-from a2a_gateway.runs.ports import Hold, Meter
+from a2a_gateway.runs.model import CallQuote, TokenUsage
+from a2a_gateway.runs.ports import Charge, Hold, Meter
 
 
 class RunAccount:
@@ -43,14 +43,16 @@ class RunAccount:
         """Tell that a turn is over, with what all its attempts used."""
         self._tell(TurnFinished(self.turns, usage, cost_micro_usd))
 
-    async def reserve(self) -> Hold:
+    async def reserve(self, quote: CallQuote) -> Hold:
         """Get leave for one attempt; raises what `Meter.reserve` raises."""
-        return await self._meter.reserve()
+        return await self._meter.reserve(quote)
 
-    async def settle(self, hold: Hold, usage: TokenUsage, cost_usd: Decimal | None) -> int | None:
+    async def settle(
+        self, hold: Hold, usage: TokenUsage, cost_usd: Decimal | None, *, complete: bool = True, turns: int = 1
+    ) -> int | None:
         """Book one attempt and return its micro-USD; completes even if the caller is cancelled meanwhile."""
         cost_micro_usd = None if cost_usd is None else self._sum.add(cost_usd)
-        booking = asyncio.ensure_future(self._meter.settle(hold, usage, cost_micro_usd))
+        booking = asyncio.ensure_future(self._meter.settle(hold, Charge(usage, cost_micro_usd, complete, turns)))
         self._bookings.add(booking)
         await asyncio.shield(booking)
         return cost_micro_usd

@@ -22,6 +22,7 @@ from openhands.sdk.event.conversation_error import ConversationErrorEvent
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.answers import AnswerForm
+from a2a_gateway.agents.budget_notes import spent_up
 from a2a_gateway.agents.build import Prepared, Toolbox, Wiring, prepare
 from a2a_gateway.agents.events import Narrator, translate_event
 from a2a_gateway.agents.failures import failure_of
@@ -162,6 +163,8 @@ class Execution:
     def _ending(self, prepared: Prepared) -> Outcome:
         status = prepared.conversation.state.execution_status
         match status:
+            case Status.FINISHED if prepared.llm.spent:
+                return self._failure(spent_up())
             case Status.FINISHED if prepared.llm.cut_off:
                 return self._failure(RunError("The LLM reached its limit of output tokens."), reason="max_tokens")
             case Status.FINISHED:

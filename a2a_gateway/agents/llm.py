@@ -7,8 +7,8 @@ a subclass keeps its private attributes in `model_copy`); `tests/agents/test_llm
 
 import asyncio
 import inspect
-import json
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,23 +17,28 @@ from typing import Any, Final, Protocol, cast
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse
 from openhands.sdk import LLM
-from openhands.sdk.llm import LLMResponse, Message, TextContent
+from openhands.sdk.llm import LLMResponse, Message
 from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation
 from openhands.sdk.llm.utils.telemetry import Telemetry
 from openhands.sdk.tool import ToolDefinition
 from pydantic import PrivateAttr
 
 from a2a_gateway.agents.account import RunAccount
+from a2a_gateway.agents.budget_notes import calls_tools, note_of, spent_up
 from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
 from a2a_gateway.agents.pricing import LLMReply, Prices, estimate_usage, reported_cost, usage_of
+from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
-from a2a_gateway.runs.model import TokenUsage
+from a2a_gateway.runs.model import CallQuote, TokenUsage
+from a2a_gateway.runs.ports import Hold
 
 UNLIMITED_CHARS: Final = 2**31 - 1
 """For `LLM.max_message_chars`, which otherwise cuts long messages silently."""
+DEFAULT_MAX_OUTPUT_TOKENS: Final = 16_384
+"""What a call is taken to produce at most where neither request, profile nor LiteLLM's map says; the SDK's own cap, too."""
 
 
 class TurnObserver(Protocol):
@@ -61,24 +66,31 @@ class _Attempt:
 
 @dataclass(slots=True)
 class _Call:
-    """One LLM call: one attempt, or several."""
+    """One LLM call: one attempt, or several.
 
-    messages: Sequence[Message] = ()
-    tools: Sequence[ToolDefinition[Any, Any]] = ()
+    Attributes:
+        hold: got before the request was built, for the first attempt; each further one gets its own.
+        turns: that the next booking counts; a side call, and a repeated attempt, is none.
+    """
+
+    quote: CallQuote
+    prompt: Prompt
+    hold: Hold | None = None
+    turns: int = 0
     attempt: _Attempt = field(default_factory=_Attempt)
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost_micro_usd: int | None = 0
-
-    def prompt_chars(self) -> int:
-        texts = [part.text for message in self.messages for part in message.content if isinstance(part, TextContent)]
-        texts += [call.arguments for message in self.messages for call in message.tool_calls or ()]
-        texts += [json.dumps(tool.to_openai_tool()) for tool in self.tools]
-        return sum(map(len, texts))
 
     def book(self, usage: TokenUsage, cost_micro_usd: int | None) -> None:
         self.usage += usage
         known = self.cost_micro_usd is not None and cost_micro_usd is not None
         self.cost_micro_usd = (self.cost_micro_usd or 0) + (cost_micro_usd or 0) if known else None
+
+
+class _Send(Protocol):
+    """Makes the request, with these messages; the `last` one that the budget allows asks for no tool."""
+
+    def __call__(self, messages: list[Message], /, *, last: bool) -> Awaitable[LLMResponse]: ...
 
 
 _current_call: ContextVar[_Call | None] = ContextVar("current_llm_call", default=None)
@@ -106,6 +118,8 @@ class MeteredLLM(LLM):
     _cut_off: bool = PrivateAttr(default=False)
     _refusal: Exception | None = PrivateAttr(default=None)
     _schemas: ToolSchemas = PrivateAttr()
+    _output_bound: int | None = PrivateAttr(default=None)
+    _spent: bool = PrivateAttr(default=False)
     _looked_up: tuple[str | None, ...] = PrivateAttr(default=())
 
     @property
@@ -117,6 +131,16 @@ class MeteredLLM(LLM):
     def refusal(self) -> Exception | None:
         """What the last call of a turn failed with, as the SDK words it; None if it was answered."""
         return self._refusal
+
+    @property
+    def spent(self) -> bool:
+        """Whether the agent has had the last call that its budget allows."""
+        return self._spent
+
+    @property
+    def effective_max_output_tokens(self) -> int | None:
+        """The most that the call under way may produce: what its budget allows, else what the profile or the request says."""
+        return self._output_bound or super().effective_max_output_tokens
 
     def _refresh_litellm_metadata(self) -> None:
         """Look up the model only where it has changed: the SDK does so each time that this object enters another."""
@@ -135,14 +159,45 @@ class MeteredLLM(LLM):
     ) -> LLMResponse:
         if self._stop:
             kwargs.setdefault("stop", list(self._stop))
-        send, offered = super().acompletion, cast("Sequence[ToolDefinition[Any, Any]]", self._render(tools or ()))
-        return await self._observed(messages, offered, lambda: send(messages, offered, *args, **self._streaming(kwargs)))
+        send, offered = super().acompletion, self._render(tools or ())
+
+        async def complete(said: list[Message], *, last: bool) -> LLMResponse:
+            # The tools stay in the request, because providers refuse a history of tool calls without them.
+            options = {**self._streaming(kwargs), "tool_choice": "none"} if last else self._streaming(kwargs)
+            return await send(said, cast("Sequence[Any]", offered), *args, **options)
+
+        return await self._observed(messages, tools or (), complete)
 
     async def aresponses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
         send = super().aresponses
-        return await self._observed(messages, tools, lambda: send(messages, tools, *args, **self._streaming(kwargs)))
+
+        async def respond(said: list[Message], *, last: bool) -> LLMResponse:
+            return await send(said, None if last else tools, *args, **self._streaming(kwargs))
+
+        return await self._observed(messages, tools or (), respond)
+
+    def completion(
+        self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
+    ) -> LLMResponse:
+        with self._measured(messages, tools):
+            return super().completion(messages, tools, *args, **kwargs)
+
+    def responses(
+        self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
+    ) -> LLMResponse:
+        with self._measured(messages, tools):
+            return super().responses(messages, tools, *args, **kwargs)
+
+    @contextmanager
+    def _measured(self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None) -> Iterator[None]:
+        """Tell `_blocking` how large a side call from a tool's own thread is."""
+        token = _current_call.set(self._call(Prompt.of(messages, tools or (), self._schemas)))
+        try:
+            yield
+        finally:
+            _current_call.reset(token)
 
     def _render(self, tools: Sequence[ToolDefinition[Any, Any]]) -> list[RenderedTool]:
         return [RenderedTool(tool, self._schemas) for tool in tools]
@@ -153,27 +208,49 @@ class MeteredLLM(LLM):
             return {**kwargs, "on_token": _ignore}
         return kwargs
 
-    async def _observed(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolDefinition[Any, Any]] | None,
-        send: Callable[[], Awaitable[LLMResponse]],
-    ) -> LLMResponse:
+    async def _observed(self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]], send: _Send) -> LLMResponse:
         if _current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a fresh key
-            return await send()
-        call = _Call(messages, tools or ())
+            return await send(messages, last=False)
+        call = self._call(Prompt.of(messages, tools, self._schemas))
         token = _current_call.set(call)
         try:
-            return await (self._turn(call, self._observer, send) if self._observer is not None else send())
+            if self._observer is not None:
+                return await self._turn(call, self._observer, messages, send)
+            return await self._within_budget(call, lambda: send(messages, last=False))
         finally:
             _current_call.reset(token)
 
-    async def _turn(self, call: _Call, observer: TurnObserver, send: Callable[[], Awaitable[LLMResponse]]) -> LLMResponse:
+    def _call(self, prompt: Prompt) -> _Call:
+        most = super().effective_max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
+        return _Call(self._prices.quote(prompt.most_tokens(), most), prompt)
+
+    async def _within_budget(self, call: _Call, send: Callable[[], Awaitable[LLMResponse]]) -> LLMResponse:
+        """Have the money set aside before the request is built, because it may have to ask for less output."""
+        call.hold = await self._account.reserve(call.quote)
+        if call.hold.budget_micro_usd is not None:
+            self._output_bound = call.hold.max_output_tokens
+        try:
+            return await send()
+        finally:
+            self._output_bound = None
+            if call.hold is not None:  # no attempt was made
+                await self._account.settle(call.hold, TokenUsage(), Decimal(0), turns=0)
+
+    async def _turn(self, call: _Call, observer: TurnObserver, messages: list[Message], send: _Send) -> LLMResponse:
         self._account.begin_turn()
         observer.turn_started()
-        ended, self._refusal = False, None
+        ended, self._refusal, call.turns = False, None, 1
+
+        async def send_with_note() -> LLMResponse:
+            hold = call.hold
+            self._spent = hold is not None and hold.last
+            note = None if hold is None else note_of(hold)
+            return await send([*messages, note] if note else messages, last=self._spent)
+
         try:
-            response = await send()
+            response = await self._within_budget(call, send_with_note)
+            if self._spent and calls_tools(response.message):
+                raise spent_up()
             self._cut_off = _is_cut_off(response.raw_response)
             observer.turn_ended(response.message)
             ended = True
@@ -192,9 +269,9 @@ class MeteredLLM(LLM):
 
     def _metered(self, send: Callable[..., Awaitable[LLMReply]]) -> Callable[..., Awaitable[LLMReply]]:
         async def metered(*args: Any, **kwargs: Any) -> LLMReply:
-            call = _current_call.get() or _Call()
+            call = _current_call.get() or self._call(Prompt())
             call.attempt = _Attempt()
-            hold = await self._account.reserve()
+            hold, call.hold = call.hold or await self._account.reserve(call.quote), None
             try:
                 return _unfiltered(await send(*args, **kwargs))
             except Exception as error:
@@ -205,8 +282,9 @@ class MeteredLLM(LLM):
                     raise Unrepeatable(str(error)) from error
                 raise
             finally:
-                usage, cost_usd = self._charge(call)
-                call.book(usage, await self._account.settle(hold, usage, cost_usd))
+                usage, cost_usd, complete = self._charge(call)
+                turns, call.turns = call.turns, 0
+                call.book(usage, await self._account.settle(hold, usage, cost_usd, complete=complete, turns=turns))
 
         return metered
 
@@ -214,25 +292,31 @@ class MeteredLLM(LLM):
         """Meter a side call that a tool makes from its own thread; on the loop's thread it would wait for itself."""
 
         def metered(*args: Any, **kwargs: Any) -> LLMReply:
+            call = _current_call.get() or self._call(Prompt())
+
             async def in_thread(*args: Any, **kwargs: Any) -> LLMReply:
                 return await asyncio.to_thread(send, *args, **kwargs)
 
             async def observed() -> LLMReply:
-                _current_call.set(_Call())
+                _current_call.set(call)
                 return await self._metered(in_thread)(*args, **kwargs)
 
             return asyncio.run_coroutine_threadsafe(observed(), self._account.loop).result()
 
         return metered
 
-    def _charge(self, call: _Call) -> tuple[TokenUsage, Decimal | None]:
+    def _charge(self, call: _Call) -> tuple[TokenUsage, Decimal | None, bool]:
+        """What an attempt used, what it cost, and whether that is certain."""
         attempt = call.attempt
-        if attempt.usage is not None:
-            return attempt.usage, attempt.cost_usd
-        if attempt.refused and not attempt.streamed_chars:
-            return TokenUsage(), Decimal(0)
-        usage = estimate_usage(call.prompt_chars(), attempt.streamed_chars)
-        return usage, attempt.cost_usd if attempt.cost_usd is not None else self._prices.estimate_usd(usage)
+        if attempt.usage is None and attempt.refused and not attempt.streamed_chars:
+            return TokenUsage(), Decimal(0), True
+        usage = attempt.usage or estimate_usage(call.prompt.chars, attempt.streamed_chars)
+        cost_usd = attempt.cost_usd
+        if cost_usd is None and attempt.usage is None:
+            cost_usd = self._prices.estimate_usd(usage)
+        if cost_usd is None:
+            return usage, self._prices.nominal_usd(usage), False
+        return usage, cost_usd, attempt.usage is not None
 
     async def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
         call = _current_call.get()

@@ -5,7 +5,7 @@ prices, any other `usage.cost`, LiteLLM's price map; else it is unknown, which i
 (`Decimal` USD) and becomes whole micro-USD in `ExactSum`, which rounds a run's sum once instead of every call.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
@@ -14,11 +14,13 @@ import litellm
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse, ModelResponseStream
 
-from a2a_gateway.runs.model import TokenUsage
+from a2a_gateway.runs.model import CallQuote, TokenUsage
 from delegate_tool.money import MICRO_PER_USD
 
 type LLMReply = ModelResponse | ResponsesAPIResponse
 
+_PROMPT_PRICES = frozenset({"input_cost_per_token", "cache_creation_input_token_cost"})
+_OUTPUT_PRICES = frozenset({"output_cost_per_token", "output_cost_per_reasoning_token"})
 _COST_HEADER = "llm_provider-x-litellm-response-cost"  # LiteLLM's name for the upstream's own header
 
 
@@ -29,11 +31,22 @@ class Prices:
     Attributes:
         model: LiteLLM's name of the model, with its provider.
         input_usd_per_token: given by the profile; None where it gives none. Both or neither.
+        unpriced_usd_per_token: at which tokens count against budgets where no price is known; None lets no budget be set then.
     """
 
     model: str
     input_usd_per_token: float | None = None
     output_usd_per_token: float | None = None
+    unpriced_usd_per_token: Decimal | None = None
+
+    def quote(self, prompt_tokens: int, max_output_tokens: int) -> CallQuote:
+        """Tell what a call may cost at most, before it is made."""
+        prompt, output = self._bounds(prompt_tokens) or (self.unpriced_usd_per_token,) * 2
+        return CallQuote(prompt_tokens, max_output_tokens, prompt, output)
+
+    def nominal_usd(self, usage: TokenUsage) -> Decimal | None:
+        """Price tokens whose price nobody knows; None where that is not wanted."""
+        return None if self.unpriced_usd_per_token is None else (usage.prompt + usage.completion) * self.unpriced_usd_per_token
 
     def cost_usd(self, reply: LLMReply, usage: TokenUsage, reported: Decimal | None = None) -> Decimal | None:
         """Price a whole reply; None if nothing is known of its price. `reported` is what the provider said in the stream."""
@@ -55,6 +68,16 @@ class Prices:
             return None
         parts = litellm.cost_per_token(model=name, prompt_tokens=usage.prompt, completion_tokens=usage.completion)
         return sum((_exact(part) for part in parts), Decimal(0))
+
+    def _bounds(self, prompt_tokens: int) -> tuple[Decimal, Decimal] | None:
+        """The most that a prompt token and an output token can cost, in a call of this size."""
+        if self.input_usd_per_token is not None and self.output_usd_per_token is not None:
+            return _exact(self.input_usd_per_token), _exact(self.output_usd_per_token)
+        name = next(_listed([self.model]), None)
+        if name is None:
+            return None
+        entry = litellm.model_cost[name]
+        return _dearest(entry, _PROMPT_PRICES, prompt_tokens), _dearest(entry, _OUTPUT_PRICES, prompt_tokens)
 
     def _own_cost(self, usage: TokenUsage) -> Decimal | None:
         if self.input_usd_per_token is None or self.output_usd_per_token is None:
@@ -145,6 +168,18 @@ def _listed(names: Iterable[str]) -> Iterator[str]:
             ours = known == name or provider == "litellm_proxy" or str(entry.get("litellm_provider")).startswith(provider)
             if ours and entry.get("input_cost_per_token") is not None:
                 yield known
+
+
+def _dearest(entry: Mapping[str, Any], names: frozenset[str], prompt_tokens: int) -> Decimal:
+    """The highest of some prices in an entry of the map, with their surcharges for long prompts that apply."""
+    prices = [0.0]
+    for item, price in entry.items():
+        name, _, threshold = item.partition("_above_")
+        thousands = threshold.removesuffix("k_tokens")
+        applies = not threshold or (thousands.isdigit() and prompt_tokens > int(thousands) * 1000)
+        if name in names and applies and isinstance(price, int | float):
+            prices.append(price)
+    return _exact(max(prices))
 
 
 def _exact(usd: float) -> Decimal:

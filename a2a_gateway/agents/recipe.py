@@ -5,6 +5,7 @@ Never leaves `agents`: the core knows only the `Profile` in it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from openhands.sdk import LLM
 
@@ -31,6 +32,7 @@ class AgentRecipe:
         system_prompt: replaces OpenHands' system prompt verbatim; None keeps it.
         persona: replaces only OpenHands' persona and workflow guidance in its system prompt; None keeps them.
         system_suffix: appended to the system prompt.
+        unpriced_usd_per_token: at which tokens of unknown price count against budgets; None for not at all.
         tools: explicit list, the delegation tool (`delegate`) included; the finish and think tools are not listed.
     """
 
@@ -45,3 +47,4 @@ class AgentRecipe:
     system_suffix: str | None = None
     tools: tuple[ToolSpec, ...] = ()
     mcp_config: Mapping[str, object] = field(default_factory=dict, repr=False)
+    unpriced_usd_per_token: Decimal | None = None

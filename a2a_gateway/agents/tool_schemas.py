@@ -22,17 +22,33 @@ class ToolSchemas:
 
     def render(self, tool: ToolDefinition[Any, Any], **options: Any) -> Any:
         """Render as the tool's `to_openai_tool` does; the caller may change what it gets."""
-        if type(tool).to_openai_tool is not ToolDefinition.to_openai_tool:
-            return tool.to_openai_tool(**options)  # MCP's tools: their schema is not that of their action type
+        if _renders_itself(tool):
+            return tool.to_openai_tool(**options)
+        rendered = json.loads(self._text(tool, options))
+        rendered["function"]["description"] = tool.description
+        return rendered
+
+    def chars(self, tool: ToolDefinition[Any, Any]) -> int:
+        """Tell how long a tool's rendering is."""
+        if _renders_itself(tool):
+            return len(json.dumps(tool.to_openai_tool()))
+        return len(self._text(tool, {})) + len(tool.description)
+
+    def _text(self, tool: ToolDefinition[Any, Any], options: dict[str, Any]) -> str:
         key = (tool.name, tool.action_type, repr(tool.response_schema), repr(tool.annotations), repr(options))
         text = self._texts.get(key)
         if text is None:
-            text = self._texts[key] = json.dumps(tool.to_openai_tool(**options))
+            rendered = tool.to_openai_tool(**options)
+            rendered["function"].pop("description", None)
+            text = self._texts[key] = json.dumps(rendered)
             while len(self._texts) > self._most:
                 self._texts.popitem(last=False)
-        rendered = json.loads(text)
-        rendered["function"]["description"] = tool.description
-        return rendered
+        return text
+
+
+def _renders_itself(tool: ToolDefinition[Any, Any]) -> bool:
+    """MCP's tools do: their schema is not that of their action type."""
+    return type(tool).to_openai_tool is not ToolDefinition.to_openai_tool
 
 
 class RenderedTool:

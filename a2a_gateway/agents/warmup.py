@@ -19,8 +19,8 @@ from pydantic import SecretStr
 
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.runs.messages import Sampling, TextPart, UserMessage
-from a2a_gateway.runs.model import AdmittedRun, ConversationId, KeyId, Limits, RunId, RunRecord, RunState, TokenUsage, TreeId
-from a2a_gateway.runs.ports import Hold
+from a2a_gateway.runs.model import AdmittedRun, CallQuote, ConversationId, KeyId, Limits, RunId, RunRecord, RunState, TreeId
+from a2a_gateway.runs.ports import Charge, Hold
 from delegate_tool.context import Narration
 
 _RUN_ID: Final = RunId("warm-up")
@@ -36,11 +36,17 @@ seldom it comes, the more garbage waits for it (at 100, another 10 MB)."""
 class FreeMeter:
     """Lets every call pass and books none: warming up is on the house."""
 
-    async def reserve(self) -> Hold:
+    async def reserve(self, quote: CallQuote) -> Hold:
         return Hold(uuid4().hex, _RUN_ID)
 
-    async def settle(self, hold: Hold, usage: TokenUsage, cost_micro_usd: int | None) -> None:
+    async def escrow(self) -> Hold:
+        return Hold(uuid4().hex, _RUN_ID)
+
+    async def settle(self, hold: Hold, charge: Charge) -> None:
         """Book nothing."""
+
+    async def note_remote(self, remote_run_id: str) -> None:
+        """Note nothing."""
 
 
 def rehearsal(recipe: AgentRecipe, base_url: str) -> AgentRecipe:

@@ -13,7 +13,7 @@ from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, par
 from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:
-    from a2a_gateway.runs.model import KeyRecord, LimitPolicy
+    from a2a_gateway.runs.model import KeyRecord, LimitPolicy, SpendCaps
     from a2a_gateway.settings import Settings
     from a2a_gateway.stores import SqlKeys
 
@@ -25,6 +25,8 @@ def create(
     name: Annotated[str, typer.Argument(help="For whom or what it is.")],
     agents: Annotated[str | None, typer.Option(metavar="A,B", help="The only models that it may call.")] = None,
     budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What all its calls together may cost.")] = None,
+    budget_per_day_usd: Annotated[str | None, typer.Option(metavar="USD", help="The same, for each day (UTC).")] = None,
+    budget_per_month_usd: Annotated[str | None, typer.Option(metavar="USD", help="The same, for each month (UTC).")] = None,
     max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 is none.")] = None,
     json_output: JsonOption = False,
     data_dir: DataDirOption = None,
@@ -32,8 +34,8 @@ def create(
 ) -> None:
     """Make a key and print it, this once."""
     settings = read_settings(config, data_dir=data_dir)
-    policy = _policy(agents, budget_usd, max_depth)
-    record, secret = asyncio.run(_create(settings, name, policy))
+    caps = _caps(budget_usd, budget_per_day_usd, budget_per_month_usd)
+    record, secret = asyncio.run(_create(settings, name, _policy(agents, max_depth), caps))
     if json_output:
         show_json({"name": record.name, "key": secret, "id": record.id})
     else:
@@ -74,9 +76,9 @@ async def _open_keys(settings: "Settings") -> "AsyncIterator[SqlKeys]":
         yield store.keys
 
 
-async def _create(settings: "Settings", name: str, policy: "LimitPolicy") -> "tuple[KeyRecord, str]":
+async def _create(settings: "Settings", name: str, policy: "LimitPolicy", caps: "SpendCaps") -> "tuple[KeyRecord, str]":
     async with _open_keys(settings) as keys:
-        return await keys.create_key(name, policy)
+        return await keys.create_key(name, policy, caps)
 
 
 async def _list(settings: "Settings") -> "list[KeyRecord]":
@@ -89,23 +91,34 @@ async def _revoke(settings: "Settings", name: str) -> "KeyRecord":
         return await keys.revoke(name)
 
 
-def _policy(agents: str | None, budget_usd: str | None, max_depth: int | None) -> "LimitPolicy":
+def _caps(total_usd: str | None, day_usd: str | None, month_usd: str | None) -> "SpendCaps":
+    from a2a_gateway.runs.model import SpendCaps
+
+    return SpendCaps(parse_budget(total_usd), parse_budget(day_usd), parse_budget(month_usd))
+
+
+def _policy(agents: str | None, max_depth: int | None) -> "LimitPolicy":
     from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy
 
     names = None if agents is None else [name.strip() for name in agents.split(",") if name.strip()]
     models = None if names is None else frozenset(MODEL_PREFIX + name.removeprefix(MODEL_PREFIX) for name in names)
-    return LimitPolicy(max_depth=max_depth, budget_micro_usd=parse_budget(budget_usd), allowed_agents=models)
+    return LimitPolicy(max_depth=max_depth, allowed_agents=models)
 
 
 def _as_json(record: "KeyRecord") -> dict[str, object]:
     from delegate_tool.money import format_usd
 
-    budget, agents = record.policy.budget_micro_usd, record.policy.allowed_agents
+    caps, agents = record.caps, record.policy.allowed_agents
+    budgets = {
+        "budget_usd": caps.total_micro_usd,
+        "budget_per_day_usd": caps.day_micro_usd,
+        "budget_per_month_usd": caps.month_micro_usd,
+    }
     return {
         "id": record.id,
         "name": record.name,
         "agents": None if agents is None else sorted(agents),
-        "budget_usd": None if budget is None else format_usd(budget),
+        **{name: None if budget is None else format_usd(budget) for name, budget in budgets.items()},
         "spent_usd": format_usd(record.spent_micro_usd),
         "max_depth": record.policy.max_depth,
         "created_at": _instant(record.created_at),
@@ -115,11 +128,13 @@ def _as_json(record: "KeyRecord") -> dict[str, object]:
 
 
 def _as_table(records: "list[KeyRecord]") -> Table:
-    listed = table("name", "id", "agents", "budget", "spent", "depth", "last used", "revoked", right=("budget", "spent", "depth"))
+    amounts = ("budget", "a day", "a month", "spent")
+    listed = table("name", "id", "agents", *amounts, "depth", "last used", "revoked", right=(*amounts, "depth"))
     for record in map(_as_json, records):
         agents = record["agents"]
         cells = [record["name"], record["id"], ", ".join(agents) if isinstance(agents, list) else "any"]
-        cells += [record[column] for column in ("budget_usd", "spent_usd", "max_depth", "last_used_at", "revoked_at")]
+        cells += [record[column] for column in ("budget_usd", "budget_per_day_usd", "budget_per_month_usd", "spent_usd")]
+        cells += [record[column] for column in ("max_depth", "last_used_at", "revoked_at")]
         listed.add_row(*("–" if cell is None else str(cell) for cell in cells))
     return listed
 

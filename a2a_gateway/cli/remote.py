@@ -22,10 +22,11 @@ class Tokens(BaseModel):
 
 
 class Cost(BaseModel):
-    """Decimal amounts of USD; `tree` includes all descendants."""
+    """Decimal amounts of USD; `tree` includes all descendants, `reserved` is set aside for calls under way."""
 
     self: str
     tree: str
+    reserved: str = "0.000000"
     complete: bool
 
 

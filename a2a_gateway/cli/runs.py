@@ -91,9 +91,10 @@ def _draw(drawn: Table, node: "RunNode", first: str, rest: str) -> None:
 
 
 def _in_all(node: "RunNode") -> str:
+    reserved = f" (+ ${node.cost.reserved} set aside)" if float(node.cost.reserved) else ""
     if not node.cost.complete:
-        return f"${node.cost.tree} + ?"
-    return f"${node.cost.tree}" if node.children else ""
+        return f"${node.cost.tree} + ?{reserved}"
+    return f"${node.cost.tree}{reserved}" if node.children or reserved else ""
 
 
 _STYLES = {"finished": "green", "running": "cyan", "queued": "cyan", "limited": "yellow", "cancelled": "yellow"}

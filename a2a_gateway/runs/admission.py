@@ -7,7 +7,7 @@ Every limit is monotone. What a run gets is the least of what the server, the ke
 request can narrow a limit and never widen it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,6 +23,7 @@ from a2a_gateway.errors import (
     RunsExhausted,
     RunTokenRevoked,
 )
+from a2a_gateway.runs.budget import Account, budget_left, exhausted, unspent
 from a2a_gateway.runs.model import LIVE_STATES, KeyRecord, LimitPolicy, Limits, RunRecord, RunState, TreeId
 from a2a_gateway.runs.ports import RunProposal
 from delegate_tool.money import format_usd
@@ -41,6 +42,7 @@ class _Case:
     ancestors: Sequence[RunRecord]
     live_siblings: int
     key: KeyRecord
+    accounts: Sequence[Account]
     now: float
 
     @property
@@ -56,7 +58,8 @@ class _Case:
     def limits(self) -> Limits:
         """The effective limits: what stands above the run leaves to it, narrowed by each policy."""
         limits = self._inherited()
-        for policy in (_what_is_left(self.key), *self.proposal.policies):
+        left = LimitPolicy(budget_micro_usd=unspent(self.accounts))
+        for policy in (left, self.key.policy, *self.proposal.policies):
             limits = narrow(limits, policy)
         return limits
 
@@ -67,12 +70,11 @@ class _Case:
             self.parent.limits,
             max_runs=max(0, runs_left(self.ancestors) - 1),
             timeout_s=_child_timeout_s(self.parent.deadline_at - self.now),
-            budget_micro_usd=budget_left(self.ancestors, self.key),
         )
 
     def facts(self) -> dict[str, object]:
         """What a refusal tells programs."""
-        limits, left = self.limits, budget_left(self.ancestors, self.key)
+        limits, left = self.limits, budget_left(self.accounts)
         facts: dict[str, object] = {
             "depth": self.depth,
             "max_depth": limits.max_depth,
@@ -85,12 +87,21 @@ class _Case:
         return facts
 
 
-def admit(proposal: RunProposal, *, ancestors: Sequence[RunRecord], live_siblings: int, key: KeyRecord, now: float) -> RunRecord:
+def admit(
+    proposal: RunProposal,
+    *,
+    ancestors: Sequence[RunRecord],
+    live_siblings: int,
+    key: KeyRecord,
+    accounts: Sequence[Account],
+    now: float,
+) -> RunRecord:
     """Decide whether a run may start, and return its record, queued, with its effective limits.
 
     Args:
         ancestors: from the root to the parent; empty for a root.
         live_siblings: live children of the parent.
+        accounts: the budgets that the run would draw on, beside its own.
         now: seconds since the epoch.
 
     Raises:
@@ -98,7 +109,7 @@ def admit(proposal: RunProposal, *, ancestors: Sequence[RunRecord], live_sibling
         AdmissionError: a limit refuses the run.
         DeadlineExceeded: no time is left for it.
     """
-    case = _Case(proposal, ancestors, live_siblings, key, now)
+    case = _Case(proposal, ancestors, live_siblings, key, accounts, now)
     for check in (
         _check_credential,
         _check_depth,
@@ -124,11 +135,12 @@ def admit(proposal: RunProposal, *, ancestors: Sequence[RunRecord], live_sibling
         task_hash=proposal.task_hash,
         conversation_id=proposal.conversation_id,
         created_at=now,
+        origin=None if proposal.grant is None else f"{proposal.grant.issuer}/{proposal.grant.run_id}",
     )
 
 
 def permit_turn(path: Sequence[RunRecord], *, key: KeyRecord, now: float) -> None:
-    """Decide whether a run may make one more LLM call.
+    """Decide whether a run may make one more LLM call; what the call may cost is `budget.allot`'s question.
 
     Args:
         path: from the root to the run itself.
@@ -136,7 +148,6 @@ def permit_turn(path: Sequence[RunRecord], *, key: KeyRecord, now: float) -> Non
     Raises:
         RunCancelled: the run, or one above it, has ended, or its key was revoked.
         DeadlineExceeded: its time is over.
-        BudgetExceeded: it, a run above it, or its key has spent its budget.
     """
     run = path[-1]
     facts: dict[str, object] = {"run_id": run.id, "tree_id": run.tree_id}
@@ -148,8 +159,6 @@ def permit_turn(path: Sequence[RunRecord], *, key: KeyRecord, now: float) -> Non
         raise DeadlineExceeded(
             f"The run's time of {run.limits.timeout_s:g} s is over. Ask for more time or less work.", details=facts
         )
-    if (account := _first_spent(path, key)) is not None:
-        raise BudgetExceeded(account.refusal(), details=facts | {"budget_remaining_usd": format_usd(0)})
 
 
 def narrow(limits: Limits, policy: LimitPolicy) -> Limits:
@@ -170,43 +179,6 @@ def narrow(limits: Limits, policy: LimitPolicy) -> Limits:
 def runs_left(path: Sequence[RunRecord]) -> int:
     """How many more runs may ever be opened below the last run of a path that begins at the root."""
     return max(0, min(run.limits.max_runs - run.descendants for run in path))
-
-
-def budget_left(path: Sequence[RunRecord], key: KeyRecord) -> int | None:
-    """What the last run of a path from the root may still spend, in micro-USD; None where nobody set a budget."""
-    return min((account.left for account in _accounts(path, key)), default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """One budget that a run draws on."""
-
-    owner: str
-    cap: int
-    spent: int
-
-    @property
-    def left(self) -> int:
-        # A call may cost more than was left before it, so the sum may have passed the cap.
-        return max(0, self.cap - self.spent)
-
-    def refusal(self) -> str:
-        return (
-            f"The budget of {self.owner} is used up: {format_usd(self.spent)} of {format_usd(self.cap)} USD are spent. "
-            "Finish with what there is, or ask for a larger budget."
-        )
-
-
-def _accounts(path: Sequence[RunRecord], key: KeyRecord) -> Iterator[_Account]:
-    for run in path:
-        if run.limits.budget_micro_usd is not None:
-            yield _Account(f"run {run.id}", run.limits.budget_micro_usd, run.cost_tree_micro_usd)
-    if key.policy.budget_micro_usd is not None:
-        yield _Account(f"key {key.name!r}", key.policy.budget_micro_usd, key.spent_micro_usd)
-
-
-def _first_spent(path: Sequence[RunRecord], key: KeyRecord) -> _Account | None:
-    return next((account for account in _accounts(path, key) if account.left == 0), None)
 
 
 def _first_ended(path: Sequence[RunRecord]) -> RunRecord | None:
@@ -264,7 +236,7 @@ def _check_runs(case: _Case) -> None:
 
 
 def _check_budget(case: _Case) -> None:
-    if (account := _first_spent(case.ancestors, case.key)) is not None:
+    if (account := exhausted(case.accounts)) is not None:
         raise BudgetExceeded(account.refusal(), details=case.facts())
     if case.limits.budget_micro_usd == 0:
         raise BudgetExceeded("A budget of 0 USD allows no LLM call. Ask for a larger one.", details=case.facts())
@@ -286,11 +258,6 @@ def _check_breadth(case: _Case) -> None:
             details=case.facts(),
             retry_after_s=BREADTH_RETRY_AFTER_S,
         )
-
-
-def _what_is_left(key: KeyRecord) -> LimitPolicy:
-    """A key's budget is for all its trees together, its other limits are for each of them."""
-    return replace(key.policy, budget_micro_usd=budget_left((), key))
 
 
 def _child_timeout_s(remainder_s: float) -> float:

@@ -5,6 +5,7 @@ Money is integer micro-USD, instants are seconds since the epoch (`_at`), durati
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NewType
 
@@ -83,6 +84,72 @@ class LimitPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class SpendCaps:
+    """What all trees of a key, or all runs of a profile, may cost together; None is no cap. Days and months are those of UTC."""
+
+    total_micro_usd: int | None = None
+    day_micro_usd: int | None = None
+    month_micro_usd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallQuote:
+    """What one LLM call may cost at most, before it is made.
+
+    Attributes:
+        prompt_tokens: estimated, rather too many than too few.
+        max_output_tokens: the most that the call may produce if nothing lowers it.
+        usd_per_prompt_token: None, like its sibling, where no price is known.
+    """
+
+    prompt_tokens: int
+    max_output_tokens: int
+    usd_per_prompt_token: Decimal | None = None
+    usd_per_output_token: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyClaim:
+    """A caller's wish that a request be carried out once.
+
+    Attributes:
+        scope: whose key it is: `run:<id>` or `key:<id>`.
+        fingerprint: of what is asked: model, messages, narrowing values.
+        expires_at: when the claim, and the answer kept for it, may be forgotten (seconds since the epoch).
+    """
+
+    scope: str
+    key: str
+    fingerprint: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A peer's leave to run one agent here, as its signature says (protocol section 6).
+
+    Attributes:
+        issuer: gateway id of the peer.
+        run_id: the peer's own id of the run that it opened for this call.
+        tree_id: id of the peer's tree, for the audit.
+        jti: single use, per issuer.
+        expires_at: seconds since the epoch.
+        depth: of the run, as the peer counts.
+        policy: what the peer leaves to the run.
+        actors: the chain of agents that led here, root first; for the audit.
+    """
+
+    issuer: str
+    run_id: str
+    tree_id: str
+    jti: str
+    expires_at: float
+    depth: int
+    policy: LimitPolicy
+    actors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """A named recipe of an agent, as far as the core needs to know it.
 
@@ -92,6 +159,8 @@ class Profile:
         may_delegate: whether the delegation tool is among them.
         workspace_path: directory for `WorkspacePolicy.FIXED`, else None.
         source: where it was loaded from, for people.
+        caps: what its runs may cost together, whoever starts them.
+        peer: id of the peer that runs it, whose model id is then its name; None for this gateway.
     """
 
     name: str
@@ -107,11 +176,13 @@ class Profile:
     workspace: WorkspacePolicy = WorkspacePolicy.INHERIT
     workspace_path: str | None = None
     narration: Narration = Narration.LIVE
+    caps: SpendCaps = field(default_factory=SpendCaps)
+    peer: str | None = None
 
     @property
     def model(self) -> str:
-        """The model id under which it is served."""
-        return MODEL_PREFIX + self.name
+        """The model id under which it is served: `openhands_{name}`, or `{peer}/{name}`."""
+        return MODEL_PREFIX + self.name if self.peer is None else f"{self.peer}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +198,15 @@ class ProfileProblem:
 class KeyRecord:
     """A stored key, without its secret.
 
-    `policy.budget_micro_usd` caps what the key may spend in total; `spent_micro_usd` is what all its trees have cost so far.
+    `policy` narrows each of its trees, `caps` all of them together; `spent_micro_usd` is what they have cost so far. A peer that
+    presents grants has a key of its own, whose secret nobody knows.
     """
 
     id: KeyId
     name: str
     policy: LimitPolicy
     created_at: float
+    caps: SpendCaps = field(default_factory=SpendCaps)
     revoked_at: float | None = None
     last_used_at: float | None = None
     spent_micro_usd: int = 0
@@ -189,7 +262,10 @@ class RunRecord:
         cost_self_micro_usd: money for this run's own LLM calls.
         cost_tree_micro_usd: the same plus that of all descendants.
         cost_complete: False once this run or a descendant used tokens at an unknown price.
-        descendants: runs ever opened below this one.
+        descendants: runs ever opened below this one, those on peers included.
+        reserved_micro_usd: set aside by LLM calls under way in this run and below it, and for runs on peers.
+        remote_run_id: the peer's own id of the run, where a peer runs it and has told.
+        origin: `gateway id/run id` of the run on a peer that this one was opened for.
     """
 
     id: RunId
@@ -214,6 +290,9 @@ class RunRecord:
     descendants: int = 0
     stop_reason: str | None = None
     error_code: str | None = None
+    reserved_micro_usd: int = 0
+    remote_run_id: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +326,8 @@ class AdmittedRun:
         workspace_dir: existing directory in which the agent's tools work.
         timeout_s: time left, from now.
         binding: for the delegation tool; None when this run may not delegate (any deeper).
+        via: gateways that the request has come through.
+        traceparent: of the caller (W3C); None without.
     """
 
     record: RunRecord
@@ -259,3 +340,6 @@ class AdmittedRun:
     timeout_s: float
     transcript: str = ""
     binding: DelegationBinding | None = None
+    via: tuple[str, ...] = ()
+    traceparent: str | None = None
+    tracestate: str | None = None

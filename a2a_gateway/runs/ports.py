@@ -6,14 +6,17 @@ agent can run in this process, in a confined worker, or on another machine.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from a2a_gateway.runs.events import RunnerEvent, RunSummary
 from a2a_gateway.runs.model import (
     AdmittedRun,
+    CallQuote,
     Conversation,
     ConversationId,
+    Grant,
+    IdempotencyClaim,
     KeyId,
     KeyRecord,
     LimitPolicy,
@@ -23,6 +26,7 @@ from a2a_gateway.runs.model import (
     RunId,
     RunRecord,
     RunState,
+    SpendCaps,
     TokenUsage,
 )
 
@@ -37,28 +41,67 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Leave to make one LLM call; must end in exactly one `Meter.settle`, whatever happens to the call."""
+    """Leave to make one LLM call, or one call to a peer; must end in exactly one `Meter.settle`, whatever happens to the call.
+
+    Attributes:
+        reserved_micro_usd: set aside for it; 0 where nobody set a budget.
+        max_output_tokens: the most that the call may produce; not more than was asked, and less where the budget needs it.
+        last: the budget allows no call after this one: the agent must wrap up.
+        budget_micro_usd: the budget that binds most; None where nobody set one.
+        left_micro_usd: what was left of it before this call.
+    """
 
     id: str
     run_id: RunId
     reserved_micro_usd: int = 0
+    max_output_tokens: int | None = None
+    last: bool = False
+    budget_micro_usd: int | None = None
+    left_micro_usd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a call used, to be booked.
+
+    Attributes:
+        cost_micro_usd: None where no price is known.
+        complete: False where `cost_micro_usd` is known not to be all, or is an estimate.
+        turns: LLM calls of the run; a side call is none.
+        runs: descendants of a run on a peer.
+    """
+
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    cost_micro_usd: int | None = 0
+    complete: bool = True
+    turns: int = 1
+    runs: int = 0
 
 
 class Meter(Protocol):
     """Asked before, and told after, each LLM call of one run, side calls included."""
 
-    async def reserve(self) -> Hold:
-        """Get leave for one LLM call.
+    async def reserve(self, quote: CallQuote) -> Hold:
+        """Get leave for one LLM call, with the money that it may cost set aside; waits while only other calls stand in its way.
 
         Raises:
-            BudgetExceeded: the run or an ancestor, or the key, has spent its budget.
+            BudgetExceeded: not even one last short call fits what the run, its ancestors, its profile and its key have left.
+            ModelUnpriced: there is a budget, and no price.
             DeadlineExceeded: the run's deadline has passed.
             RunCancelled: the run is no longer live.
         """
         ...
 
-    async def settle(self, hold: Hold, usage: TokenUsage, cost_micro_usd: int | None) -> None:
-        """Book what the call used. `cost_micro_usd` None means unknown price; idempotent for one hold."""
+    async def escrow(self) -> Hold:
+        """Set aside all that the run may spend, for a peer that executes it. Raises what `reserve` raises."""
+        ...
+
+    async def settle(self, hold: Hold, charge: Charge) -> None:
+        """Book what the call used and give back the rest; idempotent for one hold."""
+        ...
+
+    async def note_remote(self, remote_run_id: str) -> None:
+        """Record the peer's id of the run, so that its cost can be asked for after a crash."""
         ...
 
 
@@ -81,8 +124,8 @@ class Runner(Protocol):
 class Profiles(Protocol):
     """The catalogue of agents. Reloads by itself when a file changes."""
 
-    def get(self, name: str) -> Profile:
-        """Find a profile by name (without prefix).
+    def get(self, model: str) -> Profile:
+        """Find a profile by the model id under which it is served.
 
         Raises:
             ModelNotFound: there is none, or it is broken (the message says why).
@@ -108,6 +151,9 @@ class RunProposal:
         policies: what profile and key allow and the request asks; each can only narrow.
         defaults: limits of a root run before anything narrows it (the server's policy).
         claimed_depth: depth that a foreign caller claims; can only raise the real one.
+        caps: what all runs of the agent may cost together.
+        claim: idempotency key of the request, if it has one.
+        grant: of the peer that asks, used up when the run is opened.
     """
 
     id: RunId
@@ -119,6 +165,9 @@ class RunProposal:
     defaults: Limits
     policies: tuple[LimitPolicy, ...] = ()
     claimed_depth: int | None = None
+    caps: SpendCaps = field(default_factory=SpendCaps)
+    claim: IdempotencyClaim | None = None
+    grant: Grant | None = None
 
 
 class Ledger(Protocol):
@@ -127,7 +176,11 @@ class Ledger(Protocol):
     async def open_run(self, proposal: RunProposal) -> RunRecord:
         """Decide, with `admission.admit`, whether a run may start, and record it as queued.
 
+        Returns the record of an earlier run instead, whose id is another, where the proposal's idempotency claim is that run's.
+
         Raises:
+            IdempotencyKeyReused: the claim's key belongs to a request that asked for something else.
+            AuthenticationError: the grant was used before.
             AdmissionError: it may not.
             RunTokenRevoked: its parent is no longer live.
         """
@@ -141,16 +194,50 @@ class Ledger(Protocol):
         """
         ...
 
-    async def reserve(self, run_id: RunId) -> Hold:
-        """See `Meter.reserve`."""
+    async def reserve(self, run_id: RunId, quote: CallQuote, caps: SpendCaps = ...) -> Hold:
+        """See `Meter.reserve`, but never waits. `caps` are those of the run's profile, as they stand now.
+
+        Raises:
+            BudgetHeld: it would fit if calls under way cost nothing.
+        """
         ...
 
-    async def settle(self, hold: Hold, usage: TokenUsage, cost_micro_usd: int | None) -> None:
-        """See `Meter.settle`; charges the run, all its ancestors and the key in one transaction, also when the run has ended."""
+    async def escrow(self, run_id: RunId, caps: SpendCaps = ...) -> Hold:
+        """See `Meter.escrow`."""
         ...
 
-    async def close_run(self, run_id: RunId, state: RunState, *, stop_reason: str, error_code: str | None = None) -> RunSummary:
-        """End a live run; ending one that has ended changes nothing. Either way the final summary is returned."""
+    async def settle(self, hold: Hold, charge: Charge) -> None:
+        """See `Meter.settle`; charges the run, all its ancestors, its key and its profile in one transaction, also when it has
+        ended. A hold that a crash left behind was charged in full: settling it then corrects that."""
+        ...
+
+    async def note_remote(self, run_id: RunId, remote_run_id: str) -> None:
+        """See `Meter.note_remote`."""
+        ...
+
+    async def unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
+        """Runs on peers whose escrow a crash, of this gateway or of the peer, left charged with what nobody knows for sure."""
+        ...
+
+    async def close_run(
+        self, run_id: RunId, state: RunState, *, stop_reason: str, error_code: str | None = None, answer: str | None = None
+    ) -> RunSummary:
+        """End a live run; ending one that has ended changes nothing. Either way the final summary is returned.
+
+        `answer` is opaque text, kept for `answer_of` as long as the run's idempotency claim, at least for a day.
+        """
+        ...
+
+    async def answer_of(self, run_id: RunId) -> str | None:
+        """What `close_run` was given to keep; None if nothing, or no longer."""
+        ...
+
+    async def run_of_origin(self, key_id: KeyId, origin: str) -> RunRecord | None:
+        """The run that was opened for a run on a peer; see `RunRecord.origin`."""
+        ...
+
+    async def forget_expired(self, now: float) -> None:
+        """Forget the claims, answers and used grants whose time has passed."""
         ...
 
     async def get_run(self, run_id: RunId) -> RunRecord | None: ...

@@ -75,6 +75,7 @@ def propose(request: RunRequest, caller: Caller, profile: Profile, defaults: Lim
         defaults=defaults,
         policies=(profile.policy, _policy_asked(request.context)),
         claimed_depth=request.context.depth,
+        caps=profile.caps,
     )
 
 

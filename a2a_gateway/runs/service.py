@@ -20,9 +20,10 @@ from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunEnded, RunFinished, RunStarted, RunSummary
 from a2a_gateway.runs.live import LiveRun, LiveRuns
-from a2a_gateway.runs.model import AdmittedRun, Limits, Profile, RunId, RunRecord, RunRequest, RunState, TokenUsage
+from a2a_gateway.runs.meter import RunMeter, Settlements
+from a2a_gateway.runs.model import AdmittedRun, Limits, Profile, RunId, RunRecord, RunRequest, RunState
 from a2a_gateway.runs.place import Place, Places
-from a2a_gateway.runs.ports import Clock, Hold, Ledger, Profiles, Runner, RunProposal, RunTokens
+from a2a_gateway.runs.ports import Clock, Ledger, Profiles, Runner, RunProposal, RunTokens
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
 from delegate_tool.context import AgentCard, DelegationBinding, OnDisconnect
 
@@ -48,26 +49,6 @@ class ServicePolicy:
     retry_store_after_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class _RunMeter:
-    """The ledger, seen from inside one run."""
-
-    ledger: Ledger
-    run_id: RunId
-    backlog: Backlog
-
-    async def reserve(self) -> Hold:
-        return await self.ledger.reserve(self.run_id)
-
-    async def settle(self, hold: Hold, usage: TokenUsage, cost_micro_usd: int | None) -> None:
-        try:
-            await self.ledger.settle(hold, usage, cost_micro_usd)
-        except StoreError:
-            # The money is spent, whether or not it could be booked just now; the run hears of the failure all the same.
-            self.backlog.add(lambda: self.ledger.settle(hold, usage, cost_micro_usd))
-            raise
-
-
 @dataclass(slots=True)
 class RunService:
     """Leads runs. Use as `async with`; leaving it drains, then cancels what still runs.
@@ -89,6 +70,7 @@ class RunService:
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
     _stopping: set[asyncio.Task[None]] = field(default_factory=set)
     _run_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _settlements: Settlements = field(default_factory=Settlements)
     _backlog: Backlog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -256,7 +238,8 @@ class RunService:
 
     async def _run(self, live: LiveRun, request: RunRequest, place: Place) -> None:
         """Let the runner run; tells the outcome before the runner has cleaned up, because the caller need not wait for that."""
-        meter = _RunMeter(self.ledger, live.record.id, self._backlog)
+        patience_s, caps = self.policy.queue_timeout_s, live.profile.caps
+        meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settlements, patience_s)
         async with aclosing(self.runner.run(self._admitted(live, request, place), meter)) as events:
             async for event in events:
                 if isinstance(event, RunEnded):

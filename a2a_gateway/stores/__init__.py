@@ -14,8 +14,9 @@ from a2a_gateway.stores.conversations import SqlConversations
 from a2a_gateway.stores.database import Database, sqlite_url
 from a2a_gateway.stores.keys import SqlKeys
 from a2a_gateway.stores.ledger import SqlLedger
+from a2a_gateway.stores.spending import SpendBy, SpendLine, SqlSpending
 
-__all__ = ["SqlConversations", "SqlKeys", "SqlLedger", "Store", "open_store", "sqlite_url"]
+__all__ = ["SpendBy", "SpendLine", "SqlConversations", "SqlKeys", "SqlLedger", "SqlSpending", "Store", "open_store", "sqlite_url"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Store:
     ledger: SqlLedger
     keys: SqlKeys
     conversations: SqlConversations
+    spending: SqlSpending
 
 
 @asynccontextmanager
@@ -37,7 +39,7 @@ async def open_store(url: str, clock: Clock) -> AsyncIterator[Store]:
     """
     async with Database(url) as database:
         await database.migrate(_to_newest_schema)
-        yield Store(SqlLedger(database, clock), SqlKeys(database, clock), SqlConversations(database))
+        yield Store(SqlLedger(database, clock), SqlKeys(database, clock), SqlConversations(database), SqlSpending(database))
 
 
 def _to_newest_schema(connection: Connection) -> None:

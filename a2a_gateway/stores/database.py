@@ -120,10 +120,11 @@ def _parse_url(url: str) -> URL:
         raise ConfigurationError(
             f"database_url names {parsed.get_backend_name()}; sqlite and postgresql are supported.", param="database_url"
         )
-    return parsed
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 
 
 def _create_engine(url: URL, threads: int) -> Engine:
+    is_sqlite = url.get_backend_name() == "sqlite"
     try:
         # What is stored is the users' own: parameters stay out of errors. Transactions end explicitly, so a connection that
         # returns to the pool has nothing to roll back.
@@ -133,7 +134,8 @@ def _create_engine(url: URL, threads: int) -> Engine:
             pool_size=threads,
             max_overflow=0,
             pool_reset_on_return=None,
-            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S} if url.get_backend_name() == "sqlite" else {},
+            pool_pre_ping=not is_sqlite,  # a server that was restarted in between is no failure
+            connect_args={"timeout" if is_sqlite else "connect_timeout": round(SQLITE_BUSY_TIMEOUT_S)},
         )
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigurationError(f"The driver for {url.drivername} is not installed ({error}).", param="database_url") from None

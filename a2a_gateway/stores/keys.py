@@ -17,10 +17,10 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from a2a_gateway.errors import AuthenticationError, ConfigurationError
-from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy
+from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, SpendCaps
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.stores.database import Database
-from a2a_gateway.stores.rows import key_of, values_of_limits
+from a2a_gateway.stores.rows import key_of, values_of_caps, values_of_limits
 from a2a_gateway.stores.schema import keys
 
 USE_RECORDED_EVERY_S: Final = 60.0
@@ -77,8 +77,12 @@ class SqlKeys:
 
         return await self.database.transaction(work)
 
-    async def create_key(self, name: str, policy: LimitPolicy | None = None) -> tuple[KeyRecord, str]:
+    async def create_key(
+        self, name: str, policy: LimitPolicy | None = None, caps: SpendCaps | None = None
+    ) -> tuple[KeyRecord, str]:
         """Make a key and return it with its secret, which is shown this once and stored nowhere.
+
+        `policy` narrows each tree of the key and names no budget: `caps` bound what all of them cost together.
 
         Raises:
             ConfigurationError: the name cannot be one, or a live key has it.
@@ -89,13 +93,15 @@ class SqlKeys:
                 "which would read as an id.",
                 param="name",
             )
-        key = KeyRecord(KeyId(secrets.token_hex(6)), name, policy or LimitPolicy(), created_at=self.clock.now())
+        key = KeyRecord(
+            KeyId(secrets.token_hex(6)), name, policy or LimitPolicy(), created_at=self.clock.now(), caps=caps or SpendCaps()
+        )
         secret = f"a2a_{key.id}_{secrets.token_urlsafe(32)}"
         values = {"id": key.id, "name": name, "secret_sha256": _hash(secret), "created_at": key.created_at}
 
         def work(connection: Connection) -> None:
             try:
-                connection.execute(insert(keys), values | values_of_limits(key.policy))
+                connection.execute(insert(keys), values | values_of_limits(key.policy) | values_of_caps(key.caps))
             except IntegrityError:
                 raise ConfigurationError(f"There is a key named {name!r} already. Revoke it, or take another name.") from None
 

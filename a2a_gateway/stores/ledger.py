@@ -8,22 +8,48 @@ root's `cost_tree`.
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import asdict, dataclass, replace
+from typing import Final, Protocol
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
-from a2a_gateway.errors import AuthenticationError, InternalError, RunCancelled, RunNotFound, RunTokenRevoked
-from a2a_gateway.runs.admission import admit, budget_left, permit_turn
+from a2a_gateway.errors import (
+    AdmissionError,
+    AuthenticationError,
+    BudgetExceeded,
+    IdempotencyKeyReused,
+    InternalError,
+    RunCancelled,
+    RunNotFound,
+    RunTokenRevoked,
+)
+from a2a_gateway.runs.admission import admit, permit_turn
+from a2a_gateway.runs.budget import Account, Allotment, allot, budget_left
 from a2a_gateway.runs.events import AgentCost, RunSummary
-from a2a_gateway.runs.model import LIVE_STATES, TRANSITIONS, KeyId, KeyRecord, RunId, RunRecord, RunState, TokenUsage
-from a2a_gateway.runs.ports import Clock, Hold, RunProposal
+from a2a_gateway.runs.model import (
+    LIVE_STATES,
+    TRANSITIONS,
+    CallQuote,
+    Grant,
+    IdempotencyClaim,
+    KeyId,
+    KeyRecord,
+    RunId,
+    RunRecord,
+    RunState,
+    SpendCaps,
+    TokenUsage,
+)
+from a2a_gateway.runs.ports import Charge, Clock, Hold, RunProposal
+from a2a_gateway.stores.charges import CALL, ESCROW, OPEN, PRESUMED, accounts_of, book, give_back, place_hold, presume, take_hold
 from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.rows import key_of, run_of, values_of_new_run
-from a2a_gateway.stores.schema import holds, keys, runs
-from a2a_gateway.stores.tree import DESCENDANTS_BY_AGENT, PATH, PATH_LOCKED, SUBTREE, WITH_OPEN_HOLDS
+from a2a_gateway.stores.schema import answers, claims, grants, holds, keys, runs
+from a2a_gateway.stores.tree import DESCENDANTS_BY_AGENT, PATH, PATH_LOCKED, SUBTREE
 
 _LIVE: Final = sorted(LIVE_STATES)
+_NO_CAPS: Final = SpendCaps()
 
 _RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
 _KEY: Final = select(keys).where(keys.c.id == bindparam("key_id"))
@@ -48,27 +74,19 @@ _CLOSE: Final = (
         error_code=bindparam("code"),
     )
 )
-_INSERT_HOLD: Final = insert(holds)
-_DELETE_HOLD: Final = delete(holds).where(holds.c.id == bindparam("hold_id"))
-_CHARGE_RUN: Final = (
-    update(runs)
-    .where(runs.c.id == bindparam("account_id"))
-    .values(
-        turns=runs.c.turns + bindparam("more_turns"),
-        prompt_tokens=runs.c.prompt_tokens + bindparam("more_prompt"),
-        completion_tokens=runs.c.completion_tokens + bindparam("more_completion"),
-        cached_tokens=runs.c.cached_tokens + bindparam("more_cached"),
-        reasoning_tokens=runs.c.reasoning_tokens + bindparam("more_reasoning"),
-        cost_self_micro_usd=runs.c.cost_self_micro_usd + bindparam("more_self"),
-        cost_tree_micro_usd=runs.c.cost_tree_micro_usd + bindparam("more_tree"),
-        cost_complete=and_(runs.c.cost_complete, bindparam("complete")),
-    )
-)
-_CHARGE_KEY: Final = (
-    update(keys)
-    .where(keys.c.id == bindparam("account_id"))
-    .values(spent_micro_usd=keys.c.spent_micro_usd + bindparam("more_spent"))
-)
+_CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
+_ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
+_HAD_LAST_CALL: Final = select(runs.c.had_last_call).where(runs.c.id == bindparam("run_id"))
+_NOTE_REMOTE: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(remote_run_id=bindparam("remote"))
+_UNRECONCILED: Final = select(holds).where(holds.c.kind == ESCROW, holds.c.state == PRESUMED).order_by(holds.c.created_at)
+_PRESUMED_FOR_S: Final = 30 * 86_400.0
+"""How long a peer may be away before its word about a lost run is no longer waited for."""
+
+
+class _Decision(Protocol):
+    """What a hold gets, decided within its transaction."""
+
+    def __call__(self, path: Sequence[RunRecord], accounts: Sequence[Account], *, had_last_call: bool) -> Allotment: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +95,35 @@ class SqlLedger:
 
     database: Database
     clock: Clock
+    answer_ttl_s: float = 86_400.0
 
     async def open_run(self, proposal: RunProposal) -> RunRecord:
         now = self.clock.now()
 
         def work(connection: Connection) -> RunRecord:
+            earlier = _claimed(connection, proposal.claim, now) if proposal.claim else None
+            if earlier is not None:
+                return earlier
             ancestors = _path(connection, proposal.parent_id, lock=True) if proposal.parent_id else []
             if proposal.parent_id and not ancestors:
                 raise RunTokenRevoked("The run behind this token is not known here; its token opens no runs.")
             siblings = connection.scalar(_LIVE_CHILDREN, {"run_id": proposal.parent_id}) or 0 if ancestors else 0
             key = _key(connection, ancestors[-1].key_id if ancestors else proposal.key_id)
-            record = admit(proposal, ancestors=ancestors, live_siblings=siblings, key=key, now=now)
+            accounts = accounts_of(connection, ancestors, key, proposal.agent, proposal.caps, now, below=True)
+            record = admit(proposal, ancestors=ancestors, live_siblings=siblings, key=key, accounts=accounts, now=now)
             connection.execute(_INSERT_RUN, values_of_new_run(record))
+            if proposal.claim:
+                _stake(connection, proposal.claim, record.id)
+            if proposal.grant:
+                _use_up(connection, proposal.grant)
             if ancestors:
                 connection.execute(_ADD_DESCENDANT, [{"account_id": run.id} for run in ancestors])
             return record
 
-        return await self.database.transaction(work)
+        try:
+            return await self.database.transaction(work)
+        except _ClaimedMeanwhile:
+            return await self.database.transaction(work)
 
     async def start_run(self, run_id: RunId) -> RunRecord:
         now = self.clock.now()
@@ -109,44 +139,91 @@ class SqlLedger:
 
         return await self.database.transaction(work)
 
-    async def reserve(self, run_id: RunId) -> Hold:
-        now = self.clock.now()
-        hold = Hold(uuid.uuid4().hex, run_id)
+    async def reserve(self, run_id: RunId, quote: CallQuote, caps: SpendCaps = _NO_CAPS) -> Hold:
+        def decide(path: Sequence[RunRecord], accounts: Sequence[Account], *, had_last_call: bool) -> Allotment:
+            try:
+                return allot(quote, accounts, may_be_last=not had_last_call)
+            except AdmissionError as error:
+                raise error.with_details(run_id=run_id, tree_id=path[-1].tree_id) from None
+
+        return await self._hold(run_id, caps, CALL, decide)
+
+    async def escrow(self, run_id: RunId, caps: SpendCaps = _NO_CAPS) -> Hold:
+        def decide(path: Sequence[RunRecord], accounts: Sequence[Account], *, had_last_call: bool) -> Allotment:
+            # All that is left, what is kept back for a last call included: the peer keeps back a part of it in its turn.
+            room = min((account.room(last=True) for account in accounts), default=0)
+            if accounts and room <= 0:
+                tightest = min(accounts, key=lambda account: account.room(last=True))
+                raise BudgetExceeded(tightest.refusal(), details={"run_id": run_id, "tree_id": path[-1].tree_id})
+            return Allotment(room, 0, budget_micro_usd=room if accounts else None, left_micro_usd=room if accounts else None)
+
+        return await self._hold(run_id, caps, ESCROW, decide)
+
+    async def _hold(self, run_id: RunId, caps: SpendCaps, kind: str, decide: "_Decision") -> Hold:
+        now, hold_id = self.clock.now(), uuid.uuid4().hex
 
         def work(connection: Connection) -> Hold:
-            path = _known_path(connection, run_id)
-            permit_turn(path, key=_key(connection, path[-1].key_id), now=now)
-            connection.execute(
-                _INSERT_HOLD,
-                {"id": hold.id, "run_id": run_id, "reserved_micro_usd": hold.reserved_micro_usd, "created_at": now},
+            path = _known_path(connection, run_id, lock=True)
+            run = path[-1]
+            key = _key(connection, run.key_id)
+            permit_turn(path, key=key, now=now)
+            accounts = accounts_of(connection, path, key, run.agent, caps, now)
+            had_last_call = bool(accounts) and bool(connection.scalar(_HAD_LAST_CALL, {"run_id": run_id}))
+            allotment = decide(path, accounts, had_last_call=had_last_call)
+            hold = Hold(
+                hold_id,
+                run_id,
+                allotment.reserved_micro_usd,
+                allotment.max_output_tokens,
+                allotment.last,
+                allotment.budget_micro_usd,
+                allotment.left_micro_usd,
             )
+            place_hold(connection, hold, path, kind=kind, now=now)
             return hold
+
+        def undo(connection: Connection) -> None:
+            placed = take_hold(connection, hold_id)
+            if placed is not None:
+                give_back(connection, placed, _known_path(connection, run_id, lock=True))
 
         try:
             return await self.database.transaction(work)
         except asyncio.CancelledError:
             # The caller never got the hold, so nobody else can end it.
-            await self.database.transaction(lambda connection: connection.execute(_DELETE_HOLD, {"hold_id": hold.id}))
+            await self.database.transaction(undo)
             raise
 
-    async def settle(self, hold: Hold, usage: TokenUsage, cost_micro_usd: int | None) -> None:
-        cost, complete = cost_micro_usd or 0, cost_micro_usd is not None or usage == TokenUsage()
-        if min(cost, usage.prompt, usage.completion, usage.cached, usage.reasoning) < 0:
-            raise ValueError(f"a turn cannot use less than nothing: {usage}, {cost_micro_usd} micro-USD")
+    async def settle(self, hold: Hold, charge: Charge) -> None:
+        usage, cost = charge.usage, charge.cost_micro_usd or 0
+        if min(cost, usage.prompt, usage.completion, usage.cached, usage.reasoning, charge.turns, charge.runs) < 0:
+            raise ValueError(f"a call cannot use less than nothing: {charge}")
 
         def work(connection: Connection) -> None:
-            if connection.execute(_DELETE_HOLD, {"hold_id": hold.id}).rowcount == 0:
-                return
-            *ancestors, run = _known_path(connection, hold.run_id, lock=True)
-            own = _charge(run, usage, cost, cost_self=cost, complete=complete, turns=1)
-            above = [_charge(ancestor, TokenUsage(), cost, cost_self=0, complete=complete, turns=0) for ancestor in ancestors]
-            connection.execute(_CHARGE_RUN, [*above, own])
-            if cost:
-                connection.execute(_CHARGE_KEY, {"account_id": run.key_id, "more_spent": cost})
+            path = _known_path(connection, hold.run_id, lock=True)
+            placed = take_hold(connection, hold.id)
+            if placed is not None:
+                book(connection, placed, path, charge)
 
         await self.database.transaction(work)
 
-    async def close_run(self, run_id: RunId, state: RunState, *, stop_reason: str, error_code: str | None = None) -> RunSummary:
+    async def note_remote(self, run_id: RunId, remote_run_id: str) -> None:
+        values = {"account_id": run_id, "remote": remote_run_id}
+        await self.database.transaction(lambda connection: connection.execute(_NOTE_REMOTE, values).close())
+
+    async def unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
+        def work(connection: Connection) -> Sequence[tuple[RunRecord, Hold]]:
+            found = connection.execute(_UNRECONCILED).all()
+            return [
+                (_known_path(connection, RunId(row.run_id))[-1], Hold(row.id, RunId(row.run_id), row.reserved_micro_usd))
+                for row in found
+            ]
+
+        return await self.database.transaction(work)
+
+    async def close_run(
+        self, run_id: RunId, state: RunState, *, stop_reason: str, error_code: str | None = None, answer: str | None = None
+    ) -> RunSummary:
         now = self.clock.now()
 
         def work(connection: Connection) -> RunSummary:
@@ -159,7 +236,9 @@ class SqlLedger:
                     _CLOSE,
                     {"run_id": run_id, "new_state": state.value, "now": now, "reason": stop_reason, "code": error_code},
                 )
-            return _summary(connection, [*ancestors, run])
+                if answer is not None:
+                    connection.execute(insert(answers), {"run_id": run_id, "body": answer, "expires_at": now + self.answer_ttl_s})
+            return _summary(connection, [*ancestors, run], now)
 
         return await self.database.transaction(work)
 
@@ -170,10 +249,37 @@ class SqlLedger:
 
         return await self.database.transaction(work)
 
+    async def answer_of(self, run_id: RunId) -> str | None:
+        def work(connection: Connection) -> str | None:
+            return connection.scalar(_ANSWER, {"run_id": run_id})
+
+        return await self.database.transaction(work)
+
+    async def run_of_origin(self, key_id: KeyId, origin: str) -> RunRecord | None:
+        statement = (
+            select(runs).where(runs.c.key_id == key_id, runs.c.origin == origin).order_by(runs.c.created_at.desc()).limit(1)
+        )
+
+        def work(connection: Connection) -> RunRecord | None:
+            row = connection.execute(statement).one_or_none()
+            return None if row is None else run_of(row)
+
+        return await self.database.transaction(work)
+
+    async def forget_expired(self, now: float) -> None:
+        def work(connection: Connection) -> None:
+            for table in (claims, answers, grants):
+                connection.execute(delete(table).where(table.c.expires_at <= now))
+            connection.execute(delete(holds).where(holds.c.state == PRESUMED, holds.c.created_at <= now - _PRESUMED_FOR_S))
+
+        await self.database.transaction(work)
+
     async def summary(self, run_id: RunId) -> RunSummary | None:
+        now = self.clock.now()
+
         def work(connection: Connection) -> RunSummary | None:
             path = _path(connection, run_id)
-            return _summary(connection, path) if path else None
+            return _summary(connection, path, now) if path else None
 
         return await self.database.transaction(work)
 
@@ -194,15 +300,51 @@ class SqlLedger:
         return await self.database.transaction(work)
 
     async def mark_lost(self) -> int:
-        """End every run still recorded as live; one that was waiting for its LLM has used an amount that nobody knows."""
+        """End every run still recorded as live, and charge each call under way with all that was set aside for it: what it has
+        really used, nobody knows."""
         lost = {"state": RunState.LOST.value, "ended_at": self.clock.now(), "stop_reason": "run_lost", "error_code": "run_lost"}
 
         def work(connection: Connection) -> int:
-            connection.execute(update(runs).where(runs.c.id.in_(WITH_OPEN_HOLDS)).values(cost_complete=False))
-            connection.execute(delete(holds))
+            for placed in connection.execute(delete(holds).where(holds.c.state == OPEN).returning(holds)).all():
+                presume(connection, placed, _known_path(connection, RunId(placed.run_id), lock=True))
             return connection.execute(update(runs).where(runs.c.state.in_(_LIVE)).values(lost)).rowcount
 
         return await self.database.transaction(work)
+
+
+def _claimed(connection: Connection, claim: IdempotencyClaim, now: float) -> RunRecord | None:
+    """Find the run that a claim stands for; one whose time has passed is forgotten."""
+    found = connection.execute(_CLAIM, {"of": claim.scope, "named": claim.key}).one_or_none()
+    if found is None:
+        return None
+    if found.expires_at <= now:
+        connection.execute(delete(claims).where(claims.c.scope == claim.scope, claims.c.key == claim.key))
+        return None
+    if found.fingerprint != claim.fingerprint:
+        raise IdempotencyKeyReused(
+            "This idempotency key was used for another request. Send the same request with it, or use a new key.",
+            param="Idempotency-Key",
+            details={"run_id": found.run_id},
+        )
+    return run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
+
+
+class _ClaimedMeanwhile(Exception):
+    """Another transaction staked the same claim while this one was at it (PostgreSQL): now its run can be seen."""
+
+
+def _stake(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> None:
+    try:
+        connection.execute(insert(claims), {**asdict(claim), "run_id": run_id})
+    except IntegrityError:
+        raise _ClaimedMeanwhile from None
+
+
+def _use_up(connection: Connection, grant: Grant) -> None:
+    try:
+        connection.execute(insert(grants), {"issuer": grant.issuer, "jti": grant.jti, "expires_at": grant.expires_at})
+    except IntegrityError:
+        raise AuthenticationError("This grant was used before; each opens one run.") from None
 
 
 def _path(connection: Connection, run_id: RunId, *, lock: bool = False) -> list[RunRecord]:
@@ -223,21 +365,7 @@ def _key(connection: Connection, key_id: KeyId) -> KeyRecord:
     return key_of(row)
 
 
-def _charge(account: RunRecord, usage: TokenUsage, cost: int, *, cost_self: int, complete: bool, turns: int) -> dict[str, object]:
-    return {
-        "account_id": account.id,
-        "more_turns": turns,
-        "more_prompt": usage.prompt,
-        "more_completion": usage.completion,
-        "more_cached": usage.cached,
-        "more_reasoning": usage.reasoning,
-        "more_self": cost_self,
-        "more_tree": cost,
-        "complete": complete,
-    }
-
-
-def _summary(connection: Connection, path: Sequence[RunRecord]) -> RunSummary:
+def _summary(connection: Connection, path: Sequence[RunRecord], now: float) -> RunSummary:
     run = path[-1]
     by_agent: list[AgentCost] = []
     tree_usage = run.usage
@@ -245,4 +373,5 @@ def _summary(connection: Connection, path: Sequence[RunRecord]) -> RunSummary:
         for row in connection.execute(DESCENDANTS_BY_AGENT, {"run_id": run.id}):
             by_agent.append(AgentCost(row.agent, row.runs, row.cost_self_micro_usd))
             tree_usage += TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens)
-    return RunSummary(run, tuple(by_agent), tree_usage, budget_left(path, _key(connection, run.key_id)))
+    accounts = accounts_of(connection, path, _key(connection, run.key_id), run.agent, _NO_CAPS, now)
+    return RunSummary(run, tuple(by_agent), tree_usage, budget_left(accounts))

@@ -14,6 +14,7 @@ from a2a_gateway.runs.model import (
     RunId,
     RunRecord,
     RunState,
+    SpendCaps,
     TokenUsage,
     TreeId,
 )
@@ -51,10 +52,13 @@ def run_of(row: AnyRow) -> RunRecord:
         usage=TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens),
         cost_self_micro_usd=row.cost_self_micro_usd,
         cost_tree_micro_usd=row.cost_tree_micro_usd,
-        cost_complete=row.cost_complete,
+        cost_complete=row.unknown_charges == 0,
         descendants=row.descendants,
         stop_reason=row.stop_reason,
         error_code=row.error_code,
+        reserved_micro_usd=row.reserved_micro_usd,
+        remote_run_id=row.remote_run_id,
+        origin=row.origin,
     )
 
 
@@ -72,20 +76,30 @@ def values_of_new_run(run: RunRecord) -> dict[str, object]:
         "task_hash": run.task_hash,
         "conversation_id": run.conversation_id,
         "created_at": run.created_at,
+        "origin": run.origin,
+        "budget_micro_usd": run.limits.budget_micro_usd,
         **values_of_limits(run.limits),
     }
 
 
 def values_of_limits(limits: Limits | LimitPolicy) -> dict[str, object]:
-    """The columns that `runs` and `keys` have in common."""
+    """The columns of the limits that `runs` and `keys` have in common."""
     return {
         "max_depth": limits.max_depth,
         "max_breadth": limits.max_breadth,
         "max_runs": limits.max_runs,
         "timeout_s": limits.timeout_s,
         "max_turns": limits.max_turns,
-        "budget_micro_usd": limits.budget_micro_usd,
         "allowed_agents": limits.allowed_agents,
+    }
+
+
+def values_of_caps(caps: SpendCaps) -> dict[str, object]:
+    """The columns of a key's own budgets."""
+    return {
+        "budget_micro_usd": caps.total_micro_usd,
+        "day_budget_micro_usd": caps.day_micro_usd,
+        "month_budget_micro_usd": caps.month_micro_usd,
     }
 
 
@@ -100,9 +114,9 @@ def key_of(row: AnyRow) -> KeyRecord:
             row.max_runs,
             row.timeout_s,
             row.max_turns,
-            row.budget_micro_usd,
-            row.allowed_agents,
+            allowed_agents=row.allowed_agents,
         ),
+        caps=SpendCaps(row.budget_micro_usd, row.day_budget_micro_usd, row.month_budget_micro_usd),
         created_at=row.created_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     Dialect,
     Double,
     ForeignKey,
@@ -74,6 +75,8 @@ keys = Table(
     Column("timeout_s", Double),
     Column("max_turns", Integer),
     Column("budget_micro_usd", BigInteger),
+    Column("day_budget_micro_usd", BigInteger),
+    Column("month_budget_micro_usd", BigInteger),
     Column("allowed_agents", AgentSet),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
@@ -119,10 +122,16 @@ runs = Table(
     Column("reasoning_tokens", BigInteger, nullable=False, default=0, server_default="0"),
     Column("cost_self_micro_usd", BigInteger, nullable=False, default=0, server_default="0"),
     Column("cost_tree_micro_usd", BigInteger, nullable=False, default=0, server_default="0"),
-    Column("cost_complete", Boolean, nullable=False, default=True, server_default=text("true")),
+    # Charges in this run and below it that are estimates, or of an unknown price; counted, so that late truth can take one back.
+    Column("unknown_charges", Integer, nullable=False, default=0, server_default="0"),
+    # The sum of the open holds in this run and below it.
+    Column("reserved_micro_usd", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("had_last_call", Boolean, nullable=False, default=False, server_default=text("false")),
     Column("descendants", Integer, nullable=False, default=0, server_default="0"),
     Column("stop_reason", Text),
     Column("error_code", Text),
+    Column("remote_run_id", Text),
+    Column("origin", Text),
     CheckConstraint("cost_self_micro_usd >= 0 AND cost_tree_micro_usd >= cost_self_micro_usd", name="cost"),
     CheckConstraint("descendants BETWEEN 0 AND max_runs", name="descendants"),
 )
@@ -133,14 +142,74 @@ Index(
     postgresql_where=runs.c.parent_id.is_(None),
 )
 
-# LLM calls under way. Settling one removes it, so that it is charged once; what a crash leaves here was never charged.
+Index(
+    "ix_runs_origin",
+    runs.c.key_id,
+    runs.c.origin,
+    sqlite_where=runs.c.origin.is_not(None),
+    postgresql_where=runs.c.origin.is_not(None),
+)
+
+# Calls under way (`open`), and those that a crash left behind, which were then charged in full (`presumed`) until the truth is
+# known. Settling a hold removes it, so that it is charged once.
 holds = Table(
     "holds",
     metadata,
     Column("id", Text, primary_key=True),
     Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
     Column("reserved_micro_usd", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
+)
+
+# What each key spent on each agent, day by day (UTC): the truth about caps of days and months, and the bill.
+spend = Table(
+    "spend",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("key_id", Text, ForeignKey("keys.id"), primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("calls", Integer, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cost_micro_usd", BigInteger, nullable=False),
+    Column("unknown_charges", Integer, nullable=False),
+    CheckConstraint("cost_micro_usd >= 0", name="cost"),
+)
+Index("ix_spend_key_id", spend.c.key_id, spend.c.day)
+Index("ix_spend_agent", spend.c.agent, spend.c.day)
+
+# Idempotency keys and the runs that they stand for.
+claims = Table(
+    "claims",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
+)
+
+# How runs ended, in the words of those who keep them: opaque here.
+answers = Table(
+    "answers",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("body", CompressedText, nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
+)
+
+# Grants that were used: each opens one run.
+grants = Table(
+    "grants",
+    metadata,
+    Column("issuer", Text, primary_key=True),
+    Column("jti", Text, primary_key=True),
+    Column("expires_at", Double, nullable=False, index=True),
 )
 
 conversations = Table(

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import CTE, BigInteger, bindparam, cast, func, select
 
-from a2a_gateway.stores.schema import holds, runs
+from a2a_gateway.stores.schema import runs
 
 
 def _and_above(start: CTE) -> CTE:
@@ -45,7 +45,3 @@ DESCENDANTS_BY_AGENT: Final = (
     .order_by(runs.c.agent)
 )
 """What the runs below `run_id` used, by agent."""
-
-_held = _and_above(select(runs.c.id, runs.c.parent_id).where(runs.c.id.in_(select(holds.c.run_id))).cte("held", recursive=True))
-WITH_OPEN_HOLDS: Final = select(_held.c.id)
-"""The ids of all runs with an LLM call under way, and of those above them."""

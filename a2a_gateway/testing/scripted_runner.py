@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final
 
 from a2a_gateway.runs.events import Cancelled, RunEnded, RunnerEvent
-from a2a_gateway.runs.model import AdmittedRun, RunId, TokenUsage
-from a2a_gateway.runs.ports import Meter
+from a2a_gateway.runs.model import AdmittedRun, CallQuote, RunId, TokenUsage
+from a2a_gateway.runs.ports import Charge, Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Spend:
 
 
 _ONE_TOKEN: Final = TokenUsage(prompt=1)
+_ONE_MICRO_USD: Final = Decimal("0.000001")
 
 type Part = RunnerEvent | Until | Spend | Exception
 """What a run does next: tell an event, wait, spend money, or break."""
@@ -61,8 +63,8 @@ class ScriptedRunner:
                             yield RunEnded(Cancelled())
                             return
                     case Spend(micro_usd=micro_usd):
-                        hold = await meter.reserve()
-                        await meter.settle(hold, _ONE_TOKEN, micro_usd)
+                        hold = await meter.reserve(CallQuote(1, 0, micro_usd * _ONE_MICRO_USD, Decimal(0)))
+                        await meter.settle(hold, Charge(_ONE_TOKEN, micro_usd))
                     case Exception():
                         raise part
                     case _:

@@ -22,6 +22,8 @@ def render_run(record: RunRecord, *, now: float) -> RunNode:
         "state": record.state.value,
         "stop_reason": record.stop_reason,
         "error_code": record.error_code,
+        "remote_run_id": record.remote_run_id,
+        "origin": record.origin,
         "conversation_id": record.conversation_id,
         "created_at": _instant(record.created_at),
         "started_at": _instant(record.started_at),
@@ -38,6 +40,7 @@ def render_run(record: RunRecord, *, now: float) -> RunNode:
         "cost": {
             "self": format_usd(record.cost_self_micro_usd),
             "tree": format_usd(record.cost_tree_micro_usd),
+            "reserved": format_usd(record.reserved_micro_usd),
             "currency": "USD",
             "complete": record.cost_complete,
         },

@@ -21,6 +21,7 @@ from a2a_gateway.runs.events import ContentDelta, Outcome, RunEnded, RunnerEvent
 from a2a_gateway.runs.messages import Message, Sampling, TextPart, UserMessage
 from a2a_gateway.runs.model import (
     AdmittedRun,
+    CallQuote,
     ConversationId,
     KeyId,
     Limits,
@@ -31,7 +32,7 @@ from a2a_gateway.runs.model import (
     TokenUsage,
     TreeId,
 )
-from a2a_gateway.runs.ports import Hold
+from a2a_gateway.runs.ports import Charge, Hold
 from delegate_tool.context import Narration
 
 API_KEY = "sk-scripted-0123456789"
@@ -48,16 +49,22 @@ class RecordingMeter:
     held: list[str] = field(default_factory=list)
     booked: dict[str, tuple[TokenUsage, int | None]] = field(default_factory=dict)
 
-    async def reserve(self) -> Hold:
+    async def reserve(self, quote: CallQuote) -> Hold:
         if self.refusal is not None and self.refuse_from is not None and len(self.held) >= self.refuse_from:
             raise self.refusal
         self.held.append(f"hold-{len(self.held)}")
         return Hold(self.held[-1], RunId("run"))
 
-    async def settle(self, hold: Hold, usage: TokenUsage, cost_micro_usd: int | None) -> None:
+    async def escrow(self) -> Hold:
+        raise NotImplementedError
+
+    async def note_remote(self, remote_run_id: str) -> None:
+        raise NotImplementedError
+
+    async def settle(self, hold: Hold, charge: Charge) -> None:
         assert hold.id in self.held, "booked without leave"
         assert hold.id not in self.booked, "booked twice"
-        self.booked[hold.id] = (usage, cost_micro_usd)
+        self.booked[hold.id] = (charge.usage, charge.cost_micro_usd)
 
     @property
     def settled(self) -> list[tuple[TokenUsage, int | None]]:

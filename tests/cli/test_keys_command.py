@@ -22,15 +22,16 @@ def test_the_secret_is_the_only_thing_that_create_writes_to_standard_output(comm
 
 
 def test_a_list_shows_what_a_key_may_do_but_not_its_secret(command_line: CommandLine) -> None:
-    made = command_line.run_json(
-        "keys", "create", "ci", "--agents", "lead, openhands_coder", "--budget-usd", "2.50", "--max-depth", "1"
-    )
+    asked = "--agents", "lead, openhands_coder", "--budget-usd", "2.50", "--budget-per-day-usd", "1", "--max-depth", "1"
+    made = command_line.run_json("keys", "create", "ci", *asked)
     (listed,) = command_line.run_json("keys", "list")
     assert listed == {
         "id": made["id"],
         "name": "ci",
         "agents": ["openhands_coder", "openhands_lead"],
         "budget_usd": "2.500000",
+        "budget_per_day_usd": "1.000000",
+        "budget_per_month_usd": None,
         "spent_usd": "0.000000",
         "max_depth": 1,
         "created_at": listed["created_at"],

@@ -36,7 +36,7 @@ PROFILES = {
     "mute": _profile("mute", "Narrates nothing.", "terminal", f"narration: none, {_PRICES}"),
     "shy": _profile("shy", "May call only itself.", "delegate", f"allowed_agents: [openhands_shy], {_PRICES}"),
     "sealed": _profile("sealed", "Works alone.", "terminal, file_editor", "workspace: isolated"),
-    "poor": _profile("poor", "Has little money.", "terminal, delegate", f"budget_usd: 0.001, {_PRICES}"),
+    "poor": _profile("poor", "Has little money.", "terminal, delegate", f"budget_usd: 0.05, {_PRICES}"),
     "seeing": _profile("seeing", "Sees images.", "", "vision: true"),
 }
 """Markdown definitions by name. Prices: 1 micro-USD per input token, 2 per output token."""

@@ -1,16 +1,17 @@
 """Delegation over the protocol: depth, breadth, cycles, cost, parentage. Real agents call each other through the real gateway."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import APIStatusError
 
 from a2a_gateway.runs.model import RunState
-from a2a_gateway.testing.script import Gate, Step, Usage, text_of
+from a2a_gateway.testing.script import ChatRequest, Gate, Step, Usage, text_of
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import call, delegation, user
-from tests.support.gateway import GatewayUnderTest
+from tests.support.gateway import GatewayUnderTest, scripted_gateway
 
 pytestmark = pytest.mark.anyio
 PRICED = "openhands_priced"
@@ -29,6 +30,10 @@ async def tree_of(gateway: GatewayUnderTest, run_id: str) -> dict[str, Any]:
     async with gateway.http() as http:
         tree: dict[str, Any] = (await http.get(f"/v1/runs/{run_id}/tree")).raise_for_status().json()
     return tree
+
+
+def task_of(request: ChatRequest) -> str:
+    return next(text_of(message) for message in request.messages if message["role"] == "user")
 
 
 def flat(tree: dict[str, Any]) -> list[dict[str, Any]]:
@@ -119,7 +124,7 @@ async def test_a_run_token_makes_children_and_no_header_can_widen_anything(gatew
     assert float(raw.headers["x-a2a-timeout"]) < live.record.limits.timeout_s
     usage = raw.parse().usage
     assert usage is not None
-    assert usage.model_dump()["delegation"]["budget"] == "0.500000"
+    assert usage.model_dump()["delegation"]["budget"] == "0.475000"  # the parent's, less what pays for its last call
     assert (hidden.value.status_code, hidden.value.code) == (404, "run_not_found")
     assert (revoked.value.status_code, revoked.value.code) == (401, "run_token_revoked")
 
@@ -142,7 +147,7 @@ async def test_an_agent_calls_only_whom_its_profile_allows(gateway: GatewayUnder
 async def test_a_spent_budget_stops_the_tree_before_its_next_llm_call(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
     before = llm.traffic.received
     steps = (
-        Step(content="Spending.", tool_calls=(call("terminal", command="true"),), usage=Usage(2_000, 0)),
+        Step(content="Spending.", tool_calls=(call("terminal", command="true"),), usage=Usage(48_000, 0)),
         Step(content="never"),
     )
     async with gateway.client() as client:
@@ -151,18 +156,76 @@ async def test_a_spent_budget_stops_the_tree_before_its_next_llm_call(gateway: G
     assert completion.choices[0].finish_reason == "length"
     assert completion.choices[0].message.content == "Spending."
     assert raw.headers["x-a2a-stop-reason"] == "budget_exceeded"
-    assert raw.headers["x-a2a-cost-usd"] == "0.002000"
+    assert raw.headers["x-a2a-cost-usd"] == "0.048000"
     assert llm.traffic.received - before == 1
 
 
 async def test_a_budget_used_up_with_nothing_to_show_is_a_402(gateway: GatewayUnderTest) -> None:
-    steps = (Step(tool_calls=(call("terminal", command="true"),), usage=Usage(2_000, 0)), Step(content="never"))
+    steps = (Step(tool_calls=(call("terminal", command="true"),), usage=Usage(48_000, 0)), Step(content="never"))
     async with gateway.client() as client:
         with pytest.raises(APIStatusError) as refused:
             await client.chat.completions.create(model="openhands_poor", messages=[user("Spend.", *steps)])
     assert (refused.value.status_code, refused.value.code) == (402, "budget_exceeded")
     assert refused.value.response.headers["x-should-retry"] == "false"
-    assert refused.value.response.headers["x-a2a-cost-usd"] == "0.002000"
+    assert refused.value.response.headers["x-a2a-cost-usd"] == "0.048000"
+
+
+async def test_an_agent_is_warned_then_has_one_last_turn_to_wrap_up(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
+    work = call("terminal", command="true")
+    steps = (
+        Step(content="One.", tool_calls=(work,), usage=Usage(850_000, 0)),
+        Step(content="Two.", tool_calls=(work,), usage=Usage(90_000, 0)),
+        Step(content="This is what I have.", usage=Usage(20_000, 100)),
+    )
+    async with gateway.client() as client:
+        raw = await client.chat.completions.with_raw_response.create(
+            model=PRICED, messages=[user("wrap-up-test", *steps)], extra_headers={"X-A2A-Budget-USD": "1"}
+        )
+    completion = raw.parse()
+    assert completion.choices[0].message.content == "One.\n\nTwo.\n\nThis is what I have."
+    assert completion.choices[0].finish_reason == "length"
+    assert (raw.headers["x-a2a-stop-reason"], raw.headers["x-a2a-cost-usd"]) == ("budget_exceeded", "0.960200")
+    assert raw.headers["x-a2a-budget-remaining-usd"] == "0.039800"
+    first, second, last = [request for request in llm.traffic.requests if task_of(request).startswith("wrap-up-test")]
+    assert "[Budget]" not in first.last_text
+    assert second.last_text.startswith("[Budget] 85 % of the budget of 1.000000 USD is used; 0.150000 USD are left.")
+    assert last.last_text.startswith("[Budget] The budget of 1.000000 USD is used up. This is your last turn")
+    assert [request.body.get("tool_choice") for request in (first, second, last)] == [None, None, "none"]
+    assert "terminal" in last.tools
+    # 50,000 micro-USD are kept back and 10,000 left; a prompt of these costs a few thousand, and an output token 2.
+    assert first.body["max_completion_tokens"] == 16_384
+    assert 64 <= last.body["max_completion_tokens"] <= 30_000
+
+
+async def test_an_agent_that_calls_tools_in_its_last_turn_is_stopped_before_they_run(
+    gateway: GatewayUnderTest, llm: ScriptedLLM, tmp_path: Path
+) -> None:
+    forbidden = call("terminal", command=f"touch {tmp_path}/forbidden")
+    steps = (
+        Step(tool_calls=(call("terminal", command="true"),), usage=Usage(945_000, 0)),
+        Step(content="One more thing.", tool_calls=(forbidden,), usage=Usage(1_000, 10)),
+    )
+    text, usage = await ask(gateway, PRICED, user("Go on.", *steps), extra_headers={"X-A2A-Budget-USD": "1"})
+    assert (text, usage["delegation"]["stop_reason"]) == ("One more thing.", "budget_exceeded")
+    assert not (tmp_path / "forbidden").exists()
+
+
+async def test_a_budget_and_no_price_is_refused_before_any_llm_call(tmp_path: Path) -> None:
+    with scripted_gateway(tmp_path, unpriced_usd_per_mtok=None) as (gateway, llm):
+        async with gateway.client() as client:
+            with pytest.raises(APIStatusError) as refused:
+                await client.chat.completions.create(model="openhands_default", messages=[user("Hi", Step(content="no"))])
+    assert (refused.value.status_code, refused.value.code) == (400, "model_unpriced")
+    assert llm.traffic.received == 0
+
+
+async def test_children_in_parallel_never_spend_more_than_their_parent_may(gateway: GatewayUnderTest) -> None:
+    """Five at once, each of whose calls may cost a quarter of the budget, and does cost all that was set aside for it."""
+    burning = [call("delegate", agent="openhands_priced", task=f"burn {number}") for number in range(5)]
+    steps = (Step(tool_calls=tuple(burning), usage=Usage(1_000, 0)), Step(content="done", usage=Usage(1_000, 1)))
+    _, usage = await ask(gateway, PRICED, user("Spread out.", *steps), extra_headers={"X-A2A-Budget-USD": "0.15"})
+    assert usage["delegation"]["runs"] == 6
+    assert 0.1 < usage["cost"] <= 0.15
 
 
 async def test_too_many_turns_end_with_what_was_said(gateway: GatewayUnderTest) -> None:

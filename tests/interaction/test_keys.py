@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from openai import APIStatusError
 
-from a2a_gateway.runs.model import LimitPolicy
+from a2a_gateway.runs.model import LimitPolicy, SpendCaps
 from a2a_gateway.testing.script import Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import call, delegation, user
@@ -26,14 +26,14 @@ async def test_a_key_sees_and_calls_only_its_agents(gateway: GatewayUnderTest) -
 
 
 async def test_a_key_spends_no_more_than_its_budget_over_all_its_trees(gateway: GatewayUnderTest) -> None:
-    _, secret = await asyncio.to_thread(gateway.create_key, "thrifty", LimitPolicy(budget_micro_usd=1_500))
-    step = Step(content="ok", usage=Usage(1_000, 0))
+    _, secret = await asyncio.to_thread(gateway.create_key, "thrifty", None, SpendCaps(day_micro_usd=150_000))
+    step = Step(content="ok", usage=Usage(100_000, 0))
     async with gateway.client(key=secret) as client:
         first = await client.chat.completions.with_raw_response.create(model=PRICED, messages=[user("One.", step)])
         await client.chat.completions.create(model=PRICED, messages=[user("Two.", step)])
         with pytest.raises(APIStatusError) as spent:
             await client.chat.completions.create(model=PRICED, messages=[user("Three.", step)])
-    assert first.headers["x-a2a-budget-remaining-usd"] == "0.000500"
+    assert first.headers["x-a2a-budget-remaining-usd"] == "0.050000"
     assert (spent.value.status_code, spent.value.code) == (402, "budget_exceeded")
 
 

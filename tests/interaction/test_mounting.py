@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import httpx
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.anyio
 async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_shape(tmp_path: Path) -> None:
     async with ScriptedLLM() as llm:
         environ = scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(tmp_path / "openhands"))
-        gateway = Gateway(Settings(data_dir=tmp_path, profiles=(), shell_pool_size=0), environ)
+        gateway = Gateway(Settings(data_dir=tmp_path, profiles=(), shell_pool_size=0, unpriced_usd_per_mtok=Decimal(0)), environ)
 
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:

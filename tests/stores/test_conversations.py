@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +11,7 @@ from sqlalchemy.dialects import sqlite
 
 from a2a_gateway.errors import InternalError
 from a2a_gateway.runs.model import Conversation, ConversationId, KeyId
-from a2a_gateway.stores import SqlConversations, Store, open_store, sqlite_url
+from a2a_gateway.stores import SqlConversations, Store, open_store
 from a2a_gateway.stores.schema import CompressedText
 
 pytestmark = pytest.mark.anyio
@@ -27,8 +26,8 @@ class FixedClock:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(sqlite_url(tmp_path / "gateway.db"), FixedClock()) as store:
+async def store(database_url: str) -> AsyncIterator[Store]:
+    async with open_store(database_url, FixedClock()) as store:
         yield store
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import AuthenticationError, ConfigurationError
-from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy
+from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, SpendCaps
 from a2a_gateway.stores import SqlKeys, open_store, sqlite_url
 
 pytestmark = pytest.mark.anyio
@@ -30,16 +30,17 @@ def clock() -> SteppedClock:
 
 
 @pytest.fixture
-async def keys(tmp_path: Path, clock: SteppedClock) -> AsyncIterator[SqlKeys]:
-    async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:
+async def keys(database_url: str, clock: SteppedClock) -> AsyncIterator[SqlKeys]:
+    async with open_store(database_url, clock) as store:
         yield store.keys
 
 
 async def test_a_secret_finds_its_key(keys: SqlKeys, clock: SteppedClock) -> None:
-    policy = LimitPolicy(2, 3, 4, 5.5, 6, 7_000_000, frozenset({"openhands_b", "openhands_a"}))
-    made, secret = await keys.create_key("laptop", policy)
+    policy = LimitPolicy(2, 3, 4, 5.5, 6, allowed_agents=frozenset({"openhands_b", "openhands_a"}))
+    caps = SpendCaps(7_000_000, 500_000, 2_000_000)
+    made, secret = await keys.create_key("laptop", policy, caps)
     await keys.create_key("server")
-    assert made == KeyRecord(made.id, "laptop", policy, created_at=NOW)
+    assert made == KeyRecord(made.id, "laptop", policy, created_at=NOW, caps=caps)
     assert re.fullmatch(rf"a2a_{made.id}_[A-Za-z0-9_-]{{43}}", secret)
     assert await keys.authenticate(secret) == replace(made, last_used_at=NOW)
 

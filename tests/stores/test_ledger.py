@@ -1,22 +1,41 @@
 """The ledger on a real SQLite file: what each of its methods records and answers."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from datetime import date
+from decimal import Decimal
 
 import pytest
 
-from a2a_gateway.errors import GatewayError
+from a2a_gateway.errors import BudgetHeld, GatewayError
 from a2a_gateway.runs.events import AgentCost, RunSummary
-from a2a_gateway.runs.model import ConversationId, KeyRecord, LimitPolicy, Limits, RunId, RunRecord, RunState, TokenUsage
-from a2a_gateway.runs.ports import Hold, RunProposal
-from a2a_gateway.stores import Store, open_store, sqlite_url
+from a2a_gateway.runs.model import (
+    CallQuote,
+    ConversationId,
+    Grant,
+    IdempotencyClaim,
+    KeyRecord,
+    LimitPolicy,
+    Limits,
+    RunId,
+    RunRecord,
+    RunState,
+    SpendCaps,
+    TokenUsage,
+)
+from a2a_gateway.runs.ports import Charge, Hold, RunProposal
+from a2a_gateway.stores import SpendBy, SpendLine, Store, open_store
 
 pytestmark = pytest.mark.anyio
 
 NOW = 1_700_000_000.0
+FREE = CallQuote(prompt_tokens=0, max_output_tokens=0, usd_per_prompt_token=Decimal(0), usd_per_output_token=Decimal(0))
+
+
+def calls_of(micro_usd: int) -> CallQuote:
+    """A call that costs this much, whatever it answers."""
+    return replace(FREE, prompt_tokens=micro_usd, usd_per_prompt_token=Decimal("0.000001"))
 
 
 @dataclass
@@ -34,38 +53,40 @@ class Bench:
     store: Store
     clock: SteppedClock
     key: KeyRecord
-    path: Path
+    url: str
 
     async def open(self, run_id: str, parent_id: str | None = None, agent: str = "openhands_a", **limits: object) -> RunRecord:
-        return await self.store.ledger.open_run(
-            RunProposal(
-                id=RunId(run_id),
-                parent_id=RunId(parent_id) if parent_id else None,
-                key_id=self.key.id,
-                agent=agent,
-                task_hash=f"task of {run_id}",
-                conversation_id=ConversationId(f"c-{run_id}"),
-                defaults=Limits(),
-                policies=(LimitPolicy(**limits),),  # type: ignore[arg-type]  # fields of LimitPolicy
-            )
+        policy = LimitPolicy(**limits)  # type: ignore[arg-type]  # fields of LimitPolicy
+        return await self.propose(run_id, parent_id=RunId(parent_id) if parent_id else None, agent=agent, policies=(policy,))
+
+    async def propose(self, run_id: str, **changes: object) -> RunRecord:
+        proposal = RunProposal(
+            id=RunId(run_id),
+            parent_id=None,
+            key_id=self.key.id,
+            agent="openhands_a",
+            task_hash=f"task of {run_id}",
+            conversation_id=ConversationId(f"c-{run_id}"),
+            defaults=Limits(),
         )
+        return await self.store.ledger.open_run(replace(proposal, **changes))  # type: ignore[arg-type]  # its fields
 
     async def running(self, run_id: str, parent_id: str | None = None, agent: str = "openhands_a", **limits: object) -> RunRecord:
         await self.open(run_id, parent_id, agent, **limits)
         return await self.store.ledger.start_run(RunId(run_id))
 
     async def turn(self, run_id: str, usage: TokenUsage, cost: int | None) -> Hold:
-        hold = await self.store.ledger.reserve(RunId(run_id))
-        await self.store.ledger.settle(hold, usage, cost)
+        hold = await self.store.ledger.reserve(RunId(run_id), FREE)
+        await self.store.ledger.settle(hold, Charge(usage, cost))
         return hold
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    clock, path = SteppedClock(), tmp_path / "gateway.db"
-    async with open_store(sqlite_url(path), clock) as store:
+async def bench(database_url: str) -> AsyncIterator[Bench]:
+    clock = SteppedClock()
+    async with open_store(database_url, clock) as store:
         key, _ = await store.keys.create_key("laptop")
-        yield Bench(store, clock, key, path)
+        yield Bench(store, clock, key, database_url)
 
 
 async def test_a_run_is_recorded_as_it_was_admitted(bench: Bench) -> None:
@@ -84,7 +105,7 @@ async def test_unknown_runs_are_nothing(bench: Bench) -> None:
     assert await ledger.subtree(RunId("nobody")) == []
     for call in (
         ledger.start_run(RunId("nobody")),
-        ledger.reserve(RunId("nobody")),
+        ledger.reserve(RunId("nobody"), FREE),
         ledger.close_run(RunId("nobody"), RunState.FAILED, stop_reason="x"),
     ):
         with pytest.raises(GatewayError) as refusal:
@@ -121,7 +142,7 @@ async def test_a_turn_is_charged_to_its_run_and_to_all_above(bench: Bench) -> No
     assert await ledger.summary(RunId("root")) == RunSummary(
         root, (AgentCost("openhands_b", 2, 234),), TokenUsage(601, 61, 50, 8), 10_000_000 - 1_234
     )
-    assert await ledger.summary(RunId("grandchild")) == RunSummary(grandchild, (), grandchild.usage, 5_000 - 234)
+    assert await ledger.summary(RunId("grandchild")) == RunSummary(grandchild, (), grandchild.usage, 5_000 - 250 - 34)
     key = await bench.store.keys.get_key(bench.key.id)
     assert key is not None
     assert key.spent_micro_usd == 1_234
@@ -130,7 +151,7 @@ async def test_a_turn_is_charged_to_its_run_and_to_all_above(bench: Bench) -> No
 async def test_settling_a_hold_twice_charges_once(bench: Bench) -> None:
     await bench.running("root")
     hold = await bench.turn("root", TokenUsage(1, 1), 7)
-    await bench.store.ledger.settle(hold, TokenUsage(1, 1), 7)
+    await bench.store.ledger.settle(hold, Charge(TokenUsage(1, 1), 7))
     run = await bench.store.ledger.get_run(RunId("root"))
     assert run is not None
     assert (run.turns, run.usage, run.cost_tree_micro_usd) == (1, TokenUsage(1, 1), 7)
@@ -140,10 +161,10 @@ async def test_a_call_is_charged_also_when_its_run_has_ended_meanwhile(bench: Be
     ledger = bench.store.ledger
     await bench.running("root")
     await bench.running("child", "root")
-    hold = await ledger.reserve(RunId("child"))
+    hold = await ledger.reserve(RunId("child"), FREE)
     for run_id in ("child", "root"):
         await ledger.close_run(RunId(run_id), RunState.CANCELLED, stop_reason="cancelled", error_code="run_cancelled")
-    await ledger.settle(hold, TokenUsage(9, 9), 90)
+    await ledger.settle(hold, Charge(TokenUsage(9, 9), 90))
     assert [(run.state, run.cost_tree_micro_usd) for run in await ledger.subtree(RunId("root"))] == [(RunState.CANCELLED, 90)] * 2
 
 
@@ -158,9 +179,9 @@ async def test_tokens_at_an_unknown_price_make_the_cost_of_all_above_incomplete(
 
 async def test_a_turn_cannot_give_money_back(bench: Bench) -> None:
     await bench.running("root")
-    hold = await bench.store.ledger.reserve(RunId("root"))
+    hold = await bench.store.ledger.reserve(RunId("root"), FREE)
     with pytest.raises(ValueError, match="less than nothing"):
-        await bench.store.ledger.settle(hold, TokenUsage(1, 1), -1)
+        await bench.store.ledger.settle(hold, Charge(TokenUsage(1, 1), -1))
 
 
 async def test_a_spent_budget_stops_the_run_and_its_descendants_before_their_next_call(bench: Bench) -> None:
@@ -169,7 +190,7 @@ async def test_a_spent_budget_stops_the_run_and_its_descendants_before_their_nex
     await bench.turn("child", TokenUsage(1, 1), 100)
     for run_id in ("root", "child"):
         with pytest.raises(GatewayError) as refusal:
-            await bench.store.ledger.reserve(RunId(run_id))
+            await bench.store.ledger.reserve(RunId(run_id), calls_of(1))
         assert refusal.value.code == "budget_exceeded"
     with pytest.raises(GatewayError) as refusal:
         await bench.open("other", "root")
@@ -177,7 +198,7 @@ async def test_a_spent_budget_stops_the_run_and_its_descendants_before_their_nex
 
 
 async def test_a_keys_budget_is_shared_by_its_trees(bench: Bench) -> None:
-    key, _ = await bench.store.keys.create_key("small", LimitPolicy(budget_micro_usd=50))
+    key, _ = await bench.store.keys.create_key("small", caps=SpendCaps(50))
     small = replace(bench, key=key)
     await small.running("one")
     two = await small.running("two")
@@ -187,7 +208,7 @@ async def test_a_keys_budget_is_shared_by_its_trees(bench: Bench) -> None:
     assert summary is not None
     assert summary.remaining_micro_usd == 0
     with pytest.raises(GatewayError) as refusal:
-        await bench.store.ledger.reserve(RunId("two"))
+        await bench.store.ledger.reserve(RunId("two"), calls_of(1))
     assert refusal.value.code == "budget_exceeded"
 
 
@@ -195,7 +216,7 @@ async def test_a_deadline_stops_the_next_call(bench: Bench) -> None:
     run = await bench.running("root", timeout_s=10.0)
     bench.clock.at = run.deadline_at
     with pytest.raises(GatewayError) as refusal:
-        await bench.store.ledger.reserve(RunId("root"))
+        await bench.store.ledger.reserve(RunId("root"), FREE)
     assert refusal.value.code == "deadline_exceeded"
 
 
@@ -267,24 +288,6 @@ async def test_recent_runs_are_the_roots_newest_first(bench: Bench) -> None:
     assert [run.id for run in await ledger.recent_runs(None, 1)] == ["three"]
 
 
-async def test_a_caller_who_leaves_while_reserving_leaves_no_call_open(bench: Bench) -> None:
-    await bench.running("root")
-    other_writer = sqlite3.connect(bench.path, isolation_level=None)
-    other_writer.execute("BEGIN IMMEDIATE")
-    reserving = asyncio.create_task(bench.store.ledger.reserve(RunId("root")))
-    await asyncio.sleep(0)  # it has been handed to its thread, where it waits for the other writer
-    reserving.cancel()
-    other_writer.execute("ROLLBACK")
-    other_writer.close()
-    with pytest.raises(asyncio.CancelledError):
-        await reserving
-    # An open call would make the cost of a lost run incomplete.
-    assert await bench.store.ledger.mark_lost() == 1
-    run = await bench.store.ledger.get_run(RunId("root"))
-    assert run is not None
-    assert (run.state, run.cost_complete) == (RunState.LOST, True)
-
-
 async def test_runs_that_were_live_when_the_gateway_died_are_lost_and_open_calls_make_their_cost_incomplete(bench: Bench) -> None:
     ledger = bench.store.ledger
     for run_id, parent_id in (("root", None), ("calling", "root"), ("idle", "root")):
@@ -292,7 +295,7 @@ async def test_runs_that_were_live_when_the_gateway_died_are_lost_and_open_calls
     await bench.open("queued", "idle")
     await bench.running("ended")
     ended = (await ledger.close_run(RunId("ended"), RunState.FINISHED, stop_reason="finished")).record
-    await ledger.reserve(RunId("calling"))
+    await ledger.reserve(RunId("calling"), FREE)
     bench.clock.at += 60
 
     assert await ledger.mark_lost() == 4
@@ -301,3 +304,158 @@ async def test_runs_that_were_live_when_the_gateway_died_are_lost_and_open_calls
     assert lost == {"root": (*fate, False), "calling": (*fate, False), "idle": (*fate, True), "queued": (*fate, True)}
     assert await ledger.get_run(RunId("ended")) == ended
     assert await ledger.mark_lost() == 0
+
+
+async def test_money_is_set_aside_for_a_call_in_its_run_and_all_above_and_given_back(bench: Bench) -> None:
+    await bench.running("root", budget_micro_usd=10_000)
+    await bench.running("child", "root")
+    hold = await bench.store.ledger.reserve(RunId("child"), calls_of(3_000))
+    assert (hold.reserved_micro_usd, hold.last, hold.budget_micro_usd, hold.left_micro_usd) == (3_000, False, 9_500, 9_500)
+    assert [run.reserved_micro_usd for run in await bench.store.ledger.subtree(RunId("root"))] == [3_000, 3_000]
+    with pytest.raises(BudgetHeld):
+        await bench.store.ledger.reserve(RunId("root"), calls_of(7_000))
+    await bench.store.ledger.settle(hold, Charge(TokenUsage(5, 5), 1_000))
+    after = await bench.store.ledger.subtree(RunId("root"))
+    assert [(run.reserved_micro_usd, run.cost_tree_micro_usd) for run in after] == [(0, 1_000)] * 2
+    assert not (await bench.store.ledger.reserve(RunId("root"), calls_of(7_000))).last
+
+
+async def test_a_run_has_one_last_call(bench: Bench) -> None:
+    await bench.running("root", budget_micro_usd=1_000)
+    await bench.turn("root", TokenUsage(1, 1), 960)
+    last = await bench.store.ledger.reserve(RunId("root"), calls_of(30))
+    assert (last.last, last.left_micro_usd) == (True, 40)
+    await bench.store.ledger.settle(last, Charge(TokenUsage(1, 1), 5))
+    with pytest.raises(GatewayError) as refusal:
+        await bench.store.ledger.reserve(RunId("root"), calls_of(30))
+    assert (refusal.value.code, refusal.value.details["run_id"]) == ("budget_exceeded", "root")
+
+
+async def test_a_keys_budget_of_a_day_begins_anew_at_midnight(bench: Bench) -> None:
+    key, _ = await bench.store.keys.create_key("daily", caps=SpendCaps(day_micro_usd=50, month_micro_usd=80))
+    daily = replace(bench, key=key)
+    await daily.running("one")
+    await daily.turn("one", TokenUsage(1, 1), 50)
+    with pytest.raises(GatewayError) as spent:
+        await daily.open("two")
+    assert "for this day" in spent.value.message
+    bench.clock.at += 86_400
+    assert (await daily.running("three")).limits.budget_micro_usd == 30
+    await daily.turn("three", TokenUsage(1, 1), 30)
+    with pytest.raises(GatewayError) as spent:
+        await daily.open("four")
+    assert "for this month" in spent.value.message
+
+
+async def test_a_profiles_budget_binds_all_its_runs_whoever_starts_them(bench: Bench) -> None:
+    other = replace(bench, key=(await bench.store.keys.create_key("other"))[0])
+    await bench.running("one")
+    await other.running("two")
+    caps, ledger = SpendCaps(day_micro_usd=100), bench.store.ledger
+    hold = await ledger.reserve(RunId("one"), calls_of(60), caps)
+    with pytest.raises(BudgetHeld):
+        await ledger.reserve(RunId("two"), calls_of(60), caps)
+    await ledger.settle(hold, Charge(TokenUsage(1, 1), 60))
+    with pytest.raises(GatewayError) as refusal:
+        await ledger.reserve(RunId("two"), calls_of(60), caps)
+    assert (refusal.value.code, type(refusal.value).__name__) == ("budget_exceeded", "BudgetExceeded")
+    assert "openhands_a for this day" in refusal.value.message
+
+
+async def test_a_call_that_a_crash_left_behind_is_charged_in_full_until_the_truth_is_known(bench: Bench) -> None:
+    ledger = bench.store.ledger
+    await bench.running("root", budget_micro_usd=10_000)
+    await bench.running("child", "root")
+    escrow = await ledger.escrow(RunId("child"))
+    assert escrow.reserved_micro_usd == 9_500
+    await ledger.note_remote(RunId("child"), "far-run")
+    assert await ledger.mark_lost() == 2
+
+    child = (await ledger.subtree(RunId("root")))[1]
+    assert (child.cost_tree_micro_usd, child.reserved_micro_usd, child.cost_complete) == (9_500, 0, False)
+    assert child.remote_run_id == "far-run"
+    ((run, hold),) = await ledger.unreconciled()
+    assert (run, hold.id, hold.reserved_micro_usd) == (child, escrow.id, 9_500)
+
+    await ledger.settle(hold, Charge(TokenUsage(100, 10), 1_200, turns=3, runs=2))
+    for record in await ledger.subtree(RunId("root")):
+        assert (record.cost_tree_micro_usd, record.cost_complete, record.state) == (1_200, True, RunState.LOST)
+    assert await ledger.unreconciled() == []
+    key = await bench.store.keys.get_key(bench.key.id)
+    assert key is not None
+    assert key.spent_micro_usd == 1_200
+    assert await bench.store.spending.lines(SpendBy.AGENT) == [SpendLine("openhands_a", 1, 100, 10, 1_200, complete=True)]
+
+
+def claim(fingerprint: str = "f", expires_at: float = NOW + 100) -> IdempotencyClaim:
+    return IdempotencyClaim("key:k", "mine", fingerprint, expires_at)
+
+
+async def test_an_idempotency_key_stands_for_the_run_that_it_opened(bench: Bench) -> None:
+    first = await bench.propose("one", claim=claim())
+    assert await bench.propose("two", claim=claim()) == first
+    with pytest.raises(GatewayError) as reused:
+        await bench.propose("three", claim=claim("another request"))
+    assert reused.value.code == "idempotency_key_reused"
+    bench.clock.at += 101
+    assert (await bench.propose("four", claim=claim(expires_at=NOW + 200))).id == "four"
+    bench.clock.at += 200
+    await bench.store.ledger.forget_expired(bench.clock.now())
+    assert (await bench.propose("five", claim=claim("another request"))).id == "five"
+
+
+async def test_two_requests_with_one_idempotency_key_at_once_open_one_run(bench: Bench) -> None:
+    opened = await asyncio.gather(*(bench.propose(f"run-{number}", claim=claim()) for number in range(8)))
+    assert len({run.id for run in opened}) == 1
+    assert len(await bench.store.ledger.recent_runs(None, 10)) == 1
+
+
+async def test_a_refused_request_leaves_its_idempotency_key_free(bench: Bench) -> None:
+    await bench.running("root", max_depth=0)
+    with pytest.raises(GatewayError):
+        await bench.propose("child", parent_id=RunId("root"), claim=claim())
+    assert (await bench.propose("other", claim=claim("another request"))).id == "other"
+
+
+async def test_a_grant_opens_one_run(bench: Bench) -> None:
+    grant = Grant("box-a", "far-parent", "far-tree", "jti-1", NOW + 100, 2, LimitPolicy())
+    opened = await bench.propose("one", grant=grant, claimed_depth=2)
+    assert (opened.depth, opened.parent_id, opened.origin) == (2, None, "box-a/far-parent")
+    assert await bench.store.ledger.run_of_origin(bench.key.id, "box-a/far-parent") == opened
+    with pytest.raises(GatewayError) as replayed:
+        await bench.propose("two", grant=grant, claimed_depth=2)
+    assert (replayed.value.code, "used before" in replayed.value.message) == ("invalid_api_key", True)
+    assert await bench.store.ledger.get_run(RunId("two")) is None
+
+
+async def test_an_answer_is_kept_for_a_day(bench: Bench) -> None:
+    ledger = bench.store.ledger
+    await bench.running("root")
+    await ledger.close_run(RunId("root"), RunState.FINISHED, stop_reason="finished", answer="It is \ud800 42.")
+    await ledger.close_run(RunId("root"), RunState.FINISHED, stop_reason="finished", answer="too late")
+    assert await ledger.answer_of(RunId("root")) == "It is \ud800 42."
+    await ledger.forget_expired(NOW + 86_400)
+    assert await ledger.answer_of(RunId("root")) is None
+
+
+async def test_what_was_spent_is_told_by_key_agent_and_day(bench: Bench) -> None:
+    other = replace(bench, key=(await bench.store.keys.create_key("other"))[0])
+    await bench.running("one")
+    await bench.running("child", "one", "openhands_b")
+    await bench.turn("one", TokenUsage(10, 1), 5)
+    await bench.turn("child", TokenUsage(20, 2), 7)
+    bench.clock.at += 86_400
+    await other.running("two", agent="openhands_b")
+    await other.turn("two", TokenUsage(30, 3), None)
+    lines = bench.store.spending.lines
+    assert await lines(SpendBy.KEY) == [
+        SpendLine("laptop", 2, 30, 3, 12, complete=True),
+        SpendLine("other", 1, 30, 3, 0, complete=False),
+    ]
+    assert await lines(SpendBy.AGENT) == [
+        SpendLine("openhands_b", 2, 50, 5, 7, complete=False),
+        SpendLine("openhands_a", 1, 10, 1, 5, complete=True),
+    ]
+    assert [(line.name, line.cost_micro_usd) for line in await lines(SpendBy.DAY)] == [("2023-11-14", 12), ("2023-11-15", 0)]
+    assert [line.name for line in await lines(SpendBy.DAY, since=date(2023, 11, 15))] == ["2023-11-15"]
+    assert [line.name for line in await lines(SpendBy.DAY, until=date(2023, 11, 14))] == ["2023-11-14"]

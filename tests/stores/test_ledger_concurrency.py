@@ -1,4 +1,4 @@
-"""Several writers on one SQLite file: threads and processes see one truth."""
+"""Several writers on one database: threads and processes see one truth."""
 
 import asyncio
 import os
@@ -6,18 +6,20 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from a2a_gateway.errors import GatewayError
-from a2a_gateway.runs.model import ConversationId, KeyId, LimitPolicy, Limits, RunId, RunState, TokenUsage
-from a2a_gateway.runs.ports import RunProposal
-from a2a_gateway.stores import Store, open_store, sqlite_url
+from a2a_gateway.runs.model import CallQuote, ConversationId, KeyId, LimitPolicy, Limits, RunId, RunState, TokenUsage
+from a2a_gateway.runs.ports import Charge, RunProposal
+from a2a_gateway.stores import Store, open_store
 
 pytestmark = pytest.mark.anyio
 
 WRITERS = 8
+FREE = CallQuote(prompt_tokens=0, max_output_tokens=0, usd_per_prompt_token=Decimal(0), usd_per_output_token=Decimal(0))
 
 
 class FixedClock:
@@ -38,9 +40,9 @@ def proposal(run_id: str, key_id: KeyId, parent_id: str | None = None, policy: L
     )
 
 
-async def open_many(stack: AsyncExitStack, path: Path) -> list[Store]:
-    """Open the file once per writer: each has its own connection and thread, and so waits for the others in SQLite itself."""
-    return [await stack.enter_async_context(open_store(sqlite_url(path), FixedClock())) for _ in range(WRITERS)]
+async def open_many(stack: AsyncExitStack, url: str) -> list[Store]:
+    """Open the database once per writer: each has its own connection and thread, and so waits for the others in the database."""
+    return [await stack.enter_async_context(open_store(url, FixedClock())) for _ in range(WRITERS)]
 
 
 async def attempt(store: Store, run_id: str, key_id: KeyId) -> str:
@@ -58,10 +60,10 @@ async def attempt(store: Store, run_id: str, key_id: KeyId) -> str:
         (LimitPolicy(max_breadth=50, max_runs=3), "delegation_runs_exhausted"),
     ],
 )
-async def test_children_opened_at_once_never_exceed_a_limit(tmp_path: Path, policy: LimitPolicy, refusal: str) -> None:
+async def test_children_opened_at_once_never_exceed_a_limit(database_url: str, policy: LimitPolicy, refusal: str) -> None:
     defaults_allow_more = Limits(max_breadth=50, max_runs=50)
     async with AsyncExitStack() as stack:
-        stores = await open_many(stack, tmp_path / "gateway.db")
+        stores = await open_many(stack, database_url)
         key, _ = await stores[0].keys.create_key("laptop")
         root = proposal("root", key.id, policy=policy)
         await stores[0].ledger.open_run(
@@ -73,9 +75,9 @@ async def test_children_opened_at_once_never_exceed_a_limit(tmp_path: Path, poli
         assert (len(records), records[0].descendants) == (4, 3)
 
 
-async def test_turns_settled_at_once_are_all_charged(tmp_path: Path) -> None:
+async def test_turns_settled_at_once_are_all_charged(database_url: str) -> None:
     async with AsyncExitStack() as stack:
-        stores = await open_many(stack, tmp_path / "gateway.db")
+        stores = await open_many(stack, database_url)
         key, _ = await stores[0].keys.create_key("laptop")
         await stores[0].ledger.open_run(proposal("root", key.id, policy=LimitPolicy(max_breadth=WRITERS)))
         children = [f"child-{number}" for number in range(5)]
@@ -84,8 +86,8 @@ async def test_turns_settled_at_once_are_all_charged(tmp_path: Path) -> None:
 
         async def turns(store: Store, run_id: str) -> None:
             for _ in range(5):
-                hold = await store.ledger.reserve(RunId(run_id))
-                await asyncio.gather(*(other.ledger.settle(hold, TokenUsage(2, 1), 3) for other in stores[:3]))
+                hold = await store.ledger.reserve(RunId(run_id), FREE)
+                await asyncio.gather(*(other.ledger.settle(hold, Charge(TokenUsage(2, 1), 3)) for other in stores[:3]))
 
         await asyncio.gather(*(turns(store, child) for store, child in zip(stores, children, strict=False)))
         root, *below = await stores[0].ledger.subtree(RunId("root"))
@@ -95,8 +97,12 @@ async def test_turns_settled_at_once_are_all_charged(tmp_path: Path) -> None:
 
 OTHER_PROCESS = """
 import asyncio, sys
-from a2a_gateway.runs.model import RunId, TokenUsage
+from decimal import Decimal
+from a2a_gateway.runs.model import CallQuote, RunId, TokenUsage
+from a2a_gateway.runs.ports import Charge
 from a2a_gateway.stores import open_store
+
+FREE = CallQuote(0, 0, Decimal(0), Decimal(0))
 
 class FixedClock:
     def now(self):
@@ -107,9 +113,9 @@ async def main(url, turns):
         print("ready", flush=True)
         sys.stdin.readline()
         for _ in range(turns):
-            hold = await store.ledger.reserve(RunId("root"))
-            await store.ledger.settle(hold, TokenUsage(1, 1), 1)
-        await store.ledger.reserve(RunId("root"))
+            hold = await store.ledger.reserve(RunId("root"), FREE)
+            await store.ledger.settle(hold, Charge(TokenUsage(1, 1), 1))
+        await store.ledger.reserve(RunId("root"), FREE)
         print("in a call", flush=True)
         sys.stdin.readline()
 
@@ -117,16 +123,15 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
 
-async def test_two_processes_share_a_file_and_one_that_dies_in_a_call_leaves_its_run_lost(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path / "gateway.db")
-    async with open_store(url, FixedClock()) as store:
+async def test_two_processes_share_a_file_and_one_that_dies_in_a_call_leaves_its_run_lost(database_url: str) -> None:
+    async with open_store(database_url, FixedClock()) as store:
         key, _ = await store.keys.create_key("laptop")
         await store.ledger.open_run(proposal("root", key.id))
         other = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             OTHER_PROCESS,
-            url,
+            database_url,
             "30",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -138,8 +143,8 @@ async def test_two_processes_share_a_file_and_one_that_dies_in_a_call_leaves_its
             assert await other.stdout.readline() == b"ready\n"
             other.stdin.write(b"go\n")
             for _ in range(30):
-                hold = await store.ledger.reserve(RunId("root"))
-                await store.ledger.settle(hold, TokenUsage(1, 1), 1)
+                hold = await store.ledger.reserve(RunId("root"), FREE)
+                await store.ledger.settle(hold, Charge(TokenUsage(1, 1), 1))
             assert await other.stdout.readline() == b"in a call\n"
         finally:
             other.kill()

@@ -7,7 +7,7 @@ from typing import Any
 from openai import APIError
 from openai.types.chat import ChatCompletionChunk
 
-from a2a_gateway.testing.script import ChatRequest, Script, Step, ToolCall, marker, text_of
+from a2a_gateway.testing.script import ChatRequest, Script, Step, ToolCall, Usage, marker, text_of
 
 
 def user(text: str, *steps: Step, **script: Any) -> Any:
@@ -22,6 +22,14 @@ def call(name: str, **arguments: Any) -> ToolCall:
 def delegation(agent: str, task: str, *steps: Step, **arguments: Any) -> ToolCall:
     """A call of the delegation tool whose child is answered by `steps`."""
     return call("delegate", agent=agent, task=str(user(task, *steps)["content"]), **arguments)
+
+
+def direct(request: ChatRequest) -> Step | None:
+    """Answer `burn …` with all the tokens that are allowed, and leave the rest to `nest`."""
+    task = next((text_of(message) for message in reversed(request.messages) if message.get("role") == "user"), "")
+    if task.startswith("burn "):
+        return Step(content="burnt", usage=Usage(1_000, int(request.body["max_completion_tokens"])))
+    return nest(request)
 
 
 def nest(request: ChatRequest) -> Step | None:

@@ -11,11 +11,11 @@ from anyio.from_thread import start_blocking_portal
 from openai import AsyncOpenAI, OpenAI
 
 from a2a_gateway.runs.live import LiveRun
-from a2a_gateway.runs.model import KeyRecord, LimitPolicy, RunId
+from a2a_gateway.runs.model import KeyRecord, LimitPolicy, RunId, SpendCaps
 from a2a_gateway.server.serving import RunningGateway, running_gateway
 from a2a_gateway.settings import Settings
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from tests.support.ask import nest
+from tests.support.ask import direct
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,16 @@ class GatewayUnderTest:
         assert live is not None
         return live
 
-    def create_key(self, name: str, policy: LimitPolicy) -> tuple[KeyRecord, str]:
+    def create_key(self, name: str, policy: LimitPolicy | None = None, caps: SpendCaps | None = None) -> tuple[KeyRecord, str]:
         """Make a key in the running gateway's own store."""
         store = self.running.gateway.started.result().store
-        return self.portal.call(store.keys.create_key, name, policy)  # type: ignore[no-any-return]
+        return self.portal.call(store.keys.create_key, name, policy, caps)  # type: ignore[no-any-return]
 
 
 def scripted_environ(llm_url: str, **more: str) -> dict[str, str]:
-    """OpenHands' conventional variables for a scripted LLM; nothing of the machine's own environment."""
-    return {"LLM_MODEL": "openai/scripted", "LLM_BASE_URL": llm_url, "LLM_API_KEY": "sk-scripted-secret-0123456789", **more}
+    """OpenHands' conventional variables for a scripted LLM, which is free; nothing of the machine's own environment."""
+    llm = {"LLM_MODEL": "openai/scripted", "LLM_BASE_URL": llm_url, "LLM_API_KEY": "sk-scripted-secret-0123456789"}
+    return {**llm, "A2A_UNPRICED_USD_PER_MTOK": "0", **more}
 
 
 @contextmanager
@@ -63,7 +64,15 @@ def gateway_in_thread(data_dir: Path, environ: dict[str, str], **settings: Any) 
     profiles = data_dir / "test-profiles"
     profiles.mkdir(parents=True, exist_ok=True)
     configured = Settings(
-        **{"port": 0, "data_dir": data_dir, "profiles": (profiles,), "llm_retries": 0, "drain_s": 0, **settings}
+        **{
+            "port": 0,
+            "data_dir": data_dir,
+            "profiles": (profiles,),
+            "llm_retries": 0,
+            "drain_s": 0,
+            "unpriced_usd_per_mtok": 0,
+            **settings,
+        }
     )
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(running_gateway(configured, environ)) as running:
         announcement = portal.call(running.ready)
@@ -81,7 +90,7 @@ def scripted_gateway(
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in (profiles or {}).items():
         (directory / f"{name}.md").write_text(text)
-    with ScriptedLLM.in_thread(direct=nest) as llm:
+    with ScriptedLLM.in_thread(direct=direct) as llm:
         environ = scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(data_dir / "openhands"))
         with gateway_in_thread(data_dir, environ, **settings) as gateway:
             yield gateway, llm

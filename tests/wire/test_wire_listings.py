@@ -62,6 +62,8 @@ def test_a_run_is_shown_with_its_place_time_tokens_and_cost() -> None:
         "state": "finished",
         "stop_reason": "finished",
         "error_code": None,
+        "remote_run_id": None,
+        "origin": None,
         "conversation_id": "0b5dd1f0-5f0c-4d0e-9a3b-0f8e3f4f2a11",
         "created_at": "2023-11-14T22:13:20.000Z",
         "started_at": "2023-11-14T22:13:20.500Z",
@@ -70,7 +72,7 @@ def test_a_run_is_shown_with_its_place_time_tokens_and_cost() -> None:
         "seconds": 3.25,
         "turns": 2,
         "tokens": {"prompt": 1200, "completion": 300, "cached": 800, "reasoning": 20},
-        "cost": {"self": "0.010000", "tree": "0.012300", "currency": "USD", "complete": True},
+        "cost": {"self": "0.010000", "tree": "0.012300", "reserved": "0.000000", "currency": "USD", "complete": True},
         "descendants": 2,
         "limits": {
             "max_depth": 3,

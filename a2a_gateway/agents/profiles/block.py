@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, WorkspacePolicy
+from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, SpendCaps, WorkspacePolicy
 from delegate_tool.context import Narration
 from delegate_tool.money import parse_usd
 
@@ -47,6 +47,9 @@ class GatewayBlock(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     budget_micro_usd: MicroUsd | None = Field(default=None, alias="budget_usd")
+    total_micro_usd: MicroUsd | None = Field(default=None, alias="budget_total_usd")
+    day_micro_usd: MicroUsd | None = Field(default=None, alias="budget_per_day_usd")
+    month_micro_usd: MicroUsd | None = Field(default=None, alias="budget_per_month_usd")
     max_depth: CountFromZero | None = None
     max_breadth: Count | None = None
     max_runs: CountFromZero | None = None
@@ -68,6 +71,11 @@ class GatewayBlock(BaseModel):
         if (self.input_usd_per_mtok is None) != (self.output_usd_per_mtok is None):
             raise ValueError("input_usd_per_mtok and output_usd_per_mtok are given together or not at all")
         return self
+
+    @property
+    def caps(self) -> SpendCaps:
+        """What all runs of the profile may cost together, without those that they delegate to."""
+        return SpendCaps(self.total_micro_usd, self.day_micro_usd, self.month_micro_usd)
 
     def policy(self, *, own_model: str, max_turns: int | None = None, budget_micro_usd: int | None = None) -> LimitPolicy:
         """Build the limits; `max_turns` and `budget_micro_usd` come from elsewhere in the definition, and the narrower wins."""

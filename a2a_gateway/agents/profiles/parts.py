@@ -61,6 +61,7 @@ def assemble(parts: Parts, settings: Settings) -> AgentRecipe:
     return AgentRecipe(
         profile=_profile(parts, llm),
         llm=llm,
+        unpriced_usd_per_token=settings.unpriced_usd_per_token,
         input_usd_per_token=llm.input_cost_per_token,
         output_usd_per_token=llm.output_cost_per_token,
         condenser_llm=None if parts.condenser_max_size is None else condenser_template(llm),
@@ -102,6 +103,7 @@ def _profile(parts: Parts, llm: LLM) -> Profile:
         workspace=workspace,
         workspace_path=path,
         narration=parts.block.narration,
+        caps=parts.block.caps,
     )
 
 

@@ -1,0 +1,194 @@
+"""Budgets: what an account still allows, and how much of it one LLM call gets. Pure arithmetic in whole micro-USD.
+
+A run draws on an account of its own, on those of all runs above it, on its key's and on its profile's. What is *spent* is gone,
+what is *held* is set aside by calls under way, and of each run's own limit a share is *kept back*: it pays for the one call in
+which an agent whose budget is used up makes something of what it has. The ledger books, in one transaction, what is decided here.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Final
+
+from a2a_gateway.errors import BudgetExceeded, BudgetHeld, ModelUnpriced
+from a2a_gateway.runs.model import CallQuote, KeyRecord, RunRecord, SpendCaps
+from delegate_tool.money import MICRO_PER_USD, format_usd
+
+KEPT_BACK_PERCENT: Final = 5
+"""Share of a run's limit that only its own last call may use."""
+ENOUGH_OUTPUT_TOKENS: Final = 1024
+"""An ordinary call is worth making with this many output tokens, though the model could write more."""
+LAST_OUTPUT_TOKENS: Final = 64
+"""The last call is worth making with this many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One budget that a run draws on.
+
+    Attributes:
+        owner: for people.
+        own: whether it is that of the run itself, which may use what is kept back of it for its last call.
+    """
+
+    owner: str
+    cap: int
+    spent: int
+    held: int = 0
+    kept_back: int = 0
+    own: bool = False
+
+    @property
+    def left(self) -> int:
+        """What nobody has spent or set aside. A call may cost more than was set aside for it, so the sum can pass the cap."""
+        return max(0, self.cap - self.spent - self.held)
+
+    @property
+    def unspent(self) -> int:
+        """What runs below this account may be promised: calls under way may yet give back what they hold."""
+        return max(0, self.cap - self.spent - self.kept_back)
+
+    def room(self, *, last: bool = False, idle: bool = False) -> int:
+        """What one more call may use: the run's `last` one, or if no other call were under way (`idle`)."""
+        kept_back = 0 if last and self.own else self.kept_back
+        return self.cap - self.spent - kept_back - (0 if idle else self.held)
+
+    def refusal(self) -> str:
+        """Say why nothing more fits."""
+        held = f" and {format_usd(self.held)} set aside for calls under way" if self.held else ""
+        return (
+            f"The budget of {self.owner} is used up: {format_usd(self.spent)} of {format_usd(self.cap)} USD are spent{held}. "
+            "Finish with what there is, or ask for a larger budget."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a key, or a profile, has used up to now; days and months are those of UTC."""
+
+    total_micro_usd: int = 0
+    day_micro_usd: int = 0
+    month_micro_usd: int = 0
+    held_micro_usd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Allotment:
+    """What one call gets; see `ports.Hold` for the meaning of the fields."""
+
+    reserved_micro_usd: int
+    max_output_tokens: int
+    last: bool = False
+    budget_micro_usd: int | None = None
+    left_micro_usd: int | None = None
+
+
+def accounts_of_path(path: Sequence[RunRecord], *, below: bool = False) -> list[Account]:
+    """List the budgets of a run and of those above it.
+
+    Args:
+        path: from the root to the run itself.
+        below: the accounts are for somebody below the last run of the path.
+    """
+    return [
+        Account(
+            f"run {run.id}",
+            run.limits.budget_micro_usd,
+            run.cost_tree_micro_usd,
+            run.reserved_micro_usd,
+            kept_back=run.limits.budget_micro_usd * KEPT_BACK_PERCENT // 100,
+            own=run is path[-1] and not below,
+        )
+        for run in path
+        if run.limits.budget_micro_usd is not None
+    ]
+
+
+def accounts_of_caps(owner: str, caps: SpendCaps, spent: Spent) -> list[Account]:
+    """List the budgets that a key or a profile has for all its runs together."""
+    periods = (
+        (owner, caps.total_micro_usd, spent.total_micro_usd),
+        (f"{owner} for this day (UTC)", caps.day_micro_usd, spent.day_micro_usd),
+        (f"{owner} for this month (UTC)", caps.month_micro_usd, spent.month_micro_usd),
+    )
+    return [Account(name, cap, used, spent.held_micro_usd) for name, cap, used in periods if cap is not None]
+
+
+def key_owner(key: KeyRecord) -> str:
+    """Name a key in a refusal."""
+    return f"key {key.name!r}"
+
+
+def budget_left(accounts: Iterable[Account]) -> int | None:
+    """What a run may still set aside; None where nobody set a budget."""
+    return min((account.left for account in accounts), default=None)
+
+
+def unspent(accounts: Iterable[Account]) -> int | None:
+    """What a new run may be promised; None where nobody set a budget."""
+    return min((account.unspent for account in accounts), default=None)
+
+
+def exhausted(accounts: Iterable[Account]) -> Account | None:
+    """The first account of which everything is spent."""
+    return next((account for account in accounts if account.spent >= account.cap), None)
+
+
+def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -> Allotment:
+    """Decide what one LLM call gets: all that it asks for, less output, or the run's last words.
+
+    Args:
+        may_be_last: the run has not had its last call yet.
+
+    Raises:
+        ModelUnpriced: there is a budget, and no price to hold against it.
+        BudgetHeld: it would fit if the calls under way cost nothing.
+        BudgetExceeded: not even a short last call fits.
+    """
+    if not accounts:
+        price = _Price.of(quote)
+        return Allotment(0 if price is None else price.cost(quote.max_output_tokens), quote.max_output_tokens)
+    price = _Price.of(quote)
+    if price is None:
+        raise ModelUnpriced(
+            "A budget is in force, and no price is known for this agent's model, so nothing could hold the run to it. Give its "
+            "profile prices (input_usd_per_mtok, output_usd_per_mtok), let tokens of unknown price count at one of your own "
+            "(A2A_UNPRICED_USD_PER_MTOK), or allow any cost (A2A_BUDGET_USD=none)."
+        )
+    tightest = min(accounts, key=lambda account: (account.left / account.cap if account.cap else 0, account.left))
+    for last, least in ((False, ENOUGH_OUTPUT_TOKENS), (True, LAST_OUTPUT_TOKENS))[: 2 if may_be_last else 1]:
+        least = min(least, quote.max_output_tokens)
+        output_tokens = price.output_for(min(account.room(last=last) for account in accounts), quote.max_output_tokens)
+        if output_tokens >= least:
+            return Allotment(price.cost(output_tokens), output_tokens, last, tightest.cap, tightest.left)
+        if price.output_for(min(account.room(last=last, idle=True) for account in accounts), least) >= least:
+            held = min(accounts, key=lambda account: account.room(last=last))
+            raise BudgetHeld(held.refusal())
+    empty = min(accounts, key=lambda account: account.room(last=may_be_last))
+    raise BudgetExceeded(empty.refusal(), details={"budget_remaining_usd": format_usd(empty.left)})
+
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    """What a call costs, by its output."""
+
+    prompt_micro_usd: Decimal
+    output_micro_usd: Decimal
+
+    @classmethod
+    def of(cls, quote: CallQuote) -> "_Price | None":
+        if quote.usd_per_prompt_token is None or quote.usd_per_output_token is None:
+            return None
+        return cls(quote.prompt_tokens * quote.usd_per_prompt_token * MICRO_PER_USD, quote.usd_per_output_token * MICRO_PER_USD)
+
+    def cost(self, output_tokens: int) -> int:
+        return int((self.prompt_micro_usd + output_tokens * self.output_micro_usd).to_integral_value(ROUND_CEILING))
+
+    def output_for(self, micro_usd: int, at_most: int) -> int:
+        """How many output tokens a sum pays for after the prompt; -1 if not even that."""
+        rest = micro_usd - self.prompt_micro_usd
+        if rest < 0:
+            return -1
+        if not self.output_micro_usd:
+            return at_most
+        return min(at_most, int((rest / self.output_micro_usd).to_integral_value(ROUND_FLOOR)))

@@ -1,0 +1,80 @@
+"""The ledger, seen from inside one run: waits where only calls under way stand in a call's way, and loses no booking."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from a2a_gateway.errors import BudgetHeld, StoreError
+from a2a_gateway.runs.backlog import Backlog
+from a2a_gateway.runs.model import CallQuote, RunId, SpendCaps
+from a2a_gateway.runs.ports import Charge, Hold, Ledger
+
+
+@dataclass(slots=True)
+class Settlements:
+    """Tells those who wait for money that some was given back. One event loop."""
+
+    _next: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def next(self) -> asyncio.Event:
+        """Set at the next settlement; take it before looking at what there is, or one may slip by."""
+        return self._next
+
+    def tell(self) -> None:
+        """Wake all who wait."""
+        self._next.set()
+        self._next = asyncio.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class RunMeter:
+    """Satisfies `ports.Meter` for one run.
+
+    Attributes:
+        caps: of the run's profile.
+        patience_s: how long a call waits for others to give back what they hold.
+    """
+
+    ledger: Ledger
+    run_id: RunId
+    caps: SpendCaps
+    backlog: Backlog
+    settlements: Settlements
+    patience_s: float
+
+    async def reserve(self, quote: CallQuote) -> Hold:
+        """See `Meter.reserve`."""
+        return await self._patiently(lambda: self.ledger.reserve(self.run_id, quote, self.caps))
+
+    async def escrow(self) -> Hold:
+        """See `Meter.escrow`."""
+        return await self._patiently(lambda: self.ledger.escrow(self.run_id, self.caps))
+
+    async def settle(self, hold: Hold, charge: Charge) -> None:
+        """See `Meter.settle`."""
+        try:
+            await self.ledger.settle(hold, charge)
+        except StoreError:
+            # The money is spent, whether or not it could be booked just now; the run hears of the failure all the same.
+            self.backlog.add(lambda: self.ledger.settle(hold, charge))
+            raise
+        finally:
+            self.settlements.tell()
+
+    async def note_remote(self, remote_run_id: str) -> None:
+        """See `Meter.note_remote`."""
+        await self.ledger.note_remote(self.run_id, remote_run_id)
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[Hold]]) -> Hold:
+        give_up_at = asyncio.get_running_loop().time() + self.patience_s
+        while True:
+            settlement = self.settlements.next
+            try:
+                return await attempt()
+            except BudgetHeld as refusal:
+                try:
+                    async with asyncio.timeout_at(give_up_at):
+                        await settlement.wait()
+                except TimeoutError:
+                    raise refusal from None

@@ -1,0 +1,208 @@
+"""Money in the database: holds on it, charges, and what a key or a profile has spent by day. Functions of one transaction.
+
+A hold is counted on its run and on every run above it, and so is a charge: at any moment the sum of `cost_self` over a tree is
+its root's `cost_tree`, and a run's `reserved` is the sum of the open holds in it and below it. Accounts are locked from the root
+of a tree down, then its key, then the profile, so that two transactions cannot wait for each other.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Connection, bindparam, case, cast, delete, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from a2a_gateway.runs.budget import Account, Spent, accounts_of_caps, accounts_of_path, key_owner
+from a2a_gateway.runs.model import KeyRecord, RunRecord, SpendCaps, TokenUsage
+from a2a_gateway.runs.ports import Charge, Hold
+from a2a_gateway.stores.rows import AnyRow
+from a2a_gateway.stores.schema import holds, keys, runs, spend
+
+CALL: Final = "call"
+ESCROW: Final = "escrow"
+OPEN: Final = "open"
+PRESUMED: Final = "presumed"
+
+_INSERT_HOLD: Final = insert(holds)
+_TAKE_HOLD: Final = delete(holds).where(holds.c.id == bindparam("hold_id")).returning(holds)
+_SET_ASIDE: Final = (
+    update(runs)
+    .where(runs.c.id == bindparam("account_id"))
+    .values(reserved_micro_usd=runs.c.reserved_micro_usd + bindparam("more_reserved"))
+)
+_MARK_LAST_CALL: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(had_last_call=True)
+_descendants: Final = runs.c.descendants + bindparam("more_descendants")
+_CHARGE_RUN: Final = (
+    update(runs)
+    .where(runs.c.id == bindparam("account_id"))
+    .values(
+        turns=runs.c.turns + bindparam("more_turns"),
+        prompt_tokens=runs.c.prompt_tokens + bindparam("more_prompt"),
+        completion_tokens=runs.c.completion_tokens + bindparam("more_completion"),
+        cached_tokens=runs.c.cached_tokens + bindparam("more_cached"),
+        reasoning_tokens=runs.c.reasoning_tokens + bindparam("more_reasoning"),
+        cost_self_micro_usd=runs.c.cost_self_micro_usd + bindparam("more_self"),
+        cost_tree_micro_usd=runs.c.cost_tree_micro_usd + bindparam("more_tree"),
+        reserved_micro_usd=runs.c.reserved_micro_usd + bindparam("more_reserved"),
+        unknown_charges=runs.c.unknown_charges + bindparam("more_unknown"),
+        # What a peer says of its own runs cannot use up more than was granted.
+        descendants=case((_descendants < runs.c.max_runs, _descendants), else_=runs.c.max_runs),
+    )
+)
+_CHARGE_KEY: Final = (
+    update(keys)
+    .where(keys.c.id == bindparam("account_id"))
+    .values(spent_micro_usd=keys.c.spent_micro_usd + bindparam("more_spent"))
+)
+_LOCK_KEY: Final = select(keys.c.id).where(keys.c.id == bindparam("key_id")).with_for_update()
+_LOCK_PROFILE: Final = text("SELECT pg_advisory_xact_lock(hashtext(:agent))")
+
+
+def day_of(now: float) -> date:
+    """The day in UTC of an instant (seconds since the epoch)."""
+    return datetime.fromtimestamp(now, UTC).date()
+
+
+def accounts_of(
+    connection: Connection,
+    path: Sequence[RunRecord],
+    key: KeyRecord,
+    agent: str,
+    caps: SpendCaps,
+    now: float,
+    *,
+    below: bool = False,
+) -> list[Account]:
+    """Read every budget that a run draws on: those of its path, its key's, and its profile's `caps`. Locks the last two.
+
+    Args:
+        below: the run is not in the path yet.
+    """
+    accounts = accounts_of_path(path, below=below)
+    today = day_of(now)
+    if key.caps != SpendCaps():
+        connection.execute(_LOCK_KEY, {"key_id": key.id})
+        spent = _spent(connection, spend.c.key_id, holds.c.key_id, key.id, key.caps, today)
+        accounts += accounts_of_caps(key_owner(key), key.caps, spent)
+    if caps != SpendCaps():
+        if connection.dialect.name == "postgresql":
+            connection.execute(_LOCK_PROFILE, {"agent": agent})
+        spent = _spent(connection, spend.c.agent, holds.c.agent, agent, caps, today)
+        accounts += accounts_of_caps(agent, caps, spent)
+    return accounts
+
+
+def _spent(connection: Connection, spender: Column[str], holder: Column[str], owner: str, caps: SpendCaps, today: date) -> Spent:
+    spent = select(cast(func.coalesce(func.sum(spend.c.cost_micro_usd), 0), BigInteger)).where(spender == owner)
+    held = select(cast(func.coalesce(func.sum(holds.c.reserved_micro_usd), 0), BigInteger)).where(
+        holder == owner, holds.c.state == OPEN
+    )
+
+    def read(cap: int | None, since: date | None) -> int:
+        if cap is None:
+            return 0
+        return connection.scalar(spent if since is None else spent.where(spend.c.day >= since)) or 0
+
+    return Spent(
+        read(caps.total_micro_usd, None),
+        read(caps.day_micro_usd, today),
+        read(caps.month_micro_usd, today.replace(day=1)),
+        connection.scalar(held) or 0,
+    )
+
+
+def place_hold(connection: Connection, hold: Hold, path: Sequence[RunRecord], *, kind: str, now: float) -> None:
+    """Record a hold, and set its money aside in every account of its path."""
+    run = path[-1]
+    connection.execute(
+        _INSERT_HOLD,
+        {
+            "id": hold.id,
+            "run_id": run.id,
+            "key_id": run.key_id,
+            "agent": run.agent,
+            "day": day_of(now),
+            "kind": kind,
+            "state": OPEN,
+            "reserved_micro_usd": hold.reserved_micro_usd,
+            "created_at": now,
+        },
+    )
+    if hold.reserved_micro_usd:
+        connection.execute(_SET_ASIDE, [{"account_id": one.id, "more_reserved": hold.reserved_micro_usd} for one in path])
+    if hold.last:
+        connection.execute(_MARK_LAST_CALL, {"account_id": run.id})
+
+
+def take_hold(connection: Connection, hold_id: str) -> AnyRow | None:
+    """Remove a hold and return its row; None if it was settled before."""
+    return connection.execute(_TAKE_HOLD, {"hold_id": hold_id}).one_or_none()
+
+
+def give_back(connection: Connection, hold: AnyRow, path: Sequence[RunRecord]) -> None:
+    """Give back what a removed hold had set aside, charging nothing."""
+    if hold.reserved_micro_usd:
+        connection.execute(_SET_ASIDE, [{"account_id": one.id, "more_reserved": -hold.reserved_micro_usd} for one in path])
+
+
+def book(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], charge: Charge) -> None:
+    """Charge what the call of a removed hold used. One that was presumed has been charged in full: this corrects it."""
+    presumed = hold.state == PRESUMED
+    cost = (charge.cost_micro_usd or 0) - (hold.reserved_micro_usd if presumed else 0)
+    is_known = charge.complete and (charge.cost_micro_usd is not None or charge.usage == TokenUsage())
+    unknown = (0 if is_known else 1) - (1 if presumed else 0)
+    released = 0 if presumed else -hold.reserved_micro_usd
+    *ancestors, run = path
+    own = _charge(run, charge.usage, cost, released, unknown, cost_self=cost, turns=charge.turns, runs=charge.runs)
+    above = [
+        _charge(ancestor, TokenUsage(), cost, released, unknown, cost_self=0, turns=0, runs=charge.runs) for ancestor in ancestors
+    ]
+    connection.execute(_CHARGE_RUN, [*above, own])
+    if cost:
+        connection.execute(_CHARGE_KEY, {"account_id": run.key_id, "more_spent": cost})
+    _bill(connection, hold, charge.usage, cost, unknown, calls=0 if presumed else 1)
+
+
+def presume(connection: Connection, hold: AnyRow, path: Sequence[RunRecord]) -> None:
+    """Charge a call that nobody will settle with all that was set aside for it, and keep its hold until the truth is known."""
+    book(connection, hold, path, Charge(cost_micro_usd=hold.reserved_micro_usd, complete=False, turns=0))
+    connection.execute(_INSERT_HOLD, {**hold._mapping, "state": PRESUMED})
+
+
+def _charge(
+    account: RunRecord, usage: TokenUsage, cost: int, released: int, unknown: int, *, cost_self: int, turns: int, runs: int
+) -> dict[str, object]:
+    return {
+        "account_id": account.id,
+        "more_turns": turns,
+        "more_prompt": usage.prompt,
+        "more_completion": usage.completion,
+        "more_cached": usage.cached,
+        "more_reasoning": usage.reasoning,
+        "more_self": cost_self,
+        "more_tree": cost,
+        "more_reserved": released,
+        "more_unknown": unknown,
+        "more_descendants": runs,
+    }
+
+
+def _bill(connection: Connection, hold: AnyRow, usage: TokenUsage, cost: int, unknown: int, *, calls: int) -> None:
+    """Add to what the key spent on the agent on the day on which the call began."""
+    amounts = {
+        "calls": calls,
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "cost_micro_usd": cost,
+        "unknown_charges": unknown,
+    }
+    row = {"day": hold.day, "key_id": hold.key_id, "agent": hold.agent}
+    added = {spend.c[name]: spend.c[name] + amount for name, amount in amounts.items()}
+    if connection.execute(update(spend).where(*(spend.c[name] == value for name, value in row.items())).values(added)).rowcount:
+        return
+    # Another transaction may insert the row in the same instant (PostgreSQL): then this is an addition after all.
+    statement = sqlite.insert(spend) if connection.dialect.name == "sqlite" else postgresql.insert(spend)
+    upsert = statement.values({**row, **amounts}).on_conflict_do_update(
+        index_elements=list(spend.primary_key.columns), set_=added
+    )
+    connection.execute(upsert)

@@ -1,0 +1,105 @@
+"""Budgets: what one LLM call gets of what is left, and what is kept back."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from a2a_gateway.errors import BudgetExceeded, BudgetHeld, GatewayError
+from a2a_gateway.runs.budget import Account, Allotment, Spent, accounts_of_caps, allot
+from a2a_gateway.runs.model import CallQuote, SpendCaps
+
+MICRO = Decimal("0.000001")
+
+
+def quote(prompt_tokens: int, max_output_tokens: int) -> CallQuote:
+    """A token costs one micro-USD, an output token two."""
+    return CallQuote(prompt_tokens, max_output_tokens, MICRO, 2 * MICRO)
+
+
+def run(cap: int, spent: int = 0, held: int = 0) -> Account:
+    return Account("run r", cap, spent, held, kept_back=cap * 5 // 100, own=True)
+
+
+def above(cap: int, spent: int = 0, held: int = 0) -> Account:
+    return Account("run above", cap, spent, held, kept_back=cap * 5 // 100)
+
+
+def test_a_call_that_fits_gets_all_that_it_asks_for() -> None:
+    assert allot(quote(1_000, 4_000), [run(100_000, spent=10_000)], may_be_last=True) == Allotment(
+        9_000, 4_000, last=False, budget_micro_usd=100_000, left_micro_usd=90_000
+    )
+
+
+def test_without_a_budget_a_known_price_is_shown_as_set_aside_and_an_unknown_one_is_not() -> None:
+    assert allot(quote(10, 20), [], may_be_last=True) == Allotment(50, 20)
+    assert allot(CallQuote(10, 20), [], may_be_last=True) == Allotment(0, 20)
+
+
+def test_a_budget_without_a_price_is_refused_with_what_to_do() -> None:
+    with pytest.raises(GatewayError) as refusal:
+        allot(CallQuote(10, 20), [run(100)], may_be_last=True)
+    assert refusal.value.code == "model_unpriced"
+    for remedy in ("input_usd_per_mtok", "A2A_UNPRICED_USD_PER_MTOK", "A2A_BUDGET_USD=none"):
+        assert remedy in refusal.value.message
+
+
+def test_a_call_may_ask_for_less_output_where_all_of_it_does_not_fit() -> None:
+    allotment = allot(quote(1_000, 16_000), [run(10_000)], may_be_last=True)
+    assert (allotment.max_output_tokens, allotment.reserved_micro_usd, allotment.last) == (4_250, 9_500, False)
+
+
+def test_too_little_output_to_be_worth_a_turn_makes_it_the_last() -> None:
+    allotment = allot(quote(1_000, 16_000), [run(10_000, spent=7_000)], may_be_last=True)
+    assert (allotment.max_output_tokens, allotment.reserved_micro_usd, allotment.last) == (1_000, 3_000, True)
+    with pytest.raises(BudgetExceeded) as refusal:
+        allot(quote(1_000, 16_000), [run(10_000, spent=7_000)], may_be_last=False)
+    assert "0.007000 of 0.010000 USD are spent" in refusal.value.message
+
+
+def test_the_last_call_uses_what_its_own_run_keeps_back_and_not_what_others_do() -> None:
+    assert allot(quote(0, 100), [above(100_000), run(10_000, spent=9_700)], may_be_last=True).last
+    with pytest.raises(BudgetExceeded):
+        allot(quote(0, 100), [above(100_000, spent=95_000), run(10_000)], may_be_last=True)
+
+
+def test_what_only_calls_under_way_stand_in_the_way_of_is_to_be_waited_for() -> None:
+    with pytest.raises(BudgetHeld) as refusal:
+        allot(quote(1_000, 2_000), [above(10_000, held=9_000), run(9_500)], may_be_last=True)
+    assert "0.009000 set aside for calls under way" in refusal.value.message
+
+
+def test_caps_of_a_day_a_month_and_all_time_bind_together() -> None:
+    caps, spent = SpendCaps(1_000, 100, 500), Spent(900, 60, 200, held_micro_usd=10)
+    accounts = accounts_of_caps("key 'k'", caps, spent)
+    assert [(account.owner, account.left) for account in accounts] == [
+        ("key 'k'", 90),
+        ("key 'k' for this day (UTC)", 30),
+        ("key 'k' for this month (UTC)", 290),
+    ]
+    assert allot(quote(30, 0), accounts, may_be_last=False).reserved_micro_usd == 30
+    with pytest.raises(BudgetExceeded) as refusal:
+        allot(quote(41, 0), accounts, may_be_last=False)
+    assert "this day" in refusal.value.message
+
+
+accounts = st.lists(st.builds(run, *[st.integers(0, 10**6)] * 3) | st.builds(above, *[st.integers(0, 10**6)] * 3), min_size=1)
+
+
+@given(st.integers(0, 10**5), st.integers(0, 10**5), st.integers(0, 100), st.integers(0, 100), accounts, st.booleans())
+def test_whatever_is_allotted_fits_every_account(
+    prompt: int, output: int, prompt_nano: int, output_nano: int, held_by: list[Account], may_be_last: bool
+) -> None:
+    asked = CallQuote(prompt, output, prompt_nano * MICRO / 1000, output_nano * MICRO / 1000)
+    try:
+        allotment = allot(asked, held_by, may_be_last=may_be_last)
+    except BudgetExceeded:
+        return
+    cost = (prompt * prompt_nano + allotment.max_output_tokens * output_nano) / Decimal(1000)
+    assert cost <= allotment.reserved_micro_usd < cost + 1
+    assert 0 <= allotment.max_output_tokens <= output
+    assert may_be_last or not allotment.last
+    for account in held_by:
+        kept_back = 0 if allotment.last and account.own else account.kept_back
+        assert account.spent + account.held + kept_back + allotment.reserved_micro_usd <= account.cap
