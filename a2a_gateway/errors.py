@@ -272,3 +272,13 @@ class NotReady(GatewayError):
 
 class ConfigurationError(GatewayError):
     code = "configuration_error"
+
+
+def error_class(code: str) -> type[GatewayError] | None:
+    """Find the class of an error by its code, the most general where several share it; None if there is none."""
+    families: list[type[GatewayError]] = [GatewayError]
+    for family in families:
+        if family.code == code and family is not GatewayError:
+            return family
+        families += family.__subclasses__()
+    return None

@@ -55,7 +55,8 @@ class Settings(BaseSettings):
     queue_timeout_s: float = Field(default=30.0, gt=0)
     body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     heartbeat_s: float = Field(default=15.0, gt=0)
-    disconnect_grace_s: float = Field(default=0.0, ge=0)
+    disconnect_grace_s: float = Field(default=10.0, ge=0, description="How long a run waits for its client to come back.")
+    idempotency_ttl_s: float = Field(default=86_400.0, gt=0, description="How long an idempotency key, and its answer, are kept.")
     drain_s: float = Field(default=30.0, ge=0, description="How long running runs may go on after SIGTERM.")
     conversation_ttl_s: float = Field(default=3600.0, ge=0)
 

@@ -79,6 +79,7 @@ def _environ(home: Path, llm_url: str) -> dict[str, str]:
         "A2A_PROFILES": str(home / "profiles"),
         "A2A_MAX_DEPTH": "25",
         "A2A_BUDGET_USD": "none",
+        "A2A_DISCONNECT_GRACE_S": "0",
         "A2A_LOG_LEVEL": "warning",
         "OH_PERSISTENCE_DIR": str(home / "openhands"),
         "LLM_MODEL": MODEL,

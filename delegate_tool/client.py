@@ -8,6 +8,7 @@ import asyncio
 import os
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final, Self
@@ -17,7 +18,7 @@ import openai
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
-from delegate_tool.context import DelegationContext, Narration, decode_body, encode_headers
+from delegate_tool.context import IDEMPOTENCY_HEADER, DelegationContext, Narration, decode_body, encode_headers
 from delegate_tool.failures import Failure, explain, overdue
 from delegate_tool.reply import Reply
 from delegate_tool.result import DelegationResult
@@ -26,6 +27,7 @@ BASE_URL_ENV: Final = "A2A_BASE_URL"
 API_KEY_ENV: Final = "A2A_API_KEY"
 DEFAULT_TIMEOUT_S: Final = 1800.0
 _CONNECT_TIMEOUT_S: Final = 5.0
+_CANCEL_TIMEOUT_S: Final = 2.0
 _MAX_GRACE_S: Final = 5.0
 
 
@@ -87,7 +89,9 @@ class Delegation:
         return f"{self.task}\n\n# Context\n\n{self.context}" if self.context and self.context.strip() else self.task
 
 
-async def call_agent(client: AsyncOpenAI, delegation: Delegation, *, time_left_s: float | None = None) -> DelegationResult:
+async def call_agent(
+    client: AsyncOpenAI, delegation: Delegation, *, time_left_s: float | None = None, is_from_outside: bool = True
+) -> DelegationResult:
     """Delegate and wait for the end. What goes wrong remotely is a result, not an exception; cancelling closes the connection.
 
     Retries are the OpenAI client's: with the same idempotency key, only before a response has begun, and not where the endpoint
@@ -95,6 +99,8 @@ async def call_agent(client: AsyncOpenAI, delegation: Delegation, *, time_left_s
 
     Args:
         time_left_s: the caller's own time; waiting ends there at the latest.
+        is_from_outside: no run of the gateway stands behind the call, with whose end it would end too. So a cancelled call is
+            cancelled at the gateway by name, which otherwise waits a while for a lost client to come back.
     """
     started, reply = time.monotonic(), Reply()
     timeout_s = _least(delegation.limits.timeout_s, time_left_s)
@@ -102,11 +108,24 @@ async def call_agent(client: AsyncOpenAI, delegation: Delegation, *, time_left_s
     try:
         async with asyncio.timeout(_patience_s(timeout_s)):
             await reply.read(await _send(client, delegation, _patience_s(timeout_s)))
+    except asyncio.CancelledError:
+        if is_from_outside:
+            await _cancel_by_key(client, delegation.limits.idempotency_key)
+        raise
     except TimeoutError:
         failure = overdue(timeout_s)
     except (openai.APIError, httpx.HTTPError, ValueError) as error:
         failure = explain(error)
     return replace(reply.conclude(failure), seconds=time.monotonic() - started)
+
+
+async def _cancel_by_key(client: AsyncOpenAI, key: str | None) -> None:
+    """Cancel what an idempotency key stands for, if the endpoint knows how; the connection is closed either way."""
+    if key is None:
+        return
+    options = client.with_options(max_retries=0, timeout=_CANCEL_TIMEOUT_S)
+    with suppress(openai.APIError, httpx.HTTPError):
+        await options.post("/runs/cancel", cast_to=object, options={"headers": {IDEMPOTENCY_HEADER: key}})
 
 
 async def adelegate(

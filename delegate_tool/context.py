@@ -15,6 +15,7 @@ from uuid import UUID
 from delegate_tool.money import format_usd, parse_usd
 
 PROTOCOL_VERSION: Final = "1"
+IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 CONVERSATION_HEADER: Final = "X-OpenHands-ServerConversation-ID"
 _MAX_INT: Final = 10**9
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
@@ -190,7 +191,7 @@ _CODECS: Final[Mapping[str, _Codec]] = {
     "via": _Codec("X-A2A-Via", _parse_list, ",".join),
     "on_disconnect": _Codec("X-A2A-On-Disconnect", _parse_choice(OnDisconnect)),
     "narration": _Codec("X-A2A-Narration", _parse_choice(Narration)),
-    "idempotency_key": _Codec("Idempotency-Key", _parse_visible),
+    "idempotency_key": _Codec(IDEMPOTENCY_HEADER, _parse_visible),
     "conversation_id": _Codec(CONVERSATION_HEADER, lambda text: str(UUID(text))),
     "traceparent": _Codec("traceparent", _parse_trace),
     "tracestate": _Codec("tracestate", _parse_trace),

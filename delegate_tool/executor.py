@@ -118,7 +118,8 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
 
     def _wait(self, delegation: Delegation, conversation: "LocalConversation | None") -> DelegationResult:
         client, loop = self._connection.open()
-        call = call_agent(client, delegation, time_left_s=self._allowance.left().seconds)
+        is_from_outside = self._caller.run_id is None
+        call = call_agent(client, delegation, time_left_s=self._allowance.left().seconds, is_from_outside=is_from_outside)
         try:
             future = asyncio.run_coroutine_threadsafe(call, loop)
         except RuntimeError:  # the loop has ended

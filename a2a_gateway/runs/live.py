@@ -4,13 +4,19 @@ Events are kept until a run is forgotten, so that whoever attaches later sees th
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from a2a_gateway.runs.events import RunEvent, RunFinished
 from a2a_gateway.runs.model import Profile, RunId, RunRecord
+from a2a_gateway.runs.notice import Notice
+from a2a_gateway.runs.ports import Clock
 from delegate_tool.context import OnDisconnect
+
+_ENDED_RUNS: Final = 100
 
 
 @dataclass(slots=True, eq=False)
@@ -18,7 +24,11 @@ class LiveRun:
     """One run.
 
     Attributes:
+        claimed: whether an idempotency key stands for it.
+        delivered: whether a client has received its end.
+        times_left: how often its last listener has left.
         workspace_dir: where its tools work; known once it has started.
+        happened_at: of each event, in seconds since the epoch.
         cancelled: set when it was asked to stop.
         closing: its end is being written; what it delegates from here on comes too late.
         closed: set when nothing of it is left but its slot: outcome told, descendants ended, conversation saved.
@@ -29,12 +39,18 @@ class LiveRun:
     profile: Profile
     on_disconnect: OnDisconnect
     on_abandoned: Callable[["LiveRun"], None]
+    clock: Clock
+    claimed: bool = False
+    delivered: bool = False
+    times_left: int = 0
     workspace_dir: str | None = None
     events: list[RunEvent] = field(default_factory=list)
+    happened_at: list[float] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     _listeners: set["Listener"] = field(default_factory=set)
+    _watchers: set["Listener"] = field(default_factory=set)
 
     @property
     def ending(self) -> bool:
@@ -54,7 +70,8 @@ class LiveRun:
     def publish(self, event: RunEvent) -> None:
         """Append an event and wake all listeners."""
         self.events.append(event)
-        for listener in self._listeners:
+        self.happened_at.append(self.clock.now())
+        for listener in (*self._listeners, *self._watchers):
             listener.wake.set()
 
     @contextmanager
@@ -67,7 +84,18 @@ class LiveRun:
         finally:
             self._listeners.discard(listener)
             if self.abandoned and not self.finished:
+                self.times_left += 1
                 self.on_abandoned(self)
+
+    @contextmanager
+    def watch(self, position: int) -> Iterator["Listener"]:
+        """Follow the events from a position on, without being one for whom it runs."""
+        watcher = Listener(self.events, position=position)
+        self._watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +123,8 @@ class LiveRuns:
     """The runs under way, by id, and as trees."""
 
     _by_id: dict[RunId, LiveRun] = field(default_factory=dict)
+    _ended: deque[LiveRun] = field(default_factory=lambda: deque(maxlen=_ENDED_RUNS))
+    _changed: Notice = field(default_factory=Notice)
 
     def __iter__(self) -> Iterator[LiveRun]:
         return iter(list(self._by_id.values()))
@@ -106,11 +136,27 @@ class LiveRuns:
     def add(self, live: LiveRun) -> None:
         """Enter a run that was just admitted."""
         self._by_id[live.record.id] = live
+        self._changed.tell()
+
+    async def arrival(self, run_id: RunId, timeout_s: float) -> LiveRun | None:
+        """Wait for a run that was admitted a moment ago; None if it does not come."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while (live := self.get(run_id)) is None:
+                    await self._changed.next.wait()
+                return live
+        return None
 
     def forget(self, live: LiveRun) -> None:
         """Drop a run of which nothing is left, and tell those who wait for that."""
         del self._by_id[live.record.id]
         live.closed.set()
+        if live.abandoned and not live.delivered:
+            self._ended.append(live)
+
+    def ended(self, run_id: RunId) -> LiveRun | None:
+        """Find a run whose end nobody was there to hear; only the latest of them are kept."""
+        return next((live for live in self._ended if live.record.id == run_id), None)
 
     def ancestors(self, live: LiveRun) -> Iterator[LiveRun]:
         """The runs above a run, nearest first."""

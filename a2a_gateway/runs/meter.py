@@ -2,29 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from a2a_gateway.errors import BudgetHeld, StoreError
 from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.model import CallQuote, RunId, SpendCaps
+from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.ports import Charge, Hold, Ledger
-
-
-@dataclass(slots=True)
-class Settlements:
-    """Tells those who wait for money that some was given back. One event loop."""
-
-    _next: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def next(self) -> asyncio.Event:
-        """Set at the next settlement; take it before looking at what there is, or one may slip by."""
-        return self._next
-
-    def tell(self) -> None:
-        """Wake all who wait."""
-        self._next.set()
-        self._next = asyncio.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +17,7 @@ class RunMeter:
 
     Attributes:
         caps: of the run's profile.
+        settled: told when a call of any run has given back what it held.
         patience_s: how long a call waits for others to give back what they hold.
     """
 
@@ -40,7 +25,7 @@ class RunMeter:
     run_id: RunId
     caps: SpendCaps
     backlog: Backlog
-    settlements: Settlements
+    settled: Notice
     patience_s: float
 
     async def reserve(self, quote: CallQuote) -> Hold:
@@ -60,7 +45,7 @@ class RunMeter:
             self.backlog.add(lambda: self.ledger.settle(hold, charge))
             raise
         finally:
-            self.settlements.tell()
+            self.settled.tell()
 
     async def note_remote(self, remote_run_id: str) -> None:
         """See `Meter.note_remote`."""
@@ -69,7 +54,7 @@ class RunMeter:
     async def _patiently(self, attempt: Callable[[], Awaitable[Hold]]) -> Hold:
         give_up_at = asyncio.get_running_loop().time() + self.patience_s
         while True:
-            settlement = self.settlements.next
+            settlement = self.settled.next
             try:
                 return await attempt()
             except BudgetHeld as refusal:

@@ -237,6 +237,8 @@ class RunRequest:
     Attributes:
         model: the model id as the caller named it; `self` means the caller's own profile.
         ignored: request fields that had no effect, for the response header.
+        fingerprint: of all that is asked, the form of the response apart; empty where no repeat is to be recognised.
+        is_marked_retry: whether the client says that it repeats a request.
     """
 
     model: str
@@ -247,6 +249,8 @@ class RunRequest:
     stream: bool = False
     include_usage: bool = False
     ignored: tuple[str, ...] = ()
+    fingerprint: str = field(default="", compare=False)
+    is_marked_retry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

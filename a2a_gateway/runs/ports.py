@@ -186,6 +186,18 @@ class Ledger(Protocol):
         """
         ...
 
+    async def claimed(self, claim: IdempotencyClaim) -> RunRecord | None:
+        """The run that a claim stands for already; None if it is free.
+
+        Raises:
+            IdempotencyKeyReused: the key belongs to a request that asked for something else.
+        """
+        ...
+
+    async def run_of_claim(self, scope: str, key: str) -> RunRecord | None:
+        """The run of an idempotency key, whatever it asked for."""
+        ...
+
     async def start_run(self, run_id: RunId) -> RunRecord:
         """Mark a queued run as running.
 

@@ -9,6 +9,7 @@ from a2a_gateway.runs.messages import task_of
 from a2a_gateway.runs.model import (
     MODEL_PREFIX,
     ConversationId,
+    IdempotencyClaim,
     KeyRecord,
     LimitPolicy,
     Limits,
@@ -63,7 +64,9 @@ def refuse_loop(request: RunRequest, gateway_id: str) -> None:
         )
 
 
-def propose(request: RunRequest, caller: Caller, profile: Profile, defaults: Limits) -> RunProposal:
+def propose(
+    request: RunRequest, caller: Caller, profile: Profile, defaults: Limits, *, claim: IdempotencyClaim | None = None
+) -> RunProposal:
     """Describe the run that a request asks for. Parentage is the credential's, never the request's."""
     return RunProposal(
         id=RunId(str(uuid.uuid4())),
@@ -76,6 +79,7 @@ def propose(request: RunRequest, caller: Caller, profile: Profile, defaults: Lim
         policies=(profile.policy, _policy_asked(request.context)),
         claimed_depth=request.context.depth,
         caps=profile.caps,
+        claim=claim,
     )
 
 

@@ -7,27 +7,53 @@ order of things: admit, lease, start, run, close, stop the descendants, tell, cl
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Self, assert_never
+from typing import Final, NamedTuple, Self, assert_never
 
 import structlog
 
-from a2a_gateway.errors import AgentFailed, BreadthExceeded, GatewayError, InternalError, NotReady, RunCancelled, StoreError
+from a2a_gateway.errors import (
+    AgentFailed,
+    BreadthExceeded,
+    GatewayError,
+    InternalError,
+    NotReady,
+    RunCancelled,
+    RunLost,
+    RunNotFound,
+    StoreError,
+)
+from a2a_gateway.runs.answer import decode_answer, encode_answer, reasoning_of, replayed_events
 from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunEnded, RunFinished, RunStarted, RunSummary
 from a2a_gateway.runs.live import LiveRun, LiveRuns
-from a2a_gateway.runs.meter import RunMeter, Settlements
-from a2a_gateway.runs.model import AdmittedRun, Limits, Profile, RunId, RunRecord, RunRequest, RunState
+from a2a_gateway.runs.meter import RunMeter
+from a2a_gateway.runs.model import (
+    LIVE_STATES,
+    AdmittedRun,
+    IdempotencyClaim,
+    Limits,
+    Profile,
+    RunId,
+    RunRecord,
+    RunRequest,
+    RunState,
+)
+from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.place import Place, Places
 from a2a_gateway.runs.ports import Clock, Ledger, Profiles, Runner, RunProposal, RunTokens
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
+from a2a_gateway.runs.retries import Retries, scope_of
 from delegate_tool.context import AgentCard, DelegationBinding, OnDisconnect
 
 log = structlog.get_logger(__name__)
+
+_ARRIVES_WITHIN_S: Final = 5.0
+"""How long a run that the ledger has admitted may take to be led."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +72,15 @@ class ServicePolicy:
     queue_timeout_s: float = 30.0
     disconnect_grace_s: float = 0.0
     drain_s: float = 30.0
+    idempotency_ttl_s: float = 86_400.0
     retry_store_after_s: float = 1.0
+
+
+class Attached(NamedTuple):
+    """A run that a request has led to; `is_replay` says that the request did not begin it."""
+
+    live: LiveRun
+    is_replay: bool
 
 
 @dataclass(slots=True)
@@ -69,12 +103,14 @@ class RunService:
     draining: bool = False
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
     _stopping: set[asyncio.Task[None]] = field(default_factory=set)
-    _run_ended: asyncio.Event = field(default_factory=asyncio.Event)
-    _settlements: Settlements = field(default_factory=Settlements)
+    _run_ended: Notice = field(default_factory=Notice)
+    _settled: Notice = field(default_factory=Notice)
+    _retries: Retries = field(init=False)
     _backlog: Backlog = field(init=False)
 
     def __post_init__(self) -> None:
-        self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._tell_run_ended)
+        self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._run_ended.tell)
+        self._retries = Retries(self.clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,22 +120,59 @@ class RunService:
 
     # ------------------------------------------------------------------ for the doors
 
-    async def start(self, request: RunRequest, caller: Caller) -> LiveRun:
-        """Admit a run and begin it; its events are then followed with `LiveRun.listen`.
+    async def start(self, request: RunRequest, caller: Caller) -> Attached:
+        """Admit a run and begin it, or find the one that the request repeats; its events are followed with `LiveRun.listen`.
 
         Waits for a slot, and for a sibling to end where the parent has too many live children; to cancel the wait leaves nothing.
 
         Raises:
             GatewayError: the run was not admitted.
         """
-        if self.draining and caller.run is None:  # what is running may still delegate
-            raise _shutting_down()
         refuse_loop(request, self.policy.gateway_id)
         profile = resolve_profile(request, caller, self.profiles)
-        proposal = propose(request, caller, profile, self.policy.defaults)
+        proposal = propose(request, caller, profile, self.policy.defaults, claim=self._claim(request, caller))
+        earlier = await self._earlier(request, caller, proposal, profile)
+        if earlier is not None:
+            return Attached(earlier, is_replay=True)
+        if self.draining and caller.run is None:  # what is running may still delegate
+            raise _shutting_down()
+        live = await self._begin(request, caller, proposal, profile)
+        return Attached(live, is_replay=live.record.id != proposal.id)
+
+    async def ended(self, record: RunRecord) -> RunFinished | None:
+        """The end of a run that has ended, where it is kept."""
+        live = self.live_runs.ended(record.id)
+        if live is not None and isinstance(last := live.events[-1], RunFinished):
+            return last
+        kept = await self._kept_end(record)
+        return None if kept is None else kept[0]
+
+    async def follow(self, record: RunRecord) -> LiveRun:
+        """Find a run to watch: live, ended a moment ago, or made again of what is kept of its end.
+
+        Raises:
+            RunNotFound: of a run that has ended nothing is kept.
+        """
+        live = self.live_runs.get(record.id) or self.live_runs.ended(record.id)
+        if live is None:
+            kept = await self._kept_end(record)
+            if kept is None:
+                raise RunNotFound(
+                    f"The events of run {record.id} are not kept any more. Those of a run under way are, and the end of one with "
+                    "an idempotency key, or whose client had left."
+                )
+            live = self._replay(record, Profile(record.agent, "", "", ""), *kept)
+        return live
+
+    def delivered(self, live: LiveRun) -> None:
+        """Take note that a client has received the end of a run."""
+        self._retries.delivered(live)
+
+    async def _begin(self, request: RunRequest, caller: Caller, proposal: RunProposal, profile: Profile) -> LiveRun:
         slot = self.capacity.slot(proposal.id, proposal.parent_id, timeout_s=self._queue_timeout_s(caller))
         admitted: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._lead(request, proposal, profile, slot, admitted), name=f"run {proposal.id}")
+        leading = self._lead(request, caller, proposal, profile, slot, admitted)
+        task = asyncio.create_task(leading, name=f"run {proposal.id}")
         self._leading[proposal.id] = task
         task.add_done_callback(lambda _: self._left(proposal.id, admitted))
         try:
@@ -119,6 +192,13 @@ class RunService:
             self._request_cancel(live)
             await live.closed.wait()
 
+    async def cancel_claimed(self, idempotency_key: str, caller: Caller) -> RunRecord | None:
+        """Stop the run of a caller's idempotency key; None if it has none, or none yet."""
+        record = await self.ledger.run_of_claim(scope_of(caller), idempotency_key)
+        if record is not None:
+            await self.cancel(record.id)
+        return record
+
     async def drain(self, timeout_s: float) -> None:
         """Take no new runs, let the running ones end within `timeout_s`, then cancel the rest and wait for them."""
         self.draining = True
@@ -134,6 +214,51 @@ class RunService:
             await asyncio.wait(pending)
         await self._backlog.drain()
 
+    # ------------------------------------------------------------------ repeats
+
+    def _claim(self, request: RunRequest, caller: Caller) -> IdempotencyClaim | None:
+        key = request.context.idempotency_key
+        if key is None:
+            return None
+        return IdempotencyClaim(scope_of(caller), key, request.fingerprint, self.clock.now() + self.policy.idempotency_ttl_s)
+
+    async def _earlier(self, request: RunRequest, caller: Caller, proposal: RunProposal, profile: Profile) -> LiveRun | None:
+        """Find the run that a request repeats: by its idempotency key, or by what it asks."""
+        if proposal.claim is None:
+            return self._retries.find(request, caller)
+        record = await self.ledger.claimed(proposal.claim)
+        return None if record is None else await self._again(record, profile)
+
+    async def _again(self, record: RunRecord, profile: Profile) -> LiveRun:
+        """Give an earlier run again: the live one, or what is known of the one that has ended.
+
+        Raises:
+            RunLost: it was cut short by a crash.
+        """
+        live = self.live_runs.get(record.id)
+        if live is None and record.state in LIVE_STATES:
+            live = await self.live_runs.arrival(record.id, _ARRIVES_WITHIN_S)
+        if live is None:
+            kept = await self._kept_end(record)
+            if kept is None:
+                raise _lost(record)
+            live = self._replay(record, profile, *kept)
+        return live
+
+    async def _kept_end(self, record: RunRecord) -> tuple[RunFinished, str] | None:
+        """The end of a run, with the reasoning before it, where the ledger keeps it."""
+        summary, kept = await self.ledger.summary(record.id), await self.ledger.answer_of(record.id)
+        if summary is None or kept is None:
+            return None
+        outcome, reasoning = decode_answer(kept)
+        return RunFinished(outcome, summary), reasoning
+
+    def _replay(self, record: RunRecord, profile: Profile, finished: RunFinished, reasoning: str = "") -> LiveRun:
+        ended = LiveRun(finished.summary.record, profile, OnDisconnect.CONTINUE, self._abandon, self.clock)
+        for event in replayed_events(profile, finished, reasoning):
+            ended.publish(event)
+        return ended
+
     # ------------------------------------------------------------------ admission
 
     def _queue_timeout_s(self, caller: Caller) -> float:
@@ -144,7 +269,7 @@ class RunService:
         """Open the run in the ledger; where the parent has too many live children, after one of them has ended."""
         give_up_at = asyncio.get_running_loop().time() + self.policy.queue_timeout_s
         while True:
-            run_ended = self._run_ended  # taken before the attempt: a sibling may end while it is made
+            run_ended = self._run_ended.next  # taken before the attempt: a sibling may end while it is made
             try:
                 return await self._open_once(proposal)
             except BreadthExceeded as refusal:
@@ -170,7 +295,7 @@ class RunService:
             return  # it was not admitted
         with suppress(StoreError):  # written later
             await self._close(record.id, Cancelled())
-        self._tell_run_ended()
+        self._run_ended.tell()
 
     def _left(self, run_id: RunId, admitted: asyncio.Future[LiveRun]) -> None:
         """Forget the task of a run; one that was cancelled before the run was admitted has refused nobody yet."""
@@ -182,6 +307,7 @@ class RunService:
     async def _lead(
         self,
         request: RunRequest,
+        caller: Caller,
         proposal: RunProposal,
         profile: Profile,
         slot: AbstractAsyncContextManager[None],
@@ -190,14 +316,21 @@ class RunService:
         """Lead one run from its admission to its end. Never raises: what goes wrong is the outcome, or refuses `admitted`."""
         try:
             async with slot:
-                live = self._enter(await self._open(proposal), request, profile)
+                record = await self._open(proposal)
+                if record.id != proposal.id:  # the same request came twice at once
+                    again = await self._again(record, profile)
+                    if not admitted.done():
+                        admitted.set_result(again)
+                    return
+                live = self._enter(record, request, profile)
+                self._retries.remember(request, caller, live)
                 try:
                     if not admitted.done():
                         admitted.set_result(live)
                     await self._execute(live, request)
                 finally:
                     self.live_runs.forget(live)
-                    self._tell_run_ended()
+                    self._run_ended.tell()
         except GatewayError as error:
             _refuse(admitted, error)
         except Exception as error:  # the task's boundary: a fault of ours must reach the caller as an error
@@ -209,7 +342,8 @@ class RunService:
     def _enter(self, record: RunRecord, request: RunRequest, profile: Profile) -> LiveRun:
         """Make an admitted run one of the live ones."""
         on_disconnect = OnDisconnect.CANCEL if record.parent_id else request.context.on_disconnect or OnDisconnect.CANCEL
-        live = LiveRun(record, profile, on_disconnect, on_abandoned=self._abandon)
+        claimed = request.context.idempotency_key is not None
+        live = LiveRun(record, profile, on_disconnect, self._abandon, self.clock, claimed=claimed)
         self.live_runs.add(live)
         parent = self.live_runs.get(record.parent_id)
         if record.parent_id is not None and (parent is None or parent.ending):
@@ -239,7 +373,7 @@ class RunService:
     async def _run(self, live: LiveRun, request: RunRequest, place: Place) -> None:
         """Let the runner run; tells the outcome before the runner has cleaned up, because the caller need not wait for that."""
         patience_s, caps = self.policy.queue_timeout_s, live.profile.caps
-        meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settlements, patience_s)
+        meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settled, patience_s)
         async with aclosing(self.runner.run(self._admitted(live, request, place), meter)) as events:
             async for event in events:
                 if isinstance(event, RunEnded):
@@ -284,7 +418,7 @@ class RunService:
             return
         run_id, live.closing = live.record.id, True
         try:
-            summary = await self._close(run_id, outcome)
+            summary = await self._close(run_id, outcome, self._kept(live, outcome))
             if await self._cancel_children(run_id):
                 summary = await self.ledger.summary(run_id) or summary
         except GatewayError as error:
@@ -295,18 +429,24 @@ class RunService:
         live.record = summary.record
         live.publish(RunFinished(outcome, summary))
 
-    async def _close(self, run_id: RunId, outcome: Outcome) -> RunSummary:
-        """End a run in the ledger: now, or else, where the database does not take it, as soon as it does."""
-        state, stop_reason, error_code = _closing(outcome)
-        try:
-            return await self.ledger.close_run(run_id, state, stop_reason=stop_reason, error_code=error_code)
-        except StoreError:
-            self._backlog.add(lambda: self.ledger.close_run(run_id, state, stop_reason=stop_reason, error_code=error_code))
-            raise
+    def _kept(self, live: LiveRun, outcome: Outcome) -> str | None:
+        """What somebody may ask for after the end: with an idempotency key, or because nobody is there to hear it."""
+        if live.claimed or live.abandoned or live.on_disconnect is OnDisconnect.CONTINUE:
+            return encode_answer(outcome, reasoning_of(live))
+        return None
 
-    def _tell_run_ended(self) -> None:
-        self._run_ended.set()
-        self._run_ended = asyncio.Event()
+    async def _close(self, run_id: RunId, outcome: Outcome, answer: str | None = None) -> RunSummary:
+        """End a run in the ledger: now, or else, where the database does not take it, as soon as it does."""
+        state, reason, code = _closing(outcome)
+
+        def close() -> Awaitable[RunSummary]:
+            return self.ledger.close_run(run_id, state, stop_reason=reason, error_code=code, answer=answer)
+
+        try:
+            return await close()
+        except StoreError:
+            self._backlog.add(close)
+            raise
 
     # ------------------------------------------------------------------ stopping
 
@@ -333,10 +473,12 @@ class RunService:
             self._spawn(self._cancel_if_abandoned(live))
 
     async def _cancel_if_abandoned(self, live: LiveRun) -> None:
+        times_left = live.times_left
         with suppress(TimeoutError):
             async with asyncio.timeout(self.policy.disconnect_grace_s):
                 await live.closed.wait()
-        if live.abandoned and not live.finished:
+        came_back = live.times_left != times_left  # and has gone once more: that has a grace of its own
+        if live.abandoned and not came_back and not live.finished:
             self._request_cancel(live)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
@@ -346,6 +488,15 @@ class RunService:
 
     def _left_s(self, record: RunRecord) -> float:
         return max(0.0, record.deadline_at - self.clock.now())
+
+
+def _lost(record: RunRecord) -> RunLost:
+    """Say that a run's end is not known, though it has done something."""
+    return RunLost(
+        f"Run {record.id} was cut short by a crash of the gateway, or its answer is no longer kept. Send the request with "
+        "another idempotency key to run it again.",
+        details={"run_id": record.id, "tree_id": record.tree_id, "turns": record.turns},
+    )
 
 
 def _shutting_down() -> NotReady:

@@ -133,7 +133,7 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
     clock, live_runs = SystemClock(), LiveRuns()
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_user(settings.data_dir))
-        store = await stack.enter_async_context(open_store(settings.store_url, clock))
+        store = await stack.enter_async_context(open_store(settings.store_url, clock, answer_ttl_s=settings.idempotency_ttl_s))
         lost = await store.ledger.mark_lost()
         if lost:
             log.warning("runs_lost", count=lost)
@@ -146,7 +146,7 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
             service = RunService(store.ledger, live_runs, places, agents.profiles, agents.runner, tokens, capacity, clock, policy)
-            async with service, _sweeping(places):
+            async with service, _sweeping(places, store, clock):
                 auth = Authenticator(store.keys, store.ledger, tokens)
                 yield Engine(service, agents.profiles, store, auth, clock, int(clock.now()))
 
@@ -167,17 +167,19 @@ def _service_policy(settings: Settings) -> ServicePolicy:
         queue_timeout_s=settings.queue_timeout_s,
         disconnect_grace_s=settings.disconnect_grace_s,
         drain_s=settings.drain_s,
+        idempotency_ttl_s=settings.idempotency_ttl_s,
     )
 
 
 @asynccontextmanager
-async def _sweeping(places: Places) -> AsyncIterator[None]:
-    """Remove expired conversations now and then."""
+async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator[None]:
+    """Remove what has expired now and then: conversations, idempotency keys with their answers, used grants."""
 
     async def sweep() -> None:
         while True:
             try:
                 await places.sweep()
+                await store.ledger.forget_expired(clock.now())
             except (GatewayError, OSError) as error:
                 log.warning("sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_EVERY_S)

@@ -30,11 +30,11 @@ log = structlog.get_logger(__name__)
 _SHOWN = ContentDelta | ReasoningDelta | ToolStarted
 """Events after which a stream has begun."""
 _JSON_HEADERS = {"content-type": "application/json"}
-_SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
+SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 @dataclass(slots=True)
-class _Outlet:
+class Outlet:
     """The client's socket, as far as one response uses it."""
 
     send: Send
@@ -70,8 +70,8 @@ class RunResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the client leaves first."""
-        answering = asyncio.create_task(self._answer(_Outlet(send)))
-        leaving = asyncio.create_task(_client_leaves(receive))
+        answering = asyncio.create_task(self._answer(Outlet(send)))
+        leaving = asyncio.create_task(client_leaves(receive))
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -81,15 +81,20 @@ class RunResponse(Response):
         if not answering.cancelled():
             answering.result()
 
-    async def _answer(self, outlet: _Outlet) -> None:
+    async def _answer(self, outlet: Outlet) -> None:
         headers = {"X-Request-ID": self._request_id}
         try:
-            live = await self._service.start(self._request, self._caller)
+            live, is_replay = await self._service.start(self._request, self._caller)
             headers = start_headers(
-                live.record, request_id=self._request_id, now=self._service.clock.now(), ignored=self._request.ignored
+                live.record,
+                request_id=self._request_id,
+                now=self._service.clock.now(),
+                ignored=self._request.ignored,
+                is_replay=is_replay,
             )
             with live.listen() as listener:
                 await (self._stream if self._request.stream else self._complete)(live, listener, outlet, headers)
+            self._service.delivered(live)
         except GatewayError as error:
             await outlet.error(error, headers)
         except OSError:
@@ -102,7 +107,7 @@ class RunResponse(Response):
                 InternalError(f"The gateway failed to answer ({type(error).__name__}); its log says more."), headers
             )
 
-    async def _complete(self, live: LiveRun, listener: Listener, outlet: _Outlet, headers: Mapping[str, str]) -> None:
+    async def _complete(self, live: LiveRun, listener: Listener, outlet: Outlet, headers: Mapping[str, str]) -> None:
         """Send the answer whole, once there is one."""
         reasoning: list[str] = []
         while True:
@@ -113,7 +118,7 @@ class RunResponse(Response):
                     return await self._whole(live, event, "".join(reasoning), outlet, headers)
 
     async def _whole(
-        self, live: LiveRun, finished: RunFinished, reasoning: str, outlet: _Outlet, headers: Mapping[str, str]
+        self, live: LiveRun, finished: RunFinished, reasoning: str, outlet: Outlet, headers: Mapping[str, str]
     ) -> None:
         headers = {**headers, **final_headers(finished.summary)}
         answer = render_outcome(finished)
@@ -131,7 +136,7 @@ class RunResponse(Response):
         await outlet.whole(200, headers, body)
         return None
 
-    async def _stream(self, live: LiveRun, listener: Listener, outlet: _Outlet, headers: Mapping[str, str]) -> None:
+    async def _stream(self, live: LiveRun, listener: Listener, outlet: Outlet, headers: Mapping[str, str]) -> None:
         """Send chunks as the events happen. A run that fails before anything could be said is an error with its own status."""
         renderer = ChunkRenderer(
             live.record.id,
@@ -145,7 +150,7 @@ class RunResponse(Response):
         failed = _failure(events)
         if failed is not None:
             return await self._whole(live, failed, "", outlet, headers)
-        await outlet.start(200, {**_SSE_HEADERS, **headers})
+        await outlet.start(200, {**SSE_HEADERS, **headers})
         await outlet.write(renderer.render(RunStarted(live.record, live.profile)), more=True)
         while True:
             told = [event for event in events if not isinstance(event, RunStarted)]
@@ -175,7 +180,7 @@ def _failure(events: Sequence[RunEvent]) -> RunFinished | None:
     return end if isinstance(end, RunFinished) and isinstance(render_outcome(end), GatewayError) else None
 
 
-async def _client_leaves(receive: Receive) -> None:
+async def client_leaves(receive: Receive) -> None:
     """Return when the client has hung up; the request's body has been read by now."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -5,14 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from a2a_gateway.errors import ModelNotFound, RequestError
-from a2a_gateway.runs.model import MODEL_PREFIX
+from a2a_gateway.errors import ModelNotFound, RequestError, RunNotFound
+from a2a_gateway.runs.model import LIVE_STATES, MODEL_PREFIX, RunRecord
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.respond import RunResponse
 from a2a_gateway.server.route import GatewayRoute, error_response, read_body
+from a2a_gateway.server.run_events import RunEventsResponse, first_wanted
 from a2a_gateway.wire.models import render_model, render_models
 from a2a_gateway.wire.openai_request import parse_chat_request
+from a2a_gateway.wire.outcome import render_outcome
+from a2a_gateway.wire.run_events import render_answer
 from a2a_gateway.wire.runs import render_run, render_tree
 
 _CHAT_BODY = {
@@ -53,16 +56,42 @@ def create_router(gateway: Gateway) -> APIRouter:
             raise ModelNotFound(f"There is no model {model[:200]!r} for you; GET /v1/models lists them.", param="model")
         return JSONResponse(render_model(engine.profiles.get(model.removeprefix(MODEL_PREFIX)), created=engine.started_at))
 
-    @router.get("/v1/runs", tags=["Runs"], summary="The latest trees of the caller")
-    async def runs(request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> Response:
+    @router.get("/v1/runs", tags=["Runs"], summary="The latest trees of the caller, or the run that was opened for a peer's")
+    async def runs(
+        request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20, origin: Annotated[str | None, Query()] = None
+    ) -> Response:
         engine, caller = await admit(request)
+        if origin is not None:
+            found = await engine.store.ledger.run_of_origin(caller.key.id, origin)
+            data = [] if found is None or caller.run else [render_run(found, now=engine.clock.now())]
+            return JSONResponse({"object": "list", "data": data})
         records = [caller.run] if caller.run else await engine.store.ledger.recent_runs(caller.key.id, limit)
         return JSONResponse({"object": "list", "data": [render_run(record, now=engine.clock.now()) for record in records]})
 
     @router.get("/v1/runs/{run_id}", tags=["Runs"], summary="One run")
     async def run(request: Request, run_id: str) -> Response:
         engine, caller = await admit(request)
-        return JSONResponse(render_run(await engine.auth.visible_run(caller, run_id), now=engine.clock.now()))
+        record = await engine.auth.visible_run(caller, run_id)
+        return JSONResponse(render_run(record, now=engine.clock.now()) | await kept_answer(engine, record))
+
+    @router.get(
+        "/v1/runs/{run_id}/events", tags=["Runs"], summary="What happens in a run, from its first event or from a later one"
+    )
+    async def events(request: Request, run_id: str, after: Annotated[int | None, Query(ge=-1)] = None) -> Response:
+        engine, caller = await admit(request)
+        record = await engine.auth.visible_run(caller, run_id)
+        following = await engine.service.follow(record)
+        begin = first_wanted(request.headers.get("last-event-id"), after)
+        return RunEventsResponse(following, begin, gateway_id=engine.service.policy.gateway_id, heartbeat_s=settings.heartbeat_s)
+
+    @router.post("/v1/runs/cancel", tags=["Runs"], summary="Stop the run of an idempotency key and all below it")
+    async def cancel_claimed(request: Request) -> Response:
+        engine, caller = await admit(request)
+        key = request.headers.get("idempotency-key", "")
+        cancelled = await engine.service.cancel_claimed(key, caller)
+        if cancelled is None:
+            raise RunNotFound("No run of yours has this Idempotency-Key.", param="Idempotency-Key")
+        return JSONResponse(render_run(await engine.auth.visible_run(caller, cancelled.id), now=engine.clock.now()))
 
     @router.get("/v1/runs/{run_id}/tree", tags=["Runs"], summary="A run and all below it")
     async def tree(request: Request, run_id: str) -> Response:
@@ -89,6 +118,14 @@ def create_router(gateway: Gateway) -> APIRouter:
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     return router
+
+
+async def kept_answer(engine: Engine, record: RunRecord) -> dict[str, object]:
+    """How a run ended, where that is kept: for a run with an idempotency key, or one that nobody was there to hear."""
+    if record.state in LIVE_STATES:
+        return {}
+    finished = await engine.service.ended(record)
+    return {} if finished is None else render_answer(render_outcome(finished))
 
 
 def _may_call(caller: Caller, model: str) -> bool:

@@ -30,7 +30,7 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(url: str, clock: Clock) -> AsyncIterator[Store]:
+async def open_store(url: str, clock: Clock, *, answer_ttl_s: float = 86_400.0) -> AsyncIterator[Store]:
     """Open the store at a SQLAlchemy URL (`sqlite_url(path)` makes one for a file), migrating it if it is older.
 
     Raises:
@@ -39,7 +39,9 @@ async def open_store(url: str, clock: Clock) -> AsyncIterator[Store]:
     """
     async with Database(url) as database:
         await database.migrate(_to_newest_schema)
-        yield Store(SqlLedger(database, clock), SqlKeys(database, clock), SqlConversations(database), SqlSpending(database))
+        yield Store(
+            SqlLedger(database, clock, answer_ttl_s), SqlKeys(database, clock), SqlConversations(database), SqlSpending(database)
+        )
 
 
 def _to_newest_schema(connection: Connection) -> None:

@@ -75,6 +75,7 @@ _CLOSE: Final = (
     )
 )
 _CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
+_FREE_CLAIM: Final = delete(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
 _ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
 _HAD_LAST_CALL: Final = select(runs.c.had_last_call).where(runs.c.id == bindparam("run_id"))
 _NOTE_REMOTE: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(remote_run_id=bindparam("remote"))
@@ -124,6 +125,17 @@ class SqlLedger:
             return await self.database.transaction(work)
         except _ClaimedMeanwhile:
             return await self.database.transaction(work)
+
+    async def claimed(self, claim: IdempotencyClaim) -> RunRecord | None:
+        now = self.clock.now()
+        return await self.database.transaction(lambda connection: _claimed(connection, claim, now))
+
+    async def run_of_claim(self, scope: str, key: str) -> RunRecord | None:
+        def work(connection: Connection) -> RunRecord | None:
+            found = connection.execute(_CLAIM, {"of": scope, "named": key}).one_or_none()
+            return None if found is None else run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
+
+        return await self.database.transaction(work)
 
     async def start_run(self, run_id: RunId) -> RunRecord:
         now = self.clock.now()
@@ -318,7 +330,7 @@ def _claimed(connection: Connection, claim: IdempotencyClaim, now: float) -> Run
     if found is None:
         return None
     if found.expires_at <= now:
-        connection.execute(delete(claims).where(claims.c.scope == claim.scope, claims.c.key == claim.key))
+        connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
         return None
     if found.fingerprint != claim.fingerprint:
         raise IdempotencyKeyReused(
@@ -326,7 +338,12 @@ def _claimed(connection: Connection, claim: IdempotencyClaim, now: float) -> Run
             param="Idempotency-Key",
             details={"run_id": found.run_id},
         )
-    return run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
+    run = run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
+    if run.state is RunState.LOST and not (run.turns or run.descendants or run.cost_tree_micro_usd) and run.cost_complete:
+        # A crash came before it had done anything: carrying it out now is carrying it out once.
+        connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
+        return None
+    return run
 
 
 class _ClaimedMeanwhile(Exception):

@@ -19,8 +19,16 @@ _IGNORED_CHARS: Final = _VALUE_CHARS - len(", ...")
 _NAME_CHARS: Final = 64  # percent-encoded at most 12 times as long, so the first always fits
 
 
-def start_headers(record: RunRecord, *, request_id: str, now: float, ignored: Iterable[str] = ()) -> dict[str, str]:
-    """Render what is known when a run starts. `now` is seconds since the epoch, `ignored` names request fields without effect."""
+def start_headers(
+    record: RunRecord, *, request_id: str, now: float, ignored: Iterable[str] = (), is_replay: bool = False
+) -> dict[str, str]:
+    """Render what is known when a run starts.
+
+    Args:
+        now: seconds since the epoch.
+        ignored: names of request fields without effect.
+        is_replay: another request has begun the run.
+    """
     headers = {
         "X-Request-ID": request_id,
         "X-A2A-Protocol": PROTOCOL_VERSION,
@@ -31,6 +39,8 @@ def start_headers(record: RunRecord, *, request_id: str, now: float, ignored: It
         "X-A2A-Timeout": f"{max(0.0, record.deadline_at - now):.3f}",
         CONVERSATION_HEADER: record.conversation_id,
     }
+    if is_replay:
+        headers["X-A2A-Idempotent-Replay"] = "true"
     if names := _join_names(ignored):
         headers["X-A2A-Ignored"] = names
     return {name: _visible(value) for name, value in headers.items()}

@@ -4,10 +4,12 @@ Above: `server`, which has limited the size of the body. Below: `openai_body` (s
 delegation context's codec. What an agent cannot honour is refused where ignoring it would fake success, else ignored and named.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from a2a_gateway.errors import RequestError, UnsupportedError
 from a2a_gateway.runs.messages import Sampling
@@ -15,11 +17,14 @@ from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.wire.answer_format import parse_answer_format
 from a2a_gateway.wire.openai_body import ChatBody, ignored_fields, read_chat_body
 from a2a_gateway.wire.openai_messages import parse_messages
-from delegate_tool.context import ContextError, DelegationContext, decode_body, decode_headers
+from delegate_tool.context import ContextError, DelegationContext, decode_body, decode_headers, encode_headers
+
+_FORM_OF_RESPONSE: Final = frozenset({"stream", "stream_options"})
+_RETRY_HEADER: Final = "x-stainless-retry-count"
+"""Set by OpenAI's SDKs alone; other clients repeat a request without a word."""
 
 # Part of the protocol, checked for their syntax, and without effect so far: who relies on them must be told.
 _HEADERS_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
-    "idempotency_key": "Idempotency-Key",
     "traceparent": "traceparent",
     "tracestate": "tracestate",
 }
@@ -32,7 +37,8 @@ def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> RunRequest:
         RequestError: it cannot be read; `param` is the path of the field, or the header, at fault.
         UnsupportedError: it asks for what no agent can do.
     """
-    chat = read_chat_body(_decode_json(body))
+    values = _decode_json(body)
+    chat = read_chat_body(values)
     _refuse_unsupported(chat)
     streams = bool(chat.stream)
     options = chat.stream_options
@@ -46,7 +52,16 @@ def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> RunRequest:
         stream=streams,
         include_usage=streams and options is not None and bool(options.include_usage),
         ignored=(*ignored_fields(chat), *_ignored_headers(context)),
+        fingerprint=_fingerprint(values, context),
+        is_marked_retry=headers.get(_RETRY_HEADER, "0").strip() not in ("", "0"),
     )
+
+
+def _fingerprint(values: Mapping[str, object], context: DelegationContext) -> str:
+    """Hash all that is asked, as it was said: a repeat is the same text, whether or not it is to be streamed this time."""
+    asked = {name: value for name, value in values.items() if name not in _FORM_OF_RESPONSE}
+    headers = encode_headers(replace(context, idempotency_key=None, traceparent=None, tracestate=None, on_disconnect=None))
+    return hashlib.sha256(to_json([asked, sorted(headers.items())])).hexdigest()
 
 
 def _decode_json(body: bytes) -> dict[str, object]:

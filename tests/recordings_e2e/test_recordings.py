@@ -105,6 +105,8 @@ async def _ask(stage: Stage, recording: Recording, content: object, *, stream: b
     create = stage.client.chat.completions.with_raw_response.create
     messages: Any = [{"role": "user", "content": content}]
     options: Any = {"stream_options": {"include_usage": True}} if stream else {}
+    # A failed request that is sent again within a minute would get the same failure without a run, so the two modes differ.
+    options["user"] = "streams" if stream else "waits"
     raw = await create(model=f"openhands_{_name(recording)}", messages=messages, stream=stream, extra_headers=headers, **options)
     conversation = raw.headers["X-OpenHands-ServerConversation-ID"]
     answer: Any = raw.parse()

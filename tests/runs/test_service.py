@@ -71,7 +71,7 @@ class Bench:
     async def start(self, task: str = "task", parent: LiveRun | None = None, **context: object) -> LiveRun:
         asked = DelegationContext(**context)  # type: ignore[arg-type]  # fields of DelegationContext
         request = RunRequest("openhands_a", (UserMessage((TextPart(task),)),), asked)
-        return await self.service.start(request, Caller(self.key, parent.record if parent else None))
+        return (await self.service.start(request, Caller(self.key, parent.record if parent else None))).live
 
     def change(self, sql: str) -> None:
         """Change the database behind the service's back."""

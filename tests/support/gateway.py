@@ -20,7 +20,7 @@ from tests.support.ask import direct
 
 @dataclass(frozen=True)
 class GatewayUnderTest:
-    """A running gateway, and clients of it."""
+    """A running gateway, and clients of it. `key` is the one that the first start in a data directory makes."""
 
     running: RunningGateway
     portal: Any
@@ -70,6 +70,7 @@ def gateway_in_thread(data_dir: Path, environ: dict[str, str], **settings: Any) 
             "profiles": (profiles,),
             "llm_retries": 0,
             "drain_s": 0,
+            "disconnect_grace_s": 0,
             "unpriced_usd_per_mtok": 0,
             **settings,
         }
@@ -77,8 +78,7 @@ def gateway_in_thread(data_dir: Path, environ: dict[str, str], **settings: Any) 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(running_gateway(configured, environ)) as running:
         announcement = portal.call(running.ready)
         assert announcement is not None
-        assert announcement.first_key is not None
-        yield GatewayUnderTest(running, portal, announcement.url, announcement.first_key, data_dir)
+        yield GatewayUnderTest(running, portal, announcement.url, announcement.first_key or "", data_dir)
 
 
 @contextmanager

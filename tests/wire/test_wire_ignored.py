@@ -44,13 +44,43 @@ def test_fields_without_effect_are_named_once_and_sorted() -> None:
 
 def test_headers_that_have_no_effect_yet_are_named_after_the_fields() -> None:
     headers = {
-        "Idempotency-Key": "k1",
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "tracestate": "a=1",
     }
-    ignored = ("user", "Idempotency-Key", "traceparent", "tracestate")
+    ignored = ("user", "traceparent", "tracestate")
     assert parse_chat_request(body(user="ada"), headers).ignored == ignored
-    assert parse_chat_request(body(a2a={"idempotency_key": "k1"}), {}).ignored == ("Idempotency-Key",)
+
+
+def test_an_idempotency_key_has_an_effect_in_a_header_and_in_the_body() -> None:
+    for request in (
+        parse_chat_request(body(), {"Idempotency-Key": "k1"}),
+        parse_chat_request(body(a2a={"idempotency_key": "k1"}), {}),
+    ):
+        assert (request.context.idempotency_key, request.ignored) == ("k1", ())
+
+
+def test_a_repeat_is_recognised_by_all_that_is_asked_and_not_by_the_form_of_the_response() -> None:
+    def fingerprint(headers: dict[str, str] | None = None, **fields: object) -> str:
+        return parse_chat_request(body(**fields), headers or {}).fingerprint
+
+    first = fingerprint()
+    assert fingerprint(stream=True, stream_options={"include_usage": True}) == first
+    assert fingerprint({"Idempotency-Key": "k", "traceparent": "00-a-b-01"}) == first
+    others = [
+        fingerprint(temperature=0.5),
+        fingerprint(user="ada"),
+        fingerprint({"X-A2A-Budget-USD": "1"}),
+        fingerprint({"X-A2A-Allowed-Agents": "b,a"}),
+        fingerprint(messages=[{"role": "user", "content": "ho"}]),
+    ]
+    assert len({first, *others}) == 6
+    assert fingerprint({"X-A2A-Allowed-Agents": "a,b"}) == fingerprint({"X-A2A-Allowed-Agents": "b,a"})
+
+
+def test_only_openais_sdks_say_that_they_repeat() -> None:
+    counts = {"0": False, "": False, "1": True, "2": True}
+    for count, is_retry in counts.items():
+        assert parse_chat_request(body(), {"x-stainless-retry-count": count}).is_marked_retry is is_retry
 
 
 def test_fields_that_ask_for_nothing_are_not_named() -> None:

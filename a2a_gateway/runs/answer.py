@@ -1,0 +1,83 @@
+"""What is kept of a run's end, as text: enough to give the same answer, or the same failure, again.
+
+Money and tokens are not in it: the ledger has them.
+"""
+
+import json
+from typing import Final
+
+from a2a_gateway.errors import AgentFailed, GatewayError, error_class
+from a2a_gateway.runs.events import (
+    Cancelled,
+    ContentDelta,
+    Failed,
+    Finished,
+    Limited,
+    Outcome,
+    ReasoningDelta,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+)
+from a2a_gateway.runs.live import LiveRun
+from a2a_gateway.runs.model import Profile
+
+_VERSION: Final = 1
+
+
+def encode_answer(outcome: Outcome, reasoning: str = "") -> str:
+    """Render an outcome, with the reasoning that was told before it."""
+    kept: dict[str, object] = {"version": _VERSION, "text": outcome.text, "reasoning": reasoning}
+    match outcome:
+        case Finished():
+            kept["kind"] = "finished"
+        case Limited(reason=reason, error=error):
+            kept |= {"kind": "limited", "reason": reason, "error": _encode_error(error)}
+        case Failed(error=error):
+            kept |= {"kind": "failed", "error": _encode_error(error)}
+        case Cancelled():
+            kept["kind"] = "cancelled"
+    return json.dumps(kept)
+
+
+def decode_answer(text: str) -> tuple[Outcome, str]:
+    """Read what `encode_answer` rendered: the outcome and the reasoning."""
+    kept = json.loads(text)
+    said, reasoning = str(kept["text"]), str(kept["reasoning"])
+    match kept["kind"]:
+        case "finished":
+            return Finished(said), reasoning
+        case "limited":
+            return Limited(said, kept["reason"], _decode_error(kept["error"])), reasoning
+        case "failed":
+            return Failed(_decode_error(kept["error"]), said), reasoning
+        case _:
+            return Cancelled(said), reasoning
+
+
+def replayed_events(profile: Profile, finished: RunFinished, reasoning: str) -> list[RunEvent]:
+    """Make the events of a run that has ended, as far as they are still known."""
+    text = finished.outcome.text
+    told = [ReasoningDelta(reasoning)] if reasoning else []
+    said = [ContentDelta(text)] if text else []
+    return [RunStarted(finished.summary.record, profile), *told, *said, finished]
+
+
+def reasoning_of(live: LiveRun) -> str:
+    """Join the reasoning that a run has told."""
+    return "".join(event.text for event in live.events if isinstance(event, ReasoningDelta))
+
+
+def _encode_error(error: GatewayError) -> dict[str, object]:
+    return {"code": error.code, "message": error.message, "param": error.param, "details": error.details}
+
+
+def _decode_error(kept: dict[str, object]) -> GatewayError:
+    kind = error_class(str(kept["code"])) or AgentFailed
+    details = kept["details"]
+    param = kept["param"]
+    return kind(
+        str(kept["message"]),
+        param=param if isinstance(param, str) else None,
+        details=details if isinstance(details, dict) else None,
+    )

@@ -1,0 +1,77 @@
+"""The events of a run as Server-Sent Events: each fact as a JSON object with its number, so that a reader can go on where it was.
+
+Not OpenAI's format: this is for whoever watches a run, or comes back to one.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, assert_never
+
+from a2a_gateway.errors import GatewayError
+from a2a_gateway.runs.events import (
+    ContentDelta,
+    ReasoningDelta,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+    ToolFinished,
+    ToolStarted,
+    TurnFinished,
+)
+from a2a_gateway.runs.model import RunRecord
+from a2a_gateway.wire.errors import render_error
+from a2a_gateway.wire.json_bytes import encode_json
+from a2a_gateway.wire.outcome import Answer, render_outcome
+from a2a_gateway.wire.usage import render_usage
+from delegate_tool.money import format_usd
+
+HEARTBEAT: Final = b": still there\n\n"
+
+
+def render_run_event(number: int, event: RunEvent, record: RunRecord, *, at: float, gateway_id: str) -> bytes:
+    """Render one event.
+
+    Args:
+        number: its position in the run, from 0; the `id` that `Last-Event-ID` names.
+        at: when it happened (seconds since the epoch).
+    """
+    kind, facts = _facts(event, gateway_id)
+    body = {
+        "id": number,
+        "type": kind,
+        "at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "run_id": record.id,
+        "tree_id": record.tree_id,
+        "depth": record.depth,
+        **facts,
+    }
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), encode_json(body))
+
+
+def render_answer(answer: Answer | GatewayError) -> dict[str, object]:
+    """Render how a run ended: the answer, or the error that stands for it."""
+    if isinstance(answer, GatewayError):
+        return {"error": render_error(answer).body["error"]}
+    return {"answer": {"text": answer.text, "finish_reason": answer.finish_reason}}
+
+
+def _facts(event: RunEvent, gateway_id: str) -> tuple[str, Mapping[str, object]]:
+    match event:
+        case RunStarted(record=record):
+            return "run.started", {"agent": record.agent, "parent_id": record.parent_id}
+        case ContentDelta(text=text):
+            return "content.delta", {"text": text}
+        case ReasoningDelta(text=text):
+            return "reasoning.delta", {"text": text}
+        case TurnFinished(turn=turn, usage=usage, cost_micro_usd=cost):
+            tokens = {"prompt": usage.prompt, "completion": usage.completion}
+            return "turn.finished", {"turn": turn, "tokens": tokens, "cost": None if cost is None else format_usd(cost)}
+        case ToolStarted(tool=tool, call_id=call_id):
+            return "tool.started", {"tool": tool, "call_id": call_id}
+        case ToolFinished(tool=tool, call_id=call_id, is_error=is_error):
+            return "tool.finished", {"tool": tool, "call_id": call_id, "is_error": is_error}
+        case RunFinished(summary=summary):
+            ended = {"state": summary.record.state.value, "usage": render_usage(summary, gateway_id=gateway_id)}
+            return "run.finished", {**ended, **render_answer(render_outcome(event))}
+        case _:
+            assert_never(event)
