@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from delegate_tool.failures import Failure, broken_off, filtered
 from delegate_tool.result import DelegationResult, DelegationStatus
-from delegate_tool.usage import read_report
+from delegate_tool.usage import read_report, read_run
 
 
 class Reply:
@@ -26,12 +26,17 @@ class Reply:
 
     async def read(self, stream: AsyncStream[ChatCompletionChunk]) -> None:
         """Take in a stream to its end, and close it; what arrived before an error is kept."""
-        self._headers = stream.response.headers
+        self.begin(stream)
         async with stream:
             async for chunk in stream:
-                self._add(chunk)
+                self.add(chunk)
 
-    def _add(self, chunk: ChatCompletionChunk) -> None:
+    def begin(self, stream: AsyncStream[ChatCompletionChunk]) -> None:
+        """Take in what a response's headers tell."""
+        self._headers = stream.response.headers
+
+    def add(self, chunk: ChatCompletionChunk) -> None:
+        """Take in one chunk."""
         # The client does not validate chunks: what the types promise may still be missing or null.
         usage = getattr(chunk, "usage", None)
         if usage is not None:
@@ -62,6 +67,23 @@ class Reply:
             stop_reason=report.stop_reason or self._finish_reason,
         )
         return result if failure is None else _failed(result, failure)
+
+    def conclude_run(self, told: object) -> DelegationResult | None:
+        """Make the result of a cancelled run, of what the endpoint tells of it as `GET /v1/runs/{id}` does; None if nothing."""
+        report = read_run(told)
+        if report is None:
+            return None
+        return DelegationResult(
+            DelegationStatus.CANCELLED,
+            "".join(self._text),
+            run_id=report.run_id,
+            cost_micro_usd=report.cost_micro_usd,
+            cost_complete=report.cost_complete,
+            turns=report.turns,
+            runs=report.runs,
+            tokens=report.tokens,
+            tree_tokens=report.tokens,
+        )
 
     def _status(self, stop_reason: str | None) -> DelegationStatus:
         limited = self._finish_reason == "length" or stop_reason not in (None, "finished")

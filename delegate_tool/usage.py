@@ -59,6 +59,43 @@ def read_report(headers: Mapping[str, str], usage: Mapping[str, object]) -> RunR
     )
 
 
+def read_run(told: object) -> RunReport | None:
+    """Read the JSON object of one run (`GET /v1/runs/{id}`); None if it is none."""
+    run = told if isinstance(told, Mapping) else _NOTHING
+    cost, tokens = _object(run, "cost"), _object(run, "tokens")
+    spent = _money(_text(cost, "tree"))
+    if spent is None:
+        return None
+    return RunReport(
+        run_id=_text(run, "id"),
+        cost_micro_usd=spent,
+        cost_complete=cost.get("complete") is True,
+        turns=_count(run, "turns", None),
+        runs=1 + (_count(run, "descendants", None) or 0),
+        tokens=Tokens(_count(tokens, "prompt", None) or 0, _count(tokens, "completion", None) or 0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run as an endpoint's list of runs tells it; `is_known` is False where the list is empty."""
+
+    is_known: bool
+    is_live: bool = False
+    report: RunReport | None = None
+
+
+def find_run(told: object) -> FoundRun | None:
+    """Read a list of at most one run (`GET /v1/runs?idempotency_key=…`); None if it is no such list."""
+    data = told.get("data") if isinstance(told, Mapping) else None
+    if not isinstance(data, list):
+        return None
+    if not data:
+        return FoundRun(is_known=False)
+    run = data[0] if isinstance(data[0], Mapping) else _NOTHING
+    return FoundRun(is_known=True, is_live=run.get("state") in ("queued", "running"), report=read_run(run))
+
+
 def _cost(headers: Mapping[str, str], usage: Mapping[str, object], details: Mapping[str, object]) -> int | None:
     exact = [_money(_text(details, part)) for part in ("self", "descendants")]
     if exact[0] is not None and exact[1] is not None:

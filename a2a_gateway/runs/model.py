@@ -330,6 +330,7 @@ class AdmittedRun:
         workspace_dir: existing directory in which the agent's tools work.
         timeout_s: time left, from now.
         binding: for the delegation tool; None when this run may not delegate (any deeper).
+        peer: id of the peer that executes it, whose model id is then `profile`; None for this gateway.
         via: gateways that the request has come through.
         traceparent: of the caller (W3C); None without.
     """
@@ -344,6 +345,7 @@ class AdmittedRun:
     timeout_s: float
     transcript: str = ""
     binding: DelegationBinding | None = None
+    peer: str | None = None
     via: tuple[str, ...] = ()
     traceparent: str | None = None
     tracestate: str | None = None

@@ -116,6 +116,8 @@ class Places:
     async def _settle_in(self, live: LiveRun, conversation: Conversation) -> Place:
         """Decide where the run works: a fixed directory, its parent's, its conversation's, or a new one."""
         profile, parent = live.profile, self.live_runs.get(live.record.parent_id)
+        if profile.peer is not None:
+            return Place(conversation, "")  # it works at the peer
         if profile.workspace is WorkspacePolicy.FIXED and profile.workspace_path is not None:
             return Place(conversation, await self.workspaces.ensure(profile.workspace_path))
         if profile.workspace is WorkspacePolicy.INHERIT and parent is not None and parent.workspace_dir is not None:

@@ -69,6 +69,7 @@ class Charge:
         complete: False where `cost_micro_usd` is known not to be all, or is an estimate.
         turns: LLM calls of the run; a side call is none.
         runs: descendants of a run on a peer.
+        final: False where the truth may yet be learnt: the hold then stays, to be settled once more.
     """
 
     usage: TokenUsage = field(default_factory=TokenUsage)
@@ -76,6 +77,7 @@ class Charge:
     complete: bool = True
     turns: int = 1
     runs: int = 0
+    final: bool = True
 
 
 class Meter(Protocol):
@@ -228,7 +230,7 @@ class Ledger(Protocol):
         ...
 
     async def unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
-        """Runs on peers whose escrow a crash, of this gateway or of the peer, left charged with what nobody knows for sure."""
+        """Runs on peers whose cost is not known for sure, since this gateway or the peer broke off in the middle."""
         ...
 
     async def close_run(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from a2a_gateway.errors import GatewayLoop, ModelNotFound
 from a2a_gateway.runs.messages import task_of
 from a2a_gateway.runs.model import (
-    MODEL_PREFIX,
     ConversationId,
     IdempotencyClaim,
     KeyRecord,
@@ -46,9 +45,7 @@ def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> 
                 "`self` means the calling agent, but a key was presented. Name a model of GET /v1/models.", param="model"
             )
         model = caller.run.agent
-    if not model.startswith(MODEL_PREFIX):
-        raise ModelNotFound(f"There is no model {model[:200]!r}; models here are named {MODEL_PREFIX}<profile>.", param="model")
-    return profiles.get(model.removeprefix(MODEL_PREFIX))
+    return profiles.get(model)
 
 
 def refuse_loop(request: RunRequest, gateway_id: str) -> None:

@@ -395,6 +395,10 @@ class RunService:
             timeout_s=self._left_s(live.record),
             transcript=place.conversation.transcript,
             binding=self._binding(live.record) if live.profile.may_delegate else None,
+            peer=live.profile.peer,
+            via=request.context.via,
+            traceparent=request.context.traceparent,
+            tracestate=request.context.tracestate,
         )
 
     def _binding(self, record: RunRecord) -> DelegationBinding:

@@ -6,7 +6,7 @@ Whoever needs it awaits `Gateway.engine`.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,7 +16,9 @@ import structlog
 
 from a2a_gateway.agents.loading import load_agents_side
 from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady
+from a2a_gateway.peers import PeerDirectory, PeerRunner, reconcile_often
 from a2a_gateway.runs.capacity import Capacity
+from a2a_gateway.runs.catalogue import Catalogue, Runners
 from a2a_gateway.runs.live import LiveRuns
 from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.place import Places
@@ -44,6 +46,7 @@ class Engine:
     store: Store
     auth: Authenticator
     clock: Clock
+    directory: PeerDirectory
     started_at: int
 
 
@@ -145,10 +148,14 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
             places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
-            service = RunService(store.ledger, live_runs, places, agents.profiles, agents.runner, tokens, capacity, clock, policy)
-            async with service, _sweeping(places, store, clock):
+            directory = await stack.enter_async_context(PeerDirectory(settings.peers, environ, refresh_s=settings.peer_refresh_s))
+            profiles = Catalogue(agents.profiles, directory)
+            runner = Runners(agents.runner, PeerRunner(directory, gateway_id=settings.gateway_id))
+            service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
+            reconciling = reconcile_often(store.ledger, directory, every_s=settings.peer_refresh_s)
+            async with service, _sweeping(places, store, clock), _background(reconciling, "reconcile with peers"):
                 auth = Authenticator(store.keys, store.ledger, tokens)
-                yield Engine(service, agents.profiles, store, auth, clock, int(clock.now()))
+                yield Engine(service, profiles, store, auth, clock, directory, int(clock.now()))
 
 
 def _service_policy(settings: Settings) -> ServicePolicy:
@@ -184,7 +191,14 @@ async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator
                 log.warning("sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_EVERY_S)
 
-    task = asyncio.create_task(sweep(), name="sweep conversations")
+    async with _background(sweep(), "sweep"):
+        yield
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    """Do something beside the context, until it ends."""
+    task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from a2a_gateway.errors import ModelNotFound, RequestError, RunNotFound
-from a2a_gateway.runs.model import LIVE_STATES, MODEL_PREFIX, RunRecord
+from a2a_gateway.runs.model import LIVE_STATES, RunRecord
 from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.runs.retries import scope_of
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.respond import RunResponse
 from a2a_gateway.server.route import GatewayRoute, error_response, read_body
@@ -49,21 +50,21 @@ def create_router(gateway: Gateway) -> APIRouter:
         profiles = [profile for profile in engine.profiles.list() if _may_call(caller, profile.model)]
         return JSONResponse(render_models(profiles, created=engine.started_at))
 
-    @router.get("/v1/models/{model}", tags=["OpenAI"], summary="Describe one agent")
+    @router.get("/v1/models/{model:path}", tags=["OpenAI"], summary="Describe one agent")
     async def model(request: Request, model: str) -> Response:
         engine, caller = await admit(request)
-        if not model.startswith(MODEL_PREFIX) or not _may_call(caller, model):
+        if not _may_call(caller, model):
             raise ModelNotFound(f"There is no model {model[:200]!r} for you; GET /v1/models lists them.", param="model")
-        return JSONResponse(render_model(engine.profiles.get(model.removeprefix(MODEL_PREFIX)), created=engine.started_at))
+        return JSONResponse(render_model(engine.profiles.get(model), created=engine.started_at))
 
-    @router.get("/v1/runs", tags=["Runs"], summary="The latest trees of the caller, or the run that was opened for a peer's")
+    @router.get("/v1/runs", tags=["Runs"], summary="The latest trees of the caller, or the run of an idempotency key")
     async def runs(
-        request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20, origin: Annotated[str | None, Query()] = None
+        request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20, idempotency_key: Annotated[str | None, Query()] = None
     ) -> Response:
         engine, caller = await admit(request)
-        if origin is not None:
-            found = await engine.store.ledger.run_of_origin(caller.key.id, origin)
-            data = [] if found is None or caller.run else [render_run(found, now=engine.clock.now())]
+        if idempotency_key is not None:
+            found = await engine.store.ledger.run_of_claim(scope_of(caller), idempotency_key)
+            data = [] if found is None else [render_run(found, now=engine.clock.now())]
             return JSONResponse({"object": "list", "data": data})
         records = [caller.run] if caller.run else await engine.store.ledger.recent_runs(caller.key.id, limit)
         return JSONResponse({"object": "list", "data": [render_run(record, now=engine.clock.now()) for record in records]})
@@ -115,7 +116,9 @@ def create_router(gateway: Gateway) -> APIRouter:
     @router.get("/ready", tags=["Health"], summary="Whether runs are taken")
     async def ready() -> Response:
         state = gateway.state
-        return JSONResponse({"status": state}, 200 if state == "ready" else 503)
+        if state != "ready":
+            return JSONResponse({"status": state}, 503)
+        return JSONResponse({"status": state, "peers": dict(gateway.started.result().directory.states())})
 
     return router
 

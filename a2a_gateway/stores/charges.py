@@ -161,12 +161,14 @@ def book(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], charge
     if cost:
         connection.execute(_CHARGE_KEY, {"account_id": run.key_id, "more_spent": cost})
     _bill(connection, hold, charge.usage, cost, unknown, calls=0 if presumed else 1)
+    if not charge.final:
+        waiting = {"state": PRESUMED, "reserved_micro_usd": charge.cost_micro_usd or 0}
+        connection.execute(_INSERT_HOLD, {**hold._mapping, **waiting})
 
 
 def presume(connection: Connection, hold: AnyRow, path: Sequence[RunRecord]) -> None:
     """Charge a call that nobody will settle with all that was set aside for it, and keep its hold until the truth is known."""
-    book(connection, hold, path, Charge(cost_micro_usd=hold.reserved_micro_usd, complete=False, turns=0))
-    connection.execute(_INSERT_HOLD, {**hold._mapping, "state": PRESUMED})
+    book(connection, hold, path, Charge(cost_micro_usd=hold.reserved_micro_usd, complete=False, turns=0, final=False))
 
 
 def _charge(

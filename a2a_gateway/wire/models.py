@@ -15,7 +15,7 @@ def render_model(profile: Profile, *, created: int) -> dict[str, object]:
         "id": profile.model,
         "object": "model",
         "created": created,
-        "owned_by": "openhands",
+        "owned_by": profile.peer or "openhands",
         "description": profile.description,
         "context_length": profile.context_tokens,
         "max_model_len": profile.context_tokens,

@@ -9,7 +9,7 @@ from delegate_tool.money import MICRO_PER_USD, format_usd
 
 
 def render_usage(summary: RunSummary, *, gateway_id: str) -> dict[str, object]:
-    """Render what a finished run used. `gateway_id` names this gateway, on which the descendants ran."""
+    """Render what a finished run used. `gateway_id` names this gateway, on which all but its peers' agents ran."""
     record = summary.record
     tokens = record.usage
     return {
@@ -32,7 +32,9 @@ def render_usage(summary: RunSummary, *, gateway_id: str) -> dict[str, object]:
 
 
 def _render_agent(cost: AgentCost, gateway_id: str) -> dict[str, object]:
-    return {"model": cost.agent, "gateway": gateway_id, "runs": cost.runs, "cost": format_usd(cost.cost_micro_usd)}
+    peer, slash, _ = cost.agent.partition("/")
+    where = peer if slash else gateway_id
+    return {"model": cost.agent, "gateway": where, "runs": cost.runs, "cost": format_usd(cost.cost_micro_usd)}
 
 
 def _render_delegation(record: RunRecord, summary: RunSummary) -> dict[str, object]:

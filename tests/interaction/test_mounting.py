@@ -41,4 +41,4 @@ async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_sh
             ready = await http.get("/agents/ready")
     assert answer.json()["choices"][0]["message"]["content"] == "mounted"
     assert (nobody.status_code, nobody.json()["error"]["code"]) == (401, "invalid_api_key")
-    assert ready.json() == {"status": "ready"}
+    assert ready.json() == {"status": "ready", "peers": {}}

@@ -45,8 +45,8 @@ class OneProfile:
 
     profile = Profile("a", "Does it.", "test", "openai/none", may_delegate=True)
 
-    def get(self, name: str) -> Profile:
-        if name != self.profile.name:
+    def get(self, model: str) -> Profile:
+        if model != self.profile.model:
             raise ModelNotFound("There is none.", param="model")
         return self.profile
 

@@ -333,7 +333,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
 
 
 class TestLedgerOnSQLite(LedgerAgainstADictionary.TestCase):  # type: ignore[misc, valid-type]  # made by hypothesis
-    settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
 
 
 @pytest.fixture(scope="class")

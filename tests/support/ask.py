@@ -25,11 +25,22 @@ def delegation(agent: str, task: str, *steps: Step, **arguments: Any) -> ToolCal
 
 
 def direct(request: ChatRequest) -> Step | None:
-    """Answer `burn …` with all the tokens that are allowed, and leave the rest to `nest`."""
+    """Answer `burn …` with all the tokens that are allowed, `hop A B` by delegating `hop B` to A, and the rest as `nest`."""
     task = next((text_of(message) for message in reversed(request.messages) if message.get("role") == "user"), "")
     if task.startswith("burn "):
         return Step(content="burnt", usage=Usage(1_000, int(request.body["max_completion_tokens"])))
+    if task.startswith("hop"):
+        return _hop(request, task.split()[1:])
     return nest(request)
+
+
+def _hop(request: ChatRequest, agents: list[str]) -> Step:
+    cent = Usage(10_000, 0)
+    if request.messages[-1].get("role") == "tool":
+        return Step(content="told: $LAST", usage=cent)
+    if not agents:
+        return Step(content="end of the line", usage=cent)
+    return Step(tool_calls=(call("delegate", agent=agents[0], task=" ".join(["hop", *agents[1:]])),), usage=cent)
 
 
 def nest(request: ChatRequest) -> Step | None:

@@ -1,0 +1,174 @@
+"""Executes runs of peers' agents: forwards each as a streamed chat completion, and settles what it cost. A `Runner` of the core.
+
+The run is one of this gateway like any other: opened, bounded and paid in its own ledger. What the peer does with it is the
+peer's affair, within the money that is set aside and the limits that are told.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+import anyio
+import httpx
+import openai
+from openai import AsyncStream
+from openai.types.chat import ChatCompletionChunk
+
+from a2a_gateway.peers.directory import Peer, PeerDirectory
+from a2a_gateway.peers.request import narrowed, render_body
+from a2a_gateway.peers.verdict import UNKNOWN, charge_of, outcome_of, overdue
+from a2a_gateway.runs.events import Cancelled, ContentDelta, Outcome, ReasoningDelta, RunEnded, RunnerEvent
+from a2a_gateway.runs.model import AdmittedRun, RunId
+from a2a_gateway.runs.ports import Charge, Hold, Meter
+from delegate_tool.context import IDEMPOTENCY_HEADER, encode_headers
+from delegate_tool.failures import Failure, explain
+from delegate_tool.reply import Reply
+
+_CONNECT_WITHIN_S: Final = 5.0
+_CANCEL_WITHIN_S: Final = 2.0
+_GRACE_S: Final = 5.0
+"""How much longer than told a peer may take: so it is the peer that ends the run, and what it has to show still arrives."""
+
+
+class PeerRunner:
+    """Runs agents of peers."""
+
+    def __init__(self, directory: PeerDirectory, *, gateway_id: str) -> None:
+        self._directory = directory
+        self._gateway_id = gateway_id
+        self._live: dict[RunId, _Forwarding] = {}
+
+    async def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
+        """See `Runner.run`."""
+        events: asyncio.Queue[RunnerEvent | None] = asyncio.Queue()
+        peer = self._directory.peer(run.peer or "")
+        forwarding = _Forwarding(run, meter, peer, self._gateway_id, events.put_nowait)
+        self._live[run.record.id] = forwarding
+        forwarding.task = asyncio.create_task(forwarding.drive(), name=f"run {run.record.id} at {peer.settings.id}")
+        forwarding.task.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await forwarding.task  # what it raised is the run's failure
+        finally:
+            self._live.pop(run.record.id, None)
+            forwarding.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({forwarding.task})
+
+    async def cancel(self, run_id: RunId) -> None:
+        """See `Runner.cancel`."""
+        forwarding = self._live.get(run_id)
+        if forwarding is not None:
+            forwarding.cancel()
+
+
+class _Forwarding:
+    """One run at a peer."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, run: AdmittedRun, meter: Meter, peer: Peer, gateway_id: str, emit: Callable[[RunnerEvent], None]) -> None:
+        self._run = run
+        self._meter = meter
+        self._peer = peer
+        self._gateway_id = gateway_id
+        self._emit = emit
+        self._reply = Reply()
+        self._text: list[str] = []
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        if not self._cancelled and not self.task.done():
+            self._cancelled = True
+            self.task.cancel()
+
+    async def drive(self) -> None:
+        """Run to the end; the last event is `RunEnded`, and what was set aside is settled before it."""
+        hold = await self._meter.escrow()
+        charge = UNKNOWN
+        try:
+            outcome, charge = await self._forward(hold)
+        except asyncio.CancelledError:
+            if not self._cancelled:
+                raise
+            outcome = Cancelled(self._said)
+            with anyio.CancelScope(shield=True):
+                charge = await self._cancel_there(hold)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._meter.settle(hold, charge)
+        self._emit(RunEnded(outcome, self._transcript()))
+
+    @property
+    def _said(self) -> str:
+        return "".join(self._text)
+
+    async def _forward(self, hold: Hold) -> tuple[Outcome, Charge]:
+        failure: Failure | None = None
+        try:
+            async with asyncio.timeout(self._run.timeout_s + _GRACE_S):
+                await self._read(await self._send(hold))
+        except TimeoutError:
+            result = self._reply.conclude(None)
+            return overdue(self._said, self._run.timeout_s), charge_of(result, hold)
+        except (openai.APIError, httpx.HTTPError, ValueError) as error:
+            failure = explain(error)
+        result = self._reply.conclude(failure)
+        return outcome_of(result, self._peer.settings.id, self._said), charge_of(result, hold)
+
+    async def _send(self, hold: Hold) -> AsyncStream[ChatCompletionChunk]:
+        peer = self._peer.settings
+        context = narrowed(
+            self._run, hold, gateway_id=self._gateway_id, peer_id=peer.id, conversation_id=_conversation_of(self._run.transcript)
+        )
+        stream: AsyncStream[ChatCompletionChunk] = await self._peer.client.chat.completions.create(
+            **render_body(self._run, self._run.profile),
+            stream=True,
+            extra_headers={} if peer.opaque else encode_headers(context),
+            # A plain endpoint sends no heartbeat, so silence alone is no reason to give up.
+            timeout=httpx.Timeout(self._run.timeout_s + _GRACE_S, connect=_CONNECT_WITHIN_S),
+        )
+        return stream
+
+    async def _read(self, stream: AsyncStream[ChatCompletionChunk]) -> None:
+        self._reply.begin(stream)
+        if remote_run_id := stream.response.headers.get("x-a2a-run-id"):
+            await self._meter.note_remote(remote_run_id[:64])
+        async with stream:
+            async for chunk in stream:
+                self._reply.add(chunk)
+                for choice in getattr(chunk, "choices", None) or ():
+                    self._tell(getattr(choice, "delta", None))
+
+    def _tell(self, delta: object) -> None:
+        reasoning, content = getattr(delta, "reasoning_content", None), getattr(delta, "content", None)
+        if isinstance(reasoning, str) and reasoning:
+            self._emit(ReasoningDelta(reasoning))
+        if isinstance(content, str) and content:
+            self._text.append(content)
+            self._emit(ContentDelta(content))
+
+    async def _cancel_there(self, hold: Hold) -> Charge:
+        """Cancel the run at the peer by name, because it waits a while for a lost client; its answer tells what it had cost."""
+        if self._peer.settings.opaque:
+            return replace(UNKNOWN, final=True)
+        client = self._peer.client.with_options(max_retries=0, timeout=_CANCEL_WITHIN_S)
+        headers = {IDEMPOTENCY_HEADER: self._run.record.id}
+        with suppress(openai.APIError, httpx.HTTPError, ValueError):
+            told = await client.post("/runs/cancel", cast_to=object, options={"headers": headers})
+            result = self._reply.conclude_run(told)
+            return UNKNOWN if result is None else charge_of(result, hold)
+        return UNKNOWN
+
+    def _transcript(self) -> str:
+        """What continues the conversation: the peer's own name of it."""
+        conversation_id = self._reply.conclude(None).conversation_id
+        return json.dumps({"conversation_id": conversation_id}) if conversation_id else self._run.transcript
+
+
+def _conversation_of(transcript: str) -> str | None:
+    return str(json.loads(transcript)["conversation_id"]) if transcript else None

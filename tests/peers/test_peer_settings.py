@@ -1,0 +1,42 @@
+"""Peers in the settings: what each needs, and where its key is kept."""
+
+from pathlib import Path
+
+import pytest
+
+from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.settings import PeerSettings, load_settings
+
+
+def test_peers_are_read_from_the_file_of_settings(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text(
+        'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "http://b.example/v1"\napi_key_env = "B_KEY"\nbudget_usd = "0.5"\n'
+    )
+    (peer,) = load_settings(tmp_path / "gateway.toml").peers
+    assert (peer.id, peer.budget_micro_usd, peer.read_api_key({"B_KEY": "secret"})) == ("b", 500_000, "secret")
+    with pytest.raises(ConfigurationError, match="The peer b has no key"):
+        peer.read_api_key({})
+
+
+def test_a_key_comes_from_a_file_and_is_in_no_repr(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-a-file\n")
+    assert PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "key").read_api_key({}) == "from-a-file"
+    assert "hunter2" not in repr(PeerSettings.model_validate({"id": "b", "base_url": "x", "api_key": "hunter2"}))
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "none").read_api_key({})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[peers]]\nid = "b"\nbase_url = "x"', "gateway_id"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\n[[peers]]\nid = "b"\nbase_url = "y"', "same id"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b/c"\nbase_url = "x"', "peers.0.id"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nbudget_usd = "much"', "peers.0.budget_usd"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\ntypo = 1', "peers.0.typo"),
+    ],
+)
+def test_peers_that_cannot_work_are_refused_at_the_start(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "gateway.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        load_settings(tmp_path / "gateway.toml")
