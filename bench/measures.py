@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from bench.figures import Figure, percentile, spread
+from bench.ledger import measure_ledger
 from bench.stage import Stage, seconds_until_200
 
 type Bare = Callable[[str], Awaitable[float]]
@@ -192,4 +193,5 @@ def all_measures(bare: Bare, *, quick: bool) -> Sequence[tuple[str, Measure]]:
         ("abandonment", measure_abandonment),
         ("load-50", load(50, 10 / few, bar_per_s=55)),
         ("load-200", load(200, 10 / few, bar_per_s=70)),
+        ("ledger", measure_ledger),
     )

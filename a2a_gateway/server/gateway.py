@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
 from a2a_gateway.agents.loading import load_agents_side
 from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady
-from a2a_gateway.peers import PeerDirectory, PeerRunner, reconcile_often
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
 from a2a_gateway.runs.live import LiveRuns
@@ -30,6 +29,9 @@ from a2a_gateway.server.lock import sole_user
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.settings import Settings
 from a2a_gateway.stores import Store, open_store
+
+if TYPE_CHECKING:
+    from a2a_gateway.peers import PeerDirectory
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +48,7 @@ class Engine:
     store: Store
     auth: Authenticator
     clock: Clock
-    directory: PeerDirectory
+    directory: "PeerDirectory"
     started_at: int
 
 
@@ -142,6 +144,8 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
             log.warning("runs_lost", count=lost)
         # The SDK takes seconds to import: off the loop, so that /health answers meanwhile.
         assembly = await asyncio.to_thread(load_agents_side)
+        from a2a_gateway.peers import PeerDirectory, PeerRunner, reconcile_often  # imports openai, which takes a second alone
+
         async with assembly.open_agents(settings, environ) as agents:
             await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
             tokens = JwtRunTokens(settings.gateway_id)

@@ -44,7 +44,7 @@ from a2a_gateway.runs.model import (
 from a2a_gateway.runs.ports import Charge, Clock, Hold, RunProposal
 from a2a_gateway.stores.charges import CALL, ESCROW, OPEN, PRESUMED, accounts_of, book, give_back, place_hold, presume, take_hold
 from a2a_gateway.stores.database import Database
-from a2a_gateway.stores.rows import key_of, run_of, values_of_new_run
+from a2a_gateway.stores.rows import AnyRow, key_of, run_of, values_of_new_run
 from a2a_gateway.stores.schema import answers, claims, grants, holds, keys, runs
 from a2a_gateway.stores.tree import DESCENDANTS_BY_AGENT, PATH, PATH_LOCKED, SUBTREE
 
@@ -77,7 +77,6 @@ _CLOSE: Final = (
 _CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
 _FREE_CLAIM: Final = delete(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
 _ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
-_HAD_LAST_CALL: Final = select(runs.c.had_last_call).where(runs.c.id == bindparam("run_id"))
 _NOTE_REMOTE: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(remote_run_id=bindparam("remote"))
 _UNRECONCILED: Final = select(holds).where(holds.c.kind == ESCROW, holds.c.state == PRESUMED).order_by(holds.c.created_at)
 _PRESUMED_FOR_S: Final = 30 * 86_400.0
@@ -175,13 +174,13 @@ class SqlLedger:
         now, hold_id = self.clock.now(), uuid.uuid4().hex
 
         def work(connection: Connection) -> Hold:
-            path = _known_path(connection, run_id, lock=True)
+            rows = _known_rows(connection, run_id, lock=True)
+            path = [run_of(row) for row in rows]
             run = path[-1]
             key = _key(connection, run.key_id)
             permit_turn(path, key=key, now=now)
             accounts = accounts_of(connection, path, key, run.agent, caps, now)
-            had_last_call = bool(accounts) and bool(connection.scalar(_HAD_LAST_CALL, {"run_id": run_id}))
-            allotment = decide(path, accounts, had_last_call=had_last_call)
+            allotment = decide(path, accounts, had_last_call=rows[-1].had_last_call)
             hold = Hold(
                 hold_id,
                 run_id,
@@ -369,10 +368,14 @@ def _path(connection: Connection, run_id: RunId, *, lock: bool = False) -> list[
 
 
 def _known_path(connection: Connection, run_id: RunId, *, lock: bool = False) -> list[RunRecord]:
-    path = _path(connection, run_id, lock=lock)
-    if not path:
+    return [run_of(row) for row in _known_rows(connection, run_id, lock=lock)]
+
+
+def _known_rows(connection: Connection, run_id: RunId, *, lock: bool = False) -> Sequence[AnyRow]:
+    rows = connection.execute(PATH_LOCKED if lock else PATH, {"run_id": run_id}).all()
+    if not rows:
         raise RunNotFound(f"There is no run {run_id}.")
-    return path
+    return rows
 
 
 def _key(connection: Connection, key_id: KeyId) -> KeyRecord:
