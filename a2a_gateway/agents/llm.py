@@ -1,9 +1,8 @@
 """The SDK's LLM, metered: leave before every attempt, a booking after it, on both endpoints and in every ending.
 
 Below it stand the run's account and prices. It decides nothing about an agent. What it needs of the SDK beyond its public
-interface are six hooks (`_make_retry_decorator`, `_aiter_with_idle_timeout`, `_apply_prompt_caching`, `Telemetry._compute_cost`,
-`_telemetry`, and that a subclass keeps its private attributes in `model_copy`); `tests/agents/test_llm.py` fails when a new
-version moves one.
+interface are five hooks (`_make_retry_decorator`, `_aiter_with_idle_timeout`, `Telemetry._compute_cost`, `_telemetry`, and that
+a subclass keeps its private attributes in `model_copy`); `tests/agents/test_llm.py` fails when a new version moves one.
 """
 
 import asyncio
@@ -25,11 +24,11 @@ from openhands.sdk.tool import ToolDefinition
 from pydantic import PrivateAttr
 
 from a2a_gateway.agents.account import RunAccount
-from a2a_gateway.agents.budget_notes import append_note, calls_tools, note_of, spent_up
+from a2a_gateway.agents.budget_notes import calls_tools, note_of, spent_up
 from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
 from a2a_gateway.agents.pricing import LLMReply, Prices, estimate_usage, reported_cost, usage_of
-from a2a_gateway.agents.prompt import Prompt, count_utf8_bytes
+from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
@@ -58,7 +57,7 @@ class TurnObserver(Protocol):
 class _Attempt:
     """One request to the provider: what is known of it so far."""
 
-    streamed_bytes: int = 0
+    streamed_chars: int = 0
     reported: Decimal | None = None
     usage: TokenUsage | None = None
     cost_usd: Decimal | None = None
@@ -70,21 +69,13 @@ class _Call:
     """One LLM call: one attempt, or several.
 
     Attributes:
-        bound_name: of the request's field for the most output tokens; None where the endpoint knows none.
         hold: got before the request was built, for the first attempt; each further one gets its own.
-        output_bound: of the request as it was built; None where no budget binds it.
-        is_noted: whether the last message has a note that the next call's will not have.
-        choice: replaces the request's `tool_choice`, where the SDK takes none.
         turns: that the next booking counts; a side call, and a repeated attempt, is none.
     """
 
     quote: CallQuote
     prompt: Prompt
-    bound_name: str | None = None
     hold: Hold | None = None
-    output_bound: int | None = None
-    is_noted: bool = False
-    choice: str | None = None
     turns: int = 0
     attempt: _Attempt = field(default_factory=_Attempt)
     usage: TokenUsage = field(default_factory=TokenUsage)
@@ -94,14 +85,6 @@ class _Call:
         self.usage += usage
         known = self.cost_micro_usd is not None and cost_micro_usd is not None
         self.cost_micro_usd = (self.cost_micro_usd or 0) + (cost_micro_usd or 0) if known else None
-
-    def amendments(self, hold: Hold) -> dict[str, object]:
-        """What an attempt asks for otherwise than the request that was built for the first one."""
-        amended: dict[str, object] = {} if self.choice is None else {"tool_choice": self.choice}
-        most, asked = hold.max_output_tokens, self.output_bound or self.quote.max_output_tokens
-        if hold.budget_micro_usd is not None and most is not None and most < asked and self.bound_name:
-            amended[self.bound_name] = most
-        return amended
 
 
 class _Send(Protocol):
@@ -135,6 +118,7 @@ class MeteredLLM(LLM):
     _cut_off: bool = PrivateAttr(default=False)
     _refusal: Exception | None = PrivateAttr(default=None)
     _schemas: ToolSchemas = PrivateAttr()
+    _output_bound: int | None = PrivateAttr(default=None)
     _spent: bool = PrivateAttr(default=False)
     _looked_up: tuple[str | None, ...] = PrivateAttr(default=())
 
@@ -156,8 +140,7 @@ class MeteredLLM(LLM):
     @property
     def effective_max_output_tokens(self) -> int | None:
         """The most that the call under way may produce: what its budget allows, else what the profile or the request says."""
-        call = _current_call.get()
-        return (call.output_bound if call else None) or super().effective_max_output_tokens
+        return self._output_bound or super().effective_max_output_tokens
 
     def _refresh_litellm_metadata(self) -> None:
         """Look up the model only where it has changed: the SDK does so each time that this object enters another."""
@@ -183,7 +166,7 @@ class MeteredLLM(LLM):
             options = {**self._streaming(kwargs), "tool_choice": "none"} if last else self._streaming(kwargs)
             return await send(said, cast("Sequence[Any]", offered), *args, **options)
 
-        return await self._observed(messages, tools or (), complete, self._bound_in_chat)
+        return await self._observed(messages, tools or (), complete)
 
     async def aresponses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
@@ -191,30 +174,26 @@ class MeteredLLM(LLM):
         send = super().aresponses
 
         async def respond(said: list[Message], *, last: bool) -> LLMResponse:
-            if last and (call := _current_call.get()):
-                call.choice = "none"  # the SDK puts `auto` into the request, whatever it is told
-            return await send(said, tools, *args, **self._streaming(kwargs))
+            return await send(said, None if last else tools, *args, **self._streaming(kwargs))
 
-        return await self._observed(messages, tools or (), respond, self._bound_in_responses)
+        return await self._observed(messages, tools or (), respond)
 
     def completion(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        with self._measured(messages, tools, self._bound_in_chat):
+        with self._measured(messages, tools):
             return super().completion(messages, tools, *args, **kwargs)
 
     def responses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        with self._measured(messages, tools, self._bound_in_responses):
+        with self._measured(messages, tools):
             return super().responses(messages, tools, *args, **kwargs)
 
     @contextmanager
-    def _measured(
-        self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None, bound_name: str | None
-    ) -> Iterator[None]:
+    def _measured(self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None) -> Iterator[None]:
         """Tell `_blocking` how large a side call from a tool's own thread is."""
-        token = _current_call.set(self._call(Prompt.of(messages, tools or (), self._schemas), bound_name))
+        token = _current_call.set(self._call(Prompt.of(messages, tools or (), self._schemas)))
         try:
             yield
         finally:
@@ -229,20 +208,10 @@ class MeteredLLM(LLM):
             return {**kwargs, "on_token": _ignore}
         return kwargs
 
-    @property
-    def _bound_in_chat(self) -> str:
-        return "max_tokens" if self.model.startswith("azure") else "max_completion_tokens"
-
-    @property
-    def _bound_in_responses(self) -> str | None:
-        return None if self.is_subscription else "max_output_tokens"
-
-    async def _observed(
-        self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]], send: _Send, bound_name: str | None
-    ) -> LLMResponse:
+    async def _observed(self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]], send: _Send) -> LLMResponse:
         if _current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a fresh key
             return await send(messages, last=False)
-        call = self._call(Prompt.of(messages, tools, self._schemas), bound_name)
+        call = self._call(Prompt.of(messages, tools, self._schemas))
         token = _current_call.set(call)
         try:
             if self._observer is not None:
@@ -251,18 +220,19 @@ class MeteredLLM(LLM):
         finally:
             _current_call.reset(token)
 
-    def _call(self, prompt: Prompt, bound_name: str | None = None) -> _Call:
+    def _call(self, prompt: Prompt) -> _Call:
         most = super().effective_max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
-        return _Call(self._prices.quote(prompt.most_tokens(), most), prompt, bound_name)
+        return _Call(self._prices.quote(prompt.most_tokens(), most), prompt)
 
     async def _within_budget(self, call: _Call, send: Callable[[], Awaitable[LLMResponse]]) -> LLMResponse:
         """Have the money set aside before the request is built, because it may have to ask for less output."""
         call.hold = await self._account.reserve(call.quote)
         if call.hold.budget_micro_usd is not None:
-            call.output_bound = call.hold.max_output_tokens
+            self._output_bound = call.hold.max_output_tokens
         try:
             return await send()
         finally:
+            self._output_bound = None
             if call.hold is not None:  # no attempt was made
                 await self._account.settle(call.hold, TokenUsage(), Decimal(0), turns=0)
 
@@ -275,8 +245,7 @@ class MeteredLLM(LLM):
             hold = call.hold
             self._spent = hold is not None and hold.last
             note = None if hold is None else note_of(hold)
-            call.is_noted = note is not None
-            return await send(messages if note is None else append_note(messages, note), last=self._spent)
+            return await send([*messages, note] if note else messages, last=self._spent)
 
         try:
             response = await self._within_budget(call, send_with_note)
@@ -294,11 +263,6 @@ class MeteredLLM(LLM):
                 observer.turn_broken()
             self._account.end_turn(call.usage, call.cost_micro_usd)
 
-    def _apply_prompt_caching(self, messages: list[Message]) -> None:
-        """Have the prompt cached up to where the next call's will be the same."""
-        call = _current_call.get()
-        super()._apply_prompt_caching(messages[:-1] if call and call.is_noted else messages)
-
     def _make_retry_decorator(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         retry = super()._make_retry_decorator()
         return lambda attempt: retry(self._metered(attempt) if inspect.iscoroutinefunction(attempt) else self._blocking(attempt))
@@ -309,16 +273,16 @@ class MeteredLLM(LLM):
             call.attempt = _Attempt()
             hold, call.hold = call.hold or await self._account.reserve(call.quote), None
             try:
-                return _unfiltered(await send(*args, **{**kwargs, **call.amendments(hold)}))
+                return _unfiltered(await send(*args, **kwargs))
             except Exception as error:
                 call.attempt.refused = _is_refusal(error)
                 if is_content_policy_violation(error) or _is_filtered_answer(error):
                     raise ContentFiltered("The LLM provider's content filter blocked the request or its answer.") from error
-                if call.attempt.streamed_bytes or is_quota_used_up(error):
+                if call.attempt.streamed_chars or is_quota_used_up(error):
                     raise Unrepeatable(str(error)) from error
                 raise
             finally:
-                usage, cost_usd, complete = self._charge(call, hold)
+                usage, cost_usd, complete = self._charge(call)
                 turns, call.turns = call.turns, 0
                 call.book(usage, await self._account.settle(hold, usage, cost_usd, complete=complete, turns=turns))
 
@@ -341,15 +305,12 @@ class MeteredLLM(LLM):
 
         return metered
 
-    def _charge(self, call: _Call, hold: Hold) -> tuple[TokenUsage, Decimal | None, bool]:
-        """What an attempt used, what it cost, and whether that is certain.
-
-        One that broke off is charged for what it was sent and what had arrived: never nothing, never more than was set aside.
-        """
+    def _charge(self, call: _Call) -> tuple[TokenUsage, Decimal | None, bool]:
+        """What an attempt used, what it cost, and whether that is certain."""
         attempt = call.attempt
-        if attempt.usage is None and attempt.refused and not attempt.streamed_bytes:
+        if attempt.usage is None and attempt.refused and not attempt.streamed_chars:
             return TokenUsage(), Decimal(0), True
-        usage = attempt.usage or estimate_usage(call.prompt.utf8_bytes, attempt.streamed_bytes, hold.max_output_tokens)
+        usage = attempt.usage or estimate_usage(call.prompt.chars, attempt.streamed_chars)
         cost_usd = attempt.cost_usd
         if cost_usd is None and attempt.usage is None:
             cost_usd = self._prices.estimate_usd(usage)
@@ -369,7 +330,7 @@ class MeteredLLM(LLM):
     def _observe(self, attempt: _Attempt, item: object) -> None:
         attempt.reported = reported_cost(item) or attempt.reported
         for piece in pieces_of_chunk(item):
-            attempt.streamed_bytes += _length(piece)
+            attempt.streamed_chars += _length(piece)
             if self._observer is not None:
                 self._observer.add(piece)
 
@@ -429,9 +390,9 @@ def _ignore(_: object) -> None:
 def _length(piece: Piece) -> int:
     match piece:
         case TextPiece(text=text) | ReasoningPiece(text=text):
-            return count_utf8_bytes(text)
+            return len(text)
         case CallPiece(name=name, arguments=arguments):
-            return count_utf8_bytes(name) + count_utf8_bytes(arguments)
+            return len(name) + len(arguments)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -123,11 +123,9 @@ def reported_cost(reply: object) -> Decimal | None:
     return _parse_cost(getattr(getattr(reply, "usage", None), "cost", None))
 
 
-def estimate_usage(prompt_bytes: int, completion_bytes: int, max_output_tokens: int | None = None) -> TokenUsage:
-    """Estimate the tokens of a call that broke off before its usage was told, at four bytes of UTF-8 a token, never none."""
-    completion = -(-completion_bytes // 4)
-    most = completion if max_output_tokens is None else max_output_tokens
-    return TokenUsage(prompt=max(1, -(-prompt_bytes // 4)), completion=min(completion, most))
+def estimate_usage(prompt_chars: int, completion_chars: int) -> TokenUsage:
+    """Estimate the tokens of a call that broke off before its usage was told, at four characters a token, never none."""
+    return TokenUsage(prompt=max(1, -(-prompt_chars // 4)), completion=-(-completion_chars // 4))
 
 
 class ExactSum:
