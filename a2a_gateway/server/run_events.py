@@ -52,11 +52,12 @@ class RunEventsResponse(Response):
 
     async def _send(self, outlet: Outlet) -> None:
         live = self._live
-        with live.watch(self._begin) as watcher:
+        begin = min(self._begin, len(live.events))  # a number from the future is that of the next event
+        with live.watch(begin) as watcher:
             await outlet.start(
                 200, {**SSE_HEADERS, **{name: value for name, value in self.headers.items() if name == "x-request-id"}}
             )
-            number, last = self._begin, self._begin >= len(live.events) and live.finished
+            number, last = begin, begin == len(live.events) and live.finished
             while not last:
                 fresh = await watcher.take(self._heartbeat_s)
                 body = b"".join(

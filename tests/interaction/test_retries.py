@@ -247,6 +247,20 @@ async def test_events_are_followed_from_any_of_them_and_end_with_the_run(gateway
     assert wrong.status_code in (400, 404)  # its end has been delivered, so it may be forgotten by now
 
 
+async def test_whoever_asks_for_events_after_the_latest_waits_for_the_next(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
+    message = user("Watch ahead.", Step(content="One two three.", gate=Gate("ahead", after=2)))
+    async with gateway.client() as client, gateway.http() as http:
+        stream = await client.chat.completions.create(model=AGENT, messages=[message], stream=True)
+        run_id = stream.response.headers["x-a2a-run-id"]
+        async with http.stream("GET", f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": "999999"}) as watching:
+            lines = watching.aiter_lines()
+            llm.open_gate("ahead")
+            told = [line async for line in lines]
+        assert [chunk async for chunk in stream]
+    assert told[0].startswith("id: ")
+    assert told[-3] == "event: run.finished"
+
+
 async def test_a_run_is_cancelled_by_its_idempotency_key(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
     message = user("Stop me.", Step(content="no", gate="stop-me"))
     async with gateway.client() as client, gateway.http() as http:

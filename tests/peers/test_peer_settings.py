@@ -1,5 +1,6 @@
 """Peers in the settings: what each needs, and where its key is kept."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,17 @@ def test_peers_are_read_from_the_file_of_settings(tmp_path: Path) -> None:
     assert (peer.id, peer.budget_micro_usd, peer.read_api_key({"B_KEY": "secret"})) == ("b", 500_000, "secret")
     with pytest.raises(ConfigurationError, match="The peer b has no key"):
         peer.read_api_key({})
+
+
+def test_the_peers_of_the_readme_can_be_used(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (example,) = re.findall(r"```toml\n(gateway_id.*?)```", readme, re.DOTALL)
+    (tmp_path / "gateway.toml").write_text(example)
+    settings = load_settings(tmp_path / "gateway.toml")
+    assert [(peer.id, peer.opaque, peer.budget_micro_usd) for peer in settings.peers] == [
+        ("build-box", False, 2_000_000),
+        ("openrouter", True, None),
+    ]
 
 
 def test_a_key_comes_from_a_file_and_is_in_no_repr(tmp_path: Path) -> None:
