@@ -142,6 +142,8 @@ class Settings(BaseSettings):
         names = [peer.id for peer in self.peers]
         if len(names) != len(set(names)):
             raise ValueError("two peers have the same id")
+        if any(name.startswith("openhands_") or name == self.gateway_id for name in names):
+            raise ValueError("a peer's id may not begin with openhands_, nor be this gateway's own")
         if names and "gateway_id" not in self.model_fields_set:
             raise ValueError("peers need a gateway_id of this gateway's own: by it a request that goes in a circle is found")
         return self

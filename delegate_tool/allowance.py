@@ -1,6 +1,7 @@
-"""What is left to a run for delegating: told at its start by the gateway, counted down here, said to the agent after each call.
+"""What is left to a run for delegating: told by the gateway at its start and with each result, said to the agent with them.
 
-Only for orientation: the gateway alone decides. A run's own LLM calls are not seen here, so the money left is an upper bound.
+Only for orientation: the gateway alone decides. What an endpoint does not tell is counted down here; a run's own LLM calls are
+not seen then, so the money left is an upper bound. In any case others may use it up meanwhile.
 """
 
 import threading
@@ -32,7 +33,7 @@ class Left:
 
 
 class Allowance:
-    """The countdown of one run. Thread-safe, because calls of one turn end in parallel."""
+    """What one run has left. Thread-safe, because calls of one turn end in parallel."""
 
     def __init__(self, binding: DelegationBinding | None = None) -> None:
         self._lock = threading.Lock()
@@ -48,13 +49,19 @@ class Allowance:
             return Left(self._depth, self._runs, self._budget_micro_usd, seconds)
 
     def charge(self, result: DelegationResult) -> Left:
-        """Count a delegation that has ended; refused ones used nothing. Returns what is left after it."""
+        """Take note of a delegation that has ended. Returns what is left after it."""
         with self._lock:
-            if self._runs is not None and result.status is not DelegationStatus.REFUSED:
-                self._runs = max(0, self._runs - result.runs)
-            if self._budget_micro_usd is not None:
-                self._budget_micro_usd = max(0, self._budget_micro_usd - (result.cost_micro_usd or 0))
+            if result.left is not None:
+                self._runs, self._budget_micro_usd = result.left.runs, result.left.budget_micro_usd
+            else:
+                self._count_down(result)
         return self.left()
+
+    def _count_down(self, result: DelegationResult) -> None:
+        if self._runs is not None and result.status is not DelegationStatus.REFUSED:
+            self._runs = max(0, self._runs - result.runs)
+        if self._budget_micro_usd is not None:
+            self._budget_micro_usd = max(0, self._budget_micro_usd - (result.cost_micro_usd or 0))
 
 
 def _count(number: int, noun: str) -> str:

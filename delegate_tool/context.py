@@ -19,7 +19,7 @@ IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 CONVERSATION_HEADER: Final = "X-OpenHands-ServerConversation-ID"
 _MAX_INT: Final = 10**9
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
-_MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+_MODEL_ID: Final = re.compile(r"[A-Za-z0-9@~][A-Za-z0-9._/:@+~-]{0,199}")
 
 
 class Narration(StrEnum):
@@ -109,10 +109,16 @@ class DelegationBinding:
     run_id: str
     self_agent: str
     agents: tuple[AgentCard, ...] = ()
+    depth: int | None = None  # of the run itself
     depth_left: int | None = None
     runs_left: int | None = None
     budget_left_micro_usd: int | None = None
     deadline_at: float | None = None  # instant on time.monotonic()
+
+
+def is_model_id(text: str) -> bool:
+    """Whether a text can stand for an agent in a list of them."""
+    return _MODEL_ID.fullmatch(text) is not None
 
 
 def _least[T: (int, float)](first: T | None, second: T | None) -> T | None:
@@ -142,7 +148,7 @@ def _parse_seconds(text: str) -> float:
 def _parse_list(text: str) -> tuple[str, ...]:
     items = tuple(dict.fromkeys(item.strip() for item in text.split(",") if item.strip()))
     for item in items:
-        if not _MODEL_ID.fullmatch(item):
+        if not is_model_id(item):
             raise ValueError(f"has an item that is not an id: {item[:60]!r}")
     return items
 

@@ -26,7 +26,7 @@ from delegate_tool.schema import DelegationAction, DelegationObservation
 if TYPE_CHECKING:
     from openhands.sdk.conversation.state import ConversationState
 
-__all__ = ["DelegationAction", "DelegationObservation", "DelegationTool", "register"]
+__all__ = ["DelegationAction", "DelegationObservation", "DelegationTool", "WithheldDelegationTool", "register"]
 
 _log = logging.getLogger(__name__)
 TOOL_NAME: Final = "delegate"
@@ -65,12 +65,14 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
         agents: Sequence[str] | Mapping[str, str] | None = None,
         budget_usd: str | None = None,
         timeout_s: float | None = None,
+        withholdable: bool = False,
     ) -> Sequence["DelegationTool"]:
         """Make the tool for one conversation; no tool at all where the run may not delegate any deeper.
 
-        All parameters are for use outside a gateway, and are ignored inside one.
+        All parameters but `withholdable` are for use outside a gateway, and are ignored inside one.
 
         Args:
+            withholdable: who renders the tools for the LLM leaves out a `WithheldDelegationTool`; so make one rather than none.
             base_url: default is the environment's `A2A_BASE_URL`.
             api_key_env: name of the environment variable that holds the key.
             agents: the only model ids that may be called, optionally with what each is good at. Without it, the endpoint's own
@@ -85,16 +87,19 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
             bound = find_binding(conv_state.id)
         except LookupError:
             return [cls._create_unbound(Endpoint.find(base_url, api_key_env=api_key_env), agents, budget_usd, timeout_s)]
-        return [] if bound is None else cls._create_bound(bound)
+        if bound is None:
+            return []
+        if bound.binding.depth_left is None or bound.binding.depth_left > 0:
+            return [cls._create_bound(bound)]
+        return [WithheldDelegationTool._create_bound(bound)] if withholdable else []
 
     @classmethod
-    def _create_bound(cls, bound: BoundClient) -> Sequence["DelegationTool"]:
+    def _create_bound(cls, bound: BoundClient) -> "DelegationTool":
         binding = bound.binding
-        if binding.depth_left is not None and binding.depth_left <= 0:
-            return []
         myself = AgentCard(SELF, f"{binding.self_agent}, your own kind: a fresh copy that knows nothing of this conversation")
-        caller = Caller(agents=frozenset({SELF, *(card.model for card in binding.agents)}), run_id=binding.run_id)
-        return [cls._create(LentConnection(bound), caller, Allowance(binding), (*binding.agents, myself))]
+        agents = frozenset({SELF, *(card.model for card in binding.agents)})
+        caller = Caller(agents=agents, run_id=binding.run_id, depth=binding.depth)
+        return cls._create(LentConnection(bound), caller, Allowance(binding), (*binding.agents, myself))
 
     @classmethod
     def _create_unbound(
@@ -119,6 +124,12 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
             ),
             executor=DelegationExecutor(connection, caller, allowance),
         )
+
+
+class WithheldDelegationTool(DelegationTool):
+    """The tool of a run that may not delegate any deeper: not to be shown to its LLM; what that calls all the same is refused."""
+
+    name: ClassVar[str] = TOOL_NAME  # the SDK names a subclass after its class
 
 
 def register() -> str:

@@ -40,11 +40,13 @@ class Caller:
     Attributes:
         agents: the only ones that may be called; None leaves that to the endpoint.
         run_id: the run that delegates; None outside a gateway, where the conversation's id stands for it.
+        depth: of that run, where it is known.
         defaults: limits of an action that names none.
     """
 
     agents: frozenset[str] | None = None
     run_id: str | None = None
+    depth: int | None = None
     defaults: DelegationContext = field(default_factory=DelegationContext)
 
 
@@ -103,7 +105,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         """Refuse what is known to be refused; saves a round trip and says it in the tool's own terms."""
         agents = self._caller.agents
         if self._allowance.left().depth == 0:
-            code, message = "delegation_depth_exceeded", "This run is at the deepest level allowed."
+            code, message = "delegation_depth_exceeded", self._too_deep()
         elif not action.task.strip():
             return refused("invalid_request_error", "The task is empty: say what the agent shall do, self-contained.")
         elif action.budget_usd is not None and not re.search("[1-9]", action.budget_usd):
@@ -115,6 +117,12 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         else:
             return None
         return refused(code, with_remedy(code, message))
+
+    def _too_deep(self) -> str:
+        depth = self._caller.depth
+        if depth is None:
+            return "This run is at the deepest level allowed."
+        return f"The run would stand at depth {depth + 1}, and {depth} is the deepest level allowed here."
 
     def _wait(self, delegation: Delegation, conversation: "LocalConversation | None") -> DelegationResult:
         client, loop = self._connection.open()

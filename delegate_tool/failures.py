@@ -14,6 +14,8 @@ import openai
 from delegate_tool.result import DelegationStatus
 
 _REFUSALS: Final = frozenset({402, 403, 404, 508})
+NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+"""Errors of a request that has not left: nothing was executed."""
 _MAX_MESSAGE: Final = 2_000
 _LIMITS: Final = ("depth", "max_depth", "runs_left", "budget_remaining_usd")
 
@@ -44,7 +46,7 @@ class Failure:
     """Why a delegation did not end well.
 
     Attributes:
-        code: the endpoint's, else `unreachable`, `timeout`, `stream_broken`, `stream_error`,
+        code: the endpoint's, else `unreachable` (so nothing was executed), `timeout`, `stream_broken`, `stream_error`,
             `malformed_response`, `content_filter`, `deadline_exceeded` or `http_<status>`.
         details: the endpoint's facts about the error.
         headers: of the response, where there was one.
@@ -62,10 +64,13 @@ def explain(error: openai.APIError | httpx.HTTPError | ValueError) -> Failure:
     match error:
         case openai.APIStatusError():
             return _from_status(error)
+        case openai.APIConnectionError() if isinstance(error.__cause__, NOT_SENT):
+            return _failed("unreachable", f"{_host(error.request)} cannot be reached: {str(error.__cause__) or error.message}.")
         case openai.APITimeoutError():
             return _failed("timeout", f"{_host(error.request)} did not answer in time.")
         case openai.APIConnectionError():
-            return _failed("unreachable", f"{_host(error.request)} cannot be reached: {error.__cause__ or error.message}.")
+            broken = str(error.__cause__ or "") or error.message
+            return _failed("stream_broken", f"{_host(error.request)} broke the connection before it answered: {broken}.")
         case openai.APIError():
             return _from_stream(error)
         case httpx.TimeoutException():

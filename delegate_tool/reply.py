@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from delegate_tool.failures import Failure, broken_off, filtered
 from delegate_tool.result import DelegationResult, DelegationStatus
-from delegate_tool.usage import read_report, read_run
+from delegate_tool.usage import read_left, read_report, read_run
 
 
 class Reply:
@@ -50,7 +50,8 @@ class Reply:
     def conclude(self, failure: Failure | None) -> DelegationResult:
         """Make the result of what has arrived, and of what went wrong if something did."""
         failure = failure or _unsaid_failure(self._finish_reason)
-        report = read_report(failure.headers if failure and failure.headers else self._headers, self._usage)
+        headers, details = (failure.headers or self._headers, failure.details) if failure else (self._headers, {})
+        report = read_report(headers, self._usage, details)
         result = DelegationResult(
             status=self._status(report.stop_reason),
             answer="".join(self._text),
@@ -60,11 +61,13 @@ class Reply:
             depth=report.depth,
             cost_micro_usd=report.cost_micro_usd,
             cost_complete=report.cost_complete,
+            cost_final=report.cost_final,
             turns=report.turns,
             runs=report.runs,
             tokens=report.tokens,
             tree_tokens=report.tree_tokens,
             stop_reason=report.stop_reason or self._finish_reason,
+            left=report.left,
         )
         return result if failure is None else _failed(result, failure)
 
@@ -79,10 +82,11 @@ class Reply:
             run_id=report.run_id,
             cost_micro_usd=report.cost_micro_usd,
             cost_complete=report.cost_complete,
+            cost_final=report.cost_final,
             turns=report.turns,
             runs=report.runs,
             tokens=report.tokens,
-            tree_tokens=report.tokens,
+            tree_tokens=report.tree_tokens,
         )
 
     def _status(self, stop_reason: str | None) -> DelegationStatus:
@@ -106,6 +110,7 @@ def _failed(result: DelegationResult, failure: Failure) -> DelegationResult:
         result,
         status=failure.status,
         answer=result.answer or (partial if isinstance(partial, str) else ""),
+        left=result.left or read_left(failure.details, by_refusal=failure.status is DelegationStatus.REFUSED),
         error_code=failure.code,
         error_message=failure.message,
         details=failure.details,

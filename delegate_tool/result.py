@@ -29,6 +29,14 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerLeft:
+    """What the caller of a run may still give to others, as the endpoint says; None is unknown or without limit."""
+
+    runs: int | None = None
+    budget_micro_usd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DelegationResult:
     """What came back from one delegation.
 
@@ -36,12 +44,14 @@ class DelegationResult:
         answer: the agent's final text, or as much of it as arrived.
         cost_micro_usd: of the run and all its descendants, this request only; None is unknown, which is not zero.
         cost_complete: whether `cost_micro_usd` covers everything that was used.
+        cost_final: whether the endpoint says that it stays as it is.
         turns: LLM calls of the run, where the endpoint tells.
         runs: runs that the delegation used, descendants included.
         seconds: as waited for here.
         tokens: the run's own.
         tree_tokens: the same with all descendants; equals `tokens` where the endpoint does not tell.
         stop_reason: the endpoint's word for why the run ended.
+        left: what it has left to its caller; None where the endpoint does not tell.
         error_code: stable code of the error (protocol section 5, or one of `failures`); None without one.
         error_message: what went wrong, which limit with which value, and what to do instead.
         details: facts for programs that came with an error.
@@ -55,12 +65,14 @@ class DelegationResult:
     depth: int | None = None
     cost_micro_usd: int | None = None
     cost_complete: bool = False
+    cost_final: bool = False
     turns: int | None = None
     runs: int = 0
     seconds: float = 0.0
     tokens: Tokens = field(default_factory=Tokens)
     tree_tokens: Tokens = field(default_factory=Tokens)
     stop_reason: str | None = None
+    left: CallerLeft | None = None
     error_code: str | None = None
     error_message: str | None = None
     details: Mapping[str, object] = field(default_factory=dict)

@@ -108,8 +108,8 @@ class DelegationObservation(Observation):
 
     @property
     def to_llm_content(self) -> Sequence[TextContent | ImageContent]:
-        """Facts first, so that a truncated answer keeps them, then the answer."""
-        return [TextContent(text="\n".join(self._head())), *self.content]
+        """Facts first, so that a truncated answer keeps them, then the answer; one text, because some endpoints take no more."""
+        return [TextContent(text="\n".join([*self._head(), *([self.answer] if self.content else [])]))]
 
     @property
     def visualize(self) -> Text:

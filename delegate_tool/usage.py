@@ -11,7 +11,7 @@ from typing import Final
 
 from delegate_tool.context import CONVERSATION_HEADER
 from delegate_tool.money import micro_usd_from_float, parse_usd
-from delegate_tool.result import Tokens
+from delegate_tool.result import CallerLeft, Tokens
 
 _MAX_TEXT: Final = 256
 _NOTHING: Final[Mapping[str, object]] = {}
@@ -27,15 +27,19 @@ class RunReport:
     depth: int | None = None
     cost_micro_usd: int | None = None
     cost_complete: bool = False
+    cost_final: bool = False
     turns: int | None = None
     runs: int = 1
     tokens: Tokens = field(default_factory=Tokens)
     tree_tokens: Tokens = field(default_factory=Tokens)
     stop_reason: str | None = None
+    left: CallerLeft | None = None
 
 
-def read_report(headers: Mapping[str, str], usage: Mapping[str, object]) -> RunReport:
-    """Put together what response headers and usage tell; usage comes last on the wire and wins.
+def read_report(
+    headers: Mapping[str, str], usage: Mapping[str, object], error_details: Mapping[str, object] = _NOTHING
+) -> RunReport:
+    """Put together what response headers, usage and an error tell; usage comes last on the wire and wins.
 
     Args:
         headers: names are looked up in lower case, or in any case where the mapping ignores it.
@@ -43,6 +47,9 @@ def read_report(headers: Mapping[str, str], usage: Mapping[str, object]) -> RunR
     """
     delegation, details = _object(usage, "delegation"), _object(usage, "cost_details")
     cost = _cost(headers, usage, details)
+    if cost is None and (cost := _money(_text(error_details, "cost_usd"))) is not None:
+        details = {"complete": error_details.get("cost_complete") is True}
+    complete = cost is not None and _is_complete(headers, details)
     tokens = _tokens(usage)
     return RunReport(
         run_id=_text(delegation, "run_id") or _text(headers, "x-a2a-run-id"),
@@ -50,13 +57,29 @@ def read_report(headers: Mapping[str, str], usage: Mapping[str, object]) -> RunR
         conversation_id=_text(headers, CONVERSATION_HEADER.lower()),
         depth=_count(delegation, "depth", _count_in(_text(headers, "x-a2a-depth"))),
         cost_micro_usd=cost,
-        cost_complete=cost is not None and _is_complete(headers, details),
+        cost_complete=complete,
+        cost_final=complete or details.get("pending") is False,
         turns=_count(delegation, "turns", None),
         runs=max(1, _count(delegation, "runs", None) or 1),
         tokens=tokens,
         tree_tokens=_tree_tokens(delegation) or tokens,
         stop_reason=_text(delegation, "stop_reason") or _text(headers, "x-a2a-stop-reason"),
+        left=read_left(delegation),
     )
+
+
+def read_left(told: Mapping[str, object], *, by_refusal: bool = False) -> CallerLeft | None:
+    """Read what is left to the caller from `usage.delegation`, or from the details of an error; None if they do not tell.
+
+    Args:
+        by_refusal: the details are those of a run that never was, so what they tell beside is the caller's, too.
+    """
+    parent = _object(told, "parent")
+    if parent:
+        return CallerLeft(_count(parent, "runs_left", None), _money(_text(parent, "remaining")))
+    if by_refusal and "runs_left" in told:
+        return CallerLeft(_count(told, "runs_left", None), _money(_text(told, "budget_remaining_usd")))
+    return None
 
 
 def read_run(told: object) -> RunReport | None:
@@ -66,13 +89,16 @@ def read_run(told: object) -> RunReport | None:
     spent = _money(_text(cost, "tree"))
     if spent is None:
         return None
+    own = Tokens(_count(tokens, "prompt", None) or 0, _count(tokens, "completion", None) or 0)
     return RunReport(
         run_id=_text(run, "id"),
         cost_micro_usd=spent,
         cost_complete=cost.get("complete") is True,
+        cost_final=cost.get("complete") is True or cost.get("pending") is False,
         turns=_count(run, "turns", None),
         runs=1 + (_count(run, "descendants", None) or 0),
-        tokens=Tokens(_count(tokens, "prompt", None) or 0, _count(tokens, "completion", None) or 0),
+        tokens=own,
+        tree_tokens=_tree_tokens(run) or own,
     )
 
 

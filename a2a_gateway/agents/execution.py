@@ -8,7 +8,8 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -152,11 +153,17 @@ class Execution:
             return Failed(error, self._narrator.answer)
 
     async def _tell_checked(self, outcome: Outcome, form: AnswerForm) -> Outcome:
-        if isinstance(outcome, Finished):
-            answer = self._narrator.answer
-            self._narrator.tell(await self._in_thread(lambda: form.check(answer)))
-            return Finished(self._narrator.text)
-        return outcome
+        answer = self._narrator.answer
+        match outcome:
+            case Finished():
+                self._narrator.tell(await self._in_thread(lambda: form.check(answer)))
+                return Finished(self._narrator.text)
+            case Limited() if answer:
+                with suppress(AnswerInvalid):  # it may have come in the very last call, and be whole
+                    self._narrator.tell(await self._in_thread(lambda: form.check(answer)))
+                return replace(outcome, text=self._narrator.text)
+            case _:
+                return outcome
 
     # ------------------------------------------------------------------ ending
 

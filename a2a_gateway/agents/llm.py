@@ -1,21 +1,18 @@
 """The SDK's LLM, metered: leave before every attempt, a booking after it, on both endpoints and in every ending.
 
-Below it stand the run's account and prices. It decides nothing about an agent. What it needs of the SDK beyond its public
-interface are five hooks (`_make_retry_decorator`, `_aiter_with_idle_timeout`, `Telemetry._compute_cost`, `_telemetry`, and that
-a subclass keeps its private attributes in `model_copy`); `tests/agents/test_llm.py` fails when a new version moves one.
+Below it stand the call's state, the run's account and prices. It decides nothing about an agent. What it needs of the SDK beyond
+its public interface are six hooks (`_make_retry_decorator`, `_aiter_with_idle_timeout`, `_apply_prompt_caching`,
+`Telemetry._compute_cost`, `_telemetry`, and that a subclass keeps its private attributes in `model_copy`);
+`tests/agents/test_llm.py` and `test_llm_budget.py` fail when a new version moves one.
 """
 
 import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, Protocol, cast
 
-from litellm.types.llms.openai import ResponsesAPIResponse
-from litellm.types.utils import ModelResponse
 from openhands.sdk import LLM
 from openhands.sdk.llm import LLMResponse, Message
 from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation
@@ -24,21 +21,25 @@ from openhands.sdk.tool import ToolDefinition
 from pydantic import PrivateAttr
 
 from a2a_gateway.agents.account import RunAccount
-from a2a_gateway.agents.budget_notes import calls_tools, note_of, spent_up
+from a2a_gateway.agents.budget_notes import append_note, calls_tools, note_of, spent_up
 from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
-from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
-from a2a_gateway.agents.pricing import LLMReply, Prices, estimate_usage, reported_cost, usage_of
+from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
+from a2a_gateway.agents.pieces import Piece
+from a2a_gateway.agents.pricing import LLMReply, Prices, usage_of
 from a2a_gateway.agents.prompt import Prompt
+from a2a_gateway.agents.replies import is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
-from a2a_gateway.runs.model import CallQuote, TokenUsage
-from a2a_gateway.runs.ports import Hold
+from a2a_gateway.runs.model import TokenUsage
+from delegate_tool.definition import WithheldDelegationTool
 
 UNLIMITED_CHARS: Final = 2**31 - 1
 """For `LLM.max_message_chars`, which otherwise cuts long messages silently."""
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 16_384
-"""What a call is taken to produce at most where neither request, profile nor LiteLLM's map says; the SDK's own cap, too."""
+"""What a call may produce at most where neither request, profile nor LiteLLM's map says; the SDK's own cap, too."""
+ROOM_FOR_REASONING_TOKENS: Final = 8_192
+_MUCH_REASONING: Final = frozenset({"medium", "high", "xhigh", "max"})
 
 
 class TurnObserver(Protocol):
@@ -53,47 +54,10 @@ class TurnObserver(Protocol):
     def turn_broken(self) -> None: ...
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """One request to the provider: what is known of it so far."""
-
-    streamed_chars: int = 0
-    reported: Decimal | None = None
-    usage: TokenUsage | None = None
-    cost_usd: Decimal | None = None
-    refused: bool = False
-
-
-@dataclass(slots=True)
-class _Call:
-    """One LLM call: one attempt, or several.
-
-    Attributes:
-        hold: got before the request was built, for the first attempt; each further one gets its own.
-        turns: that the next booking counts; a side call, and a repeated attempt, is none.
-    """
-
-    quote: CallQuote
-    prompt: Prompt
-    hold: Hold | None = None
-    turns: int = 0
-    attempt: _Attempt = field(default_factory=_Attempt)
-    usage: TokenUsage = field(default_factory=TokenUsage)
-    cost_micro_usd: int | None = 0
-
-    def book(self, usage: TokenUsage, cost_micro_usd: int | None) -> None:
-        self.usage += usage
-        known = self.cost_micro_usd is not None and cost_micro_usd is not None
-        self.cost_micro_usd = (self.cost_micro_usd or 0) + (cost_micro_usd or 0) if known else None
-
-
 class _Send(Protocol):
     """Makes the request, with these messages; the `last` one that the budget allows asks for no tool."""
 
     def __call__(self, messages: list[Message], /, *, last: bool) -> Awaitable[LLMResponse]: ...
-
-
-_current_call: ContextVar[_Call | None] = ContextVar("current_llm_call", default=None)
 
 
 class _PricedTelemetry(Telemetry):
@@ -102,7 +66,7 @@ class _PricedTelemetry(Telemetry):
     _prices: Prices = PrivateAttr()
 
     def _compute_cost(self, resp: LLMReply, provider_info: object = None) -> float | None:
-        attempt = call.attempt if (call := _current_call.get()) else _Attempt()
+        attempt = call.attempt if (call := current_call.get()) else Attempt()
         attempt.usage = usage_of(resp)
         attempt.cost_usd = self._prices.cost_usd(resp, attempt.usage or TokenUsage(), attempt.reported)
         return None if attempt.cost_usd is None else float(attempt.cost_usd)
@@ -118,7 +82,6 @@ class MeteredLLM(LLM):
     _cut_off: bool = PrivateAttr(default=False)
     _refusal: Exception | None = PrivateAttr(default=None)
     _schemas: ToolSchemas = PrivateAttr()
-    _output_bound: int | None = PrivateAttr(default=None)
     _spent: bool = PrivateAttr(default=False)
     _looked_up: tuple[str | None, ...] = PrivateAttr(default=())
 
@@ -140,7 +103,8 @@ class MeteredLLM(LLM):
     @property
     def effective_max_output_tokens(self) -> int | None:
         """The most that the call under way may produce: what its budget allows, else what the profile or the request says."""
-        return self._output_bound or super().effective_max_output_tokens
+        call = current_call.get()
+        return (call.output_bound if call else None) or super().effective_max_output_tokens
 
     def _refresh_litellm_metadata(self) -> None:
         """Look up the model only where it has changed: the SDK does so each time that this object enters another."""
@@ -159,45 +123,63 @@ class MeteredLLM(LLM):
     ) -> LLMResponse:
         if self._stop:
             kwargs.setdefault("stop", list(self._stop))
-        send, offered = super().acompletion, self._render(tools or ())
+        shown = _shown(tools)
+        rendered = cast("Sequence[Any]", self._render(shown))
 
         async def complete(said: list[Message], *, last: bool) -> LLMResponse:
             # The tools stay in the request, because providers refuse a history of tool calls without them.
             options = {**self._streaming(kwargs), "tool_choice": "none"} if last else self._streaming(kwargs)
-            return await send(said, cast("Sequence[Any]", offered), *args, **options)
+            return await LLM.acompletion(self._with_room(), said, rendered, *args, **options)
 
-        return await self._observed(messages, tools or (), complete)
+        return await self._observed(messages, shown, complete, self._bound_in_chat)
 
     async def aresponses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        send = super().aresponses
+        shown = _shown(tools)
 
         async def respond(said: list[Message], *, last: bool) -> LLMResponse:
-            return await send(said, None if last else tools, *args, **self._streaming(kwargs))
+            if last and (call := current_call.get()):
+                call.choice = "none"  # the SDK puts `auto` into the request, whatever it is told
+            return await LLM.aresponses(self._with_room(), said, shown, *args, **self._streaming(kwargs))
 
-        return await self._observed(messages, tools or (), respond)
+        return await self._observed(messages, shown, respond, self._bound_in_responses)
 
     def completion(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        with self._measured(messages, tools):
+        with self._measured(messages, tools, self._bound_in_chat):
             return super().completion(messages, tools, *args, **kwargs)
 
     def responses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        with self._measured(messages, tools):
+        with self._measured(messages, tools, self._bound_in_responses):
             return super().responses(messages, tools, *args, **kwargs)
 
+    def _with_room(self) -> "MeteredLLM":
+        """This LLM, or one that reasons less, where a budget leaves the call so little output that reasoning would use it up.
+
+        Anthropic even refuses a call that may not write more than it is to think.
+        """
+        call = current_call.get()
+        bound = call.output_bound if call else None
+        if call is None or bound is None or bound >= min(ROOM_FOR_REASONING_TOKENS, call.quote.max_output_tokens):
+            return self
+        effort = "low" if self.reasoning_effort in _MUCH_REASONING else self.reasoning_effort
+        less = {"reasoning_effort": None if "claude" in self.model.lower() else effort, "extended_thinking_budget": None}
+        return self.model_copy(update=less)
+
     @contextmanager
-    def _measured(self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None) -> Iterator[None]:
+    def _measured(
+        self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None, bound_name: str | None
+    ) -> Iterator[None]:
         """Tell `_blocking` how large a side call from a tool's own thread is."""
-        token = _current_call.set(self._call(Prompt.of(messages, tools or (), self._schemas)))
+        token = current_call.set(self._call(Prompt.of(messages, tools or (), self._schemas), bound_name))
         try:
             yield
         finally:
-            _current_call.reset(token)
+            current_call.reset(token)
 
     def _render(self, tools: Sequence[ToolDefinition[Any, Any]]) -> list[RenderedTool]:
         return [RenderedTool(tool, self._schemas) for tool in tools]
@@ -208,35 +190,48 @@ class MeteredLLM(LLM):
             return {**kwargs, "on_token": _ignore}
         return kwargs
 
-    async def _observed(self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]], send: _Send) -> LLMResponse:
-        if _current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a fresh key
+    @property
+    def _bound_in_chat(self) -> str:
+        return "max_tokens" if self.model.startswith("azure") else "max_completion_tokens"
+
+    @property
+    def _bound_in_responses(self) -> str | None:
+        return None if self.is_subscription else "max_output_tokens"
+
+    async def _observed(
+        self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]], send: _Send, bound_name: str | None
+    ) -> LLMResponse:
+        if current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a fresh key
             return await send(messages, last=False)
-        call = self._call(Prompt.of(messages, tools, self._schemas))
-        token = _current_call.set(call)
+        call = self._call(Prompt.of(messages, tools, self._schemas), bound_name)
+        token = current_call.set(call)
         try:
             if self._observer is not None:
                 return await self._turn(call, self._observer, messages, send)
             return await self._within_budget(call, lambda: send(messages, last=False))
         finally:
-            _current_call.reset(token)
+            current_call.reset(token)
 
-    def _call(self, prompt: Prompt) -> _Call:
-        most = super().effective_max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
-        return _Call(self._prices.quote(prompt.most_tokens(), most), prompt)
+    def _call(self, prompt: Prompt, bound_name: str | None = None) -> LLMCall:
+        most = super().effective_max_output_tokens
+        if most is None:
+            context_tokens = self.effective_max_input_tokens
+            most = min(DEFAULT_MAX_OUTPUT_TOKENS, context_tokens // 2 if context_tokens else DEFAULT_MAX_OUTPUT_TOKENS)
+        return LLMCall(self._prices.quote(prompt.most_tokens(), most), prompt, bound_name)
 
-    async def _within_budget(self, call: _Call, send: Callable[[], Awaitable[LLMResponse]]) -> LLMResponse:
+    async def _within_budget(self, call: LLMCall, send: Callable[[], Awaitable[LLMResponse]]) -> LLMResponse:
         """Have the money set aside before the request is built, because it may have to ask for less output."""
         call.hold = await self._account.reserve(call.quote)
-        if call.hold.budget_micro_usd is not None:
-            self._output_bound = call.hold.max_output_tokens
+        if call.hold.budget_micro_usd is not None and call.quote.usd_per_output_token:
+            # What is free needs no bound, and a small model of one's own might refuse one that goes beyond its context.
+            call.output_bound = call.hold.max_output_tokens
         try:
             return await send()
         finally:
-            self._output_bound = None
             if call.hold is not None:  # no attempt was made
                 await self._account.settle(call.hold, TokenUsage(), Decimal(0), turns=0)
 
-    async def _turn(self, call: _Call, observer: TurnObserver, messages: list[Message], send: _Send) -> LLMResponse:
+    async def _turn(self, call: LLMCall, observer: TurnObserver, messages: list[Message], send: _Send) -> LLMResponse:
         self._account.begin_turn()
         observer.turn_started()
         ended, self._refusal, call.turns = False, None, 1
@@ -245,13 +240,14 @@ class MeteredLLM(LLM):
             hold = call.hold
             self._spent = hold is not None and hold.last
             note = None if hold is None else note_of(hold)
-            return await send([*messages, note] if note else messages, last=self._spent)
+            call.is_noted = note is not None
+            return await send(messages if note is None else append_note(messages, note), last=self._spent)
 
         try:
             response = await self._within_budget(call, send_with_note)
             if self._spent and calls_tools(response.message):
                 raise spent_up()
-            self._cut_off = _is_cut_off(response.raw_response)
+            self._cut_off = is_cut_off(response.raw_response)
             observer.turn_ended(response.message)
             ended = True
             return response
@@ -263,26 +259,31 @@ class MeteredLLM(LLM):
                 observer.turn_broken()
             self._account.end_turn(call.usage, call.cost_micro_usd)
 
+    def _apply_prompt_caching(self, messages: list[Message]) -> None:
+        """Have the prompt cached up to where the next call's will be the same."""
+        call = current_call.get()
+        super()._apply_prompt_caching(messages[:-1] if call and call.is_noted else messages)
+
     def _make_retry_decorator(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         retry = super()._make_retry_decorator()
         return lambda attempt: retry(self._metered(attempt) if inspect.iscoroutinefunction(attempt) else self._blocking(attempt))
 
     def _metered(self, send: Callable[..., Awaitable[LLMReply]]) -> Callable[..., Awaitable[LLMReply]]:
         async def metered(*args: Any, **kwargs: Any) -> LLMReply:
-            call = _current_call.get() or self._call(Prompt())
-            call.attempt = _Attempt()
+            call = current_call.get() or self._call(Prompt())
+            call.attempt = Attempt()
             hold, call.hold = call.hold or await self._account.reserve(call.quote), None
             try:
-                return _unfiltered(await send(*args, **kwargs))
+                return unfiltered(await send(*args, **{**kwargs, **call.amendments(hold)}))
             except Exception as error:
-                call.attempt.refused = _is_refusal(error)
-                if is_content_policy_violation(error) or _is_filtered_answer(error):
+                call.attempt.refused = is_refusal(error)
+                if is_content_policy_violation(error) or is_filtered_answer(error):
                     raise ContentFiltered("The LLM provider's content filter blocked the request or its answer.") from error
-                if call.attempt.streamed_chars or is_quota_used_up(error):
+                if call.attempt.streamed_bytes or is_quota_used_up(error):
                     raise Unrepeatable(str(error)) from error
                 raise
             finally:
-                usage, cost_usd, complete = self._charge(call)
+                usage, cost_usd, complete = call.charge(hold, self._prices)
                 turns, call.turns = call.turns, 0
                 call.book(usage, await self._account.settle(hold, usage, cost_usd, complete=complete, turns=turns))
 
@@ -292,47 +293,29 @@ class MeteredLLM(LLM):
         """Meter a side call that a tool makes from its own thread; on the loop's thread it would wait for itself."""
 
         def metered(*args: Any, **kwargs: Any) -> LLMReply:
-            call = _current_call.get() or self._call(Prompt())
+            call = current_call.get() or self._call(Prompt())
 
             async def in_thread(*args: Any, **kwargs: Any) -> LLMReply:
                 return await asyncio.to_thread(send, *args, **kwargs)
 
             async def observed() -> LLMReply:
-                _current_call.set(call)
+                current_call.set(call)
                 return await self._metered(in_thread)(*args, **kwargs)
 
             return asyncio.run_coroutine_threadsafe(observed(), self._account.loop).result()
 
         return metered
 
-    def _charge(self, call: _Call) -> tuple[TokenUsage, Decimal | None, bool]:
-        """What an attempt used, what it cost, and whether that is certain."""
-        attempt = call.attempt
-        if attempt.usage is None and attempt.refused and not attempt.streamed_chars:
-            return TokenUsage(), Decimal(0), True
-        usage = attempt.usage or estimate_usage(call.prompt.chars, attempt.streamed_chars)
-        cost_usd = attempt.cost_usd
-        if cost_usd is None and attempt.usage is None:
-            cost_usd = self._prices.estimate_usd(usage)
-        if cost_usd is None:
-            return usage, self._prices.nominal_usd(usage), False
-        return usage, cost_usd, attempt.usage is not None
-
     async def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
-        call = _current_call.get()
+        call = current_call.get()
         async for item in super()._aiter_with_idle_timeout(stream):
             if call is not None:
-                self._observe(call.attempt, item)
+                for piece in call.attempt.arrived(item):
+                    if self._observer is not None:
+                        self._observer.add(piece)
                 # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
                 await asyncio.sleep(0)
             yield item
-
-    def _observe(self, attempt: _Attempt, item: object) -> None:
-        attempt.reported = reported_cost(item) or attempt.reported
-        for piece in pieces_of_chunk(item):
-            attempt.streamed_chars += _length(piece)
-            if self._observer is not None:
-                self._observer.add(piece)
 
 
 def metered(
@@ -383,40 +366,9 @@ def _sampled(template: LLM, asked: Sampling) -> dict[str, object]:
     return {name: value for name, value in named.items() if value is not None}
 
 
+def _shown(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
+    return [tool for tool in tools or () if not isinstance(tool, WithheldDelegationTool)]
+
+
 def _ignore(_: object) -> None:
     """Listen to a stream."""
-
-
-def _length(piece: Piece) -> int:
-    match piece:
-        case TextPiece(text=text) | ReasoningPiece(text=text):
-            return len(text)
-        case CallPiece(name=name, arguments=arguments):
-            return len(name) + len(arguments)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether the provider, or the network, turned the request down before it worked on it; a timeout is work not waited for."""
-    return not isinstance(error, TimeoutError) and getattr(error, "status_code", None) not in (None, 200, 408)
-
-
-def _is_filtered_answer(error: Exception) -> bool:
-    # Azure answers 200 without a message, which LiteLLM cannot read: the reason is only in what it quotes.
-    return "'finish_reason': 'content_filter'" in str(error)
-
-
-def _unfiltered(reply: LLMReply) -> LLMReply:
-    """Pass a reply on unless it was blocked.
-
-    Raises:
-        ContentFiltered: it was; the agent would take it for an empty answer and ask again, at the same price.
-    """
-    if isinstance(reply, ModelResponse) and reply.choices[0].finish_reason == "content_filter":
-        raise ContentFiltered("The LLM provider's content filter blocked the answer.")
-    return reply
-
-
-def _is_cut_off(reply: object) -> bool:
-    if isinstance(reply, ResponsesAPIResponse):
-        return getattr(reply.incomplete_details, "reason", None) == "max_output_tokens"
-    return isinstance(reply, ModelResponse) and reply.choices[0].finish_reason == "length"

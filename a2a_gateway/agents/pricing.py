@@ -39,6 +39,11 @@ class Prices:
     output_usd_per_token: float | None = None
     unpriced_usd_per_token: Decimal | None = None
 
+    @property
+    def are_known(self) -> bool:
+        """Whether a call can be quoted a price, be it one that only stands in for the real one."""
+        return self.unpriced_usd_per_token is not None or self._bounds(0) is not None
+
     def quote(self, prompt_tokens: int, max_output_tokens: int) -> CallQuote:
         """Tell what a call may cost at most, before it is made."""
         prompt, output = self._bounds(prompt_tokens) or (self.unpriced_usd_per_token,) * 2
@@ -66,7 +71,12 @@ class Prices:
         name = next(_listed([self.model]), None)
         if name is None:
             return None
-        parts = litellm.cost_per_token(model=name, prompt_tokens=usage.prompt, completion_tokens=usage.completion)
+        parts = litellm.cost_per_token(
+            model=name,
+            custom_llm_provider=_provider(name),
+            prompt_tokens=usage.prompt,
+            completion_tokens=usage.completion,
+        )
         return sum((_exact(part) for part in parts), Decimal(0))
 
     def _bounds(self, prompt_tokens: int) -> tuple[Decimal, Decimal] | None:
@@ -92,7 +102,9 @@ class Prices:
         if name is None:
             return None
         # `base_model`, because LiteLLM prefers the reply's name to `model`, and takes one that it does not list for free.
-        return _exact(litellm.completion_cost(completion_response=reply, base_model=name))
+        return _exact(
+            litellm.completion_cost(completion_response=reply, model=name, base_model=name, custom_llm_provider=_provider(name))
+        )
 
 
 def usage_of(reply: LLMReply) -> TokenUsage | None:
@@ -123,9 +135,11 @@ def reported_cost(reply: object) -> Decimal | None:
     return _parse_cost(getattr(getattr(reply, "usage", None), "cost", None))
 
 
-def estimate_usage(prompt_chars: int, completion_chars: int) -> TokenUsage:
-    """Estimate the tokens of a call that broke off before its usage was told, at four characters a token, never none."""
-    return TokenUsage(prompt=max(1, -(-prompt_chars // 4)), completion=-(-completion_chars // 4))
+def estimate_usage(prompt_bytes: int, completion_bytes: int, max_output_tokens: int | None = None) -> TokenUsage:
+    """Estimate the tokens of a call that broke off before its usage was told, at four bytes of UTF-8 a token, never none."""
+    completion = -(-completion_bytes // 4)
+    most = completion if max_output_tokens is None else max_output_tokens
+    return TokenUsage(prompt=max(1, -(-prompt_bytes // 4)), completion=min(completion, most))
 
 
 class ExactSum:
@@ -168,6 +182,12 @@ def _listed(names: Iterable[str]) -> Iterator[str]:
             ours = known == name or provider == "litellm_proxy" or str(entry.get("litellm_provider")).startswith(provider)
             if ours and entry.get("input_cost_per_token") is not None:
                 yield known
+
+
+def _provider(name: str) -> str | None:
+    """Whose price it is: LiteLLM finds it by the name only for models that it knows by heart, and raises for the others."""
+    owner: str | None = litellm.model_cost[name].get("litellm_provider")
+    return owner
 
 
 def _dearest(entry: Mapping[str, Any], names: frozenset[str], prompt_tokens: int) -> Decimal:

@@ -28,11 +28,11 @@ class ToolSchemas:
         rendered["function"]["description"] = tool.description
         return rendered
 
-    def chars(self, tool: ToolDefinition[Any, Any]) -> int:
+    def utf8_bytes(self, tool: ToolDefinition[Any, Any]) -> int:
         """Tell how long a tool's rendering is."""
         if _renders_itself(tool):
             return len(json.dumps(tool.to_openai_tool()))
-        return len(self._text(tool, {})) + len(tool.description)
+        return len(self._text(tool, {})) + len(tool.description.encode("utf-8", "surrogatepass"))
 
     def _text(self, tool: ToolDefinition[Any, Any], options: dict[str, Any]) -> str:
         key = (tool.name, tool.action_type, repr(tool.response_schema), repr(tool.annotations), repr(options))

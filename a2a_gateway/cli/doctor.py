@@ -1,5 +1,6 @@
 """`a2a-gateway doctor`: what is set up, what is missing, and what to do about it."""
 
+import asyncio
 import os
 import socket
 import stat
@@ -20,7 +21,8 @@ from a2a_gateway.cli.screen import show, show_json, table
 from a2a_gateway.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from a2a_gateway.settings import Settings
+    from a2a_gateway.runs.model import Profile
+    from a2a_gateway.settings import PeerSettings, Settings
 
 _SDK: Final = "1.58."
 _PYTHON: Final = (3, 12)
@@ -69,6 +71,8 @@ def _examine(
     yield _data_dir(settings.data_dir)
     if sdk.status == "ok":
         yield from _profiles(settings)
+        for peer in settings.peers:
+            yield _peer(peer)
     yield _gateway(settings, url, key)
 
 
@@ -112,13 +116,48 @@ def _profiles(settings: "Settings") -> Iterator[Finding]:
     except ConfigurationError as error:
         yield Finding("profiles", "broken", error.message, "Set OH_SECRET_KEY as it was when they were saved.")
         return
-    models = [profile.model for profile in catalog.list()]
-    if models:
-        yield Finding("profiles", "ok", ", ".join(models))
+    found = catalog.list()
+    if found:
+        yield Finding("profiles", "ok", ", ".join(profile.model for profile in found))
     else:
         yield Finding("profiles", "missing", "there is no agent", "Set LLM_MODEL and LLM_API_KEY, or write a profile.")
+    for profile in found:
+        if not profile.is_priced and _has_budget(profile, settings):
+            yield _unpriced(profile)
     for problem in catalog.problems():
         yield Finding("profile", "broken", describe_problem(problem), "Correct the file.")
+
+
+def _has_budget(profile: "Profile", settings: "Settings") -> bool:
+    caps = profile.caps
+    budgets = (settings.budget_micro_usd, profile.policy.budget_micro_usd)
+    return any(each is not None for each in (*budgets, caps.total_micro_usd, caps.day_micro_usd, caps.month_micro_usd))
+
+
+def _unpriced(profile: "Profile") -> Finding:
+    return Finding(
+        "price",
+        "broken",
+        f"{profile.model}: no price is known for {profile.llm_model}, and with a budget in force its runs are refused",
+        "Give its profile input_usd_per_mtok and output_usd_per_mtok, or set A2A_UNPRICED_USD_PER_MTOK (0 if it is your own) "
+        "or A2A_BUDGET_USD=none.",
+    )
+
+
+def _peer(peer: "PeerSettings") -> Finding:
+    from a2a_gateway.peers import examine
+
+    try:
+        found = asyncio.run(examine(peer, os.environ))
+    except ConfigurationError as error:
+        return Finding(f"peer {peer.id}", "broken", error.message, "Set the variable or write the file that it names.")
+    if found.problem is not None:
+        remedy = f"Start it, or correct its base_url ({peer.base_url}) and its key; what it serves is absent until then."
+        return Finding(f"peer {peer.id}", "broken", found.problem, remedy)
+    if not found.profiles:
+        remedy = "Name agents that it has in `agents`, and see what its key allows."
+        return Finding(f"peer {peer.id}", "missing", "it answers, and has no agent for this gateway", remedy)
+    return Finding(f"peer {peer.id}", "ok", ", ".join(sorted(found.profiles)))
 
 
 def _gateway(settings: "Settings", url: str | None, key: str | None) -> Finding:

@@ -54,6 +54,8 @@ class RunNode(BaseModel):
     limits: RunLimits
     stop_reason: str | None = None
     error_code: str | None = None
+    gateway: str | None = None
+    unreachable: str | None = None
     children: tuple["RunNode", ...] = ()
 
 

@@ -64,19 +64,24 @@ def cancel(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption 
 
 
 def draw_tree(root: "RunNode") -> Table:
-    """Draw a run and all below it: own tokens and own cost on each line, and what it cost in all; `?` is an unknown price."""
+    """Draw a run and all below it: own tokens and own cost on each line, and what it cost in all; `?` is an unknown price.
+
+    Runs on another gateway than the first have its name beside them.
+    """
     drawn = table(
         "run", "depth", "state", "time", "tokens", "cost", "in all", right=("depth", "time", "tokens", "cost", "in all")
     )
     drawn.columns[0].no_wrap = True  # a folded name would tear the branches apart
     drawn.columns[0].overflow = "ellipsis"
-    _draw(drawn, root, "", "")
+    _draw(drawn, root, "", "", home=root.gateway)
     return drawn
 
 
-def _draw(drawn: Table, node: "RunNode", first: str, rest: str) -> None:
+def _draw(drawn: Table, node: "RunNode", first: str, rest: str, *, home: str | None) -> None:
+    where = f" @ {node.gateway}" if node.gateway != home else ""
+    gap = " (does not tell)" if node.unreachable else ""
     drawn.add_row(
-        Text.assemble(first, (node.agent, "bold")),
+        Text.assemble(first, (node.agent, "bold"), (where, "cyan"), (gap, "yellow")),
         str(node.depth),
         Text(_state(node), _STYLES.get(node.state, "red")),
         f"{node.seconds:.1f} s",
@@ -85,9 +90,9 @@ def _draw(drawn: Table, node: "RunNode", first: str, rest: str) -> None:
         _in_all(node),
     )
     for child in node.children[:-1]:
-        _draw(drawn, child, f"{rest}├── ", f"{rest}│   ")
+        _draw(drawn, child, f"{rest}├── ", f"{rest}│   ", home=home)
     for child in node.children[-1:]:
-        _draw(drawn, child, f"{rest}└── ", f"{rest}    ")
+        _draw(drawn, child, f"{rest}└── ", f"{rest}    ", home=home)
 
 
 def _in_all(node: "RunNode") -> str:

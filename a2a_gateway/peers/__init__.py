@@ -4,8 +4,9 @@ Above it stands `server`. It knows neither HTTP servers, SQL nor OpenHands; of t
 `delegate_tool`.
 """
 
-from a2a_gateway.peers.directory import PeerDirectory
-from a2a_gateway.peers.reconcile import reconcile_often
+from a2a_gateway.peers.directory import PeerDirectory, examine
+from a2a_gateway.peers.reconcile import Reconciler
 from a2a_gateway.peers.runner import PeerRunner
+from a2a_gateway.peers.trees import FarTrees
 
-__all__ = ["PeerDirectory", "PeerRunner", "reconcile_often"]
+__all__ = ["FarTrees", "PeerDirectory", "PeerRunner", "Reconciler", "examine"]

@@ -1,10 +1,13 @@
 """Late truth: what runs on peers have cost, asked of the peers once they can be asked again.
 
-A crash, here or there, leaves runs whose cost nobody here knows. The peer's ledger does, and the run's id, which is the
-idempotency key of the request that the peer got, finds it there.
+A crash, here, there or further away, leaves runs whose cost nobody here knows for sure. The peer's ledger does, and the run's id,
+which is the idempotency key of the request that the peer got, finds it there.
 """
 
 import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import httpx
@@ -12,52 +15,105 @@ import openai
 import structlog
 
 from a2a_gateway.errors import StoreError
-from a2a_gateway.peers.directory import Peer, PeerDirectory
+from a2a_gateway.peers.directory import PeerDirectory
+from a2a_gateway.peers.peer import Peer
 from a2a_gateway.runs.model import RunRecord, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold, Ledger
-from delegate_tool.usage import find_run
+from delegate_tool.context import IDEMPOTENCY_HEADER
+from delegate_tool.usage import RunReport, find_run
 
 log = structlog.get_logger(__name__)
 
 _ASK_WITHIN_S: Final = 5.0
+_LONGEST_PAUSE_S: Final = 3600.0
 
 
-async def reconcile_often(ledger: Ledger, directory: PeerDirectory, *, every_s: float) -> None:
-    """Ask again and again, until cancelled."""
-    while True:
-        try:
-            await reconcile(ledger, directory)
-        except StoreError as error:
-            log.warning("reconciliation_failed", code=error.code)
-        await asyncio.sleep(every_s)
+class Reconciler:
+    """Asks peers for late truth: at once when one is back, and then after growing pauses.
+
+    Args:
+        first_pause_s: before a run is asked for again.
+        now: seconds, from any origin.
+    """
+
+    def __init__(
+        self, ledger: Ledger, directory: PeerDirectory, *, first_pause_s: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._first_pause_s = first_pause_s
+        self._now = now
+        self._asked: dict[str, tuple[float, float]] = {}
+
+    async def reconcile_often(self) -> None:
+        """Ask again and again, until cancelled."""
+        while True:
+            try:
+                await self.reconcile()
+            except StoreError as error:
+                log.warning("reconciliation_failed", code=error.code)
+            await asyncio.sleep(self._first_pause_s)
+
+    async def reconcile(self) -> None:
+        """Correct the cost of every run whose peer can tell it by now."""
+        waiting = await self._ledger.unreconciled()
+        self._asked = {hold.id: self._asked[hold.id] for _, hold in waiting if hold.id in self._asked}
+        for run, hold in waiting:
+            peer = self._directory.find(run.agent)
+            if peer is None or peer.settings.opaque or peer.problem is not None or not self._is_due(hold):
+                continue
+            charge = await _ask(peer, run)
+            if charge is not None:
+                await self._ledger.settle(hold, charge)
+                log.info("run_reconciled", run_id=run.id, micro_usd=charge.cost_micro_usd, final=charge.final)
+
+    def _is_due(self, hold: Hold) -> bool:
+        """Whether a run is to be asked for now; if so, the next time is later by a longer pause."""
+        due_at, pause_s = self._asked.get(hold.id, (0.0, self._first_pause_s))
+        if self._now() < due_at:
+            return False
+        self._asked[hold.id] = (self._now() + pause_s, min(2 * pause_s, _LONGEST_PAUSE_S))
+        return True
 
 
-async def reconcile(ledger: Ledger, directory: PeerDirectory) -> None:
-    """Correct the cost of every run whose peer can tell it by now."""
-    for run, hold in await ledger.unreconciled():
-        peer = directory.find(run.agent)
-        charge = None if peer is None else await _ask(peer, run, hold)
-        if charge is not None:
-            await ledger.settle(hold, charge)
-            log.info("run_reconciled", run_id=run.id, micro_usd=charge.cost_micro_usd)
-
-
-async def _ask(peer: Peer, run: RunRecord, hold: Hold) -> Charge | None:
-    """What a run has cost, as its peer says; None while it does not answer, or is still at it."""
-    client = peer.client.with_options(max_retries=0, timeout=_ASK_WITHIN_S)
+async def _ask(peer: Peer, run: RunRecord) -> Charge | None:
+    """What a run has cost, as its peer says; None while it does not answer, or is still at it, which it is told to end."""
     try:
-        told = await client.get("/runs", cast_to=object, options={"params": {"idempotency_key": run.id}})
-    except (openai.APIError, httpx.HTTPError, ValueError):
+        async with asyncio.timeout(_ASK_WITHIN_S):
+            told = await peer.client.get("/runs", cast_to=object, options={"params": {"idempotency_key": run.id}})
+    except (openai.APIError, httpx.HTTPError, ValueError, TimeoutError):
         return None
     found = find_run(told)
     if found is None:
         return None
     if not found.is_known:
         return Charge(turns=0)  # the request never arrived
-    if found.is_live or found.report is None or found.report.cost_micro_usd is None:
+    if found.is_live:
+        await _cancel(peer, run)
         return None
-    report, most = found.report, run.limits.budget_micro_usd
-    cost = found.report.cost_micro_usd
-    paid = cost if most is None else min(cost, most)
-    usage = TokenUsage(report.tokens.prompt, report.tokens.completion)
-    return Charge(usage, paid, report.cost_complete and paid == cost, turns=report.turns or 0, runs=max(0, report.runs - 1))
+    return None if found.report is None else _late_charge(found.report, run)
+
+
+async def _cancel(peer: Peer, run: RunRecord) -> None:
+    """Stop a run at a peer for which nobody here waits any more."""
+    with suppress(openai.APIError, httpx.HTTPError, ValueError, TimeoutError):
+        async with asyncio.timeout(_ASK_WITHIN_S):
+            await peer.client.post("/runs/cancel", cast_to=object, options={"headers": {IDEMPOTENCY_HEADER: run.id}})
+
+
+def _late_charge(report: RunReport, run: RunRecord) -> Charge | None:
+    """The charge that makes a run's record what its peer reports; of tokens, turns and runs what is not booked yet."""
+    told, most = report.cost_micro_usd, run.limits.budget_micro_usd
+    if told is None:
+        return None
+    paid = told if most is None else min(told, most)
+    tokens, booked = report.tree_tokens, run.usage
+    usage = TokenUsage(max(0, tokens.prompt - booked.prompt), max(0, tokens.completion - booked.completion))
+    return Charge(
+        usage,
+        paid,
+        report.cost_complete and paid == told,
+        turns=max(0, (report.turns or 0) - run.turns),
+        runs=max(0, report.runs - 1 - run.descendants),
+        final=paid != told or report.cost_final,
+    )

@@ -8,29 +8,36 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 import anyio
 import httpx
 import openai
+import structlog
 from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
-from a2a_gateway.peers.directory import Peer, PeerDirectory
+from a2a_gateway.peers.connection import Unreadable
+from a2a_gateway.peers.directory import PeerDirectory
+from a2a_gateway.peers.peer import Peer
+from a2a_gateway.peers.repeats import send_patiently
 from a2a_gateway.peers.request import narrowed, render_body
-from a2a_gateway.peers.verdict import UNKNOWN, charge_of, outcome_of, overdue
+from a2a_gateway.peers.verdict import UNKNOWN, charge_of, is_sick, outcome_of, overdue
 from a2a_gateway.runs.events import Cancelled, ContentDelta, Outcome, ReasoningDelta, RunEnded, RunnerEvent
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
 from delegate_tool.context import IDEMPOTENCY_HEADER, encode_headers
 from delegate_tool.failures import Failure, explain
 from delegate_tool.reply import Reply
+from delegate_tool.result import DelegationResult
+
+log = structlog.get_logger(__name__)
 
 _CONNECT_WITHIN_S: Final = 5.0
 _CANCEL_WITHIN_S: Final = 2.0
-_GRACE_S: Final = 5.0
-"""How much longer than told a peer may take: so it is the peer that ends the run, and what it has to show still arrives."""
+_SILENCE_S: Final = 90.0
+"""A gateway says something every 15 s, also while an agent thinks; a silence so long is a broken connection."""
+_MAX_GRACE_S: Final = 5.0
 
 
 class PeerRunner:
@@ -47,12 +54,15 @@ class PeerRunner:
         peer = self._directory.peer(run.peer or "")
         forwarding = _Forwarding(run, meter, peer, self._gateway_id, events.put_nowait)
         self._live[run.record.id] = forwarding
-        forwarding.task = asyncio.create_task(forwarding.drive(), name=f"run {run.record.id} at {peer.settings.id}")
+        forwarding.task = asyncio.create_task(forwarding.drive(), name=f"run {run.record.id} at {peer.id}")
         forwarding.task.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:
                 yield event
-            await forwarding.task  # what it raised is the run's failure
+            if forwarding.task.cancelled():  # before anything was sent
+                yield RunEnded(Cancelled(), run.transcript)
+            else:
+                forwarding.task.result()  # what it raised is the run's failure
         finally:
             self._live.pop(run.record.id, None)
             forwarding.cancel()
@@ -79,25 +89,25 @@ class _Forwarding:
         self._emit = emit
         self._reply = Reply()
         self._text: list[str] = []
-        self._cancelled = False
+        self._has_begun = False
+        self._is_cancelled = False
 
     def cancel(self) -> None:
-        if not self._cancelled and not self.task.done():
-            self._cancelled = True
+        if not self._is_cancelled and not self.task.done():
+            self._is_cancelled = True
             self.task.cancel()
 
     async def drive(self) -> None:
         """Run to the end; the last event is `RunEnded`, and what was set aside is settled before it."""
+        self._peer.require()
         hold = await self._meter.escrow()
         charge = UNKNOWN
         try:
             outcome, charge = await self._forward(hold)
         except asyncio.CancelledError:
-            if not self._cancelled:
-                raise
             outcome = Cancelled(self._said)
             with anyio.CancelScope(shield=True):
-                charge = await self._cancel_there(hold)
+                charge = self._charge(await self._cancel_there(), hold)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._meter.settle(hold, charge)
@@ -107,38 +117,56 @@ class _Forwarding:
     def _said(self) -> str:
         return "".join(self._text)
 
+    @property
+    def _patience_s(self) -> float:
+        # A little more than is told: so it is the peer that ends the run, and what it has to show still arrives.
+        return self._run.timeout_s + min(_MAX_GRACE_S, 0.1 * self._run.timeout_s)
+
     async def _forward(self, hold: Hold) -> tuple[Outcome, Charge]:
         failure: Failure | None = None
+        self._peer.breaker.begin()
         try:
-            async with asyncio.timeout(self._run.timeout_s + _GRACE_S):
+            async with asyncio.timeout(self._patience_s):
                 await self._read(await self._send(hold))
         except TimeoutError:
-            result = self._reply.conclude(None)
-            return overdue(self._said, self._run.timeout_s), charge_of(result, hold)
+            if not self._has_begun:
+                self._peer.breaker.failed()
+            told = await self._cancel_there()
+            return overdue(self._said, self._run.timeout_s), self._charge(told, hold)
         except (openai.APIError, httpx.HTTPError, ValueError) as error:
             failure = explain(error)
         result = self._reply.conclude(failure)
-        return outcome_of(result, self._peer.settings.id, self._said), charge_of(result, hold)
+        (self._peer.breaker.failed if is_sick(result) else self._peer.breaker.succeeded)()
+        return outcome_of(result, self._peer.id, self._said), self._charge(result, hold)
 
     async def _send(self, hold: Hold) -> AsyncStream[ChatCompletionChunk]:
         peer = self._peer.settings
         context = narrowed(
             self._run, hold, gateway_id=self._gateway_id, peer_id=peer.id, conversation_id=_conversation_of(self._run.transcript)
         )
-        stream: AsyncStream[ChatCompletionChunk] = await self._peer.client.chat.completions.create(
-            **render_body(self._run, self._run.profile),
-            stream=True,
-            extra_headers={} if peer.opaque else encode_headers(context),
-            # A plain endpoint sends no heartbeat, so silence alone is no reason to give up.
-            timeout=httpx.Timeout(self._run.timeout_s + _GRACE_S, connect=_CONNECT_WITHIN_S),
-        )
-        return stream
+        # A plain endpoint sends no heartbeat, so there silence alone is no reason to give up.
+        longest_silence_s = self._patience_s if peer.opaque else _SILENCE_S
+
+        async def send() -> AsyncStream[ChatCompletionChunk]:
+            stream: AsyncStream[ChatCompletionChunk] = await self._peer.client.chat.completions.create(
+                **render_body(self._run, self._run.profile),
+                stream=True,
+                extra_headers={} if peer.opaque else encode_headers(context),
+                timeout=httpx.Timeout(longest_silence_s, connect=_CONNECT_WITHIN_S),
+            )
+            return stream
+
+        return await send_patiently(send, knows_repeats=not peer.opaque)
 
     async def _read(self, stream: AsyncStream[ChatCompletionChunk]) -> None:
+        self._has_begun = True
         self._reply.begin(stream)
-        if remote_run_id := stream.response.headers.get("x-a2a-run-id"):
-            await self._meter.note_remote(remote_run_id[:64])
         async with stream:
+            if not stream.response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise Unreadable("it is not a stream of events")
+            self._peer.breaker.succeeded()
+            if remote_run_id := stream.response.headers.get("x-a2a-run-id"):
+                await self._meter.note_remote(remote_run_id[:64])
             async for chunk in stream:
                 self._reply.add(chunk)
                 for choice in getattr(chunk, "choices", None) or ():
@@ -152,17 +180,25 @@ class _Forwarding:
             self._text.append(content)
             self._emit(ContentDelta(content))
 
-    async def _cancel_there(self, hold: Hold) -> Charge:
+    async def _cancel_there(self) -> DelegationResult:
         """Cancel the run at the peer by name, because it waits a while for a lost client; its answer tells what it had cost."""
+        so_far = self._reply.conclude(None)
         if self._peer.settings.opaque:
-            return replace(UNKNOWN, final=True)
-        client = self._peer.client.with_options(max_retries=0, timeout=_CANCEL_WITHIN_S)
+            return so_far
+        client = self._peer.client.with_options(timeout=_CANCEL_WITHIN_S)
         headers = {IDEMPOTENCY_HEADER: self._run.record.id}
-        with suppress(openai.APIError, httpx.HTTPError, ValueError):
-            told = await client.post("/runs/cancel", cast_to=object, options={"headers": headers})
-            result = self._reply.conclude_run(told)
-            return UNKNOWN if result is None else charge_of(result, hold)
-        return UNKNOWN
+        with suppress(openai.APIError, httpx.HTTPError, ValueError, TimeoutError):
+            async with asyncio.timeout(_CANCEL_WITHIN_S):
+                told = await client.post("/runs/cancel", cast_to=object, options={"headers": headers})
+            return self._reply.conclude_run(told) or so_far
+        return so_far
+
+    def _charge(self, result: DelegationResult, hold: Hold) -> Charge:
+        charge = charge_of(result, hold, has_begun=self._has_begun, is_plain=self._peer.settings.opaque)
+        if charge.cost_micro_usd != result.cost_micro_usd and result.cost_micro_usd is not None:
+            told, paid = result.cost_micro_usd, charge.cost_micro_usd
+            log.warning("peer_overrun", peer=self._peer.id, run_id=self._run.record.id, told_micro_usd=told, paid_micro_usd=paid)
+        return charge
 
     def _transcript(self) -> str:
         """What continues the conversation: the peer's own name of it."""

@@ -36,12 +36,11 @@ _OURS: Final = frozenset(
     }
 )
 """Codes that mean the same wherever they come from; the rest is between this gateway and its peer."""
-_DOWN: Final = frozenset({"unreachable", "capacity_exceeded", "delegation_breadth_exceeded", "not_ready", "store_unavailable"})
-_BROKEN: Final = frozenset({"stream_broken", "timeout", "malformed_response"})
-
+_FULL: Final = frozenset({"capacity_exceeded", "delegation_breadth_exceeded", "not_ready", "store_unavailable"})
+_BROKEN: Final = frozenset({"stream_broken", "timeout"})
 
 UNKNOWN: Final = Charge(cost_micro_usd=None, complete=False, turns=0, final=False)
-"""What a run has cost whose peer broke off, or did not say: nothing for now, until the peer can be asked."""
+"""What a run has cost whose peer has not said: nothing for now, until it can be asked."""
 
 
 def outcome_of(result: DelegationResult, peer_id: str, text: str) -> Outcome:
@@ -64,27 +63,63 @@ def overdue(text: str, timeout_s: float) -> Outcome:
     return Limited(text, "deadline_exceeded", DeadlineExceeded(f"The peer had {timeout_s:g} s and did not finish."))
 
 
-def charge_of(result: DelegationResult, hold: Hold) -> Charge:
-    """Decide what a peer is paid: what it tells, and never more than was set aside for it."""
-    if result.status is DelegationStatus.REFUSED or result.error_code == "unreachable":
+def is_sick(result: DelegationResult) -> bool:
+    """Whether a peer could not be reached or has broken off, rather than answered something."""
+    code = result.error_code or ""
+    return code == "unreachable" or code in _BROKEN or code.startswith("http_5")
+
+
+def charge_of(result: DelegationResult, hold: Hold, *, has_begun: bool, is_plain: bool) -> Charge:
+    """Decide what a peer is paid: what it tells, and never more than was set aside for it.
+
+    Args:
+        has_begun: an answer had begun, so something was executed.
+        is_plain: the peer is a plain endpoint, which can't be asked later.
+    """
+    if not has_begun and _was_refused(result):
         return Charge(turns=0)
-    if result.error_code in _BROKEN and result.cost_micro_usd is None:
-        return UNKNOWN
     told = result.cost_micro_usd
+    if told is None and not is_plain:
+        return UNKNOWN
     paid = told if told is None or hold.budget_micro_usd is None else min(told, hold.reserved_micro_usd)
-    tokens = result.tree_tokens
-    usage = TokenUsage(tokens.prompt, tokens.completion, tokens.cached, tokens.reasoning)
     complete = result.cost_complete and paid is not None and paid == told
-    return Charge(usage, paid, complete, turns=result.turns or 1, runs=max(0, result.runs - 1))
+    return Charge(
+        usage_of(result),
+        paid,
+        complete,
+        turns=result.turns or 1,
+        runs=max(0, result.runs - 1),
+        final=is_plain or paid != told or result.cost_final,
+    )
+
+
+def usage_of(result: DelegationResult) -> TokenUsage:
+    """The tokens of a run on a peer and of all below it: here they are all its own."""
+    tokens = result.tree_tokens
+    return TokenUsage(tokens.prompt, tokens.completion, tokens.cached, tokens.reasoning)
+
+
+def _was_refused(result: DelegationResult) -> bool:
+    """Whether nothing was executed. A gateway names the run that it has admitted, also in an error; a proxy in front of it that
+    gives up says nothing of what goes on behind it."""
+    if result.status is DelegationStatus.REFUSED or result.error_code == "unreachable":
+        return result.cost_micro_usd in (None, 0)
+    is_an_answer = result.error_code is not None and not is_sick(result) and result.error_code != "malformed_response"
+    return is_an_answer and result.run_id is None
 
 
 def _error(result: DelegationResult, peer_id: str) -> GatewayError:
     code = result.error_code or "unknown"
+    # Its facts are those of its own run, so they stand apart from what this gateway says of this one.
+    details = {"peer": peer_id, "peer_code": code, "peer_details": {k: v for k, v in result.details.items() if k != "partial"}}
     words = f"The peer {peer_id} answered: {result.error_message or code}"
-    details = {**result.details, "peer": peer_id, "peer_code": code}
-    if code in _DOWN:
+    if code == "unreachable":
+        return PeerUnavailable(f"The peer {peer_id} cannot be reached.", details=details, retry_after_s=5)
+    if code in _FULL:
         return PeerUnavailable(words, details=details, retry_after_s=5)
-    if code in _BROKEN:
+    if is_sick(result):
         return PeerLost(f"The peer {peer_id} broke off in the middle of the run ({code}).", details=details)
+    if code == "malformed_response":
+        return PeerRejected(f"The peer {peer_id} answered what cannot be read.", details=details)
     kind = error_class(code) if code in _OURS else None
     return (kind or PeerRejected)(words, details=details)

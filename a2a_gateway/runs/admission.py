@@ -23,7 +23,7 @@ from a2a_gateway.errors import (
     RunsExhausted,
     RunTokenRevoked,
 )
-from a2a_gateway.runs.budget import Account, budget_left, exhausted, unspent
+from a2a_gateway.runs.budget import Account, budget_left, exhausted, share, unspent
 from a2a_gateway.runs.model import LIVE_STATES, KeyRecord, LimitPolicy, Limits, RunRecord, RunState, TreeId
 from a2a_gateway.runs.ports import RunProposal
 from delegate_tool.money import format_usd
@@ -58,10 +58,22 @@ class _Case:
     def limits(self) -> Limits:
         """The effective limits: what stands above the run leaves to it, narrowed by each policy."""
         limits = self._inherited()
-        left = LimitPolicy(budget_micro_usd=unspent(self.accounts))
+        left = LimitPolicy(budget_micro_usd=self._budget_above())
         for policy in (left, self.key.policy, *self.proposal.policies):
             limits = narrow(limits, policy)
         return limits
+
+    def _budget_above(self) -> int | None:
+        """What the budgets above leave to the run: all that is not spent, which it then shares with its siblings.
+
+        For a run on a peer all that it may spend is set aside at once. So, where nobody says how much, it gets an equal share
+        with those that its parent may yet open, and with whatever goes on here meanwhile.
+        """
+        is_asked = any(policy.budget_micro_usd is not None for policy in self.proposal.policies)
+        if self.parent is None or is_asked or not self.proposal.on_peer:
+            return unspent(self.accounts)
+        yet_to_come = max(1, self.parent.limits.max_breadth - self.live_siblings)
+        return share(self.accounts, yet_to_come + 1) or unspent(self.accounts)
 
     def _inherited(self) -> Limits:
         if self.parent is None:

@@ -168,6 +168,33 @@ def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -
     raise BudgetExceeded(empty.refusal(), details={"budget_remaining_usd": format_usd(empty.left)})
 
 
+def allot_escrow(accounts: Sequence[Account]) -> Allotment:
+    """Decide what is set aside for a run on a peer: all that it may still spend, what is kept back for a last call included.
+
+    The peer keeps back a part of it in its turn.
+
+    Raises:
+        BudgetHeld: there would be something if the calls under way cost nothing.
+        BudgetExceeded: nothing is left.
+    """
+    if not accounts:
+        return Allotment(0, 0)
+    tightest = min(accounts, key=lambda account: account.room(last=True))
+    room = tightest.room(last=True)
+    if room <= 0:
+        waits = all(account.room(last=True, idle=True) > 0 for account in accounts)
+        raise (BudgetHeld if waits else BudgetExceeded)(
+            tightest.refusal(), details={"budget_remaining_usd": format_usd(tightest.left)}
+        )
+    return Allotment(room, 0, budget_micro_usd=room, left_micro_usd=room)
+
+
+def share(accounts: Iterable[Account], shares: int) -> int | None:
+    """An equal share of what nobody has spent, set aside or kept back; None where nobody set a budget."""
+    room = min((account.room() for account in accounts), default=None)
+    return None if room is None else max(0, room) // shares
+
+
 @dataclass(frozen=True, slots=True)
 class _Price:
     """What a call costs, by its output."""

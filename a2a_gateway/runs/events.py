@@ -105,6 +105,14 @@ class AgentCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Remainder:
+    """What a run may still give to new runs below it; `budget_micro_usd` is None without a budget."""
+
+    runs: int
+    budget_micro_usd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """What a run cost, once it has ended: the run itself, and everything below it.
 
@@ -113,12 +121,16 @@ class RunSummary:
         by_agent: its descendants, grouped by agent.
         tree_usage: tokens of the run and all its descendants.
         remaining_micro_usd: what its budget, or the least of its ancestors', still allows; None without a budget.
+        parent: what the run has left to the one above it; None for the root of a tree.
+        pending: what a part of it has cost is not known yet, and may still be learnt.
     """
 
     record: RunRecord
     by_agent: tuple[AgentCost, ...] = ()
     tree_usage: TokenUsage = field(default_factory=TokenUsage)
     remaining_micro_usd: int | None = None
+    parent: Remainder | None = None
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

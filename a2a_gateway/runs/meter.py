@@ -57,6 +57,9 @@ class RunMeter:
             settlement = self.settled.next
             try:
                 return await attempt()
+            except asyncio.CancelledError:
+                self.settled.tell()  # what it may have been given in this instant was given back; others waited for it
+                raise
             except BudgetHeld as refusal:
                 try:
                     async with asyncio.timeout_at(give_up_at):

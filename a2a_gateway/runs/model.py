@@ -160,6 +160,7 @@ class Profile:
         workspace_path: directory for `WorkspacePolicy.FIXED`, else None.
         source: where it was loaded from, for people.
         caps: what its runs may cost together, whoever starts them.
+        is_priced: whether the tokens of its LLM have a price, without which no budget can hold it.
         peer: id of the peer that runs it, whose model id is then its name; None for this gateway.
     """
 
@@ -177,6 +178,7 @@ class Profile:
     workspace_path: str | None = None
     narration: Narration = Narration.LIVE
     caps: SpendCaps = field(default_factory=SpendCaps)
+    is_priced: bool = True
     peer: str | None = None
 
     @property
@@ -297,6 +299,24 @@ class RunRecord:
     reserved_micro_usd: int = 0
     remote_run_id: str | None = None
     origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FarPart:
+    """What a peer tells of a run that it executes, beside what is recorded of it here.
+
+    Attributes:
+        gateway: the peer's own name.
+        usage: tokens of the run itself; here it has those of all below it, too.
+        cost_below_micro_usd: what the runs directly below it have cost, with all below them.
+        children: these runs, drawn as the peer draws them: JSON objects.
+    """
+
+    gateway: str | None
+    usage: TokenUsage
+    turns: int
+    cost_below_micro_usd: int
+    children: tuple[Mapping[str, object], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Meter(Protocol):
         ...
 
     async def escrow(self) -> Hold:
-        """Set aside all that the run may spend, for a peer that executes it. Raises what `reserve` raises."""
+        """Set aside all that the run may spend, for a peer that executes it; waits, and raises, as `reserve` does."""
         ...
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
@@ -154,6 +154,7 @@ class RunProposal:
         defaults: limits of a root run before anything narrows it (the server's policy).
         claimed_depth: depth that a foreign caller claims; can only raise the real one.
         caps: what all runs of the agent may cost together.
+        on_peer: a peer is to execute it.
         claim: idempotency key of the request, if it has one.
         grant: of the peer that asks, used up when the run is opened.
     """
@@ -168,6 +169,7 @@ class RunProposal:
     policies: tuple[LimitPolicy, ...] = ()
     claimed_depth: int | None = None
     caps: SpendCaps = field(default_factory=SpendCaps)
+    on_peer: bool = False
     claim: IdempotencyClaim | None = None
     grant: Grant | None = None
 
@@ -234,11 +236,19 @@ class Ledger(Protocol):
         ...
 
     async def close_run(
-        self, run_id: RunId, state: RunState, *, stop_reason: str, error_code: str | None = None, answer: str | None = None
+        self,
+        run_id: RunId,
+        state: RunState,
+        *,
+        stop_reason: str,
+        error_code: str | None = None,
+        answer: str | None = None,
+        caps: SpendCaps = ...,
     ) -> RunSummary:
         """End a live run; ending one that has ended changes nothing. Either way the final summary is returned.
 
-        `answer` is opaque text, kept for `answer_of` as long as the run's idempotency claim, at least for a day.
+        `caps` are those of the run's profile. `answer` is opaque text, kept for `answer_of` as long as the run's idempotency
+        claim, at least for a day.
         """
         ...
 
@@ -251,12 +261,14 @@ class Ledger(Protocol):
         ...
 
     async def forget_expired(self, now: float) -> None:
-        """Forget the claims, answers and used grants whose time has passed."""
+        """Forget the claims, answers and used grants whose time has passed, and charge the calls that nobody will settle."""
         ...
 
     async def get_run(self, run_id: RunId) -> RunRecord | None: ...
 
-    async def summary(self, run_id: RunId) -> RunSummary | None: ...
+    async def summary(self, run_id: RunId, caps: SpendCaps = ...) -> RunSummary | None:
+        """What a run has cost by now; what it has left heeds the `caps` of its profile."""
+        ...
 
     async def subtree(self, run_id: RunId) -> Sequence[RunRecord]:
         """The run and all its descendants, parents before children, oldest first; empty if there is no such run."""

@@ -76,6 +76,7 @@ def propose(
         policies=(profile.policy, _policy_asked(request.context)),
         claimed_depth=request.context.depth,
         caps=profile.caps,
+        on_peer=profile.peer is not None,
         claim=claim,
     )
 

@@ -28,6 +28,7 @@ from a2a_gateway.errors import (
 )
 from a2a_gateway.runs.answer import decode_answer, encode_answer, reasoning_of, replayed_events
 from a2a_gateway.runs.backlog import Backlog
+from a2a_gateway.runs.budget import accounts_of_path, unspent
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunEnded, RunFinished, RunStarted, RunSummary
 from a2a_gateway.runs.live import LiveRun, LiveRuns
@@ -42,6 +43,7 @@ from a2a_gateway.runs.model import (
     RunRecord,
     RunRequest,
     RunState,
+    SpendCaps,
 )
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.place import Place, Places
@@ -294,7 +296,7 @@ class RunService:
         except GatewayError:
             return  # it was not admitted
         with suppress(StoreError):  # written later
-            await self._close(record.id, Cancelled())
+            await self._close(record.id, Cancelled(), SpendCaps())
         self._run_ended.tell()
 
     def _left(self, run_id: RunId, admitted: asyncio.Future[LiveRun]) -> None:
@@ -410,9 +412,10 @@ class RunService:
             run_id=record.id,
             self_agent=record.agent,
             agents=tuple(cards),
+            depth=record.depth,
             depth_left=limits.max_depth - record.depth,
             runs_left=limits.max_runs,
-            budget_left_micro_usd=limits.budget_micro_usd,
+            budget_left_micro_usd=unspent(accounts_of_path([record], below=True)),
             deadline_at=time.monotonic() + self._left_s(record),
         )
 
@@ -422,9 +425,9 @@ class RunService:
             return
         run_id, live.closing = live.record.id, True
         try:
-            summary = await self._close(run_id, outcome, self._kept(live, outcome))
+            summary = await self._close(run_id, outcome, live.profile.caps, self._kept(live, outcome))
             if await self._cancel_children(run_id):
-                summary = await self.ledger.summary(run_id) or summary
+                summary = await self.ledger.summary(run_id, live.profile.caps) or summary
         except GatewayError as error:
             # Whoever listens must hear of the end, whatever the ledger says, or would wait for ever.
             log.error("run_not_closed", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
@@ -439,12 +442,12 @@ class RunService:
             return encode_answer(outcome, reasoning_of(live))
         return None
 
-    async def _close(self, run_id: RunId, outcome: Outcome, answer: str | None = None) -> RunSummary:
+    async def _close(self, run_id: RunId, outcome: Outcome, caps: SpendCaps, answer: str | None = None) -> RunSummary:
         """End a run in the ledger: now, or else, where the database does not take it, as soon as it does."""
         state, reason, code = _closing(outcome)
 
         def close() -> Awaitable[RunSummary]:
-            return self.ledger.close_run(run_id, state, stop_reason=reason, error_code=code, answer=answer)
+            return self.ledger.close_run(run_id, state, stop_reason=reason, error_code=code, answer=answer, caps=caps)
 
         try:
             return await close()

@@ -31,7 +31,7 @@ from a2a_gateway.settings import Settings
 from a2a_gateway.stores import Store, open_store
 
 if TYPE_CHECKING:
-    from a2a_gateway.peers import PeerDirectory
+    from a2a_gateway.peers import FarTrees, PeerDirectory
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +49,7 @@ class Engine:
     auth: Authenticator
     clock: Clock
     directory: "PeerDirectory"
+    far_trees: "FarTrees"
     started_at: int
 
 
@@ -138,13 +139,15 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
     clock, live_runs = SystemClock(), LiveRuns()
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_user(settings.data_dir))
-        store = await stack.enter_async_context(open_store(settings.store_url, clock, answer_ttl_s=settings.idempotency_ttl_s))
+        store = await stack.enter_async_context(
+            open_store(settings.store_url, clock, answer_ttl_s=settings.idempotency_ttl_s, as_gateway=True)
+        )
         lost = await store.ledger.mark_lost()
         if lost:
             log.warning("runs_lost", count=lost)
         # The SDK takes seconds to import: off the loop, so that /health answers meanwhile.
         assembly = await asyncio.to_thread(load_agents_side)
-        from a2a_gateway.peers import PeerDirectory, PeerRunner, reconcile_often  # imports openai, which takes a second alone
+        from a2a_gateway import peers  # imports openai, which takes a second alone
 
         async with assembly.open_agents(settings, environ) as agents:
             await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
@@ -152,14 +155,17 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
             places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
-            directory = await stack.enter_async_context(PeerDirectory(settings.peers, environ, refresh_s=settings.peer_refresh_s))
+            directory = await stack.enter_async_context(
+                peers.PeerDirectory(settings.peers, environ, refresh_s=settings.peer_refresh_s)
+            )
             profiles = Catalogue(agents.profiles, directory)
-            runner = Runners(agents.runner, PeerRunner(directory, gateway_id=settings.gateway_id))
+            runner = Runners(agents.runner, peers.PeerRunner(directory, gateway_id=settings.gateway_id))
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
-            reconciling = reconcile_often(store.ledger, directory, every_s=settings.peer_refresh_s)
-            async with service, _sweeping(places, store, clock), _background(reconciling, "reconcile with peers"):
+            reconciler = peers.Reconciler(store.ledger, directory, first_pause_s=settings.peer_refresh_s)
+            reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
+            async with service, _sweeping(places, store, clock), reconciling:
                 auth = Authenticator(store.keys, store.ledger, tokens)
-                yield Engine(service, profiles, store, auth, clock, directory, int(clock.now()))
+                yield Engine(service, profiles, store, auth, clock, directory, peers.FarTrees(directory), int(clock.now()))
 
 
 def _service_policy(settings: Settings) -> ServicePolicy:

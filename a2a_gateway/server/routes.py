@@ -17,7 +17,8 @@ from a2a_gateway.wire.models import render_model, render_models
 from a2a_gateway.wire.openai_request import parse_chat_request
 from a2a_gateway.wire.outcome import render_outcome
 from a2a_gateway.wire.run_events import render_answer
-from a2a_gateway.wire.runs import render_run, render_tree
+from a2a_gateway.wire.runs import RunNode, render_run, render_tree
+from a2a_gateway.wire.usage import render_tree_tokens
 
 _CHAT_BODY = {
     "requestBody": {
@@ -64,8 +65,7 @@ def create_router(gateway: Gateway) -> APIRouter:
         engine, caller = await admit(request)
         if idempotency_key is not None:
             found = await engine.store.ledger.run_of_claim(scope_of(caller), idempotency_key)
-            data = [] if found is None else [render_run(found, now=engine.clock.now())]
-            return JSONResponse({"object": "list", "data": data})
+            return JSONResponse({"object": "list", "data": [] if found is None else [await settled(engine, found)]})
         records = [caller.run] if caller.run else await engine.store.ledger.recent_runs(caller.key.id, limit)
         return JSONResponse({"object": "list", "data": [render_run(record, now=engine.clock.now()) for record in records]})
 
@@ -73,7 +73,7 @@ def create_router(gateway: Gateway) -> APIRouter:
     async def run(request: Request, run_id: str) -> Response:
         engine, caller = await admit(request)
         record = await engine.auth.visible_run(caller, run_id)
-        return JSONResponse(render_run(record, now=engine.clock.now()) | await kept_answer(engine, record))
+        return JSONResponse(await settled(engine, record) | await kept_answer(engine, record))
 
     @router.get(
         "/v1/runs/{run_id}/events", tags=["Runs"], summary="What happens in a run, from its first event or from a later one"
@@ -92,13 +92,16 @@ def create_router(gateway: Gateway) -> APIRouter:
         cancelled = await engine.service.cancel_claimed(key, caller)
         if cancelled is None:
             raise RunNotFound("No run of yours has this Idempotency-Key.", param="Idempotency-Key")
-        return JSONResponse(render_run(await engine.auth.visible_run(caller, cancelled.id), now=engine.clock.now()))
+        return JSONResponse(await settled(engine, cancelled))
 
     @router.get("/v1/runs/{run_id}/tree", tags=["Runs"], summary="A run and all below it")
-    async def tree(request: Request, run_id: str) -> Response:
+    async def tree(request: Request, run_id: str, within_s: Annotated[float | None, Query(gt=0)] = None) -> Response:
         engine, caller = await admit(request)
         record = await engine.auth.visible_run(caller, run_id)
-        return JSONResponse(render_tree(await engine.store.ledger.subtree(record.id), now=engine.clock.now()))
+        records = await engine.store.ledger.subtree(record.id)
+        far = await engine.far_trees.parts_of(records, within_s=within_s)
+        gateway_id = engine.service.policy.gateway_id
+        return JSONResponse(render_tree(records, now=engine.clock.now(), gateway_id=gateway_id, far=far))
 
     @router.post("/v1/runs/{run_id}/cancel", tags=["Runs"], summary="Stop a run and all below it")
     async def cancel(request: Request, run_id: str) -> Response:
@@ -121,6 +124,15 @@ def create_router(gateway: Gateway) -> APIRouter:
         return JSONResponse({"status": state, "peers": dict(gateway.started.result().directory.states())})
 
     return router
+
+
+async def settled(engine: Engine, record: RunRecord) -> RunNode:
+    """One run with its cost as it stands now, and whether that may still change."""
+    summary = await engine.store.ledger.summary(record.id)
+    if summary is None:
+        raise RunNotFound(f"Run {record.id} is gone.")
+    run = render_run(summary.record, now=engine.clock.now(), pending=summary.pending)
+    return {**run, "tree_tokens": render_tree_tokens(summary)}
 
 
 async def kept_answer(engine: Engine, record: RunRecord) -> dict[str, object]:

@@ -30,14 +30,19 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(url: str, clock: Clock, *, answer_ttl_s: float = 86_400.0) -> AsyncIterator[Store]:
+async def open_store(url: str, clock: Clock, *, answer_ttl_s: float = 86_400.0, as_gateway: bool = False) -> AsyncIterator[Store]:
     """Open the store at a SQLAlchemy URL (`sqlite_url(path)` makes one for a file), migrating it if it is older.
 
+    Args:
+        as_gateway: keep other gateways out, as one does that is to end what it finds alive.
+
     Raises:
-        ConfigurationError: the URL cannot be used, or a newer release has written the database.
+        ConfigurationError: the URL cannot be used, or a newer release has written the database, or another gateway uses it.
         StoreError: the database does not answer.
     """
     async with Database(url) as database:
+        if as_gateway:
+            await database.keep_gateways_out()
         await database.migrate(_to_newest_schema)
         yield Store(
             SqlLedger(database, clock, answer_ttl_s), SqlKeys(database, clock), SqlConversations(database), SqlSpending(database)

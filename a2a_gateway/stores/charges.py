@@ -7,9 +7,23 @@ of a tree down, then its key, then the profile, so that two transactions cannot 
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Connection, bindparam, case, cast, delete, func, insert, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Column,
+    Connection,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from a2a_gateway.runs.budget import Account, Spent, accounts_of_caps, accounts_of_path, key_owner
@@ -54,6 +68,24 @@ _CHARGE_KEY: Final = (
     .where(keys.c.id == bindparam("account_id"))
     .values(spent_micro_usd=keys.c.spent_micro_usd + bindparam("more_spent"))
 )
+_bill_of: Final[dict[Column[Any], BindParameter[Any]]] = {
+    spend.c.day: bindparam("on_day"),
+    spend.c.key_id: bindparam("of_key"),
+    spend.c.agent: bindparam("of_agent"),
+}
+_billed: Final[dict[Column[Any], BindParameter[Any]]] = {
+    spend.c.calls: bindparam("more_calls"),
+    spend.c.prompt_tokens: bindparam("more_prompt"),
+    spend.c.completion_tokens: bindparam("more_completion"),
+    spend.c.cost_micro_usd: bindparam("more_cost"),
+    spend.c.unknown_charges: bindparam("more_unknown"),
+}
+_added: Final = {column.name: column + amount for column, amount in _billed.items()}
+_ADD_TO_BILL: Final = update(spend).where(*(column == value for column, value in _bill_of.items())).values(_added)
+_BEGIN_BILL: Final = {
+    dialect: statement.values({**_bill_of, **_billed}).on_conflict_do_update(index_elements=list(_bill_of), set_=_added)
+    for dialect, statement in (("sqlite", sqlite.insert(spend)), ("postgresql", postgresql.insert(spend)))
+}
 _LOCK_KEY: Final = select(keys.c.id).where(keys.c.id == bindparam("key_id")).with_for_update()
 _LOCK_PROFILE: Final = text("SELECT pg_advisory_xact_lock(hashtext(:agent))")
 
@@ -79,17 +111,20 @@ def accounts_of(
         below: the run is not in the path yet.
     """
     accounts = accounts_of_path(path, below=below)
-    today = day_of(now)
     if key.caps != SpendCaps():
         connection.execute(_LOCK_KEY, {"key_id": key.id})
-        spent = _spent(connection, spend.c.key_id, holds.c.key_id, key.id, key.caps, today)
+        spent = _spent(connection, spend.c.key_id, holds.c.key_id, key.id, key.caps, day_of(now))
         accounts += accounts_of_caps(key_owner(key), key.caps, spent)
-    if caps != SpendCaps():
-        if connection.dialect.name == "postgresql":
-            connection.execute(_LOCK_PROFILE, {"agent": agent})
-        spent = _spent(connection, spend.c.agent, holds.c.agent, agent, caps, today)
-        accounts += accounts_of_caps(agent, caps, spent)
-    return accounts
+    return accounts + accounts_of_profile(connection, agent, caps, now)
+
+
+def accounts_of_profile(connection: Connection, agent: str, caps: SpendCaps, now: float) -> list[Account]:
+    """Read, and lock, the budgets that the runs of an agent share, whoever starts them."""
+    if caps == SpendCaps():
+        return []
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_PROFILE, {"agent": agent})
+    return accounts_of_caps(agent, caps, _spent(connection, spend.c.agent, holds.c.agent, agent, caps, day_of(now)))
 
 
 def _spent(connection: Connection, spender: Column[str], holder: Column[str], owner: str, caps: SpendCaps, today: date) -> Spent:
@@ -149,7 +184,7 @@ def book(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], charge
     """Charge what the call of a removed hold used. One that was presumed has been charged in full: this corrects it."""
     presumed = hold.state == PRESUMED
     cost = (charge.cost_micro_usd or 0) - (hold.reserved_micro_usd if presumed else 0)
-    is_known = charge.complete and (charge.cost_micro_usd is not None or charge.usage == TokenUsage())
+    is_known = charge.complete and charge.final and (charge.cost_micro_usd is not None or charge.usage == TokenUsage())
     unknown = (0 if is_known else 1) - (1 if presumed else 0)
     released = 0 if presumed else -hold.reserved_micro_usd
     *ancestors, run = path
@@ -191,20 +226,14 @@ def _charge(
 
 def _bill(connection: Connection, hold: AnyRow, usage: TokenUsage, cost: int, unknown: int, *, calls: int) -> None:
     """Add to what the key spent on the agent on the day on which the call began."""
+    row = {"on_day": hold.day, "of_key": hold.key_id, "of_agent": hold.agent}
     amounts = {
-        "calls": calls,
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": usage.completion,
-        "cost_micro_usd": cost,
-        "unknown_charges": unknown,
+        "more_calls": calls,
+        "more_prompt": usage.prompt,
+        "more_completion": usage.completion,
+        "more_cost": cost,
+        "more_unknown": unknown,
     }
-    row = {"day": hold.day, "key_id": hold.key_id, "agent": hold.agent}
-    added = {spend.c[name]: spend.c[name] + amount for name, amount in amounts.items()}
-    if connection.execute(update(spend).where(*(spend.c[name] == value for name, value in row.items())).values(added)).rowcount:
-        return
-    # Another transaction may insert the row in the same instant (PostgreSQL): then this is an addition after all.
-    statement = sqlite.insert(spend) if connection.dialect.name == "sqlite" else postgresql.insert(spend)
-    upsert = statement.values({**row, **amounts}).on_conflict_do_update(
-        index_elements=list(spend.primary_key.columns), set_=added
-    )
-    connection.execute(upsert)
+    if not connection.execute(_ADD_TO_BILL, {**row, **amounts}).rowcount:
+        # Another transaction may insert the row in the same instant (PostgreSQL): then this is an addition after all.
+        connection.execute(_BEGIN_BILL[connection.dialect.name], {**row, **amounts})

@@ -21,10 +21,17 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from a2a_gateway.errors import ConfigurationError, StoreError
 
-SQLITE_BUSY_TIMEOUT_S: Final = 5.0
-"""How long a transaction waits while another process writes to the same file, its wait for the thread included."""
+PATIENCE_S: Final = 5.0
+"""How long a transaction waits for what another one has locked; with SQLite, its wait for the thread included."""
 POSTGRESQL_THREADS: Final = 8
+_POSTGRESQL_OPTIONS: Final = (
+    f"-c lock_timeout={PATIENCE_S:g}s"
+    # A gateway whose machine has gone leaves its locks to the next one after so many seconds, not after hours.
+    " -c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
+)
 _MIGRATION_LOCK: Final = 0x61326167  # "a2ag": any number that no other program locks in this database
+_GATEWAY_LOCK: Final = _MIGRATION_LOCK + 1
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
 def sqlite_url(path: Path) -> str:
@@ -47,6 +54,7 @@ class Database:
         if is_sqlite:
             _prepare_sqlite(self._engine)
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="store")
+        self._lock: Connection | None = None
 
     async def __aenter__(self) -> Self:
         path = self._url.database if self._url.get_backend_name() == "sqlite" else None
@@ -59,8 +67,33 @@ class Database:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._lock is not None:
+            await self._in_thread(self._lock.close)
         await self._in_thread(self._engine.dispose)
         self._threads.shutdown()
+
+    async def keep_gateways_out(self) -> None:
+        """Hold a PostgreSQL database against other gateways until it is closed; an SQLite file is held with its data directory.
+
+        Raises:
+            ConfigurationError: another gateway uses it.
+            StoreError: the database does not answer.
+        """
+        if self._url.get_backend_name() == "postgresql":
+            await self._in_thread(self._lock_out)
+
+    def _lock_out(self) -> None:
+        try:
+            self._lock = self._engine.connect()
+            self._lock.detach()  # it is none of those that transactions take turns with
+            self._lock.exec_driver_sql(f"SELECT pg_advisory_lock({_GATEWAY_LOCK})")
+            self._lock.commit()
+        except SQLAlchemyError as error:
+            if _reason(error) != _LOCK_NOT_AVAILABLE:
+                raise _failure(error) from error
+            raise ConfigurationError(
+                "Another gateway uses this database. Stop it, or give each gateway a database of its own.", param="database_url"
+            ) from None
 
     async def transaction[T](self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction: committed when it returns, rolled back when it raises.
@@ -71,7 +104,7 @@ class Database:
         Raises:
             StoreError: the database failed; whatever else `work` raises passes through.
         """
-        give_up_at = time.monotonic() + SQLITE_BUSY_TIMEOUT_S
+        give_up_at = time.monotonic() + PATIENCE_S
         return await self._in_thread(lambda: self._transact(work, give_up_at))
 
     async def migrate(self, upgrade: Callable[[Connection], None]) -> None:
@@ -94,7 +127,7 @@ class Database:
                 with connection.begin():
                     return work(connection)
         except SQLAlchemyError as error:
-            raise StoreError(f"The gateway's database failed ({_reason(error)}). Nothing was changed.") from error
+            raise _failure(error) from error
 
     async def _in_thread[T](self, work: Callable[[], T]) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -135,10 +168,19 @@ def _create_engine(url: URL, threads: int) -> Engine:
             max_overflow=0,
             pool_reset_on_return=None,
             pool_pre_ping=not is_sqlite,  # a server that was restarted in between is no failure
-            connect_args={"timeout" if is_sqlite else "connect_timeout": round(SQLITE_BUSY_TIMEOUT_S)},
+            connect_args=_connect_args(url),
         )
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigurationError(f"The driver for {url.drivername} is not installed ({error}).", param="database_url") from None
+
+
+def _connect_args(url: URL) -> dict[str, object]:
+    """What a driver is told of our patience; PostgreSQL's own names for it may stand in the URL instead."""
+    patience_s = round(PATIENCE_S)
+    if url.get_backend_name() == "sqlite":
+        return {"timeout": patience_s}
+    defaults = {"connect_timeout": patience_s, "tcp_user_timeout": patience_s * 1000, "options": _POSTGRESQL_OPTIONS}
+    return {name: value for name, value in defaults.items() if name not in url.query}
 
 
 def _prepare_sqlite(engine: Engine) -> None:
@@ -169,6 +211,10 @@ def _make_private_file(path: Path) -> None:
         raise ConfigurationError(
             f"The database file cannot be opened: {error.strerror}. Check data_dir and database_url.", param="database_url"
         ) from None
+
+
+def _failure(error: SQLAlchemyError) -> StoreError:
+    return StoreError(f"The gateway's database failed ({_reason(error)}). Nothing was changed.")
 
 
 def _reason(error: SQLAlchemyError) -> str:

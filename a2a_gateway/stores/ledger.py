@@ -17,16 +17,15 @@ from sqlalchemy.exc import IntegrityError
 from a2a_gateway.errors import (
     AdmissionError,
     AuthenticationError,
-    BudgetExceeded,
     IdempotencyKeyReused,
     InternalError,
     RunCancelled,
     RunNotFound,
     RunTokenRevoked,
 )
-from a2a_gateway.runs.admission import admit, permit_turn
-from a2a_gateway.runs.budget import Account, Allotment, allot, budget_left
-from a2a_gateway.runs.events import AgentCost, RunSummary
+from a2a_gateway.runs.admission import admit, permit_turn, runs_left
+from a2a_gateway.runs.budget import Account, Allotment, allot, allot_escrow, budget_left, unspent
+from a2a_gateway.runs.events import AgentCost, Remainder, RunSummary
 from a2a_gateway.runs.model import (
     LIVE_STATES,
     TRANSITIONS,
@@ -42,11 +41,23 @@ from a2a_gateway.runs.model import (
     TokenUsage,
 )
 from a2a_gateway.runs.ports import Charge, Clock, Hold, RunProposal
-from a2a_gateway.stores.charges import CALL, ESCROW, OPEN, PRESUMED, accounts_of, book, give_back, place_hold, presume, take_hold
+from a2a_gateway.stores.charges import (
+    CALL,
+    ESCROW,
+    OPEN,
+    PRESUMED,
+    accounts_of,
+    accounts_of_profile,
+    book,
+    give_back,
+    place_hold,
+    presume,
+    take_hold,
+)
 from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.rows import AnyRow, key_of, run_of, values_of_new_run
 from a2a_gateway.stores.schema import answers, claims, grants, holds, keys, runs
-from a2a_gateway.stores.tree import DESCENDANTS_BY_AGENT, PATH, PATH_LOCKED, SUBTREE
+from a2a_gateway.stores.tree import ANY_HOLD_BELOW, DESCENDANTS_BY_AGENT, LOCK_PATHS_OF_HOLDS, PATH, PATH_LOCKED, SUBTREE
 
 _LIVE: Final = sorted(LIVE_STATES)
 _NO_CAPS: Final = SpendCaps()
@@ -77,8 +88,16 @@ _CLOSE: Final = (
 _CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
 _FREE_CLAIM: Final = delete(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
 _ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
+_OPEN: Final = select(holds.c.id).where(holds.c.state == OPEN)
+_NEVER_SETTLED: Final = (
+    select(holds.c.id)
+    .join(runs, runs.c.id == holds.c.run_id)
+    .where(holds.c.state == OPEN, runs.c.ended_at <= bindparam("ended_before"))
+)
 _NOTE_REMOTE: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(remote_run_id=bindparam("remote"))
 _UNRECONCILED: Final = select(holds).where(holds.c.kind == ESCROW, holds.c.state == PRESUMED).order_by(holds.c.created_at)
+_SETTLED_WITHIN_S: Final = 600.0
+"""How long after its run's end a call may still be settled as usual, by a database that was away, say."""
 _PRESUMED_FOR_S: Final = 30 * 86_400.0
 """How long a peer may be away before its word about a lost run is no longer waited for."""
 
@@ -161,12 +180,10 @@ class SqlLedger:
 
     async def escrow(self, run_id: RunId, caps: SpendCaps = _NO_CAPS) -> Hold:
         def decide(path: Sequence[RunRecord], accounts: Sequence[Account], *, had_last_call: bool) -> Allotment:
-            # All that is left, what is kept back for a last call included: the peer keeps back a part of it in its turn.
-            room = min((account.room(last=True) for account in accounts), default=0)
-            if accounts and room <= 0:
-                tightest = min(accounts, key=lambda account: account.room(last=True))
-                raise BudgetExceeded(tightest.refusal(), details={"run_id": run_id, "tree_id": path[-1].tree_id})
-            return Allotment(room, 0, budget_micro_usd=room if accounts else None, left_micro_usd=room if accounts else None)
+            try:
+                return allot_escrow(accounts)
+            except AdmissionError as error:
+                raise error.with_details(run_id=run_id, tree_id=path[-1].tree_id) from None
 
         return await self._hold(run_id, caps, ESCROW, decide)
 
@@ -233,7 +250,14 @@ class SqlLedger:
         return await self.database.transaction(work)
 
     async def close_run(
-        self, run_id: RunId, state: RunState, *, stop_reason: str, error_code: str | None = None, answer: str | None = None
+        self,
+        run_id: RunId,
+        state: RunState,
+        *,
+        stop_reason: str,
+        error_code: str | None = None,
+        answer: str | None = None,
+        caps: SpendCaps = _NO_CAPS,
     ) -> RunSummary:
         now = self.clock.now()
 
@@ -249,7 +273,7 @@ class SqlLedger:
                 )
                 if answer is not None:
                     connection.execute(insert(answers), {"run_id": run_id, "body": answer, "expires_at": now + self.answer_ttl_s})
-            return _summary(connection, [*ancestors, run], now)
+            return _summary(connection, [*ancestors, run], caps, now)
 
         return await self.database.transaction(work)
 
@@ -281,16 +305,17 @@ class SqlLedger:
         def work(connection: Connection) -> None:
             for table in (claims, answers, grants):
                 connection.execute(delete(table).where(table.c.expires_at <= now))
+            _presume_all(connection, connection.scalars(_NEVER_SETTLED, {"ended_before": now - _SETTLED_WITHIN_S}).all())
             connection.execute(delete(holds).where(holds.c.state == PRESUMED, holds.c.created_at <= now - _PRESUMED_FOR_S))
 
         await self.database.transaction(work)
 
-    async def summary(self, run_id: RunId) -> RunSummary | None:
+    async def summary(self, run_id: RunId, caps: SpendCaps = _NO_CAPS) -> RunSummary | None:
         now = self.clock.now()
 
         def work(connection: Connection) -> RunSummary | None:
             path = _path(connection, run_id)
-            return _summary(connection, path, now) if path else None
+            return _summary(connection, path, caps, now) if path else None
 
         return await self.database.transaction(work)
 
@@ -316,11 +341,19 @@ class SqlLedger:
         lost = {"state": RunState.LOST.value, "ended_at": self.clock.now(), "stop_reason": "run_lost", "error_code": "run_lost"}
 
         def work(connection: Connection) -> int:
-            for placed in connection.execute(delete(holds).where(holds.c.state == OPEN).returning(holds)).all():
-                presume(connection, placed, _known_path(connection, RunId(placed.run_id), lock=True))
+            _presume_all(connection, connection.scalars(_OPEN).all())
             return connection.execute(update(runs).where(runs.c.state.in_(_LIVE)).values(lost)).rowcount
 
         return await self.database.transaction(work)
+
+
+def _presume_all(connection: Connection, hold_ids: Sequence[str]) -> None:
+    """Charge calls that nobody will settle. All their accounts are locked first, so that others wait for us, and we for none."""
+    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": hold_ids}).close()
+    for hold_id in hold_ids:
+        placed = take_hold(connection, hold_id)
+        if placed is not None:
+            presume(connection, placed, _known_path(connection, RunId(placed.run_id)))
 
 
 def _claimed(connection: Connection, claim: IdempotencyClaim, now: float) -> RunRecord | None:
@@ -385,7 +418,7 @@ def _key(connection: Connection, key_id: KeyId) -> KeyRecord:
     return key_of(row)
 
 
-def _summary(connection: Connection, path: Sequence[RunRecord], now: float) -> RunSummary:
+def _summary(connection: Connection, path: Sequence[RunRecord], caps: SpendCaps, now: float) -> RunSummary:
     run = path[-1]
     by_agent: list[AgentCost] = []
     tree_usage = run.usage
@@ -394,4 +427,10 @@ def _summary(connection: Connection, path: Sequence[RunRecord], now: float) -> R
             by_agent.append(AgentCost(row.agent, row.runs, row.cost_self_micro_usd))
             tree_usage += TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens)
     accounts = accounts_of(connection, path, _key(connection, run.key_id), run.agent, _NO_CAPS, now)
-    return RunSummary(run, tuple(by_agent), tree_usage, budget_left(accounts))
+    ancestors = path[:-1]
+    above = unspent(account for account in accounts if not account.own)
+    accounts += accounts_of_profile(connection, run.agent, caps, now)  # which do not bind the run above
+    parent = Remainder(runs_left(ancestors), above) if ancestors else None
+    presumed = {"run_id": run.id, "kind": ESCROW, "state": PRESUMED}
+    pending = not run.cost_complete and connection.scalar(ANY_HOLD_BELOW, presumed) is not None
+    return RunSummary(run, tuple(by_agent), tree_usage, budget_left(accounts), parent, pending)

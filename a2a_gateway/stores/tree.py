@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import CTE, BigInteger, bindparam, cast, func, select
 
-from a2a_gateway.stores.schema import runs
+from a2a_gateway.stores.schema import holds, runs
 
 
 def _and_above(start: CTE) -> CTE:
@@ -20,6 +20,11 @@ def _and_below(start: CTE) -> CTE:
 
 
 _path = _and_above(select(runs.c.id, runs.c.parent_id).where(runs.c.id == bindparam("run_id")).cte("path", recursive=True))
+_held = _and_above(
+    select(runs.c.id, runs.c.parent_id)
+    .where(runs.c.id.in_(select(holds.c.run_id).where(holds.c.id.in_(bindparam("hold_ids", expanding=True)))))
+    .cte("held", recursive=True)
+)
 _subtree = _and_below(select(runs.c.id).where(runs.c.id == bindparam("run_id")).cte("subtree", recursive=True))
 
 PATH: Final = select(runs).where(runs.c.id.in_(select(_path.c.id))).order_by(runs.c.depth)
@@ -27,6 +32,11 @@ PATH: Final = select(runs).where(runs.c.id.in_(select(_path.c.id))).order_by(run
 
 PATH_LOCKED: Final = PATH.with_for_update(of=runs)
 """The same, for a transaction that changes accounts. Locking from the root down, two of them in one tree cannot deadlock."""
+
+LOCK_PATHS_OF_HOLDS: Final = (
+    select(runs.c.id).where(runs.c.id.in_(select(_held.c.id))).order_by(runs.c.depth, runs.c.id).with_for_update(of=runs)
+)
+"""Lock the runs of these `hold_ids` and all above them, in the same order, for a transaction that changes many trees."""
 
 SUBTREE: Final = select(runs).where(runs.c.id.in_(select(_subtree.c.id))).order_by(runs.c.depth, runs.c.created_at, runs.c.id)
 """The run `run_id` and all below it, parents before children."""
@@ -45,3 +55,10 @@ DESCENDANTS_BY_AGENT: Final = (
     .order_by(runs.c.agent)
 )
 """What the runs below `run_id` used, by agent."""
+
+ANY_HOLD_BELOW: Final = (
+    select(holds.c.id)
+    .where(holds.c.kind == bindparam("kind"), holds.c.state == bindparam("state"), holds.c.run_id.in_(select(_subtree.c.id)))
+    .limit(1)
+)
+"""A hold of the run `run_id`, or of one below it; of that `kind`, in that `state`."""

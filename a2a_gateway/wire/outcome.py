@@ -5,6 +5,7 @@ from typing import Literal, assert_never
 
 from a2a_gateway.errors import GatewayError, RunCancelled
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, RunFinished, RunSummary
+from a2a_gateway.wire.usage import render_parent
 from delegate_tool.money import format_usd
 
 type FinishReason = Literal["stop", "length", "content_filter"]
@@ -49,5 +50,8 @@ def _facts(summary: RunSummary) -> dict[str, object]:
         "depth": record.depth,
         "max_depth": record.limits.max_depth,
         "cost_usd": format_usd(record.cost_tree_micro_usd),
+        "cost_complete": record.cost_complete,
     }
-    return facts if remaining is None else {**facts, "budget_remaining_usd": format_usd(remaining)}
+    if remaining is not None:
+        facts["budget_remaining_usd"] = format_usd(remaining)
+    return {**facts, **render_parent(summary)}

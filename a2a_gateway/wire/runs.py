@@ -1,17 +1,23 @@
 """Recorded runs as JSON: one run, or a tree of them. Instants are ISO 8601 in UTC, money is a decimal string of USD."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from a2a_gateway.runs.model import Limits, RunRecord
+from a2a_gateway.runs.model import FarPart, Limits, RunId, RunRecord
+from a2a_gateway.wire.usage import gateway_of, render_pending
 from delegate_tool.money import format_usd
 
 type RunNode = dict[str, object]
 
 
-def render_run(record: RunRecord, *, now: float) -> RunNode:
-    """Render one run. `now` is seconds since the epoch, for the age of a run that is still live."""
-    tokens = record.usage
+def render_run(record: RunRecord, *, now: float, pending: bool | None = None) -> RunNode:
+    """Render one run.
+
+    Args:
+        now: seconds since the epoch, for the age of a run that is still live.
+        pending: whether a part of its cost may still be learnt; None if nobody has looked.
+    """
     return {
         "id": record.id,
         "object": "run",
@@ -30,6 +36,15 @@ def render_run(record: RunRecord, *, now: float) -> RunNode:
         "ended_at": _instant(record.ended_at),
         "deadline_at": _instant(record.deadline_at),
         "seconds": round(_seconds(record, now), 3),
+        **_render_use(record, pending=pending),
+        "descendants": record.descendants,
+        "limits": _render_limits(record.limits),
+    }
+
+
+def _render_use(record: RunRecord, *, pending: bool | None = None) -> RunNode:
+    tokens = record.usage
+    return {
         "turns": record.turns,
         "tokens": {
             "prompt": tokens.prompt,
@@ -43,32 +58,50 @@ def render_run(record: RunRecord, *, now: float) -> RunNode:
             "reserved": format_usd(record.reserved_micro_usd),
             "currency": "USD",
             "complete": record.cost_complete,
+            **({} if pending is None else render_pending(record, pending=pending)),
         },
-        "descendants": record.descendants,
-        "limits": _render_limits(record.limits),
     }
 
 
-def render_tree(records: Sequence[RunRecord], *, now: float) -> RunNode:
+def render_tree(
+    records: Sequence[RunRecord], *, now: float, gateway_id: str, far: Mapping[RunId, FarPart | str] | None = None
+) -> RunNode:
     """Render a run with all its descendants nested under `children`.
 
     Args:
         records: the run itself, then its descendants, parents before children; siblings stay in this order.
+        gateway_id: of this gateway, on which all but its peers' agents run.
+        far: what the peers tell of the runs that they execute, or why they do not.
 
     Raises:
         ValueError: there is no record, or one whose parent does not stand before it.
     """
     if not records:
         raise ValueError("a tree has at least its root")
-    root, *descendants = records
-    children: dict[str, list[RunNode]] = {root.id: []}
-    tree: RunNode = {**render_run(root, now=now), "children": children[root.id]}
-    for record in descendants:
-        if record.parent_id not in children:
+    nodes: dict[str, RunNode] = {}
+    children: dict[str, list[RunNode]] = {}
+    for record in records:
+        if nodes and record.parent_id not in nodes:
             raise ValueError(f"run {record.id} stands before its parent {record.parent_id}")
         children[record.id] = []
-        children[record.parent_id].append({**render_run(record, now=now), "children": children[record.id]})
-    return tree
+        node = {**render_run(record, now=now), "gateway": gateway_of(record.agent, gateway_id), "children": children[record.id]}
+        nodes[record.id] = _joined(node, record, far[record.id]) if far and record.id in far else node
+        if record.parent_id in children:
+            children[record.parent_id].append(nodes[record.id])
+    return nodes[records[0].id]
+
+
+def _joined(node: RunNode, record: RunRecord, far: FarPart | str) -> RunNode:
+    """Join a run on a peer with what the peer tells of it: one run, which has a record on either side.
+
+    Here all tokens and all money of the peer's part are those of this one run. Where the peer tells what is below it, the run is
+    shown with its own, so that the sum of `self` over the tree stays what its root has cost.
+    """
+    if isinstance(far, str):
+        return {**node, "unreachable": far}
+    self_micro_usd = max(0, record.cost_tree_micro_usd - far.cost_below_micro_usd)
+    shown = replace(record, usage=far.usage, turns=far.turns, cost_self_micro_usd=self_micro_usd)
+    return {**node, **_render_use(shown), "gateway": far.gateway or node["gateway"], "children": list(far.children)}
 
 
 def _instant(seconds: float | None) -> str | None:

@@ -25,6 +25,7 @@ def render_usage(summary: RunSummary, *, gateway_id: str) -> dict[str, object]:
             "descendants": format_usd(record.cost_tree_micro_usd - record.cost_self_micro_usd),
             "currency": "USD",
             "complete": record.cost_complete,
+            **render_pending(record, pending=summary.pending),
             "by_agent": [_render_agent(cost, gateway_id) for cost in summary.by_agent],
         },
         "delegation": _render_delegation(record, summary),
@@ -32,13 +33,17 @@ def render_usage(summary: RunSummary, *, gateway_id: str) -> dict[str, object]:
 
 
 def _render_agent(cost: AgentCost, gateway_id: str) -> dict[str, object]:
-    peer, slash, _ = cost.agent.partition("/")
-    where = peer if slash else gateway_id
+    where = gateway_of(cost.agent, gateway_id)
     return {"model": cost.agent, "gateway": where, "runs": cost.runs, "cost": format_usd(cost.cost_micro_usd)}
 
 
+def gateway_of(agent: str, gateway_id: str) -> str:
+    """Name the gateway on which an agent runs: the peer's, as it is called here, or this one."""
+    peer, slash, _ = agent.partition("/")
+    return peer if slash else gateway_id
+
+
 def _render_delegation(record: RunRecord, summary: RunSummary) -> dict[str, object]:
-    budget, remaining = record.limits.budget_micro_usd, summary.remaining_micro_usd
     return {
         "run_id": record.id,
         "tree_id": record.tree_id,
@@ -47,7 +52,28 @@ def _render_delegation(record: RunRecord, summary: RunSummary) -> dict[str, obje
         "runs": 1 + record.descendants,
         "turns": record.turns,
         "stop_reason": record.stop_reason,
-        "budget": None if budget is None else format_usd(budget),
-        "remaining": None if remaining is None else format_usd(remaining),
-        "tree_tokens": {"prompt": summary.tree_usage.prompt, "completion": summary.tree_usage.completion},
+        "budget": _amount(record.limits.budget_micro_usd),
+        "remaining": _amount(summary.remaining_micro_usd),
+        **render_parent(summary),
+        "tree_tokens": render_tree_tokens(summary),
     }
+
+
+def render_tree_tokens(summary: RunSummary) -> dict[str, int]:
+    """Render the tokens of a run and all below it."""
+    return {"prompt": summary.tree_usage.prompt, "completion": summary.tree_usage.completion}
+
+
+def render_pending(record: RunRecord, *, pending: bool) -> dict[str, bool]:
+    """Say of a cost that is not complete whether it may yet be corrected."""
+    return {} if record.cost_complete else {"pending": pending}
+
+
+def render_parent(summary: RunSummary) -> dict[str, object]:
+    """Render, under `parent`, what a run has left to the one above it, which asked for it; nothing for the root of a tree."""
+    left = summary.parent
+    return {} if left is None else {"parent": {"remaining": _amount(left.budget_micro_usd), "runs_left": left.runs}}
+
+
+def _amount(micro_usd: int | None) -> str | None:
+    return None if micro_usd is None else format_usd(micro_usd)

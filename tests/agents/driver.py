@@ -3,7 +3,7 @@
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,27 +33,39 @@ from a2a_gateway.runs.model import (
     TreeId,
 )
 from a2a_gateway.runs.ports import Charge, Hold
+from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from delegate_tool.context import Narration
 
 API_KEY = "sk-scripted-0123456789"
 INPUT_USD, OUTPUT_USD = 1e-6, 2e-6
+USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "cached_tokens": 400, "reasoning_tokens": 30}
+USED = TokenUsage(1000, 100, cached=400, reasoning=30)
+COST = 1200
+"""Of `USAGE`, in micro-USD."""
 _numbers = itertools.count(1)
 
 
 @dataclass
 class RecordingMeter:
-    """Lets calls pass until `refuse_from` of them have been let through, then raises `refusal`; remembers what was booked."""
+    """Lets calls pass until `refuse_from` of them have been let through, then raises `refusal`; remembers what was booked.
+
+    `grants` are what the holds say of the budget, one after the other; the last one stays.
+    """
 
     refuse_from: int | None = None
     refusal: Exception | None = None
+    grants: Sequence[Mapping[str, Any]] = ({},)
+    quotes: list[CallQuote] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
-    booked: dict[str, tuple[TokenUsage, int | None]] = field(default_factory=dict)
+    charges: dict[str, Charge] = field(default_factory=dict)
 
     async def reserve(self, quote: CallQuote) -> Hold:
         if self.refusal is not None and self.refuse_from is not None and len(self.held) >= self.refuse_from:
             raise self.refusal
+        self.quotes.append(quote)
+        grant = self.grants[min(len(self.held), len(self.grants) - 1)]
         self.held.append(f"hold-{len(self.held)}")
-        return Hold(self.held[-1], RunId("run"))
+        return Hold(self.held[-1], RunId("run"), **grant)
 
     async def escrow(self) -> Hold:
         raise NotImplementedError
@@ -63,14 +75,14 @@ class RecordingMeter:
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         assert hold.id in self.held, "booked without leave"
-        assert hold.id not in self.booked, "booked twice"
-        self.booked[hold.id] = (charge.usage, charge.cost_micro_usd)
+        assert hold.id not in self.charges, "booked twice"
+        self.charges[hold.id] = charge
 
     @property
     def settled(self) -> list[tuple[TokenUsage, int | None]]:
-        """What was booked, in order; fails if a hold was left open."""
-        assert list(self.booked) == self.held, "a hold was left open"
-        return list(self.booked.values())
+        """Usage and cost of what was booked, in order; fails if a hold was left open."""
+        assert list(self.charges) == self.held, "a hold was left open"
+        return [(charge.usage, charge.cost_micro_usd) for charge in self.charges.values()]
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,17 @@ def think(thought: str = "hm", content: str | None = None, **more: Any) -> dict[
     """A turn in which the LLM calls the think tool."""
     said = {} if content is None else {"content": content}
     return {**said, "tool_calls": [{"name": "think", "arguments": {"thought": thought}}], **more}
+
+
+def sent(llm: ScriptedLLM, index: int = -1) -> dict[str, Any]:
+    """The body of a request that the LLM got, by default of the last one."""
+    return dict(llm.traffic.requests[index].body)
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """The text of a message as it was sent."""
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
 def an_llm(base_url: str, **changes: Any) -> LLM:
@@ -180,7 +203,7 @@ async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]
     """Open a runner with the real tools."""
     close_ambient_sources()
     workspace = directory / "workspace"
-    workspace.mkdir()
+    workspace.mkdir(parents=True)
 
     def find(name: str) -> AgentRecipe:
         if name != recipe.profile.name:

@@ -1,19 +1,11 @@
 """The metered LLM beyond an agent's chat turns: the Responses endpoint, side calls, the SDK's own bookkeeping."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from openhands.sdk import Message, TextContent
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.llm import MeteredLLM, metered
@@ -22,82 +14,17 @@ from a2a_gateway.runs.events import Cancelled, ContentDelta, Finished, Reasoning
 from a2a_gateway.runs.messages import AssistantMessage, Sampling, TextPart
 from a2a_gateway.runs.model import AdmittedRun, TokenUsage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from a2a_gateway.testing.serving import serve_app
 from tests.agents.driver import INPUT_USD, OUTPUT_USD, RecordingMeter, a_recipe, an_llm, driving, script, think, user
+from tests.agents.responses_server import ResponsesServer, function_call_events
 
 pytestmark = pytest.mark.anyio
 
-_USAGE = {
-    "input_tokens": 1000,
-    "input_tokens_details": {"cached_tokens": 400},
-    "output_tokens": 100,
-    "output_tokens_details": {"reasoning_tokens": 30},
-    "total_tokens": 1100,
-}
-
-
-def _response(output: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    fields = {"id": "resp_1", "object": "response", "created_at": 0, "model": "gpt-5", "output": output, "status": "completed"}
-    return {**fields, "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "usage": _USAGE, **more}
-
-
-@dataclass
-class ResponsesServer:
-    """An LLM that knows OpenAI's Responses endpoint only, and streams these events; with `hangs` it then waits for ever."""
-
-    events: list[dict[str, Any]]
-    hangs: bool = False
-
-    async def answer(self, request: Request) -> Response:
-        body = await request.json()
-        if not body.get("stream"):
-            return JSONResponse(self.events[-1]["response"])
-        return StreamingResponse(self._stream(), media_type="text/event-stream")
-
-    async def _stream(self) -> AsyncIterator[str]:
-        for number, event in enumerate(self.events):
-            yield f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}\n\n"
-        if self.hangs:
-            await asyncio.Event().wait()
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[str]:
-        async with serve_app(Starlette(routes=[Route("/v1/responses", self.answer, methods=["POST"])])) as url:
-            yield f"{url}/v1"
-
-
-def _finish_events() -> list[dict[str, Any]]:
-    arguments = '{"message": "It is 42."}'
-    call = {
-        "type": "function_call",
-        "id": "fc_1",
-        "call_id": "call_1",
-        "name": "finish",
-        "arguments": "",
-        "status": "in_progress",
-    }
-    done = {**call, "arguments": arguments, "status": "completed"}
-    delta = {"type": "response.function_call_arguments.delta", "item_id": "fc_1", "output_index": 1}
-    return [
-        {"type": "response.created", "response": _response([], status="in_progress", usage=None)},
-        {
-            "type": "response.reasoning_summary_text.delta",
-            "item_id": "rs_1",
-            "output_index": 0,
-            "summary_index": 0,
-            "delta": "Hm.",
-        },
-        {"type": "response.output_item.added", "output_index": 1, "item": call},
-        {**delta, "delta": arguments[:16]},
-        {**delta, "delta": arguments[16:]},
-        {"type": "response.output_item.done", "output_index": 1, "item": done},
-        {"type": "response.completed", "response": _response([done])},
-    ]
+FINISH = function_call_events("finish", {"message": "It is 42."})
 
 
 async def test_the_responses_endpoint_streams_the_finish_message_and_is_metered(tmp_path: Path) -> None:
     async with (
-        ResponsesServer(_finish_events()).serving() as url,
+        ResponsesServer(FINISH).serving() as url,
         driving(tmp_path, a_recipe(an_llm(url, model="openai/gpt-5"))) as driver,
     ):
         ran = await driver.run(user("hi"))
@@ -109,7 +36,7 @@ async def test_the_responses_endpoint_streams_the_finish_message_and_is_metered(
 
 async def test_a_cancelled_call_of_the_responses_endpoint_is_charged_for_what_it_streamed(tmp_path: Path) -> None:
     async with (
-        ResponsesServer(_finish_events()[:5], hangs=True).serving() as url,
+        ResponsesServer(FINISH[:5], hangs=True).serving() as url,
         driving(tmp_path, a_recipe(an_llm(url, model="openai/gpt-5"))) as driver,
     ):
 

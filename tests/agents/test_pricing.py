@@ -1,5 +1,6 @@
 """What a call costs, from replies as providers send them."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,7 @@ from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse, Usage
 
 from a2a_gateway.agents.pricing import ExactSum, Prices, estimate_usage, reported_cost, usage_of
-from a2a_gateway.runs.model import TokenUsage
+from a2a_gateway.runs.model import CallQuote, TokenUsage
 
 
 def reply(model: str = "some-model", *, header: str | None = None, **usage: Any) -> ModelResponse:
@@ -41,6 +42,9 @@ GIVEN = Prices("openai/some-model", 1e-6, 2e-6)
         pytest.param(Prices("openai/gpt-4o"), reply("gpt-4o"), Decimal("0.0035"), id="then LiteLLM's map"),
         pytest.param(Prices("openai/gpt-4o"), reply("my-alias"), Decimal("0.0035"), id="the map, by the name that was asked for"),
         pytest.param(Prices("litellm_proxy/gpt-4o"), reply("gpt-4o"), Decimal("0.0035"), id="the map, behind a proxy"),
+        pytest.param(
+            Prices("deepseek/deepseek-chat"), reply("deepseek-chat"), Decimal("0.000322"), id="the map, whose owner no name tells"
+        ),
         pytest.param(UNLISTED, reply(), None, id="else unknown, which is not zero"),
         pytest.param(GIVEN, reply(header="nan"), Decimal("0.0012"), id="a header that is no amount counts as none"),
         pytest.param(GIVEN, reply(header="-1"), Decimal("0.0012"), id="nor does a negative one"),
@@ -82,8 +86,52 @@ def test_a_reply_without_usage_has_none_rather_than_zero() -> None:
     assert usage_of(reply(prompt_tokens=0, completion_tokens=0)) is None
 
 
-def test_an_estimate_is_never_nothing() -> None:
-    assert [estimate_usage(0, 0), estimate_usage(9, 1)] == [TokenUsage(1, 0), TokenUsage(3, 1)]
+@pytest.mark.parametrize(
+    ("prices", "expected"),
+    [
+        pytest.param(GIVEN, ("0.000001", "0.000002"), id="the profile's prices"),
+        pytest.param(Prices("openai/gpt-4o"), ("0.0000025", "0.00001"), id="LiteLLM's map"),
+        pytest.param(Prices("anthropic/claude-sonnet-4-5"), ("0.00000375", "0.000015"), id="what writing to the cache costs"),
+        pytest.param(UNLISTED, None, id="else unknown"),
+        pytest.param(replace(UNLISTED, unpriced_usd_per_token=Decimal("0.1")), ("0.1", "0.1"), id="or what stands in for it"),
+    ],
+)
+def test_a_quote_has_the_first_price_that_is_known(prices: Prices, expected: tuple[str, str] | None) -> None:
+    prompt, output = (None, None) if expected is None else map(Decimal, expected)
+    assert prices.quote(1000, 100) == CallQuote(1000, 100, prompt, output)
+    assert prices.are_known == (expected is not None)
+
+
+@given(
+    st.sampled_from(["openai/gpt-4o", "openai/gpt-5", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-pro"]),
+    st.lists(st.integers(0, 300_000), min_size=3, max_size=3),
+    st.lists(st.integers(0, 60_000), min_size=2, max_size=2),
+)
+def test_no_call_within_its_quote_costs_more_than_it(model: str, prompt: list[int], completion: list[int]) -> None:
+    """Whatever part of the prompt is read from a cache or written to it, and however long it is."""
+    name = model.partition("/")[2]
+    made = reply(
+        name,
+        prompt_tokens=sum(prompt),
+        completion_tokens=sum(completion),
+        prompt_tokens_details={"cached_tokens": prompt[0]},
+        completion_tokens_details={"reasoning_tokens": completion[0]},
+        cache_creation_input_tokens=prompt[1],
+        cache_read_input_tokens=prompt[0],
+    )
+    quote = Prices(model).quote(sum(prompt), sum(completion))
+    assert quote.usd_per_prompt_token is not None
+    assert quote.usd_per_output_token is not None
+    most = quote.prompt_tokens * quote.usd_per_prompt_token + quote.max_output_tokens * quote.usd_per_output_token
+    assert (Prices(model).cost_usd(made, TokenUsage(sum(prompt), sum(completion))) or 0) <= most + Decimal("0.000001")
+
+
+def test_an_estimate_is_never_nothing_and_never_more_than_the_call_might_produce() -> None:
+    assert [estimate_usage(0, 0), estimate_usage(9, 1), estimate_usage(9, 99, 7)] == [
+        TokenUsage(1, 0),
+        TokenUsage(3, 1),
+        TokenUsage(3, 7),
+    ]
     assert GIVEN.estimate_usd(TokenUsage(3, 1)) == Decimal("0.000005")
     assert Prices("openai/gpt-4o").estimate_usd(TokenUsage(1000, 100)) == Decimal("0.0035")
     assert UNLISTED.estimate_usd(TokenUsage(3, 1)) is None

@@ -31,6 +31,19 @@ def test_with_an_llm_and_a_running_gateway_all_is_well(served: Served) -> None:
     assert (exit_code, set(found.values())) == (0, {"ok"})
 
 
+def test_an_agent_whose_runs_a_budget_refuses_because_its_llm_has_no_price_is_broken_and_what_to_do_is_said(
+    command_line: CommandLine, unused_port: int
+) -> None:
+    llm = {"LLM_MODEL": "openai/one-of-my-own", "LLM_API_KEY": "sk-not-used", "A2A_PORT": str(unused_port)}
+    result = command_line.run("doctor", "--json", **llm)
+    [finding] = [finding for finding in json.loads(result.stdout) if finding["what"] == "price"]
+    assert (result.exit_code, finding["status"]) == (1, "broken")
+    assert "openhands_default: no price is known for openai/one-of-my-own" in finding["detail"]
+    for remedy in ({"A2A_UNPRICED_USD_PER_MTOK": "0"}, {"A2A_BUDGET_USD": "none"}):
+        exit_code, found = statuses(command_line, **llm, **remedy)
+        assert (exit_code, "price" in found) == (0, False), remedy
+
+
 def test_a_data_directory_that_others_can_read_is_broken(command_line: CommandLine, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     data_dir.mkdir(mode=0o700)
@@ -57,3 +70,29 @@ def test_settings_that_cannot_be_read_are_named_without_a_traceback(command_line
     assert result.exit_code == 1
     assert "max_depth" in result.stdout
     assert "Traceback" not in result.output
+
+
+def test_each_peer_is_asked_for_its_agents_and_what_is_wrong_with_one_is_said(served: Served, tmp_path: Path) -> None:
+    peers = {
+        "well": f'base_url = "{served.gateway.base_url}"\napi_key_env = "PEER_KEY"',
+        "wrong-key": f'base_url = "{served.gateway.base_url}"\napi_key = "sk-no-key-of-its-own"',
+        "no-key": 'base_url = "http://127.0.0.1:9/v1"',
+        "down": 'base_url = "http://127.0.0.1:9/v1"\napi_key = "x"',
+        "empty": f'base_url = "{served.gateway.base_url}"\napi_key_env = "PEER_KEY"\nagents = ["openhands_nobody"]',
+    }
+    tables = "\n".join(f'[[peers]]\nid = "{name}"\n{rest}' for name, rest in peers.items())
+    (tmp_path / "gateway.toml").write_text(f'gateway_id = "here"\n{tables}\n')
+    result = served.run("doctor", "--json", "--config", str(tmp_path / "gateway.toml"), PEER_KEY=served.gateway.key)
+    found = {f["what"]: (f["status"], f["detail"]) for f in json.loads(result.stdout) if f["what"].startswith("peer ")}
+    assert {what: status for what, (status, _) in found.items()} == {
+        "peer well": "ok",
+        "peer wrong-key": "broken",
+        "peer no-key": "broken",
+        "peer down": "broken",
+        "peer empty": "missing",
+    }
+    assert "well/openhands_" in found["peer well"][1]
+    assert "HTTP 401" in found["peer wrong-key"][1]
+    assert "has no key" in found["peer no-key"][1]
+    assert "cannot be reached" in found["peer down"][1]
+    assert result.exit_code == 1

@@ -9,7 +9,7 @@ import pytest
 from delegate_tool import DelegationResult, DelegationStatus, adelegate, delegate
 from delegate_tool.client import EndpointMissing
 from delegate_tool.context import ContextError
-from delegate_tool.result import Tokens
+from delegate_tool.result import CallerLeft, Tokens
 from tests.delegate_tool.far_side import Answer, Behaviour, FarSide, Hang, Raw, Refusal, chunk, sse
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +32,7 @@ USAGE = {
         "runs": 3,
         "stop_reason": "finished",
         "tree_tokens": {"prompt": 5200, "completion": 900},
+        "parent": {"remaining": "0.487700", "runs_left": 7},
     },
 }
 HEADERS = {
@@ -60,10 +61,12 @@ async def test_a_gateways_answer_comes_back_whole(far_side: FarSide) -> None:
         depth=1,
         cost_micro_usd=12_300,
         cost_complete=True,
+        cost_final=True,
         runs=3,
         tokens=Tokens(1200, 300, 800, 50),
         tree_tokens=Tokens(5200, 900),
         stop_reason="finished",
+        left=CallerLeft(runs=7, budget_micro_usd=487_700),
     )
 
 
@@ -154,9 +157,21 @@ async def test_a_refusal_says_the_limit_its_value_and_what_to_do_instead(far_sid
     assert message.startswith("No. (depth 4, max_depth 3, runs_left 7) ")
     assert message.endswith(".")
     assert replace(result, error_message=None) == DelegationResult(
-        DelegationStatus.REFUSED, cost_micro_usd=0, cost_complete=True, stop_reason=code, error_code=code, details=details
+        DelegationStatus.REFUSED,
+        cost_micro_usd=0,
+        cost_complete=True,
+        stop_reason=code,
+        left=CallerLeft(runs=7),
+        error_code=code,
+        details=details,
     )
     assert len(far_side.received) == 1
+
+
+async def test_a_run_that_failed_tells_what_it_has_left_to_its_caller_not_what_it_had_itself(far_side: FarSide) -> None:
+    details = {"budget_remaining_usd": "0.000000", "parent": {"remaining": "0.300000", "runs_left": 2}}
+    result = await ask(far_side, Refusal(402, {"message": "Used up.", "code": "budget_exceeded", "details": details}))
+    assert result.left == CallerLeft(runs=2, budget_micro_usd=300_000)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """What the delegating agent's LLM reads, and what a person watching sees."""
 
+from dataclasses import replace
+
 import pytest
 from openhands.sdk import TextContent
 
 from delegate_tool.allowance import Allowance, Left
 from delegate_tool.context import DelegationBinding
-from delegate_tool.result import DelegationResult, DelegationStatus, refused
+from delegate_tool.result import CallerLeft, DelegationResult, DelegationStatus, refused
 from delegate_tool.schema import DelegationAction, DelegationObservation
 
 FINISHED = DelegationResult(
@@ -92,3 +94,15 @@ def test_what_is_left_counts_down_and_never_below_nothing() -> None:
     assert allowance.charge(FINISHED) == Left(depth=1, runs=1, budget_micro_usd=7_700)
     assert allowance.charge(refused("agent_not_allowed", "No.")) == Left(depth=1, runs=1, budget_micro_usd=7_700)
     assert allowance.charge(FINISHED) == Left(depth=1, runs=0, budget_micro_usd=0)
+
+
+def test_what_the_endpoint_says_is_left_counts_more_than_what_was_counted_here() -> None:
+    allowance = Allowance(DelegationBinding("http://gateway", "token", "r0", "openhands_lead", depth_left=1, runs_left=3))
+    told = replace(FINISHED, left=CallerLeft(runs=9, budget_micro_usd=500))
+    assert allowance.charge(told) == Left(depth=1, runs=9, budget_micro_usd=500)
+    assert allowance.charge(FINISHED) == Left(depth=1, runs=7, budget_micro_usd=0)
+
+
+def test_the_llm_is_told_in_one_text() -> None:
+    observation = DelegationObservation.from_result("openhands_reviewer", FINISHED, LEFT)
+    assert len(observation.to_llm_content) == 1

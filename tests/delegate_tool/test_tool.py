@@ -23,6 +23,7 @@ from pydantic import SecretStr
 
 from delegate_tool import BoundClient, DelegationBinding, register, use_binding
 from delegate_tool.context import AgentCard
+from delegate_tool.definition import WithheldDelegationTool
 from delegate_tool.schema import DelegationObservation
 from tests.delegate_tool import far_side as fakes
 from tests.delegate_tool.far_side import Answer, FarSide, Hang, Refusal, calls, says, tool_call
@@ -189,6 +190,21 @@ async def test_a_run_that_may_not_delegate_has_no_tool(
     await delegator.arun()
     assert "delegate" not in delegator.conversation.agent.tools_map
     assert all(tool["function"]["name"] != "delegate" for tool in far_side.received[0].body["tools"])
+
+
+async def test_where_it_is_not_shown_the_tool_of_a_run_that_may_not_delegate_refuses_with_limit_value_and_remedy(
+    far_side: FarSide, hire: Hire, shared: AsyncOpenAI
+) -> None:
+    far_side.llm_says(calls(call(CODER)), says("done"))
+    delegator = hire(withholdable=True)
+    (observation,) = await delegator.run(bind(far_side, shared, depth=1, depth_left=0))
+    assert isinstance(delegator.conversation.agent.tools_map["delegate"], WithheldDelegationTool)
+    assert (observation.status, observation.error_code) == ("refused", "delegation_depth_exceeded")
+    assert observation.message == (
+        "The run would stand at depth 2, and 1 is the deepest level allowed here. "
+        "Do this part yourself: nothing at this level may delegate."
+    )
+    assert far_side.requests_to(CODER) == []
 
 
 async def test_calls_of_one_turn_run_at_the_same_time(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:

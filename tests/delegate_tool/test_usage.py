@@ -14,7 +14,8 @@ json_values = st.recursive(
 )
 NAMES = ["prompt_tokens", "completion_tokens", "cost", "cost_details", "delegation", "self", "descendants", "complete", "run_id"]
 usages = st.dictionaries(
-    st.sampled_from(NAMES), json_values | st.dictionaries(st.sampled_from([*NAMES, "runs", "tree_tokens", "depth"]), json_values)
+    st.sampled_from(NAMES),
+    json_values | st.dictionaries(st.sampled_from([*NAMES, "runs", "tree_tokens", "depth", "parent"]), json_values),
 )
 headers = st.dictionaries(st.sampled_from(["x-a2a-cost-usd", "x-a2a-depth", "x-litellm-response-cost"]), st.text(max_size=12))
 
@@ -25,6 +26,7 @@ def test_any_usage_is_read(headers: dict[str, str], usage: dict[str, Any]) -> No
     assert report.runs >= 1
     assert report.cost_micro_usd is None or report.cost_micro_usd >= 0
     assert not (report.cost_complete and report.cost_micro_usd is None)
+    assert report.left is None or min(report.left.runs or 0, report.left.budget_micro_usd or 0) >= 0
     assert min(report.tokens.prompt, report.tokens.completion, report.tree_tokens.prompt, report.tree_tokens.completion) >= 0
 
 

@@ -3,18 +3,24 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import anyio
+import httpx
 import pytest
-from openai import APIStatusError
+from openai import APIError, APIStatusError
 from pydantic import SecretStr
 
+from a2a_gateway.runs.model import SpendCaps
+from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.settings import PeerSettings
+from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import call, content_of, delegation, direct, user
-from tests.support.gateway import GatewayUnderTest, gateway_in_thread, scripted_environ
+from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
 
 pytestmark = pytest.mark.anyio
 
@@ -40,23 +46,37 @@ def peer(name: str, gateway: GatewayUnderTest, **settings: Any) -> PeerSettings:
     return PeerSettings(id=name, base_url=gateway.base_url, api_key=SecretStr(gateway.key), **settings)
 
 
+async def make_key(data_dir: Path) -> str:
+    """Make a key of a gateway that has not started yet."""
+    async with open_store(sqlite_url(data_dir / "gateway.db"), SystemClock()) as store:
+        _, secret = await store.keys.create_key("back")
+        return secret
+
+
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """Gateways that wait for lost clients longer than any test: what ends at once was cancelled by name."""
+    """Gateways that wait for lost clients longer than any test: what ends at once was cancelled by name.
+
+    C has B as its peer, too, so a request can go in a circle.
+    """
     home = tmp_path_factory.mktemp("chain")
 
-    def begin(stack: ExitStack, name: str, llm: ScriptedLLM, *peers: PeerSettings) -> GatewayUnderTest:
+    def begin(stack: ExitStack, name: str, llm: ScriptedLLM, *peers: PeerSettings, **settings: Any) -> GatewayUnderTest:
         directory = home / name
-        (directory / "test-profiles").mkdir(parents=True)
+        (directory / "test-profiles").mkdir(parents=True, exist_ok=True)
         (directory / "test-profiles" / "lead.md").write_text(LEAD)
         environ = scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(directory / "openhands"))
-        options = {"gateway_id": f"gateway-{name}", "peers": peers, "disconnect_grace_s": 60, "shell_pool_size": 0}
+        options = {"gateway_id": f"gateway-{name}", "peers": peers, "disconnect_grace_s": 60, "shell_pool_size": 0, **settings}
         return stack.enter_context(gateway_in_thread(directory, environ, **options))
 
+    (home / "b").mkdir()
+    port, key = free_port(), anyio.run(make_key, home / "b")
+    back = PeerSettings(id="back", base_url=f"http://127.0.0.1:{port}/v1", api_key=SecretStr(key))
     with ExitStack() as stack:
         llm = stack.enter_context(ScriptedLLM.in_thread(direct=direct))
-        c = begin(stack, "c", llm)
-        b = begin(stack, "b", llm, peer("c", c))
+        c = begin(stack, "c", llm, back, peer_refresh_s=0.5)
+        of_c = frozenset({"openhands_lead", "back/openhands_lead"})
+        b = replace(begin(stack, "b", llm, peer("c", c, agents=of_c), port=port, peer_refresh_s=0.5), key=key)
         down = PeerSettings(id="down", base_url="http://127.0.0.1:9/v1", api_key=SecretStr("none"))
         bare = PeerSettings(id="bare", base_url=llm.base_url, api_key=SecretStr("sk-scripted-secret-0123456789"), opaque=True)
         a = begin(stack, "a", llm, peer("b", b), down, bare)
@@ -99,18 +119,80 @@ async def test_a_tree_over_three_gateways_adds_up_to_the_cent(chain: Chain) -> N
     }
     assert [(line["model"], line["cost"]) for line in usage["cost_details"]["by_agent"]] == [("b/openhands_lead", "0.030000")]
     assert usage["delegation"]["runs"] == 3
-    async with chain.a.http() as at_a, chain.b.http() as at_b, chain.c.http() as at_c:
-        (child,) = (await at_a.get(f"/v1/runs/{usage['delegation']['run_id']}/tree")).json()["children"]
-        run_b = (await at_b.get(f"/v1/runs/{child['remote_run_id']}/tree")).json()
-        run_c = (await at_c.get(f"/v1/runs/{run_b['children'][0]['remote_run_id']}")).json()
-    assert [(run["depth"], run["cost"]["tree"]) for run in (child, run_b, run_b["children"][0], run_c)] == [
-        (1, "0.030000"),
-        (1, "0.030000"),
-        (2, "0.010000"),
-        (2, "0.010000"),
+    async with chain.a.http() as http:
+        tree = (await http.get(f"/v1/runs/{usage['delegation']['run_id']}/tree")).json()
+    line = [tree, tree["children"][0], tree["children"][0]["children"][0]]
+    assert [(run["agent"], run["gateway"], run["depth"], run["cost"]["self"], run["cost"]["tree"]) for run in line] == [
+        ("openhands_lead", "gateway-a", 0, "0.020000", "0.050000"),
+        ("b/openhands_lead", "gateway-b", 1, "0.020000", "0.030000"),
+        ("c/openhands_lead", "gateway-c", 2, "0.010000", "0.010000"),
     ]
-    assert float(run_c["limits"]["budget_usd"]) < float(run_b["limits"]["budget_usd"]) < 1
-    assert child["cost"]["reserved"] == "0.000000"
+    budgets = [float(run["limits"]["budget_usd"]) for run in line]
+    assert 1 == budgets[0] > budgets[1] > budgets[2] > 0
+    assert {run["cost"]["reserved"] for run in line} == {"0.000000"}
+
+
+async def test_money_that_was_spent_before_a_failure_in_mid_stream_is_counted(chain: Chain) -> None:
+    steps = (
+        Step(content="Working.", tool_calls=(call("delegate", agent="nobody", task="x"),), usage=CENT),
+        Step(status=400, error="broken"),
+    )
+    async with chain.a.client() as client, chain.a.http() as http:
+        stream = await client.chat.completions.create(
+            model="b/openhands_lead", messages=[user("Fail late.", *steps)], stream=True
+        )
+        with pytest.raises(APIError) as failed:
+            [chunk async for chunk in stream]
+        body: Any = failed.value.body
+        run = (await http.get(f"/v1/runs/{body['details']['run_id']}")).json()
+    assert failed.value.code == "llm_bad_request"
+    assert body["details"]["cost_usd"] == "0.010000"
+    assert (run["agent"], run["cost"]["tree"], run["cost"]["complete"]) == ("b/openhands_lead", "0.010000", True)
+
+
+async def test_agents_on_peers_work_side_by_side_each_with_a_share_of_the_budget(chain: Chain) -> None:
+    barrier = Gate("side-by-side", opens_at=3)
+    calls = [delegation("b/openhands_lead", f"Part {n}.", Step(content=f"part {n}", gate=barrier)) for n in range(3)]
+    message = user("Split.", Step(tool_calls=tuple(calls)), Step(content="all done"))
+    text, usage = await ask(chain.a, "openhands_lead", message)
+    assert text == "all done"
+    assert usage["delegation"]["runs"] == 4
+
+
+async def _is_running(http: httpx.AsyncClient, idempotency_key: str) -> None:
+    """Wait until the run of a key has begun; nothing tells, so it is asked for."""
+    states: list[str] = []
+    while states != ["running"]:
+        found = (await http.get("/v1/runs", params={"idempotency_key": idempotency_key})).json()["data"]
+        states = [run["state"] for run in found]
+
+
+async def test_a_run_that_waits_for_money_set_aside_elsewhere_can_be_cancelled_or_goes_on_when_it_is_free(chain: Chain) -> None:
+    _, key = chain.a.create_key("capped", caps=SpendCaps(total_micro_usd=500_000))
+    async with chain.a.client(key) as client, chain.a.http(key) as http:
+
+        def begin(text: str, step: Step) -> asyncio.Task[Any]:
+            asked = client.chat.completions.create(
+                model="b/openhands_lead", messages=[user(text, step)], extra_headers={"Idempotency-Key": text}
+            )
+            return asyncio.create_task(asked)
+
+        first = begin("first", Step(content="first done", gate="has-all-the-money"))
+        await chain.llm.wait_until(lambda traffic: traffic.waiting_at("has-all-the-money") == 1)
+        second, third = begin("second", Step(content="never")), begin("third", Step(content="third done"))
+        for name in ("second", "third"):
+            await _is_running(http, name)
+        received = chain.llm.traffic.received
+        cancelled = (await http.post("/v1/runs/cancel", headers={"Idempotency-Key": "second"})).json()
+        assert (cancelled["state"], cancelled["cost"]["tree"], cancelled["cost"]["complete"]) == ("cancelled", "0.000000", True)
+        assert chain.llm.traffic.received == received
+        chain.llm.open_gate("has-all-the-money")
+        answers: Any = await asyncio.gather(first, second, third, return_exceptions=True)
+    assert [getattr(answer, "code", None) or answer.choices[0].message.content for answer in answers] == [
+        "first done",
+        "run_cancelled",
+        "third done",
+    ]
 
 
 async def test_what_a_far_agent_says_streams_through_both_gateways_as_it_comes(chain: Chain) -> None:
@@ -176,17 +258,18 @@ async def test_a_conversation_with_a_peers_agent_goes_on(chain: Chain) -> None:
     assert "My name is Ada." in str(chain.llm.traffic.requests[-1].messages)
 
 
-async def test_a_request_that_goes_in_a_circle_is_refused(chain: Chain) -> None:
+async def test_a_request_that_is_forwarded_in_a_circle_is_refused(chain: Chain) -> None:
     async with chain.b.client() as client:
+        while "c/back/openhands_lead" not in {model.id for model in (await client.models.list()).data}:
+            pass  # C has not asked B since B has started, or B has not asked C since then
         with pytest.raises(APIStatusError) as circle:
-            await client.chat.completions.create(
-                model="openhands_lead", messages=[user("Round.", Step(content="no"))], extra_headers={"X-A2A-Via": "x,gateway-b"}
-            )
+            await client.chat.completions.create(model="c/back/openhands_lead", messages=[user("Round.", Step(content="no"))])
     assert (circle.value.status_code, circle.value.code) == (508, "gateway_loop_detected")
+    assert "(gateway-b) has forwarded this request before" in circle.value.message
 
 
 async def test_a_peer_may_use_no_more_than_was_set_aside(chain: Chain) -> None:
-    burning = call("delegate", agent="b/openhands_lead", task="burn 1")
+    burning = call("delegate", agent="b/openhands_lead", task="burn 1", budget_usd="0.03")
     steps = Step(tool_calls=(burning,), usage=CENT), Step(content="done", usage=Usage(1_000, 1))
     _, usage = await ask(chain.a, "openhands_lead", user("Burn.", *steps), **{"X-A2A-Budget-USD": "0.05"})
     assert 0.02 < usage["cost"] <= 0.05

@@ -55,6 +55,24 @@ async def test_a_child_answers_its_parent_and_its_cost_rolls_up(gateway: Gateway
     assert sum(float(run["cost"]["self"]) for run in runs) == pytest.approx(usage["cost"])
 
 
+async def test_an_agent_is_told_what_is_left_at_the_start_and_after_each_delegation(
+    gateway: GatewayUnderTest, llm: ScriptedLLM
+) -> None:
+    """5 % of 1 USD are kept back for its last call; its own calls count, too, and so do runs below a child."""
+    grandchild = delegation("self", "Deeper.", Step(content="deep", usage=TEN_CENTS))
+    child = delegation("self", "Deep.", Step(tool_calls=(grandchild,), usage=TEN_CENTS), Step(content="ok", usage=Usage(0, 1)))
+    refused = delegation("openhands_nobody", "left-test again", Step(content="never"))
+    steps = (Step(tool_calls=(child,), usage=TEN_CENTS), Step(tool_calls=(refused,), usage=TEN_CENTS), Step(content="done"))
+    limits = {"X-A2A-Budget-USD": "1", "X-A2A-Max-Depth": "5", "X-A2A-Max-Runs": "9"}
+    await ask(gateway, PRICED, user("left-test", *steps), extra_headers=limits)
+    first, second, third = [request for request in llm.traffic.requests if task_of(request).startswith("left-test ")]
+    [tool] = [tool["function"] for tool in first.body["tools"] if tool["function"]["name"] == "delegate"]
+    assert "Left at the start of this run: 5 levels of depth, 9 runs, at most $0.950000, " in tool["description"]
+    assert "Left for delegations: 5 levels of depth, 7 runs, at most $0.649998, " in second.last_text
+    assert "refused" in third.last_text
+    assert first.body["tools"] == second.body["tools"]  # what is left stands in no place that a provider's cache begins with
+
+
 async def test_parallel_children_overlap(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
     gate = Gate("all three", opens_at=3)  # opens only once all three children are being answered at the same time
     children = tuple(delegation(PRICED, f"Part {n}.", Step(content=f"part {n}", gate=gate)) for n in range(3))
@@ -86,7 +104,7 @@ async def test_at_the_last_depth_the_tool_is_not_offered_and_a_forced_call_is_re
     child, told = [request for request in llm.traffic.requests if text_of(request.messages[1]).startswith("last-depth-test")]
     assert "delegate" in root.tools
     assert "delegate" not in child.tools
-    assert "delegate" in told.last_text  # the agent is told that there is no such tool
+    assert "The run would stand at depth 2, and 1 is the deepest level allowed here. Do this part yourself" in told.last_text
 
 
 async def test_a_run_token_makes_children_and_no_header_can_widen_anything(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
@@ -188,8 +206,8 @@ async def test_an_agent_is_warned_then_has_one_last_turn_to_wrap_up(gateway: Gat
     assert raw.headers["x-a2a-budget-remaining-usd"] == "0.039800"
     first, second, last = [request for request in llm.traffic.requests if task_of(request).startswith("wrap-up-test")]
     assert "[Budget]" not in first.last_text
-    assert second.last_text.startswith("[Budget] 85 % of the budget of 1.000000 USD is used; 0.150000 USD are left.")
-    assert last.last_text.startswith("[Budget] The budget of 1.000000 USD is used up. This is your last turn")
+    assert "[Budget] 85 % of the budget of 1.000000 USD is used; 0.150000 USD are left." in second.last_text
+    assert "[Budget] The budget of 1.000000 USD is used up. This is your last turn" in last.last_text
     assert [request.body.get("tool_choice") for request in (first, second, last)] == [None, None, "none"]
     assert "terminal" in last.tools
     # 50,000 micro-USD are kept back and 10,000 left; a prompt of these costs a few thousand, and an output token 2.

@@ -44,6 +44,8 @@ def test_a_key_comes_from_a_file_and_is_in_no_repr(tmp_path: Path) -> None:
         ('[[peers]]\nid = "b"\nbase_url = "x"', "gateway_id"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\n[[peers]]\nid = "b"\nbase_url = "y"', "same id"),
         ('gateway_id = "a"\n[[peers]]\nid = "b/c"\nbase_url = "x"', "peers.0.id"),
+        ('gateway_id = "a"\n[[peers]]\nid = "a"\nbase_url = "x"', "this gateway's own"),
+        ('gateway_id = "a"\n[[peers]]\nid = "openhands_b"\nbase_url = "x"', "begin with openhands_"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nbudget_usd = "much"', "peers.0.budget_usd"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\ntypo = 1', "peers.0.typo"),
     ],

@@ -1,5 +1,7 @@
 """What a peer's answer means here, and what it is paid; a peer that lies is paid no more than was set aside."""
 
+from typing import Any
+
 import pytest
 
 from a2a_gateway.peers.verdict import UNKNOWN, charge_of, outcome_of
@@ -25,7 +27,9 @@ def test_an_answer_an_answer_cut_short_and_a_cancel_keep_what_was_said() -> None
         ("unreachable", "peer_unavailable", True),
         ("capacity_exceeded", "peer_unavailable", True),
         ("stream_broken", "peer_unavailable", False),
-        ("malformed_response", "peer_unavailable", False),
+        ("malformed_response", "peer_rejected", False),
+        ("http_504", "peer_unavailable", False),
+        ("http_418", "peer_rejected", False),
         ("invalid_api_key", "peer_rejected", False),
         ("agent_not_allowed", "peer_rejected", False),
         ("something_new", "peer_rejected", False),
@@ -42,21 +46,65 @@ def test_a_failure_of_a_peer_is_one_of_ours_or_between_us_and_it(code: str, ours
     assert outcome.error.details["peer_code"] == code
 
 
-def test_a_peer_is_paid_what_it_tells_and_never_more_than_was_set_aside() -> None:
-    told = DelegationResult(
-        DelegationStatus.FINISHED, cost_micro_usd=300, cost_complete=True, turns=2, runs=3, tree_tokens=Tokens(10, 5)
+def charged(result: DelegationResult, hold: Hold = ESCROW, *, has_begun: bool = True, is_plain: bool = False) -> Charge:
+    return charge_of(result, hold, has_begun=has_begun, is_plain=is_plain)
+
+
+def answered(cost_micro_usd: int | None, **told: Any) -> DelegationResult:
+    return DelegationResult(
+        DelegationStatus.FINISHED,
+        cost_micro_usd=cost_micro_usd,
+        **{"runs": 1, "cost_complete": True, "cost_final": True, **told},
     )
-    assert charge_of(told, ESCROW) == Charge(TokenUsage(10, 5), 300, complete=True, turns=2, runs=2)
-    greedy = DelegationResult(DelegationStatus.FINISHED, cost_micro_usd=501, cost_complete=True, runs=1)
-    assert charge_of(greedy, ESCROW) == Charge(TokenUsage(), 500, complete=False)
-    unbounded = Hold("h", RunId("r"))
-    assert charge_of(greedy, unbounded).cost_micro_usd == 501
-    silent = DelegationResult(DelegationStatus.FINISHED, runs=1)
-    assert charge_of(silent, ESCROW) == Charge(TokenUsage(), None, complete=False)
 
 
-def test_a_peer_that_refused_or_was_not_reached_is_paid_nothing_and_one_that_broke_off_is_asked_later() -> None:
-    refused = DelegationResult(DelegationStatus.REFUSED, cost_micro_usd=9, error_code="agent_not_allowed")
-    unreached = DelegationResult(DelegationStatus.FAILED, error_code="unreachable")
-    assert charge_of(refused, ESCROW) == charge_of(unreached, ESCROW) == Charge(turns=0)
-    assert charge_of(DelegationResult(DelegationStatus.FAILED, error_code="stream_broken"), ESCROW) == UNKNOWN
+def failed(code: str, **told: Any) -> DelegationResult:
+    return DelegationResult(DelegationStatus.FAILED, error_code=code, **told)
+
+
+def test_a_peer_is_paid_what_it_tells_and_never_more_than_was_set_aside() -> None:
+    told = answered(300, turns=2, runs=3, tree_tokens=Tokens(10, 5))
+    assert charged(told) == Charge(TokenUsage(10, 5), 300, complete=True, turns=2, runs=2)
+    assert charged(answered(501)) == Charge(TokenUsage(), 500, complete=False)
+    assert charged(answered(501), Hold("h", RunId("r"))) == Charge(TokenUsage(), 501)
+
+
+def test_a_gateway_that_does_not_know_yet_is_asked_later_and_a_plain_endpoint_never_knows() -> None:
+    pending = answered(300, cost_complete=False, cost_final=False)
+    assert charged(pending) == Charge(TokenUsage(), 300, complete=False, final=False)
+    assert charged(pending, is_plain=True) == Charge(TokenUsage(), 300, complete=False)
+    assert charged(answered(300, cost_complete=False)) == Charge(TokenUsage(), 300, complete=False)
+    silent = answered(None, cost_complete=False, cost_final=False)
+    assert charged(silent) == charged(failed("stream_broken")) == UNKNOWN
+    assert charged(silent, is_plain=True) == Charge(TokenUsage(), None, complete=False)
+
+
+@pytest.mark.parametrize(
+    "nothing_done",
+    [
+        DelegationResult(DelegationStatus.REFUSED, error_code="agent_not_allowed", cost_micro_usd=0),
+        failed("unreachable"),
+        failed("invalid_api_key"),
+        failed("capacity_exceeded"),
+        failed("http_418"),
+    ],
+)
+def test_a_peer_that_refused_or_was_not_reached_is_paid_nothing(nothing_done: DelegationResult) -> None:
+    assert charged(nothing_done, has_begun=False) == Charge(turns=0)
+
+
+@pytest.mark.parametrize("something_done", [failed("http_504"), failed("stream_broken"), failed("agent_error", run_id="far")])
+def test_a_peer_that_may_have_done_something_is_asked_later(something_done: DelegationResult) -> None:
+    assert charged(something_done, has_begun=False) == UNKNOWN
+
+
+def test_a_run_that_was_refused_further_calls_after_it_had_worked_is_paid() -> None:
+    ended = DelegationResult(
+        DelegationStatus.REFUSED,
+        error_code="budget_exceeded",
+        cost_micro_usd=300,
+        cost_complete=True,
+        cost_final=True,
+        run_id="r",
+    )
+    assert charged(ended, has_begun=False) == Charge(TokenUsage(), 300)

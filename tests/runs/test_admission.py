@@ -384,3 +384,23 @@ def test_an_admitted_child_is_deeper_shorter_and_poorer_than_its_parent(
         assert child.limits.budget_micro_usd is not None
         kept_back = parent.limits.budget_micro_usd * KEPT_BACK_PERCENT // 100
         assert 0 < child.limits.budget_micro_usd <= parent.limits.budget_micro_usd - parent.cost_tree_micro_usd - kept_back
+
+
+def test_children_on_peers_get_equal_shares_so_that_the_first_does_not_take_all_from_the_others() -> None:
+    """Each sets its share aside, as the ledger does with all that a run on a peer may spend."""
+    parent = replace(ROOT, limits=replace(ROOT.limits, max_breadth=4, budget_micro_usd=100_000))
+    given_out: list[int] = []
+    for siblings in range(4):
+        child = admit_child(
+            parent=replace(parent, reserved_micro_usd=sum(given_out)), live_siblings=siblings, agent="b/openhands_x", on_peer=True
+        )
+        assert child.limits.budget_micro_usd is not None
+        given_out.append(child.limits.budget_micro_usd)
+    assert given_out == [19_000] * 4
+
+
+def test_a_child_on_a_peer_gets_what_it_is_given_by_name_and_a_root_all_there_is() -> None:
+    parent = replace(ROOT, limits=replace(ROOT.limits, budget_micro_usd=100_000))
+    asked = admit_child(LimitPolicy(budget_micro_usd=60_000), parent=parent, agent="b/openhands_x", on_peer=True)
+    assert asked.limits.budget_micro_usd == 60_000
+    assert admit_root(agent="b/openhands_x", on_peer=True).limits.budget_micro_usd == 10_000_000

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2a_gateway.errors import BudgetExceeded, BudgetHeld, GatewayError
-from a2a_gateway.runs.budget import Account, Allotment, Spent, accounts_of_caps, allot
+from a2a_gateway.runs.budget import Account, Allotment, Spent, accounts_of_caps, allot, allot_escrow
 from a2a_gateway.runs.model import CallQuote, SpendCaps
 
 MICRO = Decimal("0.000001")
@@ -68,6 +68,22 @@ def test_what_only_calls_under_way_stand_in_the_way_of_is_to_be_waited_for() -> 
     with pytest.raises(BudgetHeld) as refusal:
         allot(quote(1_000, 2_000), [above(10_000, held=9_000), run(9_500)], may_be_last=True)
     assert "0.009000 set aside for calls under way" in refusal.value.message
+
+
+def test_a_run_on_a_peer_gets_all_that_is_left_and_what_it_keeps_back_itself() -> None:
+    assert allot_escrow([above(100_000, held=80_000), run(50_000)]) == Allotment(
+        15_000, 0, budget_micro_usd=15_000, left_micro_usd=15_000
+    )
+    assert allot_escrow([above(100_000), run(50_000)]).reserved_micro_usd == 50_000
+    assert allot_escrow([]) == Allotment(0, 0)
+
+
+def test_a_run_on_a_peer_waits_for_money_that_is_only_held_and_not_for_money_that_is_spent() -> None:
+    with pytest.raises(BudgetHeld):
+        allot_escrow([above(100_000, held=95_000), run(50_000)])
+    with pytest.raises(BudgetExceeded) as refusal:
+        allot_escrow([above(100_000, spent=95_000), run(50_000)])
+    assert not isinstance(refusal.value, BudgetHeld)
 
 
 def test_caps_of_a_day_a_month_and_all_time_bind_together() -> None:

@@ -3,18 +3,25 @@
 import asyncio
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from a2a_gateway.errors import ConfigurationError, GatewayError, StoreError
-from a2a_gateway.stores import open_store, sqlite_url
-from a2a_gateway.stores.database import SQLITE_BUSY_TIMEOUT_S, Database
+from a2a_gateway.runs.model import ConversationId, KeyId, Limits, RunId, RunState, SpendCaps, TokenUsage
+from a2a_gateway.runs.ports import Charge, RunProposal
+from a2a_gateway.stores import SpendBy, SpendLine, migrations, open_store, sqlite_url
+from a2a_gateway.stores.database import PATIENCE_S, Database
 from a2a_gateway.stores.migrations import upgrade
 from a2a_gateway.stores.schema import metadata
+from tests.stores.quotes import calls_of
+from tests.support.postgresql import make_postgresql_database
 
 pytestmark = pytest.mark.anyio
 
@@ -24,15 +31,25 @@ class FixedClock:
         return 1_700_000_000.0
 
 
-async def test_migrations_lead_to_the_schema(tmp_path: Path) -> None:
-    async with Database(sqlite_url(tmp_path / "migrated.db")) as migrated, Database(sqlite_url(tmp_path / "made.db")) as made:
+def root(key_id: KeyId, name: str = "root", parent: str | None = None) -> RunProposal:
+    parent_id = RunId(parent) if parent else None
+    return RunProposal(RunId(name), parent_id, key_id, "openhands_a", name, ConversationId(name), Limits())
+
+
+async def test_migrations_lead_to_the_schema(database_url: str) -> None:
+    async with Database(database_url) as migrated:
         await migrated.migrate(upgrade)
-        await made.transaction(metadata.create_all)
 
         def differences(connection: Connection) -> object:
             return compare_metadata(MigrationContext.configure(connection, opts={"compare_server_default": True}), metadata)
 
         assert await migrated.transaction(differences) == []
+
+
+async def test_migrations_lead_to_the_same_checks_and_conditions_as_the_schema(tmp_path: Path) -> None:
+    async with Database(sqlite_url(tmp_path / "migrated.db")) as migrated, Database(sqlite_url(tmp_path / "made.db")) as made:
+        await migrated.migrate(upgrade)
+        await made.transaction(metadata.create_all)
 
         # Alembic does not compare checks, conditions of indexes and keys; SQLite keeps the statement of each, so compare those.
         def definitions(connection: Connection) -> set[tuple[str, frozenset[str]]]:
@@ -47,6 +64,85 @@ async def test_migrations_lead_to_the_schema(tmp_path: Path) -> None:
             }
 
         assert await migrated.transaction(definitions) == await made.transaction(definitions)
+
+
+def to_first_schema(connection: Connection) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    command.downgrade(config, "0001")
+    # A gateway of then that died in a call:
+    connection.execute(text("INSERT INTO holds (id, run_id, reserved_micro_usd, created_at) VALUES ('h', 'child', 0, 1)"))
+
+
+async def test_what_the_first_schema_held_is_kept_and_counts_against_budgets(database_url: str) -> None:
+    async with open_store(database_url, FixedClock()) as store:
+        key, _ = await store.keys.create_key("laptop", caps=SpendCaps(total_micro_usd=1_000))
+        await store.ledger.open_run(root(key.id))
+        await store.ledger.open_run(root(key.id, "child", "root"))
+        for run_id, cost in (("root", 100), ("child", 25)):
+            hold = await store.ledger.reserve(RunId(run_id), calls_of(200))
+            await store.ledger.settle(hold, Charge(TokenUsage(10, 2), cost))
+        await store.ledger.close_run(RunId("root"), RunState.CANCELLED, stop_reason="cancelled")
+        before = await store.ledger.subtree(RunId("root"))
+    async with Database(database_url) as database:
+        await database.migrate(to_first_schema)
+    async with open_store(database_url, FixedClock()) as store:
+        after = await store.ledger.subtree(RunId("root"))
+        assert [(run.state, run.usage, run.cost_tree_micro_usd) for run in after] == [
+            (run.state, run.usage, run.cost_tree_micro_usd) for run in before
+        ]
+        assert [run.cost_complete for run in after] == [False, False]
+        assert await store.spending.lines(SpendBy.DAY) == [SpendLine("2023-11-14", 2, 20, 4, 125, complete=False)]
+        assert (await store.ledger.open_run(root(key.id, "later"))).limits.budget_micro_usd == 1_000 - 125
+
+
+async def test_a_postgresql_database_is_of_one_gateway_at_a_time(postgresql: str) -> None:
+    url = make_postgresql_database(postgresql)
+    impatient = f"{url}&options=-c%20lock_timeout%3D100ms"
+    async with open_store(url, FixedClock(), as_gateway=True) as store:
+        with pytest.raises(ConfigurationError, match="Another gateway") as refusal:
+            async with open_store(impatient, FixedClock(), as_gateway=True):
+                pass
+        assert refusal.value.param == "database_url"
+        async with open_store(impatient, FixedClock()) as beside:  # as `keys` and `spend` do
+            await beside.keys.create_key("laptop")
+        assert [key.name for key in await store.keys.list_keys()] == ["laptop"]
+    async with open_store(impatient, FixedClock(), as_gateway=True):
+        pass
+
+
+async def test_a_locked_postgresql_table_is_a_failure_until_it_is_free(postgresql: str) -> None:
+    url = f"{make_postgresql_database(postgresql)}&options=-c%20lock_timeout%3D100ms"
+    async with open_store(url, FixedClock()) as store, Database(url) as other:
+        busy, done = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def hold_table(connection: Connection) -> None:
+            connection.execute(text("LOCK TABLE keys IN ACCESS EXCLUSIVE MODE"))
+            loop.call_soon_threadsafe(busy.set)
+            done.wait()
+
+        holding = asyncio.create_task(other.transaction(hold_table))
+        await busy.wait()
+        try:
+            with pytest.raises(StoreError, match="55P03"):
+                await store.keys.create_key("laptop")
+        finally:
+            done.set()
+            await holding
+        await store.keys.create_key("laptop")
+
+
+async def test_connections_that_the_server_has_closed_are_made_anew(postgresql: str) -> None:
+    url = make_postgresql_database(postgresql)
+    async with open_store(url, FixedClock()) as store, Database(url) as other:
+        await asyncio.gather(*(store.keys.create_key(f"key-{number}") for number in range(8)))
+        kill = text(
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert await other.transaction(lambda connection: connection.scalar(kill))
+        assert len(await store.keys.list_keys()) == 8
 
 
 async def test_opening_a_store_again_keeps_what_is_in_it(tmp_path: Path) -> None:
@@ -116,7 +212,7 @@ async def test_transactions_that_stand_in_line_for_a_locked_file_wait_together(t
     async with open_store(sqlite_url(path), FixedClock()) as store:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
-        async with asyncio.timeout(3 * SQLITE_BUSY_TIMEOUT_S):  # one by one they would need 20 times as long as one
+        async with asyncio.timeout(3 * PATIENCE_S):  # one by one they would need 20 times as long as one
             failures = await asyncio.gather(*(store.keys.list_keys() for _ in range(20)), return_exceptions=True)
         other.execute("ROLLBACK")
         other.close()

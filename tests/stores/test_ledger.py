@@ -4,14 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import date
-from decimal import Decimal
 
 import pytest
 
 from a2a_gateway.errors import BudgetHeld, GatewayError
-from a2a_gateway.runs.events import AgentCost, RunSummary
+from a2a_gateway.runs.events import AgentCost, Remainder, RunSummary
 from a2a_gateway.runs.model import (
-    CallQuote,
     ConversationId,
     Grant,
     IdempotencyClaim,
@@ -26,16 +24,11 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.ports import Charge, Hold, RunProposal
 from a2a_gateway.stores import SpendBy, SpendLine, Store, open_store
+from tests.stores.quotes import FREE, calls_of
 
 pytestmark = pytest.mark.anyio
 
 NOW = 1_700_000_000.0
-FREE = CallQuote(prompt_tokens=0, max_output_tokens=0, usd_per_prompt_token=Decimal(0), usd_per_output_token=Decimal(0))
-
-
-def calls_of(micro_usd: int) -> CallQuote:
-    """A call that costs this much, whatever it answers."""
-    return replace(FREE, prompt_tokens=micro_usd, usd_per_prompt_token=Decimal("0.000001"))
 
 
 @dataclass
@@ -142,7 +135,9 @@ async def test_a_turn_is_charged_to_its_run_and_to_all_above(bench: Bench) -> No
     assert await ledger.summary(RunId("root")) == RunSummary(
         root, (AgentCost("openhands_b", 2, 234),), TokenUsage(601, 61, 50, 8), 10_000_000 - 1_234
     )
-    assert await ledger.summary(RunId("grandchild")) == RunSummary(grandchild, (), grandchild.usage, 5_000 - 250 - 34)
+    assert await ledger.summary(RunId("grandchild")) == RunSummary(
+        grandchild, (), grandchild.usage, 5_000 - 250 - 34, Remainder(runs=48, budget_micro_usd=5_000 - 250 - 234)
+    )
     key = await bench.store.keys.get_key(bench.key.id)
     assert key is not None
     assert key.spent_micro_usd == 1_234
@@ -385,6 +380,55 @@ async def test_a_call_that_a_crash_left_behind_is_charged_in_full_until_the_trut
     assert key is not None
     assert key.spent_micro_usd == 1_200
     assert await bench.store.spending.lines(SpendBy.AGENT) == [SpendLine("openhands_a", 1, 100, 10, 1_200, complete=True)]
+
+
+async def test_a_call_that_nobody_settles_is_charged_a_while_after_its_run_and_corrected_when_somebody_does(bench: Bench) -> None:
+    ledger = bench.store.ledger
+    await bench.running("root", budget_micro_usd=10_000)
+    await bench.running("child", "root")
+    hold = await ledger.reserve(RunId("child"), calls_of(3_000))
+    await ledger.close_run(RunId("child"), RunState.CANCELLED, stop_reason="cancelled")
+
+    async def accounts() -> list[tuple[int, int, bool]]:
+        records = await ledger.subtree(RunId("root"))
+        return [(run.cost_tree_micro_usd, run.reserved_micro_usd, run.cost_complete) for run in records]
+
+    await ledger.forget_expired(NOW + 599)
+    assert await accounts() == [(0, 3_000, True)] * 2
+    await ledger.forget_expired(NOW + 600)
+    assert await accounts() == [(3_000, 0, False)] * 2
+    await ledger.settle(hold, Charge(TokenUsage(5, 5), 800))
+    assert await accounts() == [(800, 0, True)] * 2
+
+
+async def test_a_charge_that_is_not_final_is_incomplete_until_it_is(bench: Bench) -> None:
+    ledger = bench.store.ledger
+    await bench.running("root", budget_micro_usd=10_000)
+    escrow = await ledger.escrow(RunId("root"))
+    for charge, cost, complete, waiting in (
+        (Charge(TokenUsage(10, 1), 500, final=False), 500, False, 1),
+        (Charge(TokenUsage(20, 2), 900, turns=0, final=False), 900, False, 1),
+        (Charge(TokenUsage(0, 0), 700, turns=0), 700, True, 0),
+        (Charge(TokenUsage(9, 9), 9_999), 700, True, 0),
+    ):
+        await ledger.settle(escrow, charge)
+        summary = await ledger.summary(RunId("root"))
+        assert summary is not None
+        root = summary.record
+        assert (root.cost_tree_micro_usd, root.reserved_micro_usd, root.cost_complete) == (cost, 0, complete)
+        assert (summary.pending, len(await ledger.unreconciled())) == (waiting == 1, waiting)
+    assert (root.usage, root.turns) == (TokenUsage(30, 3), 1)
+
+
+async def test_what_a_run_has_left_heeds_its_profiles_budget_and_what_its_parent_has_left_does_not(bench: Bench) -> None:
+    caps, ledger = SpendCaps(day_micro_usd=700), bench.store.ledger
+    await bench.running("root", budget_micro_usd=10_000)
+    await bench.running("child", "root", "openhands_b")
+    await bench.turn("child", TokenUsage(1, 1), 100)
+    summary = await ledger.close_run(RunId("child"), RunState.FINISHED, stop_reason="finished", caps=caps)
+    assert summary.remaining_micro_usd == 600
+    assert summary.parent == Remainder(runs=49, budget_micro_usd=9_500 - 100)
+    assert await ledger.summary(RunId("child"), caps) == summary
 
 
 def claim(fingerprint: str = "f", expires_at: float = NOW + 100) -> IdempotencyClaim:

@@ -1,5 +1,6 @@
 """A real gateway for tests: real uvicorn on a free port, in a thread with a loop of its own, on a scripted LLM."""
 
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ class GatewayUnderTest:
         """Make a key in the running gateway's own store."""
         store = self.running.gateway.started.result().store
         return self.portal.call(store.keys.create_key, name, policy, caps)  # type: ignore[no-any-return]
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has, for a gateway whose address others must know before it starts."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def scripted_environ(llm_url: str, **more: str) -> dict[str, str]:

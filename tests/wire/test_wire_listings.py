@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from openai.types import Model
 
-from a2a_gateway.runs.model import LimitPolicy, Profile, RunId, RunState, WorkspacePolicy
+from a2a_gateway.runs.model import FarPart, LimitPolicy, Profile, RunId, RunState, TokenUsage, WorkspacePolicy
 from a2a_gateway.wire.models import render_model, render_models
 from a2a_gateway.wire.runs import render_run, render_tree
 from tests.wire.samples import RECORD
@@ -99,18 +99,35 @@ def test_a_tree_nests_children_below_their_parents_in_order() -> None:
 
     def shown(record: object, *children: object) -> dict[str, object]:
         assert isinstance(record, type(RECORD))
-        return {**render_run(record, now=0.0), "children": list(children)}
+        return {**render_run(record, now=0.0), "gateway": "here", "children": list(children)}
 
-    assert render_tree([root, first, second, leaf], now=0.0) == shown(root, shown(first, shown(leaf)), shown(second))
+    shown_tree = shown(root, shown(first, shown(leaf)), shown(second))
+    assert render_tree([root, first, second, leaf], now=0.0, gateway_id="here") == shown_tree
 
 
 def test_a_subtree_may_start_below_the_root() -> None:
-    assert render_tree([RECORD], now=0.0) == {**render_run(RECORD, now=0.0), "children": []}
+    assert render_tree([RECORD], now=0.0, gateway_id="here") == {**render_run(RECORD, now=0.0), "gateway": "here", "children": []}
+
+
+def test_a_run_on_a_peer_is_shown_with_what_it_used_itself_and_what_the_peer_draws_below_it() -> None:
+    far_run = replace(RECORD, agent="box/openhands_a", cost_self_micro_usd=30_000, cost_tree_micro_usd=30_000)
+    below = {"id": "far", "cost": {"tree": "0.012000"}}
+    part = FarPart("build-box", TokenUsage(7, 5), 2, 12_000, (below,))
+    shown = render_tree([far_run], now=0.0, gateway_id="here", far={far_run.id: part})
+    itself = replace(far_run, usage=TokenUsage(7, 5), turns=2, cost_self_micro_usd=18_000)
+    assert shown == {**render_run(itself, now=0.0), "gateway": "build-box", "children": [below]}
+
+
+def test_a_run_on_a_peer_that_does_not_tell_says_so() -> None:
+    far_run = replace(RECORD, agent="box/openhands_a")
+    shown = render_tree([far_run], now=0.0, gateway_id="here", far={far_run.id: "The peer box does not tell."})
+    recorded = {**render_run(far_run, now=0.0), "gateway": "box", "children": []}
+    assert shown == {**recorded, "unreachable": "The peer box does not tell."}
 
 
 def test_a_tree_with_a_missing_parent_is_not_shown_as_whole() -> None:
     orphan = replace(RECORD, id=RunId("orphan"), parent_id=RunId("gone"))
     with pytest.raises(ValueError, match="gone"):
-        render_tree([RECORD, orphan], now=0.0)
+        render_tree([RECORD, orphan], now=0.0, gateway_id="here")
     with pytest.raises(ValueError, match="root"):
-        render_tree([], now=0.0)
+        render_tree([], now=0.0, gateway_id="here")

@@ -66,6 +66,7 @@ FACTS = {
     "depth": 1,
     "max_depth": 3,
     "cost_usd": "0.012300",
+    "cost_complete": True,
     "budget_remaining_usd": "0.487700",
 }
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from openhands.sdk import LLM
 
+from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.agents.profiles.block import GatewayBlock
 from a2a_gateway.agents.profiles.faults import refusal
 from a2a_gateway.agents.profiles.llm_store import PROFILE_NAME
@@ -59,7 +60,7 @@ def assemble(parts: Parts, settings: Settings) -> AgentRecipe:
     check_name(parts.name)
     llm = as_template(parts.llm, settings, parts.block)
     return AgentRecipe(
-        profile=_profile(parts, llm),
+        profile=_profile(parts, llm, settings),
         llm=llm,
         unpriced_usd_per_token=settings.unpriced_usd_per_token,
         input_usd_per_token=llm.input_cost_per_token,
@@ -86,8 +87,9 @@ def check_name(name: str) -> None:
         raise refusal(f"the name {SELF!r} is reserved: in a delegation it means the caller's own profile", "name")
 
 
-def _profile(parts: Parts, llm: LLM) -> Profile:
+def _profile(parts: Parts, llm: LLM, settings: Settings) -> Profile:
     names = tuple(tool.name for tool in parts.tools)
+    prices = Prices(llm.model, llm.input_cost_per_token, llm.output_cost_per_token, settings.unpriced_usd_per_token)
     workspace, path = parts.block.workspace_of(parts.source.parent if isinstance(parts.source, Path) else Path.cwd())
     return Profile(
         name=parts.name,
@@ -104,6 +106,7 @@ def _profile(parts: Parts, llm: LLM) -> Profile:
         workspace_path=path,
         narration=parts.block.narration,
         caps=parts.block.caps,
+        is_priced=prices.are_known,
     )
 
 

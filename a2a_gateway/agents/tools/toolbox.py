@@ -86,7 +86,7 @@ class Toolbox:
 
 def _spec(tool: ToolSpec) -> Tool:
     if tool.name == _DELEGATE:
-        return Tool(name=delegation.TOOL_NAME)
+        return Tool(name=delegation.TOOL_NAME, params={"withholdable": True})  # `MeteredLLM` leaves it out
     if tool.name not in _TOOLS:
         raise ConfigurationError(f"There is no tool {tool.name!r}; known are {', '.join([*_TOOLS, _DELEGATE])}.")
     unknown = tool.params.keys() - _PARAMS.get(tool.name, frozenset())

@@ -37,7 +37,7 @@ async def test_an_agent_has_the_listed_tools_under_their_public_names(toolbox: T
 
 
 async def test_only_a_run_that_may_delegate_has_the_delegation_tool(toolbox: Toolbox) -> None:
-    assert Tool(name="delegate") in toolbox.specs(ALL, may_delegate=True)
+    assert Tool(name="delegate", params={"withholdable": True}) in toolbox.specs(ALL, may_delegate=True)
     assert Tool(name="delegate") not in toolbox.specs(ALL, may_delegate=False)
 
 

@@ -1,5 +1,7 @@
 """Reservations, spending caps, idempotency claims with their answers, grants of peers."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -62,6 +64,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_spend_key_id", "spend", ["key_id", "day"])
     op.create_index("ix_spend_agent", "spend", ["agent", "day"])
+    _bill_earlier_runs()
 
     op.create_table(
         "claims",
@@ -93,6 +96,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("issuer", "jti", name="pk_grants"),
     )
     op.create_index("ix_grants_expires_at", "grants", ["expires_at"])
+
+
+def _bill_earlier_runs() -> None:
+    """Take what was spent up to now from the runs: the budgets of keys are reckoned from `spend` from now on."""
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    day = "date(created_at, 'unixepoch')" if is_sqlite else "CAST(to_timestamp(created_at) AT TIME ZONE 'UTC' AS date)"
+    spender: list[sa.ColumnElement[Any]] = [sa.literal_column(day), sa.column("key_id"), sa.column("agent")]
+    used = ("turns", "prompt_tokens", "completion_tokens", "cost_self_micro_usd", "unknown_charges")
+    bills = sa.select(*spender, *(sa.func.sum(sa.column(name)) for name in used)).select_from(sa.table("runs")).group_by(*spender)
+    names = ["day", "key_id", "agent", "calls", "prompt_tokens", "completion_tokens", "cost_micro_usd", "unknown_charges"]
+    op.execute(sa.insert(sa.table("spend", *map(sa.column, names))).from_select(names, bills))
 
 
 def downgrade() -> None:

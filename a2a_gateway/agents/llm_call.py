@@ -1,0 +1,101 @@
+"""One LLM call of a run: what may be spent on it, what each attempt asks for, and what it used in the end.
+
+Plain state of one call, which `llm` leads; it sends nothing.
+"""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
+
+from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
+from a2a_gateway.agents.pricing import Prices, estimate_usage, reported_cost
+from a2a_gateway.agents.prompt import Prompt, count_utf8_bytes
+from a2a_gateway.runs.model import CallQuote, TokenUsage
+from a2a_gateway.runs.ports import Hold
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One request to the provider: what is known of it so far."""
+
+    streamed_bytes: int = 0
+    reported: Decimal | None = None
+    usage: TokenUsage | None = None
+    cost_usd: Decimal | None = None
+    refused: bool = False
+
+    def arrived(self, item: object) -> list[Piece]:
+        """Take note of an item of the stream; returns its pieces."""
+        self.reported = reported_cost(item) or self.reported
+        pieces = list(pieces_of_chunk(item))
+        self.streamed_bytes += sum(map(_length, pieces))
+        return pieces
+
+
+@dataclass(slots=True)
+class LLMCall:
+    """One LLM call: one attempt, or several.
+
+    Attributes:
+        bound_name: of the request's field for the most output tokens; None where the endpoint knows none.
+        hold: got before the request was built, for the first attempt; each further one gets its own.
+        output_bound: of the request as it was built; None where no budget binds it.
+        is_noted: whether the last message has a note that the next call's will not have.
+        choice: replaces the request's `tool_choice`, where the SDK takes none.
+        turns: that the next booking counts; a side call, and a repeated attempt, is none.
+    """
+
+    quote: CallQuote
+    prompt: Prompt
+    bound_name: str | None = None
+    hold: Hold | None = None
+    output_bound: int | None = None
+    is_noted: bool = False
+    choice: str | None = None
+    turns: int = 0
+    attempt: Attempt = field(default_factory=Attempt)
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    cost_micro_usd: int | None = 0
+
+    def book(self, usage: TokenUsage, cost_micro_usd: int | None) -> None:
+        """Add what an attempt used."""
+        self.usage += usage
+        known = self.cost_micro_usd is not None and cost_micro_usd is not None
+        self.cost_micro_usd = (self.cost_micro_usd or 0) + (cost_micro_usd or 0) if known else None
+
+    def amendments(self, hold: Hold) -> dict[str, object]:
+        """What an attempt asks for otherwise than the request that was built for the first one."""
+        amended: dict[str, object] = {} if self.choice is None else {"tool_choice": self.choice}
+        most, asked = hold.max_output_tokens, self.output_bound or self.quote.max_output_tokens
+        if hold.budget_micro_usd is not None and most is not None and most < asked and self.bound_name:
+            amended[self.bound_name] = most
+        return amended
+
+    def charge(self, hold: Hold, prices: Prices) -> tuple[TokenUsage, Decimal | None, bool]:
+        """What the last attempt used, what it cost, and whether that is certain.
+
+        One that broke off is charged for what it was sent and what had arrived: never nothing, never more than was set aside.
+        """
+        attempt = self.attempt
+        if attempt.usage is None and attempt.refused and not attempt.streamed_bytes:
+            return TokenUsage(), Decimal(0), True
+        usage = attempt.usage or estimate_usage(self.prompt.utf8_bytes, attempt.streamed_bytes, hold.max_output_tokens)
+        cost_usd = attempt.cost_usd
+        if cost_usd is None and attempt.usage is None:
+            cost_usd = prices.estimate_usd(usage)
+        if cost_usd is None:
+            return usage, prices.nominal_usd(usage), False
+        return usage, cost_usd, attempt.usage is not None
+
+
+current_call: Final[ContextVar[LLMCall | None]] = ContextVar("current_llm_call", default=None)
+"""The call under way: the SDK's hooks have no parameter for it."""
+
+
+def _length(piece: Piece) -> int:
+    match piece:
+        case TextPiece(text=text) | ReasoningPiece(text=text):
+            return count_utf8_bytes(text)
+        case CallPiece(name=name, arguments=arguments):
+            return count_utf8_bytes(name) + count_utf8_bytes(arguments)

@@ -1,0 +1,56 @@
+"""HTTP to a peer, which is not trusted: its answers are bounded in size, not unpacked, and lead nowhere else."""
+
+from collections.abc import AsyncIterator
+from typing import Final, cast
+
+import httpx
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+from a2a_gateway.settings import PeerSettings
+
+_MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+_MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+
+
+class Unreadable(ValueError):
+    """A peer's answer is not what was asked for, or is too large."""
+
+
+def connect(peer: PeerSettings, api_key: str) -> AsyncOpenAI:
+    """Make a client for a peer; the caller closes it. It repeats nothing by itself."""
+
+    http = DefaultAsyncHttpxClient(
+        base_url=peer.base_url,
+        headers={"Accept-Encoding": "identity"},
+        follow_redirects=False,  # a peer could name a host that only this machine can reach
+        event_hooks={"response": [_bound]},
+    )
+    return AsyncOpenAI(base_url=peer.base_url, api_key=api_key, max_retries=0, http_client=http)
+
+
+async def _bound(response: httpx.Response) -> None:
+    body = cast("httpx.AsyncByteStream", response.stream)  # it is an asynchronous client's
+    response.stream = _Bounded(body, packing=response.headers.get("content-encoding", "identity"))
+
+
+class _Bounded(httpx.AsyncByteStream):
+    """The body of a response, up to a size, and up to another without a line break: whoever reads lines keeps a whole one."""
+
+    def __init__(self, body: httpx.AsyncByteStream, *, packing: str) -> None:
+        self._body = body
+        self._packing = packing
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._packing.lower() != "identity":
+            raise Unreadable("its answer is packed, which was not asked for")  # few bytes here could be many unpacked
+        answer_bytes, line_bytes = 0, 0
+        async for piece in self._body:
+            answer_bytes += len(piece)
+            line_end = piece.rfind(b"\n")
+            line_bytes = len(piece) - line_end - 1 if line_end >= 0 else line_bytes + len(piece)
+            if answer_bytes > _MAX_ANSWER_BYTES or line_bytes > _MAX_LINE_BYTES:
+                raise Unreadable("its answer is larger than any that makes sense")
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._body.aclose()

@@ -1,0 +1,60 @@
+"""Sending a request to a peer again: only where nothing was executed, or where the peer knows that it is the same request."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import openai
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from delegate_tool.failures import NOT_SENT
+
+_ATTEMPTS: Final = 3
+_LONGEST_PAUSE_S: Final = 8.0
+_backoff: Final = wait_exponential_jitter(initial=0.25, max=4.0, jitter=0.25)
+
+
+async def send_patiently[T](send: Callable[[], Awaitable[T]], *, knows_repeats: bool) -> T:
+    """Send up to three times, and raise what the last attempt raised.
+
+    Args:
+        knows_repeats: the peer carries out a request once, however often it comes (by its idempotency key).
+    """
+    attempts = AsyncRetrying(
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=_pause_s,
+        retry=retry_if_exception(lambda error: may_repeat(error, knows_repeats=knows_repeats)),
+        reraise=True,
+    )
+    async for attempt in attempts:
+        with attempt:
+            return await send()
+    raise AssertionError("the last attempt returns or raises")
+
+
+def may_repeat(error: BaseException, *, knows_repeats: bool) -> bool:
+    """Whether a request that failed so may be sent again."""
+    match error:
+        case openai.APIConnectionError() if isinstance(error.__cause__, NOT_SENT):
+            return True
+        case openai.APITimeoutError():
+            return False  # it had all the time there is
+        case openai.APIConnectionError():
+            return knows_repeats
+        case openai.APIStatusError(status_code=429 | 503, response=response):
+            was_admitted = "x-a2a-run-id" in response.headers
+            is_soon = (_told_pause_s(error) or 0.0) <= _LONGEST_PAUSE_S
+            return not was_admitted and is_soon and response.headers.get("x-should-retry") != "false"
+        case _:
+            return False
+
+
+def _pause_s(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    told = _told_pause_s(error) if isinstance(error, openai.APIStatusError) else None
+    return _backoff(state) if told is None else told
+
+
+def _told_pause_s(error: openai.APIStatusError) -> float | None:
+    """What the peer says in `Retry-After`; a date, which it may also be, is as good as nothing."""
+    told = error.response.headers.get("retry-after", "")
+    return float(told) if told.isascii() and told.isdigit() and len(told) < 6 else None

@@ -1,0 +1,127 @@
+"""The parts of a tree that run on peers: asked of each, all at once, for a moment. Who does not answer leaves a named gap."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+from urllib.parse import quote
+
+import httpx
+import openai
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
+from a2a_gateway.peers.directory import PeerDirectory
+from a2a_gateway.peers.peer import Peer
+from a2a_gateway.runs.model import FarPart, RunId, RunRecord, TokenUsage
+from delegate_tool.money import parse_usd
+
+_ASK_WITHIN_S: Final = 2.0
+_LEFT_TO_THE_NEXT: Final = 0.8
+"""Share of its time that a gateway gives to the peers behind it."""
+_MOST_RUNS: Final = 1000
+
+type Text = Annotated[str, StringConstraints(max_length=300)]
+type Usd = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")]
+
+
+class FarTokens(BaseModel):
+    prompt: int = Field(ge=0)
+    completion: int = Field(ge=0)
+    cached: int = Field(default=0, ge=0)
+    reasoning: int = Field(default=0, ge=0)
+
+
+class FarCost(BaseModel):
+    """Decimal amounts of USD."""
+
+    self: Usd
+    tree: Usd
+    reserved: Usd = "0.000000"
+    currency: Text = "USD"
+    complete: bool
+
+
+class FarLimits(BaseModel):
+    max_depth: int
+    budget_usd: Text | None = None
+
+
+class FarRun(BaseModel):
+    """A run as a peer tells it. What is not named here is not passed on."""
+
+    id: Text
+    agent: Text
+    gateway: Text | None = None
+    depth: int
+    state: Text
+    stop_reason: Text | None = None
+    error_code: Text | None = None
+    remote_run_id: Text | None = None
+    created_at: Text
+    started_at: Text | None = None
+    ended_at: Text | None = None
+    seconds: float
+    turns: int = Field(ge=0)
+    tokens: FarTokens
+    cost: FarCost
+    descendants: int
+    limits: FarLimits
+    unreachable: Text | None = None
+    children: tuple["FarRun", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FarTrees:
+    """Asks for what the peers know of a tree."""
+
+    directory: PeerDirectory
+
+    async def parts_of(self, records: Sequence[RunRecord], *, within_s: float | None = None) -> Mapping[RunId, FarPart | str]:
+        """Ask the peers for their parts; what cannot be had is a sentence that says why.
+
+        Args:
+            records: of the tree, those of other runs than peers' included.
+            within_s: what the one who asks has told; at most two seconds are taken.
+        """
+        most_s = min(_ASK_WITHIN_S, within_s or _ASK_WITHIN_S)
+        found = [(record, self.directory.find(record.agent)) for record in records if "/" in record.agent]
+        return dict(
+            await asyncio.gather(
+                *(_ask(peer, record, most_s) for record, peer in found if peer is not None and not peer.settings.opaque)
+            )
+        )
+
+
+async def _ask(peer: Peer, record: RunRecord, within_s: float) -> tuple[RunId, FarPart | str]:
+    if record.remote_run_id is None:
+        return record.id, f"The peer {peer.id} has not told its own id of this run."
+    if peer.problem is not None:
+        return record.id, f"The peer {peer.id} is not asked: {peer.problem}."
+    try:
+        async with asyncio.timeout(within_s):
+            path = f"/runs/{quote(record.remote_run_id, safe='')}/tree"
+            told = await peer.client.get(
+                path, cast_to=object, options={"params": {"within_s": round(within_s * _LEFT_TO_THE_NEXT, 3)}}
+            )
+        run = FarRun.model_validate(told)
+    except (openai.APIError, httpx.HTTPError, TimeoutError):
+        return record.id, f"The peer {peer.id} does not tell."
+    except (ValidationError, ValueError):
+        return record.id, f"The peer {peer.id} tells what cannot be read."
+    if _size(run) > _MOST_RUNS:
+        return record.id, f"The peer {peer.id} tells of more than {_MOST_RUNS} runs."
+    return record.id, _part(run)
+
+
+def _part(run: FarRun) -> FarPart:
+    return FarPart(
+        gateway=run.gateway,
+        usage=TokenUsage(run.tokens.prompt, run.tokens.completion, run.tokens.cached, run.tokens.reasoning),
+        turns=run.turns,
+        cost_below_micro_usd=sum(parse_usd(child.cost.tree) for child in run.children),
+        children=tuple(child.model_dump(mode="json") for child in run.children),
+    )
+
+
+def _size(run: FarRun) -> int:
+    return 1 + sum(map(_size, run.children))

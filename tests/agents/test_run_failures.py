@@ -1,0 +1,103 @@
+"""What goes wrong with an LLM or a tool, and how the run ends then."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from a2a_gateway.runs.events import Failed, Finished, ToolFinished, TurnFinished
+from a2a_gateway.runs.messages import ImagePart, UserMessage
+from a2a_gateway.runs.model import TokenUsage
+from a2a_gateway.testing.scripted_llm import ScriptedLLM
+from tests.agents.driver import API_KEY, USAGE, USED, Driver, a_recipe, an_llm, driving, script, user
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [
+        ({"status": 400, "error": "no such parameter"}, "llm_bad_request"),
+        ({"status": 401, "error": f"Incorrect API key provided: {API_KEY}", "code": "invalid_api_key"}, "llm_auth_failed"),
+        ({"status": 403, "error": "not for you"}, "llm_auth_failed"),
+        ({"status": 404, "error": "no such model", "code": "model_not_found"}, "llm_not_found"),
+        ({"status": 429, "error": "slow down", "code": "rate_limit_exceeded"}, "llm_rate_limited"),
+        ({"status": 429, "error": "You exceeded your current quota", "code": "insufficient_quota"}, "llm_unavailable"),
+        ({"status": 500, "error": "oops"}, "llm_unavailable"),
+        ({"status": 503, "error": "overloaded"}, "llm_unavailable"),
+        (
+            {"status": 400, "error": "This model's maximum context length is 8192 tokens.", "code": "context_length_exceeded"},
+            "context_length_exceeded",
+        ),
+        ({"content": "", "finish_reason": "content_filter"}, "content_filter"),
+    ],
+)
+async def test_a_refusal_of_the_llm_has_its_code_its_words_and_no_secret(driver: Driver, step: dict[str, Any], code: str) -> None:
+    ran = await driver.run(script(step))
+    assert isinstance(ran.outcome, Failed)
+    assert ran.code == code
+    assert API_KEY not in ran.outcome.error.message
+    assert len(ran.meter.settled) == 1
+    if "status" in step:
+        assert ran.meter.settled == [(TokenUsage(), 0)]
+
+
+async def test_a_rate_limit_says_when_to_come_back(driver: Driver) -> None:
+    ran = await driver.run(script({"status": 429, "error": "slow down", "headers": {"retry-after": "7"}}))
+    assert isinstance(ran.outcome, Failed)
+    assert ran.outcome.error.retry_after_s == 7.0
+
+
+async def test_an_llm_that_cannot_be_reached_is_unavailable(tmp_path: Path) -> None:
+    async with driving(tmp_path, a_recipe(an_llm("http://127.0.0.1:9/v1"))) as driver:
+        ran = await driver.run(user("hi"))
+    assert ran.code == "llm_unavailable"
+    assert ran.meter.settled == [(TokenUsage(), 0)]
+
+
+async def test_a_refused_attempt_is_repeated_and_each_attempt_is_booked(llm: ScriptedLLM, tmp_path: Path) -> None:
+    async with driving(tmp_path, a_recipe(an_llm(llm.base_url, num_retries=3))) as driver:
+        ran = await driver.run(script({"status": 503, "error": "overloaded"}))
+    assert ran.code == "llm_unavailable"
+    assert ran.meter.settled == [(TokenUsage(), 0)] * 3
+
+
+async def test_a_stream_that_breaks_off_is_not_repeated_and_its_words_are_kept(llm: ScriptedLLM, tmp_path: Path) -> None:
+    async with driving(tmp_path, a_recipe(an_llm(llm.base_url, num_retries=3))) as driver:
+        ran = await driver.run(script({"content": "one two three four", "drop_after": 3}))
+    assert isinstance(ran.outcome, Failed)
+    assert (ran.code, ran.outcome.text, ran.content) == ("llm_unavailable", "one two ", "one two ")
+    assert llm.traffic.received == 1
+    [(usage, cost)] = ran.meter.settled
+    assert usage.completion == 2
+    assert cost == usage.prompt + 2 * usage.completion
+
+
+async def test_an_image_for_a_model_without_vision_is_refused_before_anything_is_spent(driver: Driver) -> None:
+    ran = await driver.run(UserMessage((ImagePart("https://example.org/a.png"),)))
+    assert isinstance(ran.outcome, Failed)
+    assert (ran.code, ran.outcome.error.param) == ("unsupported_parameter", "messages.0.content")
+    assert ran.meter.settled == []
+
+
+async def test_a_call_of_a_tool_that_there_is_not_is_an_error_to_the_agent_only(driver: Driver) -> None:
+    ran = await driver.run(script({"tool_calls": [{"name": "fly", "arguments": {}}]}, {"content": "I cannot."}))
+    assert [event.is_error for event in ran.events if isinstance(event, ToolFinished)] == [True]
+    assert ran.outcome == Finished("I cannot.")
+
+
+async def test_an_unknown_price_is_unknown_and_not_zero(llm: ScriptedLLM, tmp_path: Path) -> None:
+    recipe = replace(a_recipe(an_llm(llm.base_url)), input_usd_per_token=None, output_usd_per_token=None)
+    async with driving(tmp_path, recipe) as driver:
+        ran = await driver.run(script({"content": "ok", "usage": USAGE}))
+    assert ran.meter.settled == [(USED, None)]
+    assert TurnFinished(1, USED, None) in ran.events
+
+
+async def test_usage_that_was_not_told_is_estimated(driver: Driver) -> None:
+    ran = await driver.run(script({"content": "one two three", "usage": "omitted"}))
+    [(usage, cost)] = ran.meter.settled
+    assert usage.prompt > 500
+    assert usage.completion > 0
+    assert cost == usage.prompt + 2 * usage.completion
