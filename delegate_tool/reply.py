@@ -4,15 +4,24 @@ Above stands `client`, which sends and times; below `usage`, which reads what th
 client's types.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
+from pydantic import BaseModel
 
 from delegate_tool.failures import Failure, broken_off, filtered
 from delegate_tool.result import DelegationResult, DelegationStatus
 from delegate_tool.usage import read_left, read_report, read_run
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer, and of the thoughts before it; either may be empty."""
+
+    content: str
+    reasoning: str
 
 
 class Reply:
@@ -24,28 +33,42 @@ class Reply:
         self._usage: Mapping[str, object] = {}
         self._finish_reason: str | None = None
 
-    async def read(self, stream: AsyncStream[ChatCompletionChunk]) -> None:
-        """Take in a stream to its end, and close it; what arrived before an error is kept."""
-        self.begin(stream)
-        async with stream:
-            async for chunk in stream:
-                self.add(chunk)
+    @property
+    def text(self) -> str:
+        """What has arrived."""
+        return "".join(self._text)
 
-    def begin(self, stream: AsyncStream[ChatCompletionChunk]) -> None:
-        """Take in what a response's headers tell."""
+    async def read(
+        self, stream: AsyncStream[ChatCompletionChunk], on_delta: Callable[[Delta], None] = lambda delta: None
+    ) -> None:
+        """Take in a stream to its end, and close it; what arrived before an error is kept.
+
+        Args:
+            on_delta: told each piece of the answer as it arrives.
+
+        Raises:
+            ValueError: it is not in OpenAI's format; `openai.APIError` and `httpx.HTTPError`, as the client does.
+        """
         self._headers = stream.response.headers
+        async with stream:
+            try:
+                async for chunk in stream:
+                    for delta in self._take(chunk):
+                        on_delta(delta)
+            except RecursionError:
+                raise ValueError("its JSON is nested too deeply") from None
 
-    def add(self, chunk: ChatCompletionChunk) -> None:
-        """Take in one chunk."""
-        # The client does not validate chunks: what the types promise may still be missing or null.
-        usage = getattr(chunk, "usage", None)
-        if usage is not None:
+    def _take(self, chunk: object) -> Iterator[Delta]:
+        # The client does not validate chunks: what their types promise may be missing, null or something else.
+        usage, choices = getattr(chunk, "usage", None), getattr(chunk, "choices", None)
+        if isinstance(usage, BaseModel):
             self._usage = usage.model_dump(warnings=False)
-        for choice in getattr(chunk, "choices", None) or ():
-            content = getattr(getattr(choice, "delta", None), "content", None)
-            if isinstance(content, str):
-                self._text.append(content)
-            self._finish_reason = getattr(choice, "finish_reason", None) or self._finish_reason
+        for choice in choices if isinstance(choices, list) else ():
+            told = getattr(choice, "delta", None)
+            delta = Delta(_text(told, "content"), _text(told, "reasoning_content"))
+            self._text.append(delta.content)
+            self._finish_reason = _text(choice, "finish_reason") or self._finish_reason
+            yield delta
 
     def conclude(self, failure: Failure | None) -> DelegationResult:
         """Make the result of what has arrived, and of what went wrong if something did."""
@@ -54,7 +77,7 @@ class Reply:
         report = read_report(headers, self._usage, details)
         result = DelegationResult(
             status=self._status(report.stop_reason),
-            answer="".join(self._text),
+            answer=self.text,
             run_id=report.run_id,
             tree_id=report.tree_id,
             conversation_id=report.conversation_id,
@@ -78,7 +101,7 @@ class Reply:
             return None
         return DelegationResult(
             DelegationStatus.CANCELLED,
-            "".join(self._text),
+            self.text,
             run_id=report.run_id,
             cost_micro_usd=report.cost_micro_usd,
             cost_complete=report.cost_complete,
@@ -92,6 +115,11 @@ class Reply:
     def _status(self, stop_reason: str | None) -> DelegationStatus:
         limited = self._finish_reason == "length" or stop_reason not in (None, "finished")
         return DelegationStatus.PARTIAL if limited else DelegationStatus.FINISHED
+
+
+def _text(told: object, name: str) -> str:
+    value = getattr(told, name, None)
+    return value if isinstance(value, str) else ""
 
 
 def _unsaid_failure(finish_reason: str | None) -> Failure | None:

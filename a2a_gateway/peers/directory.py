@@ -5,15 +5,14 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
-import httpx
-import openai
 import structlog
+from pydantic import BaseModel, PositiveInt, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.peers.connection import connect
-from a2a_gateway.peers.peer import Peer
+from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem
 from a2a_gateway.settings import PeerSettings
 from delegate_tool.context import is_model_id
@@ -24,6 +23,25 @@ _ASK_WITHIN_S: Final = 5.0
 _MOST_MODELS: Final = 500
 _DESCRIPTION_CHARS: Final = 500
 _UNPRINTABLE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+
+
+def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+class _Listing(BaseModel):
+    """A model as a peer lists it; what cannot be read beside its id is left out."""
+
+    id: str
+    description: Annotated[str | None, WrapValidator(_or_none)] = None
+    context_length: Annotated[PositiveInt | None, WrapValidator(_or_none)] = None
+
+
+class _Listed(BaseModel):
+    data: list[_Listing]
 
 
 class PeerDirectory:
@@ -117,47 +135,34 @@ async def examine(peer: PeerSettings, environ: Mapping[str, str]) -> Peer:
 
 async def _ask(peer: Peer) -> None:
     try:
-        async with asyncio.timeout(_ASK_WITHIN_S):
-            listed = await peer.client.models.list()
-        models = listed.data[:_MOST_MODELS]
-    except (openai.APIError, httpx.HTTPError, TimeoutError, ValueError, TypeError) as error:
-        peer.profiles, peer.unlisted = {}, _why(error)
+        listed = _Listed.model_validate(await peer.ask("GET", "/models", within_s=_ASK_WITHIN_S))
+    except NoAnswer as error:
+        peer.profiles, peer.unlisted = {}, str(error)
         return
-    profiles = [_profile(peer.settings, model.model_dump(warnings=False)) for model in models]
+    except ValidationError:
+        peer.profiles, peer.unlisted = {}, "it does not list its models as OpenAI does"
+        return
+    profiles = [_profile(peer.settings, model) for model in listed.data[:_MOST_MODELS]]
     peer.profiles, peer.unlisted = {profile.model: profile for profile in profiles if profile is not None}, None
     peer.breaker.succeeded()
 
 
-def _why(error: Exception) -> str:
-    match error:
-        case openai.APIStatusError(status_code=status):
-            return f"it answers HTTP {status} when asked for its models"
-        case openai.APIConnectionError() if not isinstance(error, openai.APITimeoutError):
-            return f"it cannot be reached ({error.__cause__ or error.message})"
-        case TimeoutError() | openai.APITimeoutError() | httpx.TimeoutException():
-            return f"it has not listed its models within {_ASK_WITHIN_S:g} s"
-        case _:
-            return "it does not list its models as OpenAI does"
-
-
-def _profile(peer: PeerSettings, model: Mapping[str, object]) -> Profile | None:
+def _profile(peer: PeerSettings, model: _Listing) -> Profile | None:
     """Describe an agent of a peer; None for one that is not served here. What the peer says of itself is only shown."""
-    name, description, context = model.get("id"), model.get("description"), model.get("context_length")
-    if not isinstance(name, str) or not is_model_id(f"{peer.id}/{name}"):
+    if not is_model_id(f"{peer.id}/{model.id}"):
         return None
     # What the peer itself forwards is served here only if that is asked for: it might be this gateway's own.
-    is_its_own = peer.opaque or name.startswith(MODEL_PREFIX)
-    if not (is_its_own if peer.agents is None else name in peer.agents):
+    is_its_own = peer.opaque or model.id.startswith(MODEL_PREFIX)
+    if not (is_its_own if peer.agents is None else model.id in peer.agents):
         return None
+    # It becomes part of the prompt of every agent here that may delegate: one line, whatever the peer sends.
+    described = _UNPRINTABLE.sub(" ", model.description or "").strip()[:_DESCRIPTION_CHARS]
     return Profile(
-        name=name,
-        # It becomes part of the prompt of every agent here that may delegate: one line, whatever the peer sends.
-        description=_UNPRINTABLE.sub(" ", description)[:_DESCRIPTION_CHARS]
-        if isinstance(description, str)
-        else f"{name} at {peer.id}.",
+        name=model.id,
+        description=described or f"{model.id} at {peer.id}.",
         source=f"peer {peer.id}",
-        llm_model=name,
-        context_tokens=context if isinstance(context, int) and context > 0 else None,
+        llm_model=model.id,
+        context_tokens=model.context_length,
         vision=True,  # the peer refuses images where it sees none
         policy=LimitPolicy(
             max_depth=peer.max_depth, max_runs=peer.max_runs, timeout_s=peer.timeout_s, budget_micro_usd=peer.budget_micro_usd

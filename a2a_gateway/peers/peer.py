@@ -1,14 +1,25 @@
 """One peer, as far as it is known now: how it is reached, whether it is well, which agents it has."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
+import httpx
+import openai
 from openai import AsyncOpenAI
+from openai._types import RequestOptions
+from pydantic_core import from_json
 
 from a2a_gateway.errors import PeerUnavailable
 from a2a_gateway.peers.breaker import Breaker
+from a2a_gateway.peers.connection import Unreadable
 from a2a_gateway.runs.model import Profile
 from a2a_gateway.settings import PeerSettings
+
+
+class NoAnswer(Exception):
+    """A peer does not tell what it was asked; says why, as the end of a sentence."""
 
 
 @dataclass(slots=True)
@@ -50,3 +61,36 @@ class Peer:
             raise PeerUnavailable(
                 f"The peer {self.id} is not asked: {problem}.", details=details, retry_after_s=self.breaker.wait_s or 5.0
             )
+
+    async def ask(
+        self,
+        method: Literal["GET", "POST"],
+        path: str,
+        *,
+        within_s: float,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> object:
+        """Ask its API for something small, and return the JSON value that it answers.
+
+        Args:
+            path: below its base URL.
+
+        Raises:
+            NoAnswer: it does not answer in time, or with an error, or not with JSON.
+        """
+        options: RequestOptions = {"params": params or {}, "headers": headers or {}, "timeout": within_s}
+        request = self.client.get if method == "GET" else self.client.post
+        try:
+            async with asyncio.timeout(within_s):
+                response = await request(path, cast_to=httpx.Response, options=options)
+            return from_json(response.content, allow_inf_nan=False)
+        except openai.APIStatusError as error:
+            raise NoAnswer(f"it answers HTTP {error.status_code}") from None
+        except (TimeoutError, openai.APITimeoutError):
+            raise NoAnswer(f"it has not answered within {within_s:g} s") from None
+        except openai.APIConnectionError as error:
+            cause = error.__cause__
+            raise NoAnswer(str(cause) if isinstance(cause, Unreadable) else f"it cannot be reached ({cause})") from None
+        except ValueError:
+            raise NoAnswer("it answers what cannot be read") from None

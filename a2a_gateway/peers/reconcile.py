@@ -10,13 +10,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import httpx
-import openai
 import structlog
 
 from a2a_gateway.errors import StoreError
 from a2a_gateway.peers.directory import PeerDirectory
-from a2a_gateway.peers.peer import Peer
+from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.runs.model import RunRecord, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold, Ledger
 from delegate_tool.context import IDEMPOTENCY_HEADER
@@ -79,26 +77,18 @@ class Reconciler:
 async def _ask(peer: Peer, run: RunRecord) -> Charge | None:
     """What a run has cost, as its peer says; None while it does not answer, or is still at it, which it is told to end."""
     try:
-        async with asyncio.timeout(_ASK_WITHIN_S):
-            told = await peer.client.get("/runs", cast_to=object, options={"params": {"idempotency_key": run.id}})
-    except (openai.APIError, httpx.HTTPError, ValueError, TimeoutError):
+        found = find_run(await peer.ask("GET", "/runs", within_s=_ASK_WITHIN_S, params={"idempotency_key": run.id}))
+    except NoAnswer:
         return None
-    found = find_run(told)
     if found is None:
         return None
     if not found.is_known:
         return Charge(turns=0)  # the request never arrived
     if found.is_live:
-        await _cancel(peer, run)
+        with suppress(NoAnswer):  # nobody here waits for it any more
+            await peer.ask("POST", "/runs/cancel", within_s=_ASK_WITHIN_S, headers={IDEMPOTENCY_HEADER: run.id})
         return None
     return None if found.report is None else _late_charge(found.report, run)
-
-
-async def _cancel(peer: Peer, run: RunRecord) -> None:
-    """Stop a run at a peer for which nobody here waits any more."""
-    with suppress(openai.APIError, httpx.HTTPError, ValueError, TimeoutError):
-        async with asyncio.timeout(_ASK_WITHIN_S):
-            await peer.client.post("/runs/cancel", cast_to=object, options={"headers": {IDEMPOTENCY_HEADER: run.id}})
 
 
 def _late_charge(report: RunReport, run: RunRecord) -> Charge | None:

@@ -7,7 +7,6 @@ peer's affair, within the money that is set aside and the limits that are told.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -19,7 +18,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from a2a_gateway.peers.connection import Unreadable
 from a2a_gateway.peers.directory import PeerDirectory
-from a2a_gateway.peers.peer import Peer
+from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.repeats import send_patiently
 from a2a_gateway.peers.request import narrowed, render_body
 from a2a_gateway.peers.verdict import UNKNOWN, charge_of, is_sick, outcome_of, overdue
@@ -28,7 +27,7 @@ from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
 from delegate_tool.context import IDEMPOTENCY_HEADER, encode_headers
 from delegate_tool.failures import Failure, explain
-from delegate_tool.reply import Reply
+from delegate_tool.reply import Delta, Reply
 from delegate_tool.result import DelegationResult
 
 log = structlog.get_logger(__name__)
@@ -88,7 +87,7 @@ class _Forwarding:
         self._gateway_id = gateway_id
         self._emit = emit
         self._reply = Reply()
-        self._text: list[str] = []
+
         self._has_begun = False
         self._is_cancelled = False
 
@@ -105,17 +104,13 @@ class _Forwarding:
         try:
             outcome, charge = await self._forward(hold)
         except asyncio.CancelledError:
-            outcome = Cancelled(self._said)
+            outcome = Cancelled(self._reply.text)
             with anyio.CancelScope(shield=True):
                 charge = self._charge(await self._cancel_there(), hold)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._meter.settle(hold, charge)
         self._emit(RunEnded(outcome, self._transcript()))
-
-    @property
-    def _said(self) -> str:
-        return "".join(self._text)
 
     @property
     def _patience_s(self) -> float:
@@ -132,12 +127,12 @@ class _Forwarding:
             if not self._has_begun:
                 self._peer.breaker.failed()
             told = await self._cancel_there()
-            return overdue(self._said, self._run.timeout_s), self._charge(told, hold)
+            return overdue(self._reply.text, self._run.timeout_s), self._charge(told, hold)
         except (openai.APIError, httpx.HTTPError, ValueError) as error:
             failure = explain(error)
         result = self._reply.conclude(failure)
         (self._peer.breaker.failed if is_sick(result) else self._peer.breaker.succeeded)()
-        return outcome_of(result, self._peer.id, self._said), self._charge(result, hold)
+        return outcome_of(result, self._peer.id, self._reply.text), self._charge(result, hold)
 
     async def _send(self, hold: Hold) -> AsyncStream[ChatCompletionChunk]:
         peer = self._peer.settings
@@ -160,38 +155,31 @@ class _Forwarding:
 
     async def _read(self, stream: AsyncStream[ChatCompletionChunk]) -> None:
         self._has_begun = True
-        self._reply.begin(stream)
         async with stream:
             if not stream.response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise Unreadable("it is not a stream of events")
             self._peer.breaker.succeeded()
             if remote_run_id := stream.response.headers.get("x-a2a-run-id"):
                 await self._meter.note_remote(remote_run_id[:64])
-            async for chunk in stream:
-                self._reply.add(chunk)
-                for choice in getattr(chunk, "choices", None) or ():
-                    self._tell(getattr(choice, "delta", None))
+            await self._reply.read(stream, self._tell)
 
-    def _tell(self, delta: object) -> None:
-        reasoning, content = getattr(delta, "reasoning_content", None), getattr(delta, "content", None)
-        if isinstance(reasoning, str) and reasoning:
-            self._emit(ReasoningDelta(reasoning))
-        if isinstance(content, str) and content:
-            self._text.append(content)
-            self._emit(ContentDelta(content))
+    def _tell(self, delta: Delta) -> None:
+        if delta.reasoning:
+            self._emit(ReasoningDelta(delta.reasoning))
+        if delta.content:
+            self._emit(ContentDelta(delta.content))
 
     async def _cancel_there(self) -> DelegationResult:
         """Cancel the run at the peer by name, because it waits a while for a lost client; its answer tells what it had cost."""
         so_far = self._reply.conclude(None)
         if self._peer.settings.opaque:
             return so_far
-        client = self._peer.client.with_options(timeout=_CANCEL_WITHIN_S)
         headers = {IDEMPOTENCY_HEADER: self._run.record.id}
-        with suppress(openai.APIError, httpx.HTTPError, ValueError, TimeoutError):
-            async with asyncio.timeout(_CANCEL_WITHIN_S):
-                told = await client.post("/runs/cancel", cast_to=object, options={"headers": headers})
-            return self._reply.conclude_run(told) or so_far
-        return so_far
+        try:
+            told = await self._peer.ask("POST", "/runs/cancel", within_s=_CANCEL_WITHIN_S, headers=headers)
+        except NoAnswer:
+            return so_far
+        return self._reply.conclude_run(told) or so_far
 
     def _charge(self, result: DelegationResult, hold: Hold) -> Charge:
         charge = charge_of(result, hold, has_begun=self._has_begun, is_plain=self._peer.settings.opaque)

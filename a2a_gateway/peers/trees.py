@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 from urllib.parse import quote
 
-import httpx
-import openai
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from a2a_gateway.peers.directory import PeerDirectory
-from a2a_gateway.peers.peer import Peer
+from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.runs.model import FarPart, RunId, RunRecord, TokenUsage
 from delegate_tool.money import parse_usd
 
@@ -60,7 +58,7 @@ class FarRun(BaseModel):
     created_at: Text
     started_at: Text | None = None
     ended_at: Text | None = None
-    seconds: float
+    seconds: float = Field(ge=0, allow_inf_nan=False)
     turns: int = Field(ge=0)
     tokens: FarTokens
     cost: FarCost
@@ -97,16 +95,12 @@ async def _ask(peer: Peer, record: RunRecord, within_s: float) -> tuple[RunId, F
         return record.id, f"The peer {peer.id} has not told its own id of this run."
     if peer.problem is not None:
         return record.id, f"The peer {peer.id} is not asked: {peer.problem}."
+    path, params = f"/runs/{quote(record.remote_run_id, safe='')}/tree", {"within_s": f"{within_s * _LEFT_TO_THE_NEXT:.3f}"}
     try:
-        async with asyncio.timeout(within_s):
-            path = f"/runs/{quote(record.remote_run_id, safe='')}/tree"
-            told = await peer.client.get(
-                path, cast_to=object, options={"params": {"within_s": round(within_s * _LEFT_TO_THE_NEXT, 3)}}
-            )
-        run = FarRun.model_validate(told)
-    except (openai.APIError, httpx.HTTPError, TimeoutError):
-        return record.id, f"The peer {peer.id} does not tell."
-    except (ValidationError, ValueError):
+        run = FarRun.model_validate(await peer.ask("GET", path, within_s=within_s, params=params))
+    except NoAnswer as error:
+        return record.id, f"The peer {peer.id} does not tell: {error}."
+    except ValidationError:
         return record.id, f"The peer {peer.id} tells what cannot be read."
     if _size(run) > _MOST_RUNS:
         return record.id, f"The peer {peer.id} tells of more than {_MOST_RUNS} runs."

@@ -15,11 +15,12 @@ _SSE = "content-type: text/event-stream\r\n"
 
 @dataclass
 class RoguePeer:
-    """A rogue on a port of this machine; `received` counts the chat requests by model."""
+    """A rogue on a port of this machine; `received` counts the chat requests by model, `tree` is what it tells of any run."""
 
     base_url: str
     received: Counter[str] = field(default_factory=Counter)
     headers: dict[str, str] = field(default_factory=dict)
+    tree: str = "{}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -28,6 +29,8 @@ class RoguePeer:
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             if head.startswith("GET /v1/models "):
                 await respond(writer, json.dumps({"object": "list", "data": [{"id": f"openhands_{name}"} for name in FAULTS]}))
+            elif head.startswith("GET /v1/runs/far-run/tree"):
+                await respond(writer, self.tree)
             elif head.startswith("POST /v1/chat/completions "):
                 fault = json.loads(body)["model"].removeprefix("openhands_")
                 self.received[fault] += 1
@@ -101,13 +104,20 @@ async def is_silent(_: asyncio.StreamWriter) -> None:
 
 def tells(**usage: Any) -> Fault:
     told = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, **usage}
-    return answers(chunk("done") + chunk(finish_reason="stop") + chunk(usage=told) + "data: [DONE]\n\n")
+    return answers(
+        chunk("done") + chunk(finish_reason="stop") + chunk(usage=told) + "data: [DONE]\n\n", _SSE + "x-a2a-run-id: far-run\r\n"
+    )
 
+
+ODD = ("5", "null", '"text"', "[1]", '{"choices": 5}', '{"choices": [5], "usage": 5}', '{"choices": [{"delta": {"content": 5}}]}')
+"""Chunks that are none."""
 
 FAULTS: Mapping[str, Fault] = {
     "html": answers("<html>It works!</html>", "content-type: text/html\r\n"),
     "whole": answers('{"choices": []}', "content-type: application/json\r\n"),
     "garbage": answers("data: {not json\n\n"),
+    "deep": answers(f"data: {'[' * 100_000}\n\n"),
+    "odd-chunks": answers("".join(f"data: {odd}\n\n" for odd in ODD) + chunk("done", "stop") + "data: [DONE]\n\n"),
     "no-end": answers(chunk("half")),
     "breaks-off": breaks_off,
     "hangs-up": hangs_up,

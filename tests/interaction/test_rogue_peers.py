@@ -1,5 +1,6 @@
 """A peer that answers nonsense, breaks off, or asks for more than was set aside."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -58,7 +59,7 @@ async def call(gateway: GatewayUnderTest, model: str, timeout: str = "20") -> di
     return {**come, "cost": run["cost"]["tree"], **told}
 
 
-@pytest.mark.parametrize("fault", ["html", "whole", "garbage", "packed", "endless-line", "redirect"])
+@pytest.mark.parametrize("fault", ["html", "whole", "garbage", "deep", "packed", "endless-line", "redirect"])
 async def test_an_answer_that_cannot_be_read_is_the_peers_fault_and_its_cost_is_asked_for_later(
     gateway: GatewayUnderTest, rogue: RoguePeer, fault: str
 ) -> None:
@@ -119,6 +120,72 @@ async def test_a_peer_that_wants_more_than_was_set_aside_gets_that_and_no_more(g
         "complete": False,
         "pending": False,
     }
+
+
+async def test_chunks_that_are_none_are_left_out(gateway: GatewayUnderTest) -> None:
+    assert await call(gateway, "rogue/openhands_odd-chunks") == {"text": "done", **UNTOLD}
+
+
+FAR_RUN = {
+    "id": "far-run",
+    "agent": "openhands_x",
+    "gateway": "the-rogue",
+    "depth": 0,
+    "state": "finished",
+    "created_at": "2026-01-01T00:00:00.000Z",
+    "seconds": 1.5,
+    "turns": 1,
+    "tokens": {"prompt": 10, "completion": 5},
+    "cost": {"self": "0.010000", "tree": "0.010000", "complete": True},
+    "descendants": 0,
+    "limits": {"max_depth": 3},
+    "children": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ("no JSON", "answers what cannot be read"),
+        ("[" * 100_000, "answers what cannot be read"),
+        ("[]", "tells what cannot be read"),
+        (json.dumps({**FAR_RUN, "cost": {"self": "-1", "tree": "lots", "complete": True}}), "tells what cannot be read"),
+        (json.dumps({**FAR_RUN, "seconds": 1}).replace('"seconds": 1', '"seconds": 1e999'), "cannot be read"),
+        (json.dumps({**FAR_RUN, "children": [FAR_RUN] * 1000}), "more than 1000 runs"),
+        (json.dumps({**FAR_RUN, "state": "x" * 301}), "tells what cannot be read"),
+    ],
+)
+async def test_a_tree_that_makes_no_sense_is_left_out_and_the_gap_says_why(
+    gateway: GatewayUnderTest, rogue: RoguePeer, tree: str, said: str
+) -> None:
+    rogue.tree = tree
+    drawn = await tree_of(gateway, "rogue/openhands_greedy")
+    assert said in drawn["unreachable"]
+    assert (drawn["gateway"], drawn["cost"]["self"], drawn["children"]) == ("rogue", "1.000000", [])
+
+
+async def test_what_a_peer_draws_below_its_run_costs_no_more_here_than_it_was_paid(
+    gateway: GatewayUnderTest, rogue: RoguePeer
+) -> None:
+    dear = {**FAR_RUN, "cost": {"self": "7", "tree": "7", "complete": True}, "injected": "<script>"}
+    rogue.tree = json.dumps({**FAR_RUN, "children": [dear]})
+    drawn = await tree_of(gateway, "rogue/openhands_greedy")
+    assert (drawn["gateway"], drawn["cost"]["self"], drawn["cost"]["tree"]) == ("the-rogue", "0.000000", "1.000000")
+    assert drawn["tokens"] == {"prompt": 10, "completion": 5, "cached": 0, "reasoning": 0}
+    (child,) = drawn["children"]
+    assert (child["id"], "injected" in child) == ("far-run", False)
+
+
+async def tree_of(gateway: GatewayUnderTest, model: str) -> dict[str, Any]:
+    """Run something, and return the tree of it."""
+    async with gateway.client() as client, gateway.http() as http:
+        message: Any = {"role": "user", "content": f"Hello {uuid4()}."}
+        limits = {"X-A2A-Budget-USD": "1"}
+        response = await client.chat.completions.with_raw_response.create(model=model, messages=[message], extra_headers=limits)
+        tree = await http.get(f"/v1/runs/{response.headers['x-a2a-run-id']}/tree")
+    assert tree.status_code == 200
+    drawn: dict[str, Any] = tree.json()
+    return drawn
 
 
 @pytest.mark.parametrize("fault", ["negative", "not-a-number"])

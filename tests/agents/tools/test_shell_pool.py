@@ -50,9 +50,10 @@ def test_a_shell_that_died_while_it_waited_is_not_handed_out(tmp_path: Path) -> 
     with ShellPool(tmp_path, 2, ENVIRONMENT) as pool:
         first = pool.take()
         waiting = wait_for_shells(tmp_path, {int(output(first, "echo $$"))}, count=2)
+        processes = [psutil.Process(pid) for pid in waiting]  # found before they end: afterwards somebody may have reaped them
         for pid in waiting:
             os.kill(pid, signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(pid) for pid in waiting if psutil.pid_exists(pid)], timeout=5)
+        psutil.wait_procs(processes, timeout=5)
         taken = pool.take()
         assert int(output(taken, "echo $$")) not in waiting
 
