@@ -75,6 +75,7 @@ def propose(
         defaults=defaults,
         policies=(profile.policy, _policy_asked(request.context)),
         claimed_depth=request.context.depth,
+        starts=request.context.conversation_id is None,  # else it may have to wait for another run on the conversation
         caps=profile.caps,
         on_peer=profile.peer is not None,
         claim=claim,
