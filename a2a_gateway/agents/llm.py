@@ -324,12 +324,13 @@ class MeteredLLM(LLM):
         return metered
 
     async def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
-        call = current_call.get()
+        call, observer = current_call.get(), self._observer
         async for item in super()._aiter_with_idle_timeout(stream):
-            if call is not None:
-                for piece in call.attempt.arrived(item):
-                    if self._observer is not None:
-                        self._observer.add(piece)
+            pieces = call.attempt.arrived(item) if call is not None else ()
+            if observer is not None:
+                for piece in pieces:
+                    observer.add(piece)
+            if pieces:
                 # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
                 await asyncio.sleep(0)
             yield item
