@@ -351,7 +351,7 @@ def metered(
     Streams if somebody observes and the LLM calls tools natively; a prompted tool call would show its mark-up.
     """
     asked = sampling or Sampling()
-    fields = {name: getattr(template, name) for name in LLM.model_fields} | _sampled(template, asked)
+    fields = vars(template) | _sampled(template, asked)
     # Another LLM to fall back on would not be metered.
     fields |= {
         "max_message_chars": UNLIMITED_CHARS,

@@ -73,6 +73,5 @@ def llm_secrets(*llms: LLM | None) -> list[str]:
     found = []
     for llm in llms:
         if llm is not None:
-            fields = (getattr(llm, name) for name in type(llm).model_fields)
-            found += [value.get_secret_value() for value in fields if isinstance(value, SecretStr)]
+            found += [value.get_secret_value() for value in vars(llm).values() if isinstance(value, SecretStr)]
     return found
