@@ -5,11 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from a2a_gateway.errors import AuthenticationError, RunNotFound, RunTokenRevoked
+import structlog
+
+from a2a_gateway.errors import AuthenticationError, RootKeyFromAgent, RunNotFound, RunTokenRevoked
 from a2a_gateway.runs.model import LIVE_STATES, RunId, RunRecord
 from a2a_gateway.runs.ports import Keys, Ledger
 from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.server.origin import Connection, Origins
 from a2a_gateway.server.tokens import JwtRunTokens
+
+log = structlog.get_logger(__name__)
 
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -21,18 +26,30 @@ class Authenticator:
     keys: Keys
     ledger: Ledger
     tokens: JwtRunTokens
+    origins: Origins
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Caller:
-        """Find the caller.
+    async def authenticate(self, headers: Mapping[str, str], connection: Connection | None) -> Caller:
+        """Find the caller. An agent that presents a key calls as its own run, as if with its token, or not at all.
 
         Raises:
             AuthenticationError: no credential, or an unknown one.
             RunTokenRevoked: the token of a run that has ended.
+            RootKeyFromAgent: a key in the hands of an agent.
         """
         secret = _credential(headers)
-        if secret.count(".") != 2:
-            return Caller(await self.keys.authenticate(secret))
-        run_id = self.tokens.read(secret)
+        if secret.count(".") == 2:
+            return await self._caller_of(self.tokens.read(secret))
+        key = await self.keys.authenticate(secret)
+        try:
+            run_id = await self.origins.parent_of(connection)
+        except RootKeyFromAgent as error:
+            raise error.with_details(key_id=key.id) from None
+        if run_id is None:
+            return Caller(key)
+        log.warning("key_from_agent_is_its_run", key_id=key.id, run_id=run_id)
+        return await self._caller_of(run_id)
+
+    async def _caller_of(self, run_id: RunId) -> Caller:
         run = await self.ledger.get_run(run_id)
         if run is None or run.state not in LIVE_STATES:
             raise RunTokenRevoked(f"Run {run_id} has ended, and its token with it.")

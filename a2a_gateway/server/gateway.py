@@ -26,6 +26,7 @@ from a2a_gateway.runs.service import RunService, ServicePolicy
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.lock import sole_user
+from a2a_gateway.server.origin import Origins
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.settings import Settings
 from a2a_gateway.stores import Store, open_store
@@ -164,7 +165,7 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
             reconciler = peers.Reconciler(store.ledger, directory, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             async with service, _sweeping(places, store, clock), reconciling:
-                auth = Authenticator(store.keys, store.ledger, tokens)
+                auth = Authenticator(store.keys, store.ledger, tokens, Origins(agents.processes, settings.agent_key_use))
                 yield Engine(service, profiles, store, auth, clock, directory, peers.FarTrees(directory), int(clock.now()))
 
 
