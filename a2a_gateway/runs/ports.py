@@ -4,7 +4,7 @@ The Runner seam is narrow and serialisable: an `AdmittedRun` in, `RunnerEvent`s 
 agent can run in this process, in a confined worker, or on another machine.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -295,6 +295,10 @@ class Keys(Protocol):
         ...
 
     async def get_key(self, key_id: KeyId) -> KeyRecord | None: ...
+
+    async def revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
+        """Those of the keys that were revoked."""
+        ...
 
 
 class Conversations(Protocol):

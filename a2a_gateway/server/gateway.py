@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from a2a_gateway.agents.loading import load_agents_side
-from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady
+from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
 from a2a_gateway.runs.live import LiveRuns
 from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
+from a2a_gateway.runs.revocation import Revocation
 from a2a_gateway.runs.service import RunService, ServicePolicy
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock
@@ -38,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 _READY_WITHIN_S = 60.0
 _SWEEP_EVERY_S = 30.0
+_REVOKED_WITHIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,8 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
             reconciler = peers.Reconciler(store.ledger, directory, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
-            async with service, _sweeping(places, store, clock), reconciling:
+            revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
+            async with service, _sweeping(places, store, clock), reconciling, revoking:
                 auth = Authenticator(store.keys, store.ledger, tokens, Origins(agents.processes, settings.agent_key_use))
                 yield Engine(service, profiles, store, auth, clock, directory, peers.FarTrees(directory), int(clock.now()))
 
@@ -204,6 +207,15 @@ async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator
 
     async with _background(sweep(), "sweep"):
         yield
+
+
+async def _enforce_often(revocation: Revocation) -> None:
+    while True:
+        try:
+            await revocation.enforce()
+        except StoreError as error:
+            log.warning("revocations_not_read", error=type(error).__name__)
+        await asyncio.sleep(_REVOKED_WITHIN_S)
 
 
 @asynccontextmanager
