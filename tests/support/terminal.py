@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
 import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,8 +15,7 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from a2a_gateway.cli.own_gateway import own_gateway
-from a2a_gateway.testing.script import Step
+from a2a_gateway.testing.script import Director, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import call, direct, user
 from tests.support.gateway import scripted_environ
@@ -34,28 +37,40 @@ class ServedGateway:
     base_url: str
     key: str
     data_dir: Path
+    log_path: Path
     llm: ScriptedLLM = field(repr=False)
 
     @property
     def log(self) -> str:
         """What it has written to standard error."""
-        return (self.data_dir / "gateway.log").read_text()
+        return self.log_path.read_text()
 
     def client(self, key: str | None = None) -> AsyncOpenAI:
         return AsyncOpenAI(base_url=self.base_url, api_key=key or self.key, max_retries=0)
 
 
 @contextmanager
-def served_gateway(home: Path, **settings: str) -> Iterator[ServedGateway]:
-    """Start a gateway whose one agent, `AGENT`, has a terminal and runs on a scripted LLM. `settings` are variables `A2A_…`."""
-    profiles, data_dir = home / "profiles", home / "data"
+def served_gateway(
+    home: Path, profile: str = PROFILE, *, director: Director = direct, port: int = 0, **settings: str
+) -> Iterator[ServedGateway]:
+    """Start a gateway whose agent `AGENT` has a terminal and runs on a scripted LLM. `settings` are variables `A2A_…`."""
+    profiles, data_dir, log = home / "profiles", home / "data", home / "log"
     profiles.mkdir()
-    data_dir.mkdir(mode=0o700)
-    (profiles / "worker.md").write_text(PROFILE)
-    with ScriptedLLM.in_thread(direct=direct) as llm:
-        environ = scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(home / "openhands"))
-        with own_gateway(data_dir, profiles, {**environ, **settings}) as served:
-            yield ServedGateway(served.url, served.key, data_dir, llm)
+    (profiles / "worker.md").write_text(profile)
+    command = [sys.executable, "-m", "a2a_gateway", "serve", "--json", "--port", str(port)]
+    command += ["--data-dir", str(data_dir), "--profiles", str(profiles)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("A2A_", "LLM_", "OH_"))}
+    with ScriptedLLM.in_thread(direct=director) as llm, log.open("wb") as errors:
+        environ = {**inherited, **scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(home / "openhands")), **settings}
+        with subprocess.Popen(command, cwd=home, env=environ, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            try:
+                assert process.stdout is not None
+                announced = json.loads(process.stdout.readline() or "{}")
+                assert announced, log.read_text()
+                yield ServedGateway(announced["url"], announced["first_key"], data_dir, log, llm)
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.communicate()
 
 
 def curl(url: str, secret: str | Path, body: dict[str, Any] | None = None, *, method: str = "GET", **headers: str) -> str:
