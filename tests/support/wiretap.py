@@ -36,12 +36,8 @@ class Wiretap:
     async def _listening(self) -> AsyncIterator[None]:
         server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
+        async with server:
             yield
-        finally:
-            server.close()
-            server.close_clients()
-            await server.wait_closed()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self.target is not None
