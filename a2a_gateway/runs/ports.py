@@ -350,8 +350,10 @@ class AgentProcesses(Protocol):
         """Whether there may be any; costs nothing."""
         ...
 
-    def run_with_socket(self, inode: int) -> RunId | None:
-        """Find the run one of whose processes has a socket open; None if another process has it. Blocks about a millisecond.
+    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
+        """Find the run one of whose processes has a socket open, that the user `uid` has made; None if another process has it.
+
+        Blocks, about a millisecond.
 
         Raises:
             LookupError: it cannot be told; the message is a clause that says why.

@@ -13,7 +13,7 @@ from typing import Any, Self
 from a2a_gateway.errors import RootKeyFromAgent
 from a2a_gateway.runs.model import RunId
 from a2a_gateway.runs.ports import AgentProcesses
-from a2a_gateway.server.tcp_sockets import Address, client_inode
+from a2a_gateway.server.tcp_sockets import Address, client_socket
 from a2a_gateway.settings import AgentKeyUse
 
 _REMEDY = "An agent delegates with its tool `delegate`, which needs no key; A2A_AGENT_KEY_USE sets what becomes of this."
@@ -63,7 +63,9 @@ class Origins:
         )
 
     def _run_behind(self, connection: Connection) -> RunId | None:
-        inode = client_inode(connection.client, connection.server)
-        if inode == 0:
+        socket = client_socket(connection.client, connection.server)
+        if socket is None:
+            return None
+        if socket.inode == 0:
             raise LookupError("who sent it had gone before it could be looked at.")
-        return None if inode is None else self.processes.run_with_socket(inode)
+        return self.processes.run_with_socket(*socket)

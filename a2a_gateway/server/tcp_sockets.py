@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 type Address = tuple[str, int]
 """A host, as a number, and a port."""
@@ -25,16 +25,21 @@ _NO_COOKIE: Final = b"\xff" * 8
 _HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _WANTED: Final = struct.Struct("=BBBxI")  # inet_diag_req_v2 up to its socket id: family, protocol, extensions, states
 _SOCKET_ID: Final = struct.Struct("!HH16s16s4x8s")  # inet_diag_sockid: ports, addresses, interface, cookie
-_FOUND: Final = struct.Struct("=BBxx48x16xI")  # inet_diag_msg: family, state, …, inode
+_FOUND: Final = struct.Struct("=BBxx48x12xII")  # inet_diag_msg: family, state, …, user, inode
 _ERROR: Final = struct.Struct("=i")
 _ANSWER_BYTES: Final = 4096
 _LOOPBACK: Final = ip_address("127.0.0.1")
 
 
-def client_inode(client: Address, server: Address) -> int | None:
-    """Find the inode of the socket by which a client of this machine is connected to a server; None if it is of another.
+class ClientSocket(NamedTuple):
+    """A socket of this machine. `inode` is 0 if no process has it any more; `uid` is the user who made it."""
 
-    It is 0 if no process has that socket any more.
+    inode: int
+    uid: int
+
+
+def client_socket(client: Address, server: Address) -> ClientSocket | None:
+    """Find the socket by which a client is connected to a server of this machine; None for a client on another machine.
 
     Raises:
         OSError: the kernel does not tell.
@@ -42,7 +47,10 @@ def client_inode(client: Address, server: Address) -> int | None:
     ours, theirs = _plain(server[0]), _plain(client[0])
     if ours is None or theirs is None or not _is_here(client[0]):
         return None
-    return _inode(theirs, client[1], ours, server[1])
+    return _ask(theirs, client[1], ours, server[1])
+
+
+_GONE: Final = ClientSocket(0, 0)
 
 
 def can_tell() -> bool:
@@ -50,13 +58,13 @@ def can_tell() -> bool:
     if sys.platform != "linux":
         return False
     try:
-        _inode(_LOOPBACK, 1, _LOOPBACK, 1)
+        _ask(_LOOPBACK, 1, _LOOPBACK, 1)
     except OSError:
         return False
     return True
 
 
-def _inode(host: IPv4Address | IPv6Address, port: int, peer_host: IPv4Address | IPv6Address, peer_port: int) -> int:
+def _ask(host: IPv4Address | IPv6Address, port: int, peer_host: IPv4Address | IPv6Address, peer_port: int) -> ClientSocket:
     family = socket.AF_INET if host.version == 4 else socket.AF_INET6
     # In the order of the kernel: first what is local to the socket that is looked for.
     ends = _SOCKET_ID.pack(port, peer_port, host.packed, peer_host.packed, _NO_COOKIE)
@@ -68,11 +76,11 @@ def _inode(host: IPv4Address | IPv6Address, port: int, peer_host: IPv4Address | 
     if kind == _NLMSG_ERROR:
         (error,) = _ERROR.unpack_from(answer, _HEADER.size)
         if error == -errno.ENOENT:
-            return 0
+            return _GONE
         raise OSError(-error, os.strerror(-error))
-    _, state, inode = _FOUND.unpack_from(answer, _HEADER.size)
+    _, state, uid, inode = _FOUND.unpack_from(answer, _HEADER.size)
     # Where there is no such connection, the kernel tells of who listens at that port.
-    return 0 if state == _TCP_LISTEN else int(inode)
+    return _GONE if state == _TCP_LISTEN else ClientSocket(inode, uid)
 
 
 def _plain(host: str) -> IPv4Address | IPv6Address | None:

@@ -72,10 +72,10 @@ async def test_the_whole_tree_ends_with_its_terminals_and_makes_no_further_call(
         with pytest.raises(APIError) as ended:
             await asking
     await until(lambda: not live_runs(gateway))
+    await until(lambda: not any(process.info["cmdline"] == ["sleep", marker] for process in psutil.process_iter(["cmdline"])))
     assert depths == [0, 1]
     assert "The key 'working' behind this run was revoked." in ended.value.message
     assert llm.traffic.received == before
-    assert not any(process.info["cmdline"] == ["sleep", marker] for process in psutil.process_iter(["cmdline"]))
 
 
 async def test_its_run_tokens_are_refused_from_that_moment_on(pair: Pair) -> None:

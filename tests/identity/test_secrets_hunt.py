@@ -34,7 +34,8 @@ CANARY = "canary-7f3a91d2"
 AGENT = f"openhands_{CANARY}"
 LLM_KEY = scripted_environ("")["LLM_API_KEY"]
 ENVIRONMENT = "env; export -p; set; tr '\\0' '\\n' </proc/self/environ"
-GATEWAY = "for file in environ cmdline; do tr '\\0' '\\n' </proc/$PPID/$file; done; ls -l /proc/$PPID/fd"
+GATEWAY = """for pid in $PPID $(awk '/^PPid/ {print $2}' /proc/$PPID/status); do
+  for file in environ cmdline; do tr '\\0' '\\n' </proc/$pid/$file; done; ls -l /proc/$pid/fd; done"""
 
 
 @dataclass

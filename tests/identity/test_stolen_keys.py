@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose a connection is"),
 ]
 
+EVASIVE = Path(__file__).with_name("evasive.py")
 WAIT = "until [ -e done ]; do sleep 0.02; done; cat out"
 WAYS = {
     "plainly": ("{curl} > out", "cat out"),
@@ -83,6 +85,26 @@ async def test_a_stolen_key_starts_no_tree(gateway: ServedGateway, way: str) -> 
     assert '"code":"root_key_from_agent"' in text
     assert "x-should-retry: false" in text
     assert len(await roots(gateway)) == before + 1  # the agent's own
+
+
+@pytest.mark.parametrize("way", ["hidden", "thread", "relay"])
+async def test_a_process_that_takes_pains_not_to_be_seen_is_refused(gateway: ServedGateway, way: str) -> None:
+    address = gateway.base_url.removeprefix("http://").removesuffix("/v1").split(":")
+    command = shlex.join([sys.executable, str(EVASIVE), way, *address, gateway.key])
+    text = await ask(gateway, types(f"{command} >out 2>&1; until grep -q code out; do sleep 0.02; done; cat out"))
+    assert '"code":"root_key_from_agent"' in text
+
+
+async def test_what_an_agent_leaves_behind_is_refused_as_long_as_it_lives(gateway: ServedGateway) -> None:
+    """Its shell ends before it has asked."""
+    late = gateway.data_dir.parent / "late"
+    command = curl(f"{gateway.base_url}/chat/completions", gateway.key, chat())
+    script = f"sleep 0.2; {command} >{late}; touch {late}.done"
+    leave = f"(env -i PATH=$PATH setsid sh -c {shlex.quote(script)} </dev/null >/dev/null 2>&1 &); exit"
+    before = len(await roots(gateway))
+    await ask(gateway, types(leave, "sleep 0.5"))
+    assert len(await roots(gateway)) == before + 1
+    assert not late.exists() or '"code":"root_key_from_agent"' in late.read_text()
 
 
 async def test_no_header_hides_where_a_stolen_key_comes_from(gateway: ServedGateway) -> None:

@@ -130,7 +130,7 @@ class Shell:
 
     @property
     def pid(self) -> int:
-        """Process id of the bash; another process may have it once this one is not `running`."""
+        """Process id of its keeper, from which all that it starts descends; another may have it once this is not `running`."""
         return self._process.pid
 
     @property

@@ -10,12 +10,21 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
 from a2a_gateway.runs.model import RunId
 
 _ROUNDS: Final = 10
+
+
+class Look(Enum):
+    """What a look at a process has shown; `HIDDEN` is one that does not let itself be looked at, and might have the socket."""
+
+    HAS = auto()
+    HAS_NOT = auto()
+    HIDDEN = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +42,27 @@ class SocketOwners:
         """See `AgentProcesses.exist`."""
         return sys.platform == "linux" and bool(self.shells())
 
-    def run_with_socket(self, inode: int) -> RunId | None:
+    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
         """See `AgentProcesses.run_with_socket`."""
-        link = f"socket:[{inode}]"
+        wanted = f"socket:[{inode}]", uid
+        hidden = False
         for _ in range(_ROUNDS):
             family = self._family()
-            try:
-                for pid, run_id in family.items():
-                    if _has_open(pid, link):
-                        return run_id
-            except PermissionError:
-                break  # a process that does not let itself be looked at
-            if self._family() == family:
+            looks = {pid: _look(pid, *wanted) for pid in family}
+            holder = next((pid for pid, look in looks.items() if look is Look.HAS), None)
+            if holder is not None:
+                return family[holder]
+            hidden = Look.HIDDEN in looks.values()
+            if hidden:
+                break
+            if self._family().keys() <= family.keys():
                 return None
-            # Somebody came or went meanwhile, and may have handed the socket on.
-        if _is_open_elsewhere(link, family):
+            # Somebody came meanwhile, and may have been handed the socket.
+        others = {_look(pid, *wanted) for pid in _pids("/proc") if pid not in family}
+        # While agents start processes all the time, somebody else who hides gets the benefit of the doubt.
+        if Look.HAS in others or (Look.HIDDEN in others and not hidden):
             return None
-        raise LookupError("Some processes of agents could not be looked at, and no other process has the socket open.")
+        raise LookupError("not all processes of agents could be looked at.")
 
     def _family(self) -> dict[int, RunId]:
         """The shells and all processes below them, each with its run."""
@@ -70,28 +83,28 @@ def _children(pid: int) -> Iterator[int]:
             yield from map(int, children.read().split())
 
 
-def _has_open(pid: int, link: str) -> bool:
-    """Whether one of a process's threads, which may have files of their own, has something open.
+def _look(pid: int, link: str, uid: int) -> Look:
+    """Look whether one of a process's threads, which may have files of their own, has a socket open that a user has made."""
+    try:
+        for thread in _entries(f"/proc/{pid}/task"):
+            for descriptor in _entries(f"{thread}/fd"):
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    if os.readlink(descriptor) == link:  # noqa: PTH115  # see `_entries`
+                        return Look.HAS
+    except PermissionError:
+        return Look.HIDDEN if _user_of(pid) == uid else Look.HAS_NOT
+    return Look.HAS_NOT
 
-    Raises:
-        PermissionError: it does not let itself be looked at.
-    """
-    for thread in _entries(f"/proc/{pid}/task"):
-        for descriptor in _entries(f"{thread}/fd"):
-            with suppress(FileNotFoundError, ProcessLookupError):
-                if os.readlink(descriptor) == link:  # noqa: PTH115  # see `_entries`
-                    return True
-    return False
+
+def _user_of(pid: int) -> int | None:
+    # The owner of the directory will not do: it is root for a process that hides.
+    with suppress(OSError), Path(f"/proc/{pid}/status").open(encoding="utf-8", errors="replace") as status:
+        return next((int(line.split()[2]) for line in status if line.startswith("Uid:")), None)
+    return None
 
 
-def _is_open_elsewhere(link: str, family: Mapping[int, RunId]) -> bool:
-    for directory in _entries("/proc"):
-        pid = directory.removeprefix("/proc/")
-        if pid.isdigit() and int(pid) not in family:
-            with suppress(PermissionError):
-                if _has_open(int(pid), link):
-                    return True
-    return False
+def _pids(directory: str) -> Iterator[int]:
+    return (int(name) for entry in _entries(directory) if (name := entry.removeprefix(f"{directory}/")).isdigit())
 
 
 def _entries(directory: str) -> list[str]:
