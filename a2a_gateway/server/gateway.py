@@ -28,9 +28,9 @@ from a2a_gateway.runs.service import RunService, ServicePolicy
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.lock import sole_user
-from a2a_gateway.server.origin import Origins
+from a2a_gateway.server.origin import Origins, can_tell
 from a2a_gateway.server.tokens import JwtRunTokens
-from a2a_gateway.settings import Settings
+from a2a_gateway.settings import AgentKeyUse, Settings
 from a2a_gateway.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ async def open_engine(settings: Settings, environ: Mapping[str, str], signing_ke
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
             async with service, _sweeping(places, store, clock), reconciling, revoking:
-                origins = Origins(agents.processes, settings.agent_key_use)
+                origins = Origins(agents.processes, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
                 far_trees = peers.FarTrees(directory)
                 yield Engine(service, profiles, store, auth, clock, directory, far_trees, int(clock.now()))
@@ -191,6 +191,13 @@ def _open_signing_key(data_dir: Path) -> "SigningKey":
     from a2a_gateway.peers import SigningKey  # see below: it takes a second
 
     return SigningKey.open(data_dir)
+
+
+def _agent_key_use(settings: Settings) -> AgentKeyUse:
+    if settings.agent_key_use != "allow" and not can_tell():
+        log.warning("agents_not_told_from_clients", remedy="keep keys where agents cannot read them; see SECURITY.md")
+        return "allow"
+    return settings.agent_key_use
 
 
 def _service_policy(settings: Settings) -> ServicePolicy:

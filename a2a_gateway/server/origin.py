@@ -8,15 +8,21 @@ that descends from an agent's shell speaks for that agent's run. Best effort, fo
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from a2a_gateway.errors import RootKeyFromAgent
 from a2a_gateway.runs.model import RunId
 from a2a_gateway.runs.ports import AgentProcesses
-from a2a_gateway.server.tcp_sockets import Address, client_socket
+from a2a_gateway.server.tcp_sockets import Address, client_socket, sockets_can_be_asked_for
 from a2a_gateway.settings import AgentKeyUse
 
 _REMEDY = "An agent delegates with its tool `delegate`, which needs no key; A2A_AGENT_KEY_USE sets what becomes of this."
+
+
+def can_tell() -> bool:
+    """Whether this machine tells whose a connection is: Linux does, unless a sandbox around it withholds that."""
+    return sockets_can_be_asked_for() and Path("/proc/thread-self/children").exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,9 @@ class Origins:
             return None
         try:
             run_id = await asyncio.to_thread(self._run_behind, connection)
-        except LookupError as error:
-            raise RootKeyFromAgent(f"A key came from this machine while agents were at work, and {error} {_REMEDY}") from None
+        except (LookupError, OSError) as error:
+            why = error if isinstance(error, LookupError) else "the system did not tell who sent it."
+            raise RootKeyFromAgent(f"A key came from this machine while agents were at work, and {why} {_REMEDY}") from None
         if run_id is None or self.use == "child":
             return run_id
         raise RootKeyFromAgent(

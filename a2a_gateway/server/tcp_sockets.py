@@ -53,7 +53,7 @@ def client_socket(client: Address, server: Address) -> ClientSocket | None:
 _GONE: Final = ClientSocket(0, 0)
 
 
-def can_tell() -> bool:
+def sockets_can_be_asked_for() -> bool:
     """Whether the kernel answers such questions here."""
     if sys.platform != "linux":
         return False

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from psutil import process_iter
 
 from a2a_gateway.testing.script import Step
 from tests.support.ask import call, user
@@ -95,16 +96,15 @@ async def test_a_process_that_takes_pains_not_to_be_seen_is_refused(gateway: Ser
     assert '"code":"root_key_from_agent"' in text
 
 
-async def test_what_an_agent_leaves_behind_is_refused_as_long_as_it_lives(gateway: ServedGateway) -> None:
-    """Its shell ends before it has asked."""
+async def test_what_an_agent_leaves_behind_when_its_shell_ends_starts_no_tree(gateway: ServedGateway) -> None:
     late = gateway.data_dir.parent / "late"
     command = curl(f"{gateway.base_url}/chat/completions", gateway.key, chat())
     script = f"sleep 0.2; {command} >{late}; touch {late}.done"
     leave = f"(env -i PATH=$PATH setsid sh -c {shlex.quote(script)} </dev/null >/dev/null 2>&1 &); exit"
     before = len(await roots(gateway))
     await ask(gateway, types(leave, "sleep 0.5"))
+    await until(lambda: not any(str(late) in " ".join(process.info["cmdline"] or ()) for process in process_iter(["cmdline"])))
     assert len(await roots(gateway)) == before + 1
-    assert not late.exists() or '"code":"root_key_from_agent"' in late.read_text()
 
 
 async def test_no_header_hides_where_a_stolen_key_comes_from(gateway: ServedGateway) -> None:
