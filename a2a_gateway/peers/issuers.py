@@ -7,7 +7,7 @@ decides in the transaction that opens the run.
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import httpx
@@ -51,10 +51,13 @@ class _Published(BaseModel):
     gateway_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Fetched:
-    keys: Mapping[str, str]
-    at: float
+    """What a peer has published: its keys by their names. Anybody can ask for a name that is new, so it is asked now and then."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    again_at: float = 0.0
+    fetching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Issuers:
@@ -64,7 +67,6 @@ class Issuers:
         self._roster = roster
         self._identity = identity
         self._fetched: dict[str, _Fetched] = {}
-        self._fetching = asyncio.Lock()
 
     async def caller(self, token: str, keys: Keys) -> Caller:
         """Find out what a token allows its bearer, with the limits that hold here for the peer that has signed it.
@@ -122,13 +124,12 @@ class Issuers:
 
     async def _published_key(self, peer: PeerSettings, url: str, kid: str) -> str | None:
         """Find a key by its name among those that a peer publishes; they are fetched again, now and then, for one that is new."""
-        async with self._fetching:
-            fetched = self._fetched.get(peer.id)
-            is_stale = fetched is None or time.monotonic() - fetched.at >= _FETCH_AGAIN_AFTER_S
-            if fetched is None or (kid not in fetched.keys and is_stale):
-                keys = await _fetch(peer.id, url)
-                fetched = _Fetched(keys or (fetched.keys if fetched else {}), time.monotonic())
-                self._fetched[peer.id] = fetched
+        fetched = self._fetched.setdefault(peer.id, _Fetched())
+        if kid not in fetched.keys:
+            async with fetched.fetching:
+                if kid not in fetched.keys and time.monotonic() >= fetched.again_at:
+                    fetched.keys = await _fetch(peer.id, url) or fetched.keys
+                    fetched.again_at = time.monotonic() + _FETCH_AGAIN_AFTER_S
         return fetched.keys.get(kid)
 
 

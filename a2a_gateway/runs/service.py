@@ -399,7 +399,7 @@ class RunService:
             workspace_dir=place.workspace_dir,
             timeout_s=self._left_s(live.record),
             transcript=place.conversation.transcript,
-            binding=self._binding(live.record) if live.profile.may_delegate else None,
+            binding=self._binding(live.record, request) if live.profile.may_delegate else None,
             peer=live.profile.peer,
             via=request.context.via,
             actors=live.actors,
@@ -407,7 +407,7 @@ class RunService:
             tracestate=request.context.tracestate,
         )
 
-    def _binding(self, record: RunRecord) -> DelegationBinding:
+    def _binding(self, record: RunRecord, request: RunRequest) -> DelegationBinding:
         limits, allowed = record.limits, record.limits.allowed_agents
         cards = [AgentCard(p.model, p.description) for p in self.profiles.list() if allowed is None or p.model in allowed]
         return DelegationBinding(
@@ -421,6 +421,8 @@ class RunService:
             runs_left=limits.max_runs,
             budget_left_micro_usd=unspent(accounts_of_path([record], below=True)),
             deadline_at=time.monotonic() + self._left_s(record),
+            traceparent=request.context.traceparent,
+            tracestate=request.context.tracestate,
         )
 
     async def _finish(self, live: LiveRun, outcome: Outcome) -> None:
