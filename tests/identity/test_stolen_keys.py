@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from psutil import process_iter
+from psutil import STATUS_ZOMBIE, Process, process_iter
 
 from a2a_gateway.testing.script import Step
 from tests.support.ask import call, user
@@ -105,6 +105,27 @@ async def test_what_an_agent_leaves_behind_when_its_shell_ends_starts_no_tree(ga
     await ask(gateway, types(leave, "sleep 0.5"))
     await until(lambda: not any(str(late) in " ".join(process.info["cmdline"] or ()) for process in process_iter(["cmdline"])))
     assert len(await roots(gateway)) == before + 1
+
+
+async def test_an_agent_that_kills_all_that_stands_above_it_is_refused_all_the_same(gateway: ServedGateway) -> None:
+    command = curl(f"{gateway.base_url}/chat/completions", gateway.key, chat())
+    late = gateway.data_dir.parent / "kept"
+    script = shlex.quote(f"while kill -0 $0 2>/dev/null; do sleep 0.02; done; {command} >{late}; touch {late}.done")
+    kill = f"(env -i PATH=$PATH setsid sh -c {script} $PPID </dev/null >/dev/null 2>&1 &); kill -9 $PPID; sleep 60"
+    text = await ask(gateway, types(kill, f"until [ -e {late}.done ]; do sleep 0.02; done; cat {late}"))
+    assert '"code":"root_key_from_agent"' in text
+
+
+async def test_of_processes_that_agents_have_left_no_trace_stays(gateway: ServedGateway) -> None:
+    await ask(gateway, types("sleep 300 & (setsid sleep 300 &) & (env -i setsid sleep 300 &); kill -9 $PPID; sleep 60"))
+    await ask(gateway, types("sleep 300 & (setsid sleep 300 &)"))
+
+    def zombies() -> list[Process]:
+        return [child for child in Process(gateway.pid).children(recursive=True) if child.status() == STATUS_ZOMBIE]
+
+    async with asyncio.timeout(20):
+        while zombies():
+            await roots(gateway)  # it looks when somebody comes with a key
 
 
 async def test_no_header_hides_where_a_stolen_key_comes_from(gateway: ServedGateway) -> None:
