@@ -67,6 +67,10 @@ async def roots(gateway: ServedGateway) -> list[str]:
         return [run["id"] for run in (await http.get(f"{gateway.base_url}/runs?limit=100")).json()["data"]]
 
 
+def address_of(gateway: ServedGateway) -> list[str]:
+    return gateway.base_url.removeprefix("http://").removesuffix("/v1").split(":")
+
+
 def refused_runs(log: str) -> int:
     return log.count("key_from_agent_refused")
 
@@ -90,8 +94,7 @@ async def test_a_stolen_key_starts_no_tree(gateway: ServedGateway, way: str) -> 
 
 @pytest.mark.parametrize("way", ["hidden", "thread", "relay"])
 async def test_a_process_that_takes_pains_not_to_be_seen_is_refused(gateway: ServedGateway, way: str) -> None:
-    address = gateway.base_url.removeprefix("http://").removesuffix("/v1").split(":")
-    command = shlex.join([sys.executable, str(EVASIVE), way, *address, gateway.key])
+    command = shlex.join([sys.executable, str(EVASIVE), way, *address_of(gateway), gateway.key])
     text = await ask(gateway, types(f"{command} >out 2>&1; until grep -q code out; do sleep 0.02; done; cat out"))
     assert '"code":"root_key_from_agent"' in text
 
@@ -155,7 +158,7 @@ async def test_a_stolen_key_sees_and_stops_nothing(gateway: ServedGateway, metho
 
 async def test_an_agent_that_hangs_up_before_it_can_be_looked_at_is_refused(gateway: ServedGateway) -> None:
     """`continue` would let its run go on without it."""
-    host, port = gateway.base_url.removeprefix("http://").removesuffix("/v1").split(":")
+    host, port = address_of(gateway)
     body = json.dumps(chat())
     request = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {gateway.key}\r\n"
@@ -179,10 +182,12 @@ async def test_clients_beside_the_agents_are_served_while_agents_are_at_work(gat
     await until((gateway.data_dir / "busy").exists)
     answers = [await ask(gateway, user(f"Hello {n}.", Step(content=f"hello {n}"))) for n in range(5)]
     command = curl(f"{gateway.base_url}/chat/completions", gateway.key, chat("from a process"), **FORGED)
-    process = await asyncio.to_thread(subprocess.run, shlex.split(command), capture_output=True, text=True)
+    hidden = [sys.executable, str(EVASIVE), "hidden", *address_of(gateway), gateway.key]
+    told = [await asyncio.to_thread(subprocess.check_output, each, text=True) for each in (shlex.split(command), hidden)]
     working.cancel()
     assert answers == [f"hello {n}" for n in range(5)]
-    assert "from a process" in process.stdout
+    assert "from a process" in told[0]
+    assert AGENT in told[1]
 
 
 async def test_the_log_tells_the_operator_which_key_was_stolen_by_which_run(gateway: ServedGateway) -> None:
