@@ -189,7 +189,7 @@ class Execution:
         """Judge an error: a limit ends a run with what there is, a failure without an answer."""
         match error:
             case RunCancelled():
-                return Cancelled(self._narrator.text)
+                return Cancelled(self._narrator.text, error.message)
             case BudgetExceeded() | DeadlineExceeded():
                 reason = error.code
             case TurnsExceeded():

@@ -86,7 +86,13 @@ async def running_gateway(settings: Settings, environ: Mapping[str, str]) -> Asy
         first_key = await _first_key(bound)
         async with Gateway(bound, environ) as gateway:
             config = uvicorn.Config(
-                app_of(gateway), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=_HANG_UP_AFTER_S
+                app_of(gateway),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                # Who calls from this machine must not be able to say that it calls from another.
+                proxy_headers=False,
+                timeout_graceful_shutdown=_HANG_UP_AFTER_S,
             )
             server = _Server(config)
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="serve")

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,6 +32,7 @@ _NO_KEY: Final = KeyId("")
 _NO_HASH: Final = bytes(hashlib.sha256().digest_size)
 
 _BY_ID: Final = select(keys).where(keys.c.id == bindparam("key_id"))
+_REVOKED: Final = select(keys).where(keys.c.id.in_(bindparam("key_ids", expanding=True)), keys.c.revoked_at.is_not(None))
 _LATEST_BY_NAME: Final = (
     select(keys)
     .where(keys.c.name == bindparam("named"))
@@ -77,6 +78,14 @@ class SqlKeys:
         def work(connection: Connection) -> KeyRecord | None:
             row = connection.execute(_BY_ID, {"key_id": key_id}).one_or_none()
             return None if row is None else key_of(row)
+
+        return await self.database.transaction(work)
+
+    async def revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
+        """Find those of the keys that were revoked."""
+
+        def work(connection: Connection) -> Sequence[KeyRecord]:
+            return [key_of(row) for row in connection.execute(_REVOKED, {"key_ids": list(key_ids)})]
 
         return await self.database.transaction(work)
 
