@@ -146,7 +146,10 @@ class _Forwarding:
             stream: AsyncStream[ChatCompletionChunk] = await self._peer.client.chat.completions.create(
                 **render_body(self._run, self._run.profile),
                 stream=True,
-                extra_headers={} if peer.opaque else encode_headers(context),
+                extra_headers={
+                    **({} if peer.opaque else encode_headers(context)),
+                    "Authorization": self._peer.credential.for_run(self._run, context),
+                },
                 timeout=httpx.Timeout(longest_silence_s, connect=_CONNECT_WITHIN_S),
             )
             return stream

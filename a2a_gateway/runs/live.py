@@ -32,6 +32,7 @@ class LiveRun:
         cancelled: set when it was asked to stop.
         closing: its end is being written; what it delegates from here on comes too late.
         closed: set when nothing of it is left but its slot: outcome told, descendants ended, conversation saved.
+        actors: the agents that led to it, root first, its own last.
         on_abandoned: called when its last listener leaves before its end.
     """
 
@@ -41,6 +42,7 @@ class LiveRun:
     on_abandoned: Callable[["LiveRun"], None]
     clock: Clock
     claimed: bool = False
+    actors: tuple[str, ...] = ()
     delivered: bool = False
     times_left: int = 0
     workspace_dir: str | None = None

@@ -133,7 +133,8 @@ class Grant:
         run_id: the peer's own id of the run that it opened for this call.
         tree_id: id of the peer's tree, for the audit.
         jti: single use, per issuer.
-        expires_at: seconds since the epoch.
+        expires_at: when it is worthless, and need no longer be remembered as used (seconds since the epoch).
+        agent: the model that it is for.
         depth: of the run, as the peer counts.
         policy: what the peer leaves to the run.
         actors: the chain of agents that led here, root first; for the audit.
@@ -144,6 +145,7 @@ class Grant:
     tree_id: str
     jti: str
     expires_at: float
+    agent: str
     depth: int
     policy: LimitPolicy
     actors: tuple[str, ...] = ()
@@ -352,6 +354,7 @@ class AdmittedRun:
         binding: for the delegation tool; None when this run may not delegate (any deeper).
         peer: id of the peer that executes it, whose model id is then `profile`; None for this gateway.
         via: gateways that the request has come through.
+        actors: the agents that led here, root first, the run's own last; on which gateway stands before the `/`.
         traceparent: of the caller (W3C); None without.
     """
 
@@ -367,5 +370,6 @@ class AdmittedRun:
     binding: DelegationBinding | None = None
     peer: str | None = None
     via: tuple[str, ...] = ()
+    actors: tuple[str, ...] = ()
     traceparent: str | None = None
     tracestate: str | None = None

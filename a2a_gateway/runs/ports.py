@@ -190,11 +190,12 @@ class Ledger(Protocol):
         """
         ...
 
-    async def claimed(self, claim: IdempotencyClaim) -> RunRecord | None:
-        """The run that a claim stands for already; None if it is free.
+    async def claimed(self, claim: IdempotencyClaim, grant: Grant | None = None) -> RunRecord | None:
+        """The run that a claim stands for already, which uses up the grant that asks for it; None if the claim is free.
 
         Raises:
             IdempotencyKeyReused: the key belongs to a request that asked for something else.
+            AuthenticationError: the grant was used before.
         """
         ...
 
@@ -295,6 +296,14 @@ class Keys(Protocol):
         ...
 
     async def get_key(self, key_id: KeyId) -> KeyRecord | None: ...
+
+    async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> KeyRecord:
+        """The account of a peer that presents grants, with the limits that hold for it now.
+
+        Raises:
+            AuthenticationError: its grants are not taken any more.
+        """
+        ...
 
 
 class Conversations(Protocol):

@@ -219,7 +219,8 @@ class RunService:
     # ------------------------------------------------------------------ repeats
 
     def _claim(self, request: RunRequest, caller: Caller) -> IdempotencyClaim | None:
-        key = request.context.idempotency_key
+        # A peer that repeats a request, with a fresh grant, means the same run of its own.
+        key = caller.grant.run_id if caller.grant else request.context.idempotency_key
         if key is None:
             return None
         return IdempotencyClaim(scope_of(caller), key, request.fingerprint, self.clock.now() + self.policy.idempotency_ttl_s)
@@ -228,7 +229,7 @@ class RunService:
         """Find the run that a request repeats: by its idempotency key, or by what it asks."""
         if proposal.claim is None:
             return self._retries.find(request, caller)
-        record = await self.ledger.claimed(proposal.claim)
+        record = await self.ledger.claimed(proposal.claim, proposal.grant)
         return None if record is None else await self._again(record, profile)
 
     async def _again(self, record: RunRecord, profile: Profile) -> LiveRun:
@@ -324,7 +325,7 @@ class RunService:
                     if not admitted.done():
                         admitted.set_result(again)
                     return
-                live = self._enter(record, request, profile)
+                live = self._enter(record, request, caller, profile)
                 self._retries.remember(request, caller, live)
                 try:
                     if not admitted.done():
@@ -341,13 +342,15 @@ class RunService:
                 admitted, InternalError(f"The gateway failed to run this request ({type(error).__name__}); its log says more.")
             )
 
-    def _enter(self, record: RunRecord, request: RunRequest, profile: Profile) -> LiveRun:
+    def _enter(self, record: RunRecord, request: RunRequest, caller: Caller, profile: Profile) -> LiveRun:
         """Make an admitted run one of the live ones."""
-        on_disconnect = OnDisconnect.CANCEL if record.parent_id else request.context.on_disconnect or OnDisconnect.CANCEL
-        claimed = request.context.idempotency_key is not None
-        live = LiveRun(record, profile, on_disconnect, self._abandon, self.clock, claimed=claimed)
-        self.live_runs.add(live)
         parent = self.live_runs.get(record.parent_id)
+        led_by = parent.actors if parent is not None else caller.grant.actors if caller.grant is not None else ()
+        on_disconnect = OnDisconnect.CANCEL if record.parent_id else request.context.on_disconnect or OnDisconnect.CANCEL
+        claimed = self._claim(request, caller) is not None
+        actors = (*led_by, f"{self.policy.gateway_id}/{record.agent}")
+        live = LiveRun(record, profile, on_disconnect, self._abandon, self.clock, claimed=claimed, actors=actors)
+        self.live_runs.add(live)
         if record.parent_id is not None and (parent is None or parent.ending):
             live.cancelled.set()  # its parent ended, or was stopped, between the ledger's answer and now
         return live
@@ -399,6 +402,7 @@ class RunService:
             binding=self._binding(live.record) if live.profile.may_delegate else None,
             peer=live.profile.peer,
             via=request.context.via,
+            actors=live.actors,
             traceparent=request.context.traceparent,
             tracestate=request.context.tracestate,
         )

@@ -1,15 +1,21 @@
-"""Who calls: from the credential in the headers to a `Caller`. A key starts trees; a run token starts children of its run."""
+"""Who calls: from the credential in the headers to a `Caller`.
+
+A key starts trees; a run token starts children of its run; a peer's grant starts one run, and its lesser token asks about it.
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from a2a_gateway.errors import AuthenticationError, RunNotFound, RunTokenRevoked
 from a2a_gateway.runs.model import LIVE_STATES, RunId, RunRecord
 from a2a_gateway.runs.ports import Keys, Ledger
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.server.tokens import JwtRunTokens
+
+if TYPE_CHECKING:
+    from a2a_gateway.peers import Issuers
 
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -21,6 +27,7 @@ class Authenticator:
     keys: Keys
     ledger: Ledger
     tokens: JwtRunTokens
+    issuers: "Issuers"
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller:
         """Find the caller.
@@ -32,6 +39,8 @@ class Authenticator:
         secret = _credential(headers)
         if secret.count(".") != 2:
             return Caller(await self.keys.authenticate(secret))
+        if not self.tokens.is_one(secret):
+            return await self.issuers.caller(secret, self.keys)
         run_id = self.tokens.read(secret)
         run = await self.ledger.get_run(run_id)
         if run is None or run.state not in LIVE_STATES:

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -31,7 +32,7 @@ from a2a_gateway.settings import Settings
 from a2a_gateway.stores import Store, open_store
 
 if TYPE_CHECKING:
-    from a2a_gateway.peers import FarTrees, PeerDirectory
+    from a2a_gateway.peers import FarTrees, PeerDirectory, SigningKey
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,7 @@ class Gateway:
     settings: Settings
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
     _engine: "asyncio.Future[Engine] | None" = None
+    _signing_key: "SigningKey | None" = field(default=None, repr=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
 
@@ -110,6 +112,17 @@ class Gateway:
         except TimeoutError:
             raise NotReady("The gateway is still starting.", retry_after_s=5) from None
 
+    async def signing_key(self) -> "SigningKey":
+        """Return the key by which this gateway signs what it sends to its peers: known before the engine is ready, because
+        peers that start at the same time ask each other for it.
+
+        Raises:
+            ConfigurationError: it can be neither read nor made.
+        """
+        if self._signing_key is None:
+            self._signing_key = await asyncio.to_thread(_open_signing_key, self.settings.data_dir)
+        return self._signing_key
+
     async def drain(self, timeout_s: float | None = None) -> None:
         """Take no new trees and let the running ones end within `timeout_s` (None: the setting); cancel the rest."""
         if self.state in ("ready", "draining"):  # a second call may be less patient than the first
@@ -118,7 +131,7 @@ class Gateway:
 
     async def _serve(self, engine: "asyncio.Future[Engine]") -> None:
         try:
-            async with open_engine(self.settings, self.environ) as ready:
+            async with open_engine(self.settings, self.environ, await self.signing_key()) as ready:
                 engine.set_result(ready)
                 log.info("gateway_ready", models=[profile.model for profile in ready.profiles.list()])
                 await self._stop.wait()
@@ -134,7 +147,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Engine]:
+async def open_engine(settings: Settings, environ: Mapping[str, str], signing_key: "SigningKey") -> AsyncIterator[Engine]:
     """Put everything together, in the order in which it depends on each other."""
     clock, live_runs = SystemClock(), LiveRuns()
     async with AsyncExitStack() as stack:
@@ -155,17 +168,24 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
             places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
-            directory = await stack.enter_async_context(
-                peers.PeerDirectory(settings.peers, environ, refresh_s=settings.peer_refresh_s)
-            )
+            identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)
+            roster = peers.Roster(settings, store.peers)
+            directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
             profiles = Catalogue(agents.profiles, directory)
             runner = Runners(agents.runner, peers.PeerRunner(directory, gateway_id=settings.gateway_id))
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
             reconciler = peers.Reconciler(store.ledger, directory, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             async with service, _sweeping(places, store, clock), reconciling:
-                auth = Authenticator(store.keys, store.ledger, tokens)
-                yield Engine(service, profiles, store, auth, clock, directory, peers.FarTrees(directory), int(clock.now()))
+                auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity))
+                far_trees = peers.FarTrees(directory)
+                yield Engine(service, profiles, store, auth, clock, directory, far_trees, int(clock.now()))
+
+
+def _open_signing_key(data_dir: Path) -> "SigningKey":
+    from a2a_gateway.peers import SigningKey  # see below: it takes a second
+
+    return SigningKey.open(data_dir)
 
 
 def _service_policy(settings: Settings) -> ServicePolicy:

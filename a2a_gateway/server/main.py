@@ -21,7 +21,7 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
     configure_logs(settings.log_level)
     environ = dict(os.environ)
     # Agents run as this process's user: what they could read of it must not hold the secrets.
-    of_peers = {peer.api_key_env for peer in settings.peers if peer.api_key_env}
+    of_peers = {name for peer in settings.peers for name in peer.secret_variables}
     scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers)
     forbid_inspection()
     asyncio.run(_serve(settings, environ, on_ready), loop_factory=_loop_factory())

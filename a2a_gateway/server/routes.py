@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from a2a_gateway.errors import ModelNotFound, RequestError, RunNotFound
+from a2a_gateway.errors import AuthenticationError, ModelNotFound, RequestError, RunNotFound
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.retries import scope_of
@@ -34,13 +34,16 @@ def create_router(gateway: Gateway) -> APIRouter:
     router = APIRouter(route_class=GatewayRoute)
     settings = gateway.settings
 
-    async def admit(request: Request) -> tuple[Engine, Caller]:
+    async def admit(request: Request, *, to_run: bool = False) -> tuple[Engine, Caller]:
         engine = await gateway.engine()
-        return engine, await engine.auth.authenticate(request.headers)
+        caller = await engine.auth.authenticate(request.headers)
+        if caller.grant is not None and not to_run:
+            raise AuthenticationError("A grant opens one run, and is good for nothing else.")
+        return engine, caller
 
     @router.post("/v1/chat/completions", tags=["OpenAI"], summary="Run an agent", openapi_extra=_CHAT_BODY)
     async def chat_completions(request: Request) -> Response:
-        engine, caller = await admit(request)
+        engine, caller = await admit(request, to_run=True)
         run_request = parse_chat_request(await read_body(request, settings.body_limit_bytes), request.headers)
         request_id = request.state.request_id
         return RunResponse(engine.service, run_request, caller, request_id=request_id, heartbeat_s=settings.heartbeat_s)
@@ -111,6 +114,10 @@ def create_router(gateway: Gateway) -> APIRouter:
             return error_response(RequestError("A run cannot cancel itself; finish instead.", param="run_id"))
         await engine.service.cancel(record.id)
         return JSONResponse(render_run(await engine.auth.visible_run(caller, run_id), now=engine.clock.now()))
+
+    @router.get("/.well-known/jwks.json", tags=["Peers"], summary="By which key this gateway signs what it sends to its peers")
+    async def keys() -> Response:
+        return JSONResponse((await gateway.signing_key()).jwks(settings.gateway_id))
 
     @router.get("/health", tags=["Health"], summary="Whether the process answers")
     async def health() -> Response:

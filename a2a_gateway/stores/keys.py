@@ -32,6 +32,12 @@ _NO_KEY: Final = KeyId("")
 _NO_HASH: Final = bytes(hashlib.sha256().digest_size)
 
 _BY_ID: Final = select(keys).where(keys.c.id == bindparam("key_id"))
+_LATEST_BY_NAME: Final = (
+    select(keys)
+    .where(keys.c.name == bindparam("named"))
+    .order_by(keys.c.revoked_at.is_not(None), keys.c.created_at.desc(), keys.c.id)
+    .limit(1)
+)
 _RECORD_USE: Final = update(keys).where(keys.c.id == bindparam("key_id")).values(last_used_at=bindparam("now"))
 
 
@@ -108,6 +114,44 @@ class SqlKeys:
         await self.database.transaction(work)
         return key, secret
 
+    async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> KeyRecord:
+        """Return the key of a peer that presents grants, made at its first visit, with the limits that hold for it now.
+
+        It is an account, not a secret: nobody can present it. Revoked, it stays so until `renew_peer`.
+
+        Raises:
+            AuthenticationError: it was revoked.
+        """
+        now, name = self.clock.now(), peer_key_name(peer_id)
+
+        def work(connection: Connection) -> KeyRecord:
+            row = connection.execute(_LATEST_BY_NAME, {"named": name}).one_or_none()
+            if row is None:
+                return _insert_peer_key(connection, name, policy, caps, now)
+            key = key_of(row)
+            if key.revoked_at is not None:
+                raise AuthenticationError(f"The grants of {peer_id} are not taken here any more.")
+            if (key.policy, key.caps) != (policy, caps):
+                changed = values_of_limits(policy) | values_of_caps(caps)
+                connection.execute(update(keys).where(keys.c.id == key.id).values(changed))
+            return replace(key, policy=policy, caps=caps)
+
+        try:
+            return await self.database.transaction(work)
+        except _MadeMeanwhile:
+            return await self.database.transaction(work)
+
+    async def renew_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> None:
+        """Give a peer whose key was revoked another one; a live one stays."""
+        now, name = self.clock.now(), peer_key_name(peer_id)
+
+        def work(connection: Connection) -> None:
+            row = connection.execute(_LATEST_BY_NAME, {"named": name}).one_or_none()
+            if row is not None and row.revoked_at is not None:
+                _insert_peer_key(connection, name, policy, caps, now)
+
+        await self.database.transaction(work)
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """All keys, revoked ones included, oldest first."""
 
@@ -136,6 +180,25 @@ class SqlKeys:
             return key
 
         return await self.database.transaction(work)
+
+
+def peer_key_name(peer_id: str) -> str:
+    """Name the key of a peer, as lists of keys and of spending show it."""
+    return f"peer:{peer_id}"
+
+
+def _insert_peer_key(connection: Connection, name: str, policy: LimitPolicy, caps: SpendCaps, now: float) -> KeyRecord:
+    key = KeyRecord(KeyId(secrets.token_hex(6)), name, policy, created_at=now, caps=caps)
+    values = {"id": key.id, "name": name, "secret_sha256": secrets.token_bytes(len(_NO_HASH)), "created_at": now}
+    try:
+        connection.execute(insert(keys), values | values_of_limits(policy) | values_of_caps(caps))
+    except IntegrityError:
+        raise _MadeMeanwhile from None
+    return key
+
+
+class _MadeMeanwhile(Exception):
+    """Another transaction has made the same peer's key while this one was at it (PostgreSQL)."""
 
 
 def _hash(secret: str) -> bytes:

@@ -120,7 +120,7 @@ class SqlLedger:
         now = self.clock.now()
 
         def work(connection: Connection) -> RunRecord:
-            earlier = _claimed(connection, proposal.claim, now) if proposal.claim else None
+            earlier = _claimed(connection, proposal.claim, now, proposal.grant) if proposal.claim else None
             if earlier is not None:
                 return earlier
             ancestors = _path(connection, proposal.parent_id, lock=True) if proposal.parent_id else []
@@ -144,9 +144,9 @@ class SqlLedger:
         except _ClaimedMeanwhile:
             return await self.database.transaction(work)
 
-    async def claimed(self, claim: IdempotencyClaim) -> RunRecord | None:
+    async def claimed(self, claim: IdempotencyClaim, grant: Grant | None = None) -> RunRecord | None:
         now = self.clock.now()
-        return await self.database.transaction(lambda connection: _claimed(connection, claim, now))
+        return await self.database.transaction(lambda connection: _claimed(connection, claim, now, grant))
 
     async def run_of_claim(self, scope: str, key: str) -> RunRecord | None:
         def work(connection: Connection) -> RunRecord | None:
@@ -356,8 +356,8 @@ def _presume_all(connection: Connection, hold_ids: Sequence[str]) -> None:
             presume(connection, placed, _known_path(connection, RunId(placed.run_id)))
 
 
-def _claimed(connection: Connection, claim: IdempotencyClaim, now: float) -> RunRecord | None:
-    """Find the run that a claim stands for; one whose time has passed is forgotten."""
+def _claimed(connection: Connection, claim: IdempotencyClaim, now: float, grant: Grant | None = None) -> RunRecord | None:
+    """Find the run that a claim stands for, and use up the grant that asks for it; a claim whose time has passed is forgotten."""
     found = connection.execute(_CLAIM, {"of": claim.scope, "named": claim.key}).one_or_none()
     if found is None:
         return None
@@ -375,6 +375,8 @@ def _claimed(connection: Connection, claim: IdempotencyClaim, now: float) -> Run
         # A crash came before it had done anything: carrying it out now is carrying it out once.
         connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
         return None
+    if grant is not None:
+        _use_up(connection, grant)
     return run
 
 

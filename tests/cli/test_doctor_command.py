@@ -76,7 +76,7 @@ def test_each_peer_is_asked_for_its_agents_and_what_is_wrong_with_one_is_said(se
     peers = {
         "well": f'base_url = "{served.gateway.base_url}"\napi_key_env = "PEER_KEY"',
         "wrong-key": f'base_url = "{served.gateway.base_url}"\napi_key = "sk-no-key-of-its-own"',
-        "no-key": 'base_url = "http://127.0.0.1:9/v1"',
+        "no-key": 'base_url = "http://127.0.0.1:9/v1"\napi_key_env = "NOT_SET"',
         "down": 'base_url = "http://127.0.0.1:9/v1"\napi_key = "x"',
         "empty": f'base_url = "{served.gateway.base_url}"\napi_key_env = "PEER_KEY"\nagents = ["openhands_nobody"]',
     }

@@ -25,7 +25,7 @@ class RoguePeer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head.split("\r\n")[1:] if line)}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             if head.startswith("GET /v1/models "):
                 await respond(writer, json.dumps({"object": "list", "data": [{"id": f"openhands_{name}"} for name in FAULTS]}))
@@ -113,6 +113,7 @@ ODD = ("5", "null", '"text"', "[1]", '{"choices": 5}', '{"choices": [5], "usage"
 """Chunks that are none."""
 
 FAULTS: Mapping[str, Fault] = {
+    "lead": answers("{}", "content-type: application/json\r\n", status="400 Bad Request"),
     "html": answers("<html>It works!</html>", "content-type: text/html\r\n"),
     "whole": answers('{"choices": []}', "content-type: application/json\r\n"),
     "garbage": answers("data: {not json\n\n"),

@@ -10,7 +10,7 @@ from anyio.from_thread import start_blocking_portal
 from openai import APIStatusError
 from pydantic import SecretStr
 
-from a2a_gateway.settings import PeerSettings
+from a2a_gateway.peer_settings import PeerSettings
 from tests.interaction.rogue_peer import RoguePeer, rogue_peer
 from tests.support.gateway import GatewayUnderTest, gateway_in_thread, scripted_environ
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import ConfigurationError
-from a2a_gateway.settings import PeerSettings, load_settings
+from a2a_gateway.peer_settings import PeerSettings
+from a2a_gateway.settings import load_settings
 
 
 def test_peers_are_read_from_the_file_of_settings(tmp_path: Path) -> None:

@@ -462,7 +462,7 @@ async def test_a_refused_request_leaves_its_idempotency_key_free(bench: Bench) -
 
 
 async def test_a_grant_opens_one_run(bench: Bench) -> None:
-    grant = Grant("box-a", "far-parent", "far-tree", "jti-1", NOW + 100, 2, LimitPolicy())
+    grant = Grant("box-a", "far-parent", "far-tree", "jti-1", NOW + 100, "openhands_lead", 2, LimitPolicy())
     opened = await bench.propose("one", grant=grant, claimed_depth=2)
     assert (opened.depth, opened.parent_id, opened.origin) == (2, None, "box-a/far-parent")
     assert await bench.store.ledger.run_of_origin(bench.key.id, "box-a/far-parent") == opened
