@@ -47,7 +47,7 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.place import Place, Places
-from a2a_gateway.runs.ports import Clock, Ledger, Profiles, Runner, RunProposal, RunTokens
+from a2a_gateway.runs.ports import Ledger, Profiles, Runner, RunProposal, RunTokens, SettableClock
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
 from a2a_gateway.runs.retries import Retries, scope_of
 from delegate_tool.context import AgentCard, DelegationBinding, OnDisconnect
@@ -100,7 +100,7 @@ class RunService:
     runner: Runner
     tokens: RunTokens
     capacity: Capacity
-    clock: Clock
+    clock: SettableClock
     policy: ServicePolicy
     draining: bool = False
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
@@ -171,6 +171,8 @@ class RunService:
         self._retries.delivered(live)
 
     async def _begin(self, request: RunRequest, caller: Caller, proposal: RunProposal, profile: Profile) -> LiveRun:
+        if not self._leading:
+            self.clock.set_right()  # no deadline hangs on it now
         slot = self.capacity.slot(proposal.id, proposal.parent_id, timeout_s=self._queue_timeout_s(caller))
         admitted: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
         leading = self._lead(request, caller, proposal, profile, slot, admitted)

@@ -177,6 +177,7 @@ async def _outcome(client: Client, deed: Deed) -> object:
         return error
 
 
+@pytest.mark.timeout(60 + 60 * ROUNDS)
 async def test_after_a_kill_at_any_instant_only_calls_under_way_are_uncertain_and_nothing_of_the_dead_stays(
     tmp_path: Path,
 ) -> None:
