@@ -7,8 +7,9 @@ root's `cost_tree`.
 
 import asyncio
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Final, Protocol
 
@@ -23,6 +24,7 @@ from a2a_gateway.errors import (
     RunCancelled,
     RunNotFound,
     RunTokenRevoked,
+    StoreError,
 )
 from a2a_gateway.runs.admission import admit, permit_turn, runs_left
 from a2a_gateway.runs.budget import Account, Allotment, allot, allot_escrow, budget_left, unspent
@@ -117,6 +119,8 @@ class SqlLedger:
     database: Database
     clock: Clock
     answer_ttl_s: float = 86_400.0
+    _unclaimed: set[str] = field(default_factory=set)
+    """Holds whose callers were cancelled, where the database has not taken them back yet."""
 
     async def open_run(self, proposal: RunProposal) -> RunRecord:
         now, day = self.clock.now(), today(self.clock)
@@ -212,17 +216,28 @@ class SqlLedger:
             place_hold(connection, hold, path, kind=kind, day=day, now=now)
             return hold
 
-        def undo(connection: Connection) -> None:
-            placed = take_hold(connection, hold_id)
-            if placed is not None:
-                give_back(connection, placed, _known_path(connection, run_id, lock=True))
-
         try:
             return await self.database.transaction(work)
         except asyncio.CancelledError:
             # The caller never got the hold, so nobody else can end it.
-            await self.database.transaction(undo)
+            self._unclaimed.add(hold_id)
+            with suppress(StoreError):  # undone later
+                await self._undo_unclaimed()
             raise
+
+    async def _undo_unclaimed(self) -> None:
+        unclaimed = frozenset(self._unclaimed)
+
+        def undo(connection: Connection) -> None:
+            _lock_paths(connection, unclaimed)
+            for hold_id in unclaimed:
+                placed = take_hold(connection, hold_id)
+                if placed is not None:
+                    give_back(connection, placed, _known_path(connection, RunId(placed.run_id)))
+
+        if unclaimed:
+            await self.database.transaction(undo)
+            self._unclaimed.difference_update(unclaimed)
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         usage, cost = charge.usage, charge.cost_micro_usd or 0
@@ -304,6 +319,8 @@ class SqlLedger:
         return await self.database.transaction(work)
 
     async def forget_expired(self, now: float) -> None:
+        await self._undo_unclaimed()
+
         def work(connection: Connection) -> None:
             for table in (claims, answers, grants):
                 connection.execute(delete(table).where(table.c.expires_at <= now))
@@ -349,9 +366,14 @@ class SqlLedger:
         return await self.database.transaction(work)
 
 
+def _lock_paths(connection: Connection, hold_ids: Collection[str]) -> None:
+    """Lock all accounts of some holds before the first is touched, so that others wait for us, and we for none."""
+    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": list(hold_ids)}).close()
+
+
 def _presume_all(connection: Connection, hold_ids: Sequence[str]) -> None:
-    """Charge calls that nobody will settle. All their accounts are locked first, so that others wait for us, and we for none."""
-    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": hold_ids}).close()
+    """Charge calls that nobody will settle."""
+    _lock_paths(connection, hold_ids)
     for hold_id in hold_ids:
         placed = take_hold(connection, hold_id)
         if placed is not None:
