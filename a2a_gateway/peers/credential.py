@@ -64,11 +64,11 @@ class SignedGrants:
             policy=policy_asked(asked),
             actors=run.actors,
         )
-        return "Bearer " + encode_grant(grant, audience=self.audience, signer=self.signer, now=self.clock.now())
+        return "Bearer " + encode_grant(grant, audience=self.audience, signer=self.signer, now=self.clock.wall())
 
     def to_ask(self) -> str:
         """See `Credential.to_ask`."""
-        return "Bearer " + encode_ask(self.issuer, audience=self.audience, signer=self.signer, now=self.clock.now())
+        return "Bearer " + encode_ask(self.issuer, audience=self.audience, signer=self.signer, now=self.clock.wall())
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class Issuers:
             )
         peer, verifier = known
         identity = self._identity
-        told = decode_token(token, audience=identity.gateway_id, verifier=verifier, now=identity.clock.now())
+        told = decode_token(token, audience=identity.gateway_id, verifier=verifier, now=identity.clock.wall())
         return Visit(peer, told)
 
     async def _known(self, label: Label) -> tuple[PeerSettings, Verifier] | None:

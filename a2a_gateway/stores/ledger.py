@@ -7,8 +7,10 @@ root's `cost_tree`.
 
 import asyncio
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
 from typing import Final, Protocol
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -22,6 +24,7 @@ from a2a_gateway.errors import (
     RunCancelled,
     RunNotFound,
     RunTokenRevoked,
+    StoreError,
 )
 from a2a_gateway.runs.admission import admit, permit_turn, runs_left
 from a2a_gateway.runs.budget import Account, Allotment, allot, allot_escrow, budget_left, unspent
@@ -53,6 +56,7 @@ from a2a_gateway.stores.charges import (
     place_hold,
     presume,
     take_hold,
+    today,
 )
 from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.rows import AnyRow, key_of, run_of, values_of_new_run
@@ -115,9 +119,11 @@ class SqlLedger:
     database: Database
     clock: Clock
     answer_ttl_s: float = 86_400.0
+    _unclaimed: set[str] = field(default_factory=set)
+    """Holds whose callers were cancelled, where the database has not taken them back yet."""
 
     async def open_run(self, proposal: RunProposal) -> RunRecord:
-        now = self.clock.now()
+        now, day = self.clock.now(), today(self.clock)
 
         def work(connection: Connection) -> RunRecord:
             earlier = _claimed(connection, proposal.claim, now, proposal.grant) if proposal.claim else None
@@ -128,7 +134,7 @@ class SqlLedger:
                 raise RunTokenRevoked("The run behind this token is not known here; its token opens no runs.")
             siblings = connection.scalar(_LIVE_CHILDREN, {"run_id": proposal.parent_id}) or 0 if ancestors else 0
             key = _key(connection, ancestors[-1].key_id if ancestors else proposal.key_id)
-            accounts = accounts_of(connection, ancestors, key, proposal.agent, proposal.caps, now, below=True)
+            accounts = accounts_of(connection, ancestors, key, proposal.agent, proposal.caps, day, below=True)
             record = admit(proposal, ancestors=ancestors, live_siblings=siblings, key=key, accounts=accounts, now=now)
             connection.execute(_INSERT_RUN, values_of_new_run(record))
             if proposal.claim:
@@ -188,7 +194,7 @@ class SqlLedger:
         return await self._hold(run_id, caps, ESCROW, decide)
 
     async def _hold(self, run_id: RunId, caps: SpendCaps, kind: str, decide: "_Decision") -> Hold:
-        now, hold_id = self.clock.now(), uuid.uuid4().hex
+        now, day, hold_id = self.clock.now(), today(self.clock), uuid.uuid4().hex
 
         def work(connection: Connection) -> Hold:
             rows = _known_rows(connection, run_id, lock=True)
@@ -196,7 +202,7 @@ class SqlLedger:
             run = path[-1]
             key = _key(connection, run.key_id)
             permit_turn(path, key=key, now=now)
-            accounts = accounts_of(connection, path, key, run.agent, caps, now)
+            accounts = accounts_of(connection, path, key, run.agent, caps, day)
             allotment = decide(path, accounts, had_last_call=rows[-1].had_last_call)
             hold = Hold(
                 hold_id,
@@ -207,20 +213,31 @@ class SqlLedger:
                 allotment.budget_micro_usd,
                 allotment.left_micro_usd,
             )
-            place_hold(connection, hold, path, kind=kind, now=now)
+            place_hold(connection, hold, path, kind=kind, day=day, now=now)
             return hold
-
-        def undo(connection: Connection) -> None:
-            placed = take_hold(connection, hold_id)
-            if placed is not None:
-                give_back(connection, placed, _known_path(connection, run_id, lock=True))
 
         try:
             return await self.database.transaction(work)
         except asyncio.CancelledError:
             # The caller never got the hold, so nobody else can end it.
-            await self.database.transaction(undo)
+            self._unclaimed.add(hold_id)
+            with suppress(StoreError):  # undone later
+                await self._undo_unclaimed()
             raise
+
+    async def _undo_unclaimed(self) -> None:
+        unclaimed = frozenset(self._unclaimed)
+
+        def undo(connection: Connection) -> None:
+            _lock_paths(connection, unclaimed)
+            for hold_id in unclaimed:
+                placed = take_hold(connection, hold_id)
+                if placed is not None:
+                    give_back(connection, placed, _known_path(connection, RunId(placed.run_id)))
+
+        if unclaimed:
+            await self.database.transaction(undo)
+            self._unclaimed.difference_update(unclaimed)
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         usage, cost = charge.usage, charge.cost_micro_usd or 0
@@ -259,7 +276,7 @@ class SqlLedger:
         answer: str | None = None,
         caps: SpendCaps = _NO_CAPS,
     ) -> RunSummary:
-        now = self.clock.now()
+        now, day = self.clock.now(), today(self.clock)
 
         def work(connection: Connection) -> RunSummary:
             *ancestors, run = _known_path(connection, run_id, lock=True)
@@ -273,7 +290,7 @@ class SqlLedger:
                 )
                 if answer is not None:
                     connection.execute(insert(answers), {"run_id": run_id, "body": answer, "expires_at": now + self.answer_ttl_s})
-            return _summary(connection, [*ancestors, run], caps, now)
+            return _summary(connection, [*ancestors, run], caps, day)
 
         return await self.database.transaction(work)
 
@@ -302,6 +319,8 @@ class SqlLedger:
         return await self.database.transaction(work)
 
     async def forget_expired(self, now: float) -> None:
+        await self._undo_unclaimed()
+
         def work(connection: Connection) -> None:
             for table in (claims, answers, grants):
                 connection.execute(delete(table).where(table.c.expires_at <= now))
@@ -311,11 +330,11 @@ class SqlLedger:
         await self.database.transaction(work)
 
     async def summary(self, run_id: RunId, caps: SpendCaps = _NO_CAPS) -> RunSummary | None:
-        now = self.clock.now()
+        day = today(self.clock)
 
         def work(connection: Connection) -> RunSummary | None:
             path = _path(connection, run_id)
-            return _summary(connection, path, caps, now) if path else None
+            return _summary(connection, path, caps, day) if path else None
 
         return await self.database.transaction(work)
 
@@ -347,9 +366,14 @@ class SqlLedger:
         return await self.database.transaction(work)
 
 
+def _lock_paths(connection: Connection, hold_ids: Collection[str]) -> None:
+    """Lock all accounts of some holds before the first is touched, so that others wait for us, and we for none."""
+    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": list(hold_ids)}).close()
+
+
 def _presume_all(connection: Connection, hold_ids: Sequence[str]) -> None:
-    """Charge calls that nobody will settle. All their accounts are locked first, so that others wait for us, and we for none."""
-    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": hold_ids}).close()
+    """Charge calls that nobody will settle."""
+    _lock_paths(connection, hold_ids)
     for hold_id in hold_ids:
         placed = take_hold(connection, hold_id)
         if placed is not None:
@@ -420,7 +444,7 @@ def _key(connection: Connection, key_id: KeyId) -> KeyRecord:
     return key_of(row)
 
 
-def _summary(connection: Connection, path: Sequence[RunRecord], caps: SpendCaps, now: float) -> RunSummary:
+def _summary(connection: Connection, path: Sequence[RunRecord], caps: SpendCaps, day: date) -> RunSummary:
     run = path[-1]
     by_agent: list[AgentCost] = []
     tree_usage = run.usage
@@ -428,10 +452,10 @@ def _summary(connection: Connection, path: Sequence[RunRecord], caps: SpendCaps,
         for row in connection.execute(DESCENDANTS_BY_AGENT, {"run_id": run.id}):
             by_agent.append(AgentCost(row.agent, row.runs, row.cost_self_micro_usd))
             tree_usage += TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens)
-    accounts = accounts_of(connection, path, _key(connection, run.key_id), run.agent, _NO_CAPS, now)
+    accounts = accounts_of(connection, path, _key(connection, run.key_id), run.agent, _NO_CAPS, day)
     ancestors = path[:-1]
     above = unspent(account for account in accounts if not account.own)
-    accounts += accounts_of_profile(connection, run.agent, caps, now)  # which do not bind the run above
+    accounts += accounts_of_profile(connection, run.agent, caps, day)  # which do not bind the run above
     parent = Remainder(runs_left(ancestors), above) if ancestors else None
     presumed = {"run_id": run.id, "kind": ESCROW, "state": PRESUMED}
     pending = not run.cost_complete and connection.scalar(ANY_HOLD_BELOW, presumed) is not None
