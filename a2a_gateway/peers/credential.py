@@ -52,19 +52,19 @@ class SignedGrants:
 
     def for_run(self, run: AdmittedRun, asked: DelegationContext) -> str:
         """See `Credential.for_run`."""
-        record = run.record
+        record, now = run.record, self.clock.wall()
         grant = Grant(
             issuer=self.issuer,
             run_id=record.id,
             tree_id=record.tree_id,
             jti=secrets.token_urlsafe(16),
-            expires_at=record.deadline_at + CLOCKS_DIFFER_S,
+            expires_at=now + (record.deadline_at - self.clock.now()) + CLOCKS_DIFFER_S,
             agent=run.profile,
             depth=record.depth,
             policy=policy_asked(asked),
             actors=run.actors,
         )
-        return "Bearer " + encode_grant(grant, audience=self.audience, signer=self.signer, now=self.clock.wall())
+        return "Bearer " + encode_grant(grant, audience=self.audience, signer=self.signer, now=now)
 
     def to_ask(self) -> str:
         """See `Credential.to_ask`."""
