@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from psutil import process_iter
+from psutil import STATUS_ZOMBIE, Process, process_iter
 
 from a2a_gateway.testing.script import Step
 from tests.support.ask import call, user
@@ -67,6 +67,10 @@ async def roots(gateway: ServedGateway) -> list[str]:
         return [run["id"] for run in (await http.get(f"{gateway.base_url}/runs?limit=100")).json()["data"]]
 
 
+def address_of(gateway: ServedGateway) -> list[str]:
+    return gateway.base_url.removeprefix("http://").removesuffix("/v1").split(":")
+
+
 def refused_runs(log: str) -> int:
     return log.count("key_from_agent_refused")
 
@@ -90,8 +94,7 @@ async def test_a_stolen_key_starts_no_tree(gateway: ServedGateway, way: str) -> 
 
 @pytest.mark.parametrize("way", ["hidden", "thread", "relay"])
 async def test_a_process_that_takes_pains_not_to_be_seen_is_refused(gateway: ServedGateway, way: str) -> None:
-    address = gateway.base_url.removeprefix("http://").removesuffix("/v1").split(":")
-    command = shlex.join([sys.executable, str(EVASIVE), way, *address, gateway.key])
+    command = shlex.join([sys.executable, str(EVASIVE), way, *address_of(gateway), gateway.key])
     text = await ask(gateway, types(f"{command} >out 2>&1; until grep -q code out; do sleep 0.02; done; cat out"))
     assert '"code":"root_key_from_agent"' in text
 
@@ -105,6 +108,27 @@ async def test_what_an_agent_leaves_behind_when_its_shell_ends_starts_no_tree(ga
     await ask(gateway, types(leave, "sleep 0.5"))
     await until(lambda: not any(str(late) in " ".join(process.info["cmdline"] or ()) for process in process_iter(["cmdline"])))
     assert len(await roots(gateway)) == before + 1
+
+
+async def test_an_agent_that_kills_all_that_stands_above_it_is_refused_all_the_same(gateway: ServedGateway) -> None:
+    command = curl(f"{gateway.base_url}/chat/completions", gateway.key, chat())
+    late = gateway.data_dir.parent / "kept"
+    script = shlex.quote(f"while kill -0 $0 2>/dev/null; do sleep 0.02; done; {command} >{late}; touch {late}.done")
+    kill = f"(env -i PATH=$PATH setsid sh -c {script} $PPID </dev/null >/dev/null 2>&1 &); kill -9 $PPID; sleep 60"
+    text = await ask(gateway, types(kill, f"until [ -e {late}.done ]; do sleep 0.02; done; cat {late}"))
+    assert '"code":"root_key_from_agent"' in text
+
+
+async def test_of_processes_that_agents_have_left_no_trace_stays(gateway: ServedGateway) -> None:
+    await ask(gateway, types("sleep 300 & (setsid sleep 300 &) & (env -i setsid sleep 300 &); kill -9 $PPID; sleep 60"))
+    await ask(gateway, types("sleep 300 & (setsid sleep 300 &)"))
+
+    def zombies() -> list[Process]:
+        return [child for child in Process(gateway.pid).children(recursive=True) if child.status() == STATUS_ZOMBIE]
+
+    async with asyncio.timeout(20):
+        while zombies():
+            await roots(gateway)  # it looks when somebody comes with a key
 
 
 async def test_no_header_hides_where_a_stolen_key_comes_from(gateway: ServedGateway) -> None:
@@ -134,7 +158,7 @@ async def test_a_stolen_key_sees_and_stops_nothing(gateway: ServedGateway, metho
 
 async def test_an_agent_that_hangs_up_before_it_can_be_looked_at_is_refused(gateway: ServedGateway) -> None:
     """`continue` would let its run go on without it."""
-    host, port = gateway.base_url.removeprefix("http://").removesuffix("/v1").split(":")
+    host, port = address_of(gateway)
     body = json.dumps(chat())
     request = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {gateway.key}\r\n"
@@ -158,10 +182,12 @@ async def test_clients_beside_the_agents_are_served_while_agents_are_at_work(gat
     await until((gateway.data_dir / "busy").exists)
     answers = [await ask(gateway, user(f"Hello {n}.", Step(content=f"hello {n}"))) for n in range(5)]
     command = curl(f"{gateway.base_url}/chat/completions", gateway.key, chat("from a process"), **FORGED)
-    process = await asyncio.to_thread(subprocess.run, shlex.split(command), capture_output=True, text=True)
+    hidden = [sys.executable, str(EVASIVE), "hidden", *address_of(gateway), gateway.key]
+    told = [await asyncio.to_thread(subprocess.check_output, each, text=True) for each in (shlex.split(command), hidden)]
     working.cancel()
     assert answers == [f"hello {n}" for n in range(5)]
-    assert "from a process" in process.stdout
+    assert "from a process" in told[0]
+    assert AGENT in told[1]
 
 
 async def test_the_log_tells_the_operator_which_key_was_stolen_by_which_run(gateway: ServedGateway) -> None:

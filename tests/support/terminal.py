@@ -38,6 +38,7 @@ class ServedGateway:
     key: str
     data_dir: Path
     log_path: Path
+    pid: int
     llm: ScriptedLLM = field(repr=False)
 
     @property
@@ -67,7 +68,7 @@ def served_gateway(
                 assert process.stdout is not None
                 announced = json.loads(process.stdout.readline() or "{}")
                 assert announced, log.read_text()
-                yield ServedGateway(announced["url"], announced["first_key"], data_dir, log, llm)
+                yield ServedGateway(announced["url"], announced["first_key"], data_dir, log, process.pid, llm)
             finally:
                 process.send_signal(signal.SIGINT)
                 process.communicate()

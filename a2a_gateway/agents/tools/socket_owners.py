@@ -7,7 +7,7 @@ looked at, and not the whole machine. Blocking: for threads.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -33,14 +33,16 @@ class SocketOwners:
 
     Attributes:
         shells: process ids of the shells that runs have now, each with its run.
+        strays: those of processes of agents that are below no shell any more.
     """
 
     shells: Callable[[], Mapping[int, RunId]]
+    strays: Callable[[], Iterable[int]] = tuple
 
     @property
     def exist(self) -> bool:
         """See `AgentProcesses.exist`."""
-        return sys.platform == "linux" and bool(self.shells())
+        return sys.platform == "linux" and bool(self.shells() or self.strays())
 
     def run_with_socket(self, inode: int, uid: int) -> RunId | None:
         """See `AgentProcesses.run_with_socket`."""
@@ -51,7 +53,7 @@ class SocketOwners:
             looks = {pid: _look(pid, *wanted) for pid in family}
             holder = next((pid for pid, look in looks.items() if look is Look.HAS), None)
             if holder is not None:
-                return family[holder]
+                return _known(family[holder])
             hidden = Look.HIDDEN in looks.values()
             if hidden:
                 break
@@ -64,9 +66,9 @@ class SocketOwners:
             return None
         raise LookupError("not all processes of agents could be looked at.")
 
-    def _family(self) -> dict[int, RunId]:
-        """The shells and all processes below them, each with its run."""
-        family = dict(self.shells())
+    def _family(self) -> dict[int, RunId | None]:
+        """The shells and all processes below them, each with its run; None is that of a stray."""
+        family: dict[int, RunId | None] = {**dict.fromkeys(self.strays()), **self.shells()}
         unseen = list(family)
         while unseen:
             pid = unseen.pop()
@@ -75,6 +77,12 @@ class SocketOwners:
                     family[child] = family[pid]
                     unseen.append(child)
         return family
+
+
+def _known(run_id: RunId | None) -> RunId:
+    if run_id is None:
+        raise LookupError("a process that an agent has left behind sent it.")
+    return run_id
 
 
 def _children(pid: int) -> Iterator[int]:

@@ -25,6 +25,7 @@ from a2a_gateway.agents.tools.definitions import (
     RunTools,
     bound_tools,
 )
+from a2a_gateway.agents.tools.orphans import orphans, takes_in_orphans
 from a2a_gateway.agents.tools.shell import ShellError
 from a2a_gateway.agents.tools.shell_pool import ShellPool, shell_environment
 from a2a_gateway.agents.tools.socket_owners import SocketOwners
@@ -71,7 +72,7 @@ class Toolbox:
     @property
     def processes(self) -> SocketOwners:
         """The processes of the runs that have a shell."""
-        return SocketOwners(self._shells.in_use)
+        return SocketOwners(self._shells.in_use, orphans) if takes_in_orphans() else SocketOwners(self._shells.in_use)
 
     def specs(self, tools: Sequence[ToolSpec], *, may_delegate: bool) -> list[Tool]:
         """Name a profile's tools as the SDK knows them; the delegation tool is left out of a run that may not delegate.
