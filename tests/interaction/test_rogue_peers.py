@@ -11,8 +11,8 @@ from openai import APIStatusError
 from pydantic import SecretStr
 
 from a2a_gateway.peer_settings import PeerSettings
-from tests.interaction.rogue_peer import RoguePeer, rogue_peer
 from tests.support.gateway import GatewayUnderTest, gateway_in_thread, scripted_environ
+from tests.support.rogue_peer import RoguePeer, rogue_peer
 
 pytestmark = pytest.mark.anyio
 
