@@ -1,7 +1,7 @@
 """Builds what one run needs of the SDK: its LLMs, its agent, its conversation with the history in it.
 
-Blocking and synchronous; the runner calls it in a thread. Of the SDK's private names it uses three: `_ensure_agent_ready` and
-`_on_event`, because there is no public way to give a conversation a past, and `_autosave_enabled`.
+Blocking and synchronous; the runner calls it in a thread. Of the SDK's private names it uses four: `_ensure_agent_ready` and
+`_on_event`, because there is no public way to give a conversation a past, `_base_callback`, and `_autosave_enabled`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +59,12 @@ class Prepared:
     def llm_events(self) -> list[Event]:
         """The conversation so far, without the prompt that the next run makes anew."""
         return [event for event in self.conversation.state.events if not isinstance(event, SystemPromptEvent)]
+
+    def close(self) -> None:
+        """End its tools, and let it go."""
+        self.conversation.close()
+        # It refers to itself through these: all that a run has used would wait for the garbage collector's rarest round.
+        self.conversation._on_event = self.conversation._base_callback = _ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +175,10 @@ def _history(run: AdmittedRun, *, vision: bool) -> History:
 def _refuse_unsupported(sampling: Sampling, llm: LLM) -> None:
     if sampling.stop and llm.uses_responses_api():
         raise UnsupportedError("This model's endpoint (OpenAI Responses) knows no stop sequences.", param="stop")
+
+
+def _ignore(_: Event) -> None:
+    """Hear of an event after the end."""
 
 
 def _suffix(*texts: str | None) -> str | None:

@@ -40,6 +40,7 @@ from a2a_gateway.errors import (
     GatewayError,
     RunCancelled,
     RunError,
+    StoreError,
     TurnsExceeded,
 )
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunEnded, RunnerEvent
@@ -84,8 +85,6 @@ class Execution:
         self._secrets = Secrets.of([*llm_secrets(recipe.llm, recipe.condenser_llm), token])
         self._narrator = Narrator(run.narration, self._secrets, emit, keep_answer=run.answer_format is not None)
         self._account = RunAccount(meter, max_turns=run.record.limits.max_turns, tell=emit)
-        delegation = BoundClient.for_run(run.binding, resources.client, self._account.loop) if run.binding else None
-        self._wiring = Wiring(resources.toolbox, resources.schemas, self._account, self._narrator, self._on_event, delegation)
         self._stop: _Stop | None = None
         self._prepared: Prepared | None = None
         self._agent_task: asyncio.Task[None] | None = None
@@ -95,7 +94,10 @@ class Execution:
         deadline = asyncio.get_running_loop().call_later(self._run.timeout_s, self._request_stop, _Stop.DEADLINE)
         try:
             outcome = await self._outcome()
-            await self._account.close()
+            try:
+                await self._account.close()
+            except StoreError as error:
+                outcome = self._failure(error)
             self._emit(RunEnded(outcome, self._transcript()))
         finally:
             deadline.cancel()
@@ -110,10 +112,16 @@ class Execution:
     async def _outcome(self) -> Outcome:
         try:
             form = await self._form()
-            self._prepared = await self._in_thread(lambda: prepare(self._run, self._recipe, self._wiring, form))
+            wiring = self._wiring()
+            self._prepared = await self._in_thread(lambda: prepare(self._run, self._recipe, wiring, form))
             return await self._work(self._prepared, form)
         except (GatewayError, ConversationRunError) as error:
             return self._failure(failure_of(error, self._secrets))
+
+    def _wiring(self) -> Wiring:
+        binding, client = self._run.binding, self._resources.client
+        delegation = BoundClient.for_run(binding, client, self._account.loop) if binding else None
+        return Wiring(self._resources.toolbox, self._resources.schemas, self._account, self._narrator, self._on_event, delegation)
 
     async def _form(self) -> AnswerForm | None:
         wanted = self._run.answer_format
@@ -206,7 +214,7 @@ class Execution:
 
     async def _close(self) -> None:
         if self._prepared is not None:
-            await self._in_thread(self._prepared.conversation.close)
+            await self._in_thread(self._prepared.close)
 
     # ------------------------------------------------------------------ stopping, telling
 

@@ -14,7 +14,7 @@ import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from a2a_gateway.errors import AuthenticationError, ConfigurationError
+from a2a_gateway.errors import AuthenticationError, ConfigurationError, PeerUnavailable
 from a2a_gateway.peer_settings import PeerSettings, micro_usd
 from a2a_gateway.peers.connection import bounded_client
 from a2a_gateway.peers.credential import Identity
@@ -98,7 +98,7 @@ class Issuers:
             )
         peer, verifier = known
         identity = self._identity
-        told = decode_token(token, audience=identity.gateway_id, verifier=verifier, now=identity.clock.now())
+        told = decode_token(token, audience=identity.gateway_id, verifier=verifier, now=identity.clock.wall())
         return Visit(peer, told)
 
     async def _known(self, label: Label) -> tuple[PeerSettings, Verifier] | None:
@@ -153,7 +153,7 @@ def _within(grant: Grant, most_micro_usd: int | None) -> Grant:
 async def _fetch(peer_id: str, url: str) -> Mapping[str, str]:
     try:
         _, keys = await fetch_keys(url)
-    except AuthenticationError as error:
+    except PeerUnavailable as error:
         log.warning("peer_keys_not_fetched", peer=peer_id, reason=error.message)
         return {}
     return {key_id(key): key for key in keys}
@@ -163,7 +163,7 @@ async def fetch_keys(url: str) -> tuple[str | None, list[str]]:
     """Fetch a JSON Web Key Set: the gateway's name for itself, where it tells one, and its Ed25519 keys (base64url).
 
     Raises:
-        AuthenticationError: there is none.
+        PeerUnavailable: there is none.
     """
     try:
         async with asyncio.timeout(_FETCH_WITHIN_S), bounded_client() as http:
@@ -171,7 +171,7 @@ async def fetch_keys(url: str) -> tuple[str | None, list[str]]:
         published = _Published.model_validate_json(response.raise_for_status().content)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValidationError, ValueError) as error:
         reason = f"HTTP {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
-        raise AuthenticationError(f"{url} publishes no keys of a gateway ({reason}).") from None
+        raise PeerUnavailable(f"{url} publishes no keys of a gateway ({reason}).") from None
     found = (key.x for key in published.keys[:_MOST_KEYS] if (key.kty, key.crv) == ("OKP", "Ed25519"))
     return published.gateway_id, [key.rstrip("=") for key in found if _is_key(key)]
 

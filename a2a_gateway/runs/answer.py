@@ -69,11 +69,18 @@ def reasoning_of(live: LiveRun) -> str:
 
 
 def _encode_error(error: GatewayError) -> dict[str, object]:
-    return {"code": error.code, "message": error.message, "param": error.param, "details": error.details}
+    return {
+        "code": error.code,
+        "retryable": error.retryable,
+        "message": error.message,
+        "param": error.param,
+        "details": error.details,
+    }
 
 
 def _decode_error(kept: dict[str, object]) -> GatewayError:
-    kind = error_class(str(kept["code"])) or AgentFailed
+    retryable = kept.get("retryable")
+    kind = error_class(str(kept["code"]), retryable=None if retryable is None else bool(retryable)) or AgentFailed
     details = kept["details"]
     param = kept["param"]
     return kind(

@@ -35,7 +35,19 @@ class Clock(Protocol):
     """Time as a dependency, so that tests need not wait for it."""
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Seconds since the epoch that pass evenly, whatever is done to the machine's clock: for deadlines, ages and order."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since the epoch as the machine tells them now: for the day on which money is spent, and for other machines."""
+        ...
+
+
+class SettableClock(Clock, Protocol):
+    """A clock that whoever knows that no deadline is under way may set right."""
+
+    def set_right(self) -> None:
+        """Let `now` jump to what the machine's clock tells."""
         ...
 
 

@@ -25,6 +25,7 @@ from a2a_gateway.errors import (
     RunLost,
     RunNotFound,
     StoreError,
+    StoreLost,
 )
 from a2a_gateway.runs.answer import decode_answer, encode_answer, reasoning_of, replayed_events
 from a2a_gateway.runs.backlog import Backlog
@@ -47,7 +48,7 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.place import Place, Places
-from a2a_gateway.runs.ports import Clock, Ledger, Profiles, Runner, RunProposal, RunTokens
+from a2a_gateway.runs.ports import Ledger, Profiles, Runner, RunProposal, RunTokens, SettableClock
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
 from a2a_gateway.runs.retries import Retries, scope_of
 from delegate_tool.context import AgentCard, DelegationBinding, OnDisconnect
@@ -100,7 +101,7 @@ class RunService:
     runner: Runner
     tokens: RunTokens
     capacity: Capacity
-    clock: Clock
+    clock: SettableClock
     policy: ServicePolicy
     draining: bool = False
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
@@ -171,6 +172,8 @@ class RunService:
         self._retries.delivered(live)
 
     async def _begin(self, request: RunRequest, caller: Caller, proposal: RunProposal, profile: Profile) -> LiveRun:
+        if not self._leading:
+            self.clock.set_right()  # no deadline hangs on it now
         slot = self.capacity.slot(proposal.id, proposal.parent_id, timeout_s=self._queue_timeout_s(caller))
         admitted: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
         leading = self._lead(request, caller, proposal, profile, slot, admitted)
@@ -376,17 +379,26 @@ class RunService:
             await self._finish(live, Failed(AgentFailed(f"The run failed inside the gateway ({type(error).__name__}).")))
 
     async def _run(self, live: LiveRun, request: RunRequest, place: Place) -> None:
-        """Let the runner run; tells the outcome before the runner has cleaned up, because the caller need not wait for that."""
+        """Let the runner run; tells the outcome once the conversation is kept, and before the runner has cleaned up.
+
+        Whoever has an answer may go on from it, even if the gateway is killed now; for the rest the caller need not wait.
+        """
         patience_s, caps = self.policy.queue_timeout_s, live.profile.caps
         meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settled, patience_s)
         async with aclosing(self.runner.run(self._admitted(live, request, place), meter)) as events:
             async for event in events:
                 if isinstance(event, RunEnded):
-                    place.transcript = event.transcript
+                    await self._keep(live, place, event.transcript)
                     await self._finish(live, event.outcome)
                     return
                 live.publish(event)
         raise AgentFailed("The agent ended without an outcome.")
+
+    async def _keep(self, live: LiveRun, place: Place, transcript: str) -> None:
+        try:
+            await self.places.keep(place, transcript)
+        except StoreError as error:  # the answer has been paid for, and is told all the same
+            log.error("conversation_not_kept", run_id=live.record.id, code=error.code)  # noqa: TRY400  # see below
 
     def _admitted(self, live: LiveRun, request: RunRequest, place: Place) -> AdmittedRun:
         return AdmittedRun(
@@ -429,7 +441,7 @@ class RunService:
         """Close the run, which revokes its token; stop everything below it; then tell its outcome with the final sums."""
         if live.finished:
             return
-        run_id, live.closing = live.record.id, True
+        run_id, live.closing, begun = live.record.id, True, bool(live.events)
         if isinstance(outcome, Cancelled) and live.why:
             outcome = replace(outcome, why=live.why)
         try:
@@ -440,9 +452,9 @@ class RunService:
             # Whoever listens must hear of the end, whatever the ledger says, or would wait for ever.
             log.error("run_not_closed", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
             await self._cancel_children(run_id)
-            outcome, summary = Failed(error), RunSummary(replace(live.record, cost_complete=False))
+            outcome, summary = Failed(error, outcome.text), RunSummary(replace(live.record, cost_complete=False))
         live.record = summary.record
-        live.publish(RunFinished(outcome, summary))
+        live.publish(RunFinished(_unrepeatable(outcome) if begun else outcome, summary))
 
     def _kept(self, live: LiveRun, outcome: Outcome) -> str | None:
         """What somebody may ask for after the end: with an idempotency key, or because nobody is there to hear it."""
@@ -522,6 +534,16 @@ def _shutting_down() -> NotReady:
 def _refuse(admitted: asyncio.Future[LiveRun], error: GatewayError) -> None:
     if not admitted.done():
         admitted.set_exception(error)
+
+
+def _unrepeatable(outcome: Outcome) -> Outcome:
+    """How a run has ended that had begun: a failure of the database is then nothing that a client's repetition mends."""
+    match outcome:
+        case Failed(error=StoreError() as error, text=text):
+            message = f"{error.message} The run broke off; what it had used by then is booked as soon as that is possible."
+            return Failed(StoreLost(message, details=error.details), text)
+        case _:
+            return outcome
 
 
 def _closing(outcome: Outcome) -> tuple[RunState, str, str | None]:

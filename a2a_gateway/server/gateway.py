@@ -67,6 +67,7 @@ class Gateway:
 
     settings: Settings
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+    clock: SystemClock = field(default_factory=SystemClock)
     _engine: "asyncio.Future[Engine] | None" = None
     _signing_key: "SigningKey | None" = field(default=None, repr=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -134,7 +135,7 @@ class Gateway:
 
     async def _serve(self, engine: "asyncio.Future[Engine]") -> None:
         try:
-            async with open_engine(self.settings, self.environ, await self.signing_key()) as ready:
+            async with open_engine(self.settings, self.environ, self.clock, await self.signing_key()) as ready:
                 engine.set_result(ready)
                 log.info("gateway_ready", models=[profile.model for profile in ready.profiles.list()])
                 await self._stop.wait()
@@ -150,9 +151,11 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, environ: Mapping[str, str], signing_key: "SigningKey") -> AsyncIterator[Engine]:
+async def open_engine(
+    settings: Settings, environ: Mapping[str, str], clock: SystemClock, signing_key: "SigningKey"
+) -> AsyncIterator[Engine]:
     """Put everything together, in the order in which it depends on each other."""
-    clock, live_runs = SystemClock(), LiveRuns()
+    live_runs = LiveRuns()
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_user(settings.data_dir))
         store = await stack.enter_async_context(
@@ -228,7 +231,7 @@ async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator
         while True:
             try:
                 await places.sweep()
-                await store.ledger.forget_expired(clock.now())
+                await store.ledger.forget_expired(min(clock.now(), clock.wall()))  # grants are a matter of wall clocks
             except (GatewayError, OSError) as error:
                 log.warning("sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_EVERY_S)

@@ -72,7 +72,9 @@ class RunningGateway:
 
 
 @asynccontextmanager
-async def running_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[RunningGateway]:
+async def running_gateway(
+    settings: Settings, environ: Mapping[str, str], clock: SystemClock | None = None
+) -> AsyncIterator[RunningGateway]:
     """Serve until the context ends, which cancels what still runs. Port 0 takes a free one.
 
     `environ` is where OpenHands' conventional variables are read from.
@@ -84,7 +86,7 @@ async def running_gateway(settings: Settings, environ: Mapping[str, str]) -> Asy
     with _listener(settings) as listener:
         bound = settings.model_copy(update={"port": listener.getsockname()[1]})
         first_key = await _first_key(bound)
-        async with Gateway(bound, environ) as gateway:
+        async with Gateway(bound, environ, clock or SystemClock()) as gateway:
             config = uvicorn.Config(
                 app_of(gateway),
                 lifespan="off",

@@ -1,5 +1,6 @@
-"""The hunt: agents with terminals delegate for real, and then every place where a run token, a key or the LLM's key might have
-been left is searched. Each place is searched in the same way for a word that is there, so that no search can fail unnoticed.
+"""The hunt: agents with terminals delegate for real, to a peer as well, and then every place where a run token, a grant, a key or
+the LLM's key might have been left is searched. Each place is searched in the same way for a word that is there, so that no search
+can fail unnoticed.
 
 A real gateway process; its agents' calls of each other, and its client's, go over a wire that remembers every byte.
 """
@@ -19,11 +20,13 @@ from typing import Any
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
 from openai import APIError, OpenAI
 
 from a2a_gateway.testing.script import ChatRequest, Step, text_of
 from tests.support.ask import call, delegation, user
 from tests.support.gateway import free_port, scripted_environ
+from tests.support.rogue_peer import rogue_peer
 from tests.support.terminal import PROFILE, ServedGateway, curl, served_gateway
 from tests.support.wiretap import Wiretap
 
@@ -94,10 +97,11 @@ def hunt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hunt]:
     home = tmp_path_factory.mktemp(CANARY)
     port, hunt = free_port(), Hunt()
     profile = PROFILE.replace("name: worker", f"name: {CANARY}")
-    with Wiretap.in_thread() as wire:
+    with Wiretap.in_thread() as wire, start_blocking_portal() as portal, portal.wrap_async_context_manager(rogue_peer()) as peer:
         wire.target = ("127.0.0.1", port)
         database_url = f"sqlite:///{home}/data/gateway.db?timeout=5"
         settings = {"A2A_PUBLIC_URL": wire.url, "A2A_LOG_LEVEL": "debug", "A2A_DATABASE_URL": database_url}
+        settings |= {"A2A_GATEWAY_ID": "here", "A2A_PEERS": json.dumps([{"id": "far", "base_url": peer.base_url}])}
         settings |= {"A2A_API_KEY": CALLERS_KEY}  # exported for `a2a-gateway ask` in the shell that starts the gateway
         with served_gateway(home, profile, director=what_the_llm_says, port=port, **settings) as gateway:
             _work(gateway, hunt, home)
@@ -108,6 +112,7 @@ def hunt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hunt]:
         tokens = [credential for credential in wire.credentials if credential.count(".") == 2 and credential != "x.y.z"]
         # Of a token its signature alone will do, of a key what follows its id.
         hunt.secrets = {f"run token {n}": token.rpartition(".")[2] for n, token in enumerate(tokens)}
+        hunt.secrets |= {"grant": peer.headers["authorization"].rpartition(".")[2]}
         hunt.secrets |= {"key": gateway.key[-43:], "key of the LLM": LLM_KEY}
         hunt.secrets |= {"URL of the database": database_url, "key of its operator": CALLERS_KEY}
         for request in gateway.llm.traffic.requests:
@@ -127,6 +132,7 @@ def _work(gateway: ServedGateway, hunt: Hunt, home: Path) -> None:
         *(Step(tool_calls=(call("terminal", command=command),)) for command in (ENVIRONMENT, GATEWAY, foreign)),
         Step(tool_calls=(child,)),
         Step(tool_calls=(delegation("openhands_nobody", "x", Step(content="never")),)),
+        Step(tool_calls=(call("delegate", agent="far/openhands_lead", task="Refuse."),)),
         Step(content=f"$LAST {CANARY}"),
     ]
     with OpenAI(base_url=gateway.base_url, api_key=gateway.key, max_retries=0) as client, ThreadPoolExecutor() as threads:
@@ -189,6 +195,7 @@ def _look_at_database(hunt: Hunt, data_dir: Path) -> None:
 
 def test_the_agents_delegated_with_tokens_of_their_own(hunt: Hunt) -> None:
     assert [name for name in hunt.secrets if name.startswith("run token")] == ["run token 0", "run token 1"]
+    assert all(len(secret) > 20 for secret in hunt.secrets.values())
 
 
 @pytest.mark.parametrize("place", PLACES)

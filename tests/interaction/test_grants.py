@@ -22,9 +22,9 @@ from a2a_gateway.runs.model import Grant, LimitPolicy
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.testing.script import Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from tests.interaction.rogue_peer import RoguePeer, rogue_peer
 from tests.support.ask import call, delegation, direct, user
 from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
+from tests.support.rogue_peer import RoguePeer, rogue_peer
 
 pytestmark = pytest.mark.anyio
 

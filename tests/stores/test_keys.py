@@ -24,6 +24,9 @@ class SteppedClock:
     def now(self) -> float:
         return self.at
 
+    def wall(self) -> float:
+        return self.now()
+
 
 @pytest.fixture
 def clock() -> SteppedClock:

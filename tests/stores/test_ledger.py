@@ -38,6 +38,9 @@ class SteppedClock:
     def now(self) -> float:
         return self.at
 
+    def wall(self) -> float:
+        return self.now()
+
 
 @dataclass(frozen=True)
 class Bench:

@@ -45,6 +45,9 @@ class SteppedClock:
     def now(self) -> float:
         return self.at
 
+    def wall(self) -> float:
+        return self.now()
+
 
 @dataclass
 class ModelRun:
