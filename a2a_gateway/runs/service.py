@@ -105,6 +105,7 @@ class RunService:
     policy: ServicePolicy
     draining: bool = False
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
+    _roots: set[RunId] = field(default_factory=set)
     _stopping: set[asyncio.Task[None]] = field(default_factory=set)
     _run_ended: Notice = field(default_factory=Notice)
     _settled: Notice = field(default_factory=Notice)
@@ -179,6 +180,8 @@ class RunService:
         leading = self._lead(request, caller, proposal, profile, slot, admitted)
         task = asyncio.create_task(leading, name=f"run {proposal.id}")
         self._leading[proposal.id] = task
+        if proposal.parent_id is None:
+            self._roots.add(proposal.id)
         task.add_done_callback(lambda _: self._left(proposal.id, admitted))
         try:
             return await asyncio.shield(admitted)
@@ -205,8 +208,13 @@ class RunService:
         return record
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no new runs, let the running ones end within `timeout_s`, then cancel the rest and wait for them."""
+        """Take no new trees, let the running ones end within `timeout_s`, then cancel the rest and wait for them.
+
+        Trees that still wait to be admitted are refused at once: another gateway may take them.
+        """
         self.draining = True
+        for run_id in self._roots & self._leading.keys() - {live.record.id for live in self.live_runs}:
+            self._leading[run_id].cancel()
         if self._leading and timeout_s > 0:
             await asyncio.wait(self._leading.values(), timeout=timeout_s)
         for run_id, task in list(self._leading.items()):
@@ -306,6 +314,7 @@ class RunService:
     def _left(self, run_id: RunId, admitted: asyncio.Future[LiveRun]) -> None:
         """Forget the task of a run; one that was cancelled before the run was admitted has refused nobody yet."""
         self._leading.pop(run_id, None)
+        self._roots.discard(run_id)
         _refuse(admitted, _shutting_down())
 
     # ------------------------------------------------------------------ the life of a run
