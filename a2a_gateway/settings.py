@@ -6,7 +6,7 @@ OpenHands' conventional variables (`LLM_*`, `OH_*`), which the profiles read.
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -20,6 +20,8 @@ from pydantic_settings import (
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.peer_settings import PeerSettings
 from delegate_tool.money import parse_usd
+
+type AgentKeyUse = Literal["refuse", "child", "allow"]
 
 
 class Settings(BaseSettings):
@@ -67,6 +69,10 @@ class Settings(BaseSettings):
     llm_timeout_s: float = Field(default=120.0, gt=0, description="One LLM call; also the longest silence within a stream.")
     llm_retries: int = Field(default=2, ge=0)
     llm_retry_wait_s: float = Field(default=1.0, ge=0)
+    agent_key_use: AgentKeyUse = Field(
+        default="refuse",
+        description="What a key means that an agent's own process presents: `child` makes the request one of that agent's run.",
+    )
     shell_pool_size: int = Field(default=2, ge=0, description="Shells started ahead.")
     log_level: str = Field(default="info", pattern=r"^(?i:debug|info|warning|error)$")
 
@@ -129,7 +135,8 @@ class Settings(BaseSettings):
     @property
     def own_url(self) -> str:
         """OpenAI base URL under which this gateway's own agents reach it, ending in `/v1`."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        host = f"[{host}]" if ":" in host else host
         return (self.public_url or f"http://{host}:{self.port}").rstrip("/").removesuffix("/v1") + "/v1"
 
     @property

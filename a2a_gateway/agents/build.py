@@ -1,7 +1,7 @@
 """Builds what one run needs of the SDK: its LLMs, its agent, its conversation with the history in it.
 
-Blocking and synchronous; the runner calls it in a thread. Of the SDK's private names it uses three: `_ensure_agent_ready` and
-`_on_event`, because there is no public way to give a conversation a past, and `_autosave_enabled`.
+Blocking and synchronous; the runner calls it in a thread. Of the SDK's private names it uses four: `_ensure_agent_ready` and
+`_on_event`, because there is no public way to give a conversation a past, `_base_callback`, and `_autosave_enabled`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.agents.transcript import decode_transcript
 from a2a_gateway.errors import UnsupportedError
 from a2a_gateway.runs.messages import Sampling
-from a2a_gateway.runs.model import AdmittedRun
+from a2a_gateway.runs.model import AdmittedRun, RunId
 from delegate_tool.binding import BoundClient
 
 
@@ -37,7 +37,9 @@ class Toolbox(Protocol):
         """Name the tools as the SDK's registry knows them; without the delegation tool for a run that may not delegate."""
         ...
 
-    def bind(self, conversation_id: UUID, *, workspace_dir: str, delegation: BoundClient | None) -> AbstractContextManager[None]:
+    def bind(
+        self, conversation_id: UUID, *, run_id: RunId, workspace_dir: str, delegation: BoundClient | None
+    ) -> AbstractContextManager[None]:
         """Lend a run's tools what they work with, while the SDK initialises its conversation."""
         ...
 
@@ -57,6 +59,12 @@ class Prepared:
     def llm_events(self) -> list[Event]:
         """The conversation so far, without the prompt that the next run makes anew."""
         return [event for event in self.conversation.state.events if not isinstance(event, SystemPromptEvent)]
+
+    def close(self) -> None:
+        """End its tools, and let it go."""
+        self.conversation.close()
+        # It refers to itself through these: all that a run has used would wait for the garbage collector's rarest round.
+        self.conversation._on_event = self.conversation._base_callback = _ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,9 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
     # A copy of the state after each change, in memory, that nobody reads: what continues a conversation is its transcript.
     conversation.state._autosave_enabled = False
     try:
-        with wiring.toolbox.bind(conversation.id, workspace_dir=run.workspace_dir, delegation=wiring.delegation):
+        with wiring.toolbox.bind(
+            conversation.id, run_id=run.record.id, workspace_dir=run.workspace_dir, delegation=wiring.delegation
+        ):
             conversation._ensure_agent_ready()
         _remember(conversation, history.events)
     except BaseException:
@@ -165,6 +175,10 @@ def _history(run: AdmittedRun, *, vision: bool) -> History:
 def _refuse_unsupported(sampling: Sampling, llm: LLM) -> None:
     if sampling.stop and llm.uses_responses_api():
         raise UnsupportedError("This model's endpoint (OpenAI Responses) knows no stop sequences.", param="stop")
+
+
+def _ignore(_: Event) -> None:
+    """Hear of an event after the end."""
 
 
 def _suffix(*texts: str | None) -> str | None:

@@ -85,8 +85,6 @@ class Execution:
         self._secrets = Secrets.of([*llm_secrets(recipe.llm, recipe.condenser_llm), token])
         self._narrator = Narrator(run.narration, self._secrets, emit, keep_answer=run.answer_format is not None)
         self._account = RunAccount(meter, max_turns=run.record.limits.max_turns, tell=emit)
-        delegation = BoundClient.for_run(run.binding, resources.client, self._account.loop) if run.binding else None
-        self._wiring = Wiring(resources.toolbox, resources.schemas, self._account, self._narrator, self._on_event, delegation)
         self._stop: _Stop | None = None
         self._prepared: Prepared | None = None
         self._agent_task: asyncio.Task[None] | None = None
@@ -114,10 +112,16 @@ class Execution:
     async def _outcome(self) -> Outcome:
         try:
             form = await self._form()
-            self._prepared = await self._in_thread(lambda: prepare(self._run, self._recipe, self._wiring, form))
+            wiring = self._wiring()
+            self._prepared = await self._in_thread(lambda: prepare(self._run, self._recipe, wiring, form))
             return await self._work(self._prepared, form)
         except (GatewayError, ConversationRunError) as error:
             return self._failure(failure_of(error, self._secrets))
+
+    def _wiring(self) -> Wiring:
+        binding, client = self._run.binding, self._resources.client
+        delegation = BoundClient.for_run(binding, client, self._account.loop) if binding else None
+        return Wiring(self._resources.toolbox, self._resources.schemas, self._account, self._narrator, self._on_event, delegation)
 
     async def _form(self) -> AnswerForm | None:
         wanted = self._run.answer_format
@@ -193,7 +197,7 @@ class Execution:
         """Judge an error: a limit ends a run with what there is, a failure without an answer."""
         match error:
             case RunCancelled():
-                return Cancelled(self._narrator.text)
+                return Cancelled(self._narrator.text, error.message)
             case BudgetExceeded() | DeadlineExceeded():
                 reason = error.code
             case TurnsExceeded():
@@ -210,7 +214,7 @@ class Execution:
 
     async def _close(self) -> None:
         if self._prepared is not None:
-            await self._in_thread(self._prepared.conversation.close)
+            await self._in_thread(self._prepared.close)
 
     # ------------------------------------------------------------------ stopping, telling
 

@@ -266,7 +266,24 @@ class MeteredLLM(LLM):
 
     def _make_retry_decorator(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         retry = super()._make_retry_decorator()
-        return lambda attempt: retry(self._metered(attempt) if inspect.iscoroutinefunction(attempt) else self._blocking(attempt))
+
+        def decorate(attempt: Callable[..., Any]) -> Callable[..., Any]:
+            if not inspect.iscoroutinefunction(attempt):
+                return retry(self._blocking(attempt))
+            # What tenacity makes of a function refers to itself: with it, the request would wait for the garbage collector. So it
+            # is given a function of no consequence, is lent the real one for the call, and is made to forget what it did with it.
+            retrying: Any = cast("Any", retry(_attempt)).retry
+
+            async def retried(*args: Any, **kwargs: Any) -> LLMReply:
+                try:
+                    reply: LLMReply = await retrying(self._metered(attempt), *args, **kwargs)
+                    return reply
+                finally:
+                    retrying.iter_state.reset()
+
+            return retried
+
+        return decorate
 
     def _metered(self, send: Callable[..., Awaitable[LLMReply]]) -> Callable[..., Awaitable[LLMReply]]:
         async def metered(*args: Any, **kwargs: Any) -> LLMReply:
@@ -368,6 +385,10 @@ def _sampled(template: LLM, asked: Sampling) -> dict[str, object]:
 
 def _shown(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
     return [tool for tool in tools or () if not isinstance(tool, WithheldDelegationTool)]
+
+
+async def _attempt() -> None:
+    """Stand in for an attempt."""
 
 
 def _ignore(_: object) -> None:

@@ -28,9 +28,11 @@ _CHUNK: Final = {"id": "warm-up", "object": "chat.completion.chunk", "created": 
 _DELTA: Final = {"index": 0, "delta": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
 _USAGE: Final = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 _ENOUGH_S: Final = 20.0
-_FULL_COLLECTION_AFTER: Final = 20
-"""Collections of the middle generation before a full one. With 50 runs alive a full one stops them all for some 130 ms; the more
-seldom it comes, the more garbage waits for it (at 100, another 10 MB)."""
+_MIDDLE_AFTER: Final = 50
+"""Collections of the youngest generation before one of the middle one, which with 200 runs alive stops them all for some 30 ms.
+What a run has used goes with its end, without a collection, so there is little to be found."""
+_FULL_AFTER: Final = 10
+"""Collections of the middle generation before a full one, which takes a little longer."""
 
 
 class FreeMeter:
@@ -111,5 +113,6 @@ def settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, _FULL_COLLECTION_AFTER)
+    gc.collect()  # so that it does not wait for a quarter of those, too, to have become garbage, before it looks at the oldest
+    young, *_ = gc.get_threshold()
+    gc.set_threshold(young, _MIDDLE_AFTER, _FULL_AFTER)

@@ -74,6 +74,7 @@ def _examine(
     if sdk.status == "ok":
         yield from _profiles(settings)
         yield from _peers(settings)
+    yield _agent_keys(settings)
     yield _gateway(settings, url, key)
 
 
@@ -180,6 +181,21 @@ def _peer(peer: "PeerSettings", settings: "Settings", identity: "Identity") -> F
         remedy = "Name agents that it has in `agents`, and see what its key allows."
         return Finding(f"peer {peer.id}", "missing", "it answers, and has no agent for this gateway", remedy)
     return Finding(f"peer {peer.id}", "ok", ", ".join(sorted(found.profiles)))
+
+
+def _agent_keys(settings: "Settings") -> Finding:
+    from a2a_gateway.server.origin import can_tell
+
+    what, remedy = (
+        "keys of agents",
+        "Keep keys where agents cannot read them, or run the gateway in a container; see SECURITY.md.",
+    )
+    if settings.agent_key_use == "allow":
+        return Finding(what, "missing", "an agent that finds a key starts trees with it, as agent_key_use says", remedy)
+    if not can_tell():
+        return Finding(what, "missing", "this system does not tell an agent that has found a key from its owner", remedy)
+    means = {"refuse": "is refused", "child": "stays a child of its own run"}[settings.agent_key_use]
+    return Finding(what, "ok", f"an agent on this machine that has found a key {means}")
 
 
 def _gateway(settings: "Settings", url: str | None, key: str | None) -> Finding:

@@ -164,12 +164,12 @@ async def _add(
 
 
 async def _ask_for_key(root: str) -> tuple[str | None, str]:
-    from a2a_gateway.errors import AuthenticationError
+    from a2a_gateway.errors import PeerUnavailable
     from a2a_gateway.peers.issuers import fetch_keys
 
     try:
         gateway_id, keys = await fetch_keys(f"{root}/.well-known/jwks.json")
-    except AuthenticationError as error:
+    except PeerUnavailable as error:
         raise CommandError(error.message, "Start the gateway there, or check the URL.") from None
     if not keys:
         raise CommandError(f"{root} publishes no key that can be used.", "Is it a gateway?")

@@ -8,8 +8,9 @@ from typing import Protocol
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.grant import CLOCKS_DIFFER_S, Signer, encode_ask, encode_grant
 from a2a_gateway.peers.signing_key import SigningKey
-from a2a_gateway.runs.model import AdmittedRun, Grant, LimitPolicy
+from a2a_gateway.runs.model import AdmittedRun, Grant
 from a2a_gateway.runs.ports import Clock
+from a2a_gateway.runs.proposal import policy_asked
 from delegate_tool.context import DelegationContext
 
 
@@ -51,28 +52,19 @@ class SignedGrants:
 
     def for_run(self, run: AdmittedRun, asked: DelegationContext) -> str:
         """See `Credential.for_run`."""
-        record = run.record
-        policy = LimitPolicy(
-            max_depth=asked.max_depth,
-            max_breadth=asked.max_breadth,
-            max_runs=asked.max_runs,
-            timeout_s=asked.timeout_s,
-            max_turns=asked.max_turns,
-            budget_micro_usd=asked.budget_micro_usd,
-            allowed_agents=asked.allowed_agents,
-        )
+        record, now = run.record, self.clock.wall()
         grant = Grant(
             issuer=self.issuer,
             run_id=record.id,
             tree_id=record.tree_id,
             jti=secrets.token_urlsafe(16),
-            expires_at=record.deadline_at + CLOCKS_DIFFER_S,
+            expires_at=now + (record.deadline_at - self.clock.now()) + CLOCKS_DIFFER_S,
             agent=run.profile,
             depth=record.depth,
-            policy=policy,
+            policy=policy_asked(asked),
             actors=run.actors,
         )
-        return "Bearer " + encode_grant(grant, audience=self.audience, signer=self.signer, now=self.clock.wall())
+        return "Bearer " + encode_grant(grant, audience=self.audience, signer=self.signer, now=now)
 
     def to_ask(self) -> str:
         """See `Credential.to_ask`."""

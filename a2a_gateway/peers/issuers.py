@@ -7,14 +7,14 @@ decides in the transaction that opens the run.
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from a2a_gateway.errors import AuthenticationError, ConfigurationError
+from a2a_gateway.errors import AuthenticationError, ConfigurationError, PeerUnavailable
 from a2a_gateway.peer_settings import PeerSettings, micro_usd
 from a2a_gateway.peers.connection import bounded_client
 from a2a_gateway.peers.credential import Identity
@@ -51,10 +51,13 @@ class _Published(BaseModel):
     gateway_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Fetched:
-    keys: Mapping[str, str]
-    at: float
+    """What a peer has published: its keys by their names. Anybody can ask for a name that is new, so it is asked now and then."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    again_at: float = 0.0
+    fetching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Issuers:
@@ -64,7 +67,6 @@ class Issuers:
         self._roster = roster
         self._identity = identity
         self._fetched: dict[str, _Fetched] = {}
-        self._fetching = asyncio.Lock()
 
     async def caller(self, token: str, keys: Keys) -> Caller:
         """Find out what a token allows its bearer, with the limits that hold here for the peer that has signed it.
@@ -122,13 +124,12 @@ class Issuers:
 
     async def _published_key(self, peer: PeerSettings, url: str, kid: str) -> str | None:
         """Find a key by its name among those that a peer publishes; they are fetched again, now and then, for one that is new."""
-        async with self._fetching:
-            fetched = self._fetched.get(peer.id)
-            is_stale = fetched is None or time.monotonic() - fetched.at >= _FETCH_AGAIN_AFTER_S
-            if fetched is None or (kid not in fetched.keys and is_stale):
-                keys = await _fetch(peer.id, url)
-                fetched = _Fetched(keys or (fetched.keys if fetched else {}), time.monotonic())
-                self._fetched[peer.id] = fetched
+        fetched = self._fetched.setdefault(peer.id, _Fetched())
+        if kid not in fetched.keys:
+            async with fetched.fetching:
+                if kid not in fetched.keys and time.monotonic() >= fetched.again_at:
+                    fetched.keys = await _fetch(peer.id, url) or fetched.keys
+                    fetched.again_at = time.monotonic() + _FETCH_AGAIN_AFTER_S
         return fetched.keys.get(kid)
 
 
@@ -152,7 +153,7 @@ def _within(grant: Grant, most_micro_usd: int | None) -> Grant:
 async def _fetch(peer_id: str, url: str) -> Mapping[str, str]:
     try:
         _, keys = await fetch_keys(url)
-    except AuthenticationError as error:
+    except PeerUnavailable as error:
         log.warning("peer_keys_not_fetched", peer=peer_id, reason=error.message)
         return {}
     return {key_id(key): key for key in keys}
@@ -162,7 +163,7 @@ async def fetch_keys(url: str) -> tuple[str | None, list[str]]:
     """Fetch a JSON Web Key Set: the gateway's name for itself, where it tells one, and its Ed25519 keys (base64url).
 
     Raises:
-        AuthenticationError: there is none.
+        PeerUnavailable: there is none.
     """
     try:
         async with asyncio.timeout(_FETCH_WITHIN_S), bounded_client() as http:
@@ -170,7 +171,7 @@ async def fetch_keys(url: str) -> tuple[str | None, list[str]]:
         published = _Published.model_validate_json(response.raise_for_status().content)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValidationError, ValueError) as error:
         reason = f"HTTP {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
-        raise AuthenticationError(f"{url} publishes no keys of a gateway ({reason}).") from None
+        raise PeerUnavailable(f"{url} publishes no keys of a gateway ({reason}).") from None
     found = (key.x for key in published.keys[:_MOST_KEYS] if (key.kty, key.crv) == ("OKP", "Ed25519"))
     return published.gateway_id, [key.rstrip("=") for key in found if _is_key(key)]
 

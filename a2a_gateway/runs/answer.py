@@ -35,8 +35,8 @@ def encode_answer(outcome: Outcome, reasoning: str = "") -> str:
             kept |= {"kind": "limited", "reason": reason, "error": _encode_error(error)}
         case Failed(error=error):
             kept |= {"kind": "failed", "error": _encode_error(error)}
-        case Cancelled():
-            kept["kind"] = "cancelled"
+        case Cancelled(why=why):
+            kept |= {"kind": "cancelled", "why": why}
     return json.dumps(kept)
 
 
@@ -52,7 +52,7 @@ def decode_answer(text: str) -> tuple[Outcome, str]:
         case "failed":
             return Failed(_decode_error(kept["error"]), said), reasoning
         case _:
-            return Cancelled(said), reasoning
+            return Cancelled(said, str(kept.get("why", ""))), reasoning
 
 
 def replayed_events(profile: Profile, finished: RunFinished, reasoning: str) -> list[RunEvent]:

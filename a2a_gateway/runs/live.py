@@ -29,7 +29,7 @@ class LiveRun:
         times_left: how often its last listener has left.
         workspace_dir: where its tools work; known once it has started.
         happened_at: of each event, in seconds since the epoch.
-        cancelled: set when it was asked to stop.
+        cancelled: set when it was asked to stop; `why` is a sentence for its caller, where there is a reason to tell.
         closing: its end is being written; what it delegates from here on comes too late.
         closed: set when nothing of it is left but its slot: outcome told, descendants ended, conversation saved.
         actors: the agents that led to it, root first, its own last.
@@ -49,6 +49,7 @@ class LiveRun:
     events: list[RunEvent] = field(default_factory=list)
     happened_at: list[float] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    why: str = ""
     closing: bool = False
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     _listeners: set["Listener"] = field(default_factory=set)

@@ -4,7 +4,7 @@ The Runner seam is narrow and serialisable: an `AdmittedRun` in, `RunnerEvent`s 
 agent can run in this process, in a confined worker, or on another machine.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -309,6 +309,10 @@ class Keys(Protocol):
 
     async def get_key(self, key_id: KeyId) -> KeyRecord | None: ...
 
+    async def revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
+        """Those of the keys that were revoked."""
+        ...
+
     async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> KeyRecord:
         """The account of a peer that presents grants, with the limits that hold for it now.
 
@@ -347,6 +351,25 @@ class Workspaces(Protocol):
 
     async def remove(self, path: str) -> None:
         """Remove a directory made by `create`; a missing one is ignored, any other path refused."""
+        ...
+
+
+class AgentProcesses(Protocol):
+    """The processes that runs have started on this machine, as far as they can be told from others."""
+
+    @property
+    def exist(self) -> bool:
+        """Whether there may be any; costs nothing."""
+        ...
+
+    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
+        """Find the run one of whose processes has a socket open, that the user `uid` has made; None if another process has it.
+
+        Blocks, about a millisecond.
+
+        Raises:
+            LookupError: it cannot be told; the message is a clause that says why.
+        """
         ...
 
 

@@ -89,7 +89,7 @@ def propose(
         task_hash=_task_hash(profile.model, task_of(request.messages)),
         conversation_id=ConversationId(asked.conversation_id or str(uuid.uuid4())),
         defaults=defaults,
-        policies=(profile.policy, _policy_asked(asked), *([grant.policy] if grant else [])),
+        policies=(profile.policy, policy_asked(asked), *([grant.policy] if grant else [])),
         claimed_depth=max(asked.depth or 0, grant.depth) if grant else asked.depth,
         caps=profile.caps,
         on_peer=profile.peer is not None,
@@ -103,7 +103,8 @@ def _task_hash(model: str, task: str) -> str:
     return hashlib.sha256(f"{model}\0{' '.join(task.split())}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _policy_asked(asked: DelegationContext) -> LimitPolicy:
+def policy_asked(asked: DelegationContext) -> LimitPolicy:
+    """The limits that a request asks for."""
     return LimitPolicy(
         max_depth=asked.max_depth,
         max_breadth=asked.max_breadth,

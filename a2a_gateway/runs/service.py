@@ -193,11 +193,11 @@ class RunService:
                 task.cancel()
             raise
 
-    async def cancel(self, run_id: RunId) -> None:
+    async def cancel(self, run_id: RunId, *, why: str = "") -> None:
         """Stop a run and all its live descendants, and wait until they have stopped. One that has ended is left alone."""
         live = self.live_runs.get(run_id)
         if live is not None:
-            self._request_cancel(live)
+            self._request_cancel(live, why)
             await live.closed.wait()
 
     async def cancel_claimed(self, idempotency_key: str, caller: Caller) -> RunRecord | None:
@@ -382,7 +382,7 @@ class RunService:
                 log.error("place_not_left", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
                 return
             log.info("run_ended_early", run_id=run_id, code=error.code)
-            await self._finish(live, Cancelled() if isinstance(error, RunCancelled) else Failed(error))
+            await self._finish(live, Cancelled(why=error.message) if isinstance(error, RunCancelled) else Failed(error))
         except Exception as error:  # the run's boundary: whatever fails, the ledger and the caller must hear of it
             log.exception("run_failed_internally", run_id=run_id)
             await self._finish(live, Failed(AgentFailed(f"The run failed inside the gateway ({type(error).__name__}).")))
@@ -420,7 +420,7 @@ class RunService:
             workspace_dir=place.workspace_dir,
             timeout_s=self._left_s(live.record),
             transcript=place.conversation.transcript,
-            binding=self._binding(live.record) if live.profile.may_delegate else None,
+            binding=self._binding(live.record, request) if live.profile.may_delegate else None,
             peer=live.profile.peer,
             via=request.context.via,
             actors=live.actors,
@@ -428,7 +428,7 @@ class RunService:
             tracestate=request.context.tracestate,
         )
 
-    def _binding(self, record: RunRecord) -> DelegationBinding:
+    def _binding(self, record: RunRecord, request: RunRequest) -> DelegationBinding:
         limits, allowed = record.limits, record.limits.allowed_agents
         cards = [AgentCard(p.model, p.description) for p in self.profiles.list() if allowed is None or p.model in allowed]
         return DelegationBinding(
@@ -442,6 +442,8 @@ class RunService:
             runs_left=limits.max_runs,
             budget_left_micro_usd=unspent(accounts_of_path([record], below=True)),
             deadline_at=time.monotonic() + self._left_s(record),
+            traceparent=request.context.traceparent,
+            tracestate=request.context.tracestate,
         )
 
     async def _finish(self, live: LiveRun, outcome: Outcome) -> None:
@@ -449,6 +451,8 @@ class RunService:
         if live.finished:
             return
         run_id, live.closing, begun = live.record.id, True, bool(live.events)
+        if isinstance(outcome, Cancelled) and live.why:
+            outcome = replace(outcome, why=live.why)
         try:
             summary = await self._close(run_id, outcome, live.profile.caps, self._kept(live, outcome))
             if await self._cancel_children(run_id):
@@ -491,13 +495,14 @@ class RunService:
             await child.closed.wait()
         return bool(children)
 
-    def _request_cancel(self, live: LiveRun) -> None:
+    def _request_cancel(self, live: LiveRun, why: str = "") -> None:
         """Ask a run and everything below it to stop, all at once rather than level by level."""
         if not live.cancelled.is_set():
+            live.why = why
             live.cancelled.set()
             self._spawn(self.runner.cancel(live.record.id))
             for child in self.live_runs.children(live.record.id):
-                self._request_cancel(child)
+                self._request_cancel(child, why)
 
     def _abandon(self, live: LiveRun) -> None:
         """The last listener has gone."""

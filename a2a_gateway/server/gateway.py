@@ -16,19 +16,21 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from a2a_gateway.agents.loading import load_agents_side
-from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady
+from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
 from a2a_gateway.runs.live import LiveRuns
 from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
+from a2a_gateway.runs.revocation import Revocation
 from a2a_gateway.runs.service import RunService, ServicePolicy
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.lock import sole_user
+from a2a_gateway.server.origin import Origins, can_tell
 from a2a_gateway.server.tokens import JwtRunTokens
-from a2a_gateway.settings import Settings
+from a2a_gateway.settings import AgentKeyUse, Settings
 from a2a_gateway.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 _READY_WITHIN_S = 60.0
 _SWEEP_EVERY_S = 30.0
+_REVOKED_WITHIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +188,10 @@ async def open_engine(
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
             reconciler = peers.Reconciler(store.ledger, directory, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
-            async with service, _sweeping(places, store, clock), reconciling:
-                auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity))
+            revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
+            async with service, _sweeping(places, store, clock), reconciling, revoking:
+                origins = Origins(agents.processes, _agent_key_use(settings))
+                auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
                 far_trees = peers.FarTrees(directory)
                 yield Engine(service, profiles, store, auth, clock, directory, far_trees, int(clock.now()))
 
@@ -195,6 +200,13 @@ def _open_signing_key(data_dir: Path) -> "SigningKey":
     from a2a_gateway.peers import SigningKey  # see below: it takes a second
 
     return SigningKey.open(data_dir)
+
+
+def _agent_key_use(settings: Settings) -> AgentKeyUse:
+    if settings.agent_key_use != "allow" and not can_tell():
+        log.warning("agents_not_told_from_clients", remedy="keep keys where agents cannot read them; see SECURITY.md")
+        return "allow"
+    return settings.agent_key_use
 
 
 def _service_policy(settings: Settings) -> ServicePolicy:
@@ -232,6 +244,15 @@ async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator
 
     async with _background(sweep(), "sweep"):
         yield
+
+
+async def _enforce_often(revocation: Revocation) -> None:
+    while True:
+        try:
+            await revocation.enforce()
+        except StoreError as error:
+            log.warning("revocations_not_read", error=type(error).__name__)
+        await asyncio.sleep(_REVOKED_WITHIN_S)
 
 
 @asynccontextmanager

@@ -4,12 +4,18 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from typing import Final
 
 from a2a_gateway.agents.environment import forbid_inspection, scrub_environment
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
+from a2a_gateway.agents.tools.orphans import take_in_orphans
 from a2a_gateway.server.logs import configure_logs
+from a2a_gateway.server.origin import can_tell
 from a2a_gateway.server.serving import Announcement, RunningGateway, running_gateway
 from a2a_gateway.settings import Settings
+
+_SETTINGS_WITH_SECRETS: Final = frozenset({"A2A_DATABASE_URL", "A2A_PEERS"})
+"""Settings that may have a password or a key within, and have been read by now."""
 
 
 def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> None:
@@ -22,8 +28,10 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
     environ = dict(os.environ)
     # Agents run as this process's user: what they could read of it must not hold the secrets.
     of_peers = {name for peer in settings.peers for name in peer.secret_variables}
-    scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers)
+    scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers | _SETTINGS_WITH_SECRETS)
     forbid_inspection()
+    if settings.agent_key_use != "allow" and can_tell():
+        take_in_orphans()  # or an agent that kills what stands between could pass for anybody
     asyncio.run(_serve(settings, environ, on_ready), loop_factory=_loop_factory())
 
 

@@ -10,6 +10,7 @@ from a2a_gateway.runs.model import LIVE_STATES, RunRecord
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.retries import scope_of
 from a2a_gateway.server.gateway import Engine, Gateway
+from a2a_gateway.server.origin import Connection
 from a2a_gateway.server.respond import RunResponse
 from a2a_gateway.server.route import GatewayRoute, error_response, read_body
 from a2a_gateway.server.run_events import RunEventsResponse, first_wanted
@@ -36,7 +37,7 @@ def create_router(gateway: Gateway) -> APIRouter:
 
     async def admit(request: Request, *, to_run: bool = False) -> tuple[Engine, Caller]:
         engine = await gateway.engine()
-        caller = await engine.auth.authenticate(request.headers)
+        caller = await engine.auth.authenticate(request.headers, Connection.of(request.scope))
         if caller.grant is not None and not to_run:
             raise AuthenticationError("A grant opens one run, and is good for nothing else.")
         return engine, caller

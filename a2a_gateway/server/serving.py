@@ -88,7 +88,13 @@ async def running_gateway(
         await _refuse_strangers(bound)
         async with Gateway(bound, environ, clock or SystemClock()) as gateway:
             config = uvicorn.Config(
-                app_of(gateway), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=_HANG_UP_AFTER_S
+                app_of(gateway),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                # Who calls from this machine must not be able to say that it calls from another.
+                proxy_headers=False,
+                timeout_graceful_shutdown=_HANG_UP_AFTER_S,
             )
             server = _Server(config)
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="serve")

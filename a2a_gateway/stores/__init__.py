@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.stores.conversations import SqlConversations
 from a2a_gateway.stores.database import Database, sqlite_url
 from a2a_gateway.stores.keys import SqlKeys
 from a2a_gateway.stores.ledger import SqlLedger
+from a2a_gateway.stores.migrations import upgrade
 from a2a_gateway.stores.peers import SqlPeers
 from a2a_gateway.stores.spending import SpendBy, SpendLine, SqlSpending
 
@@ -56,7 +55,7 @@ async def open_store(url: str, clock: Clock, *, answer_ttl_s: float = 86_400.0, 
     async with Database(url) as database:
         if as_gateway:
             await database.keep_gateways_out()
-        await database.migrate(_to_newest_schema)
+        await database.migrate(upgrade)
         yield Store(
             SqlLedger(database, clock, answer_ttl_s),
             SqlKeys(database, clock),
@@ -64,10 +63,3 @@ async def open_store(url: str, clock: Clock, *, answer_ttl_s: float = 86_400.0, 
             SqlSpending(database),
             SqlPeers(database, clock),
         )
-
-
-def _to_newest_schema(connection: Connection) -> None:
-    # Alembic takes as long to import as the rest of the store together; here it happens in the store's thread.
-    from a2a_gateway.stores.migrations import upgrade
-
-    upgrade(connection)

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,6 +32,7 @@ _NO_KEY: Final = KeyId("")
 _NO_HASH: Final = bytes(hashlib.sha256().digest_size)
 
 _BY_ID: Final = select(keys).where(keys.c.id == bindparam("key_id"))
+_REVOKED: Final = select(keys).where(keys.c.id.in_(bindparam("key_ids", expanding=True)), keys.c.revoked_at.is_not(None))
 _LATEST_BY_NAME: Final = (
     select(keys)
     .where(keys.c.name == bindparam("named"))
@@ -67,10 +68,7 @@ class SqlKeys:
             key = key_of(row)
             if key.revoked_at is not None:
                 raise AuthenticationError(f"The API key {key.name!r} was revoked. Use another one.")
-            if key.last_used_at is None or now - key.last_used_at >= USE_RECORDED_EVERY_S:
-                connection.execute(_RECORD_USE, {"key_id": key_id, "now": now})
-                key = replace(key, last_used_at=now)
-            return key
+            return _used(connection, key, now)
 
         return await self.database.transaction(work)
 
@@ -80,6 +78,14 @@ class SqlKeys:
         def work(connection: Connection) -> KeyRecord | None:
             row = connection.execute(_BY_ID, {"key_id": key_id}).one_or_none()
             return None if row is None else key_of(row)
+
+        return await self.database.transaction(work)
+
+    async def revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
+        """Find those of the keys that were revoked."""
+
+        def work(connection: Connection) -> Sequence[KeyRecord]:
+            return [key_of(row) for row in connection.execute(_REVOKED, {"key_ids": list(key_ids)})]
 
         return await self.database.transaction(work)
 
@@ -134,7 +140,7 @@ class SqlKeys:
             if (key.policy, key.caps) != (policy, caps):
                 changed = values_of_limits(policy) | values_of_caps(caps)
                 connection.execute(update(keys).where(keys.c.id == key.id).values(changed))
-            return replace(key, policy=policy, caps=caps)
+            return replace(_used(connection, key, now), policy=policy, caps=caps)
 
         try:
             return await self.database.transaction(work)
@@ -199,6 +205,14 @@ def _insert_peer_key(connection: Connection, name: str, policy: LimitPolicy, cap
 
 class _MadeMeanwhile(Exception):
     """Another transaction has made the same peer's key while this one was at it (PostgreSQL)."""
+
+
+def _used(connection: Connection, key: KeyRecord, now: float) -> KeyRecord:
+    """Record that a key is used, if that has not been done lately."""
+    if key.last_used_at is not None and now - key.last_used_at < USE_RECORDED_EVERY_S:
+        return key
+    connection.execute(_RECORD_USE, {"key_id": key.id, "now": now})
+    return replace(key, last_used_at=now)
 
 
 def _hash(secret: str) -> bytes:

@@ -4,16 +4,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import litellm
+import litellm.main
 import pytest
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from openhands.sdk import Message, TextContent
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.litellm_bookkeeping import skip_litellm_bookkeeping
 from a2a_gateway.agents.llm import metered
 from a2a_gateway.agents.pricing import Prices
+from a2a_gateway.testing.script import Script, Step, ToolCall, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import INPUT_USD, OUTPUT_USD, RecordingMeter, an_llm
 
@@ -50,11 +53,39 @@ async def ask(llm: ScriptedLLM) -> Any:
     )
 
 
+async def ask_streaming(step: Step) -> dict[str, Any]:
+    """What a stream says, put together as the SDK does it."""
+    async with ScriptedLLM(Script((step,))) as llm:
+        stream = await litellm.acompletion(
+            model="openai/gpt-4o",
+            api_base=llm.base_url,
+            api_key="sk-x",
+            messages=[{"role": "user", "content": "hi"}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        reply = litellm.stream_chunk_builder([chunk async for chunk in stream])
+    await GLOBAL_LOGGING_WORKER.flush()
+    assert reply is not None
+    said: dict[str, Any] = reply.model_dump(exclude={"created"})
+    said["usage"].pop("cost", None)  # LiteLLM's own reckoning
+    return said
+
+
+def replaced() -> tuple[object, ...]:
+    return (
+        Logging._response_cost_calculator,
+        Logging.dispatch_success_handlers,
+        CustomStreamWrapper._finalize_completed_stream,
+        litellm.main._set_stream_builder_response_cost,
+    )
+
+
 def test_the_pinned_litellm_has_what_is_replaced_and_it_is_replaced_once() -> None:
-    replaced = (Logging._response_cost_calculator, Logging.dispatch_success_handlers)
+    before = replaced()
     skip_litellm_bookkeeping()
-    assert (Logging._response_cost_calculator, Logging.dispatch_success_handlers) == replaced
-    assert all(getattr(function, "skips", False) for function in replaced)
+    assert replaced() == before
+    assert all(getattr(function, "skips", False) for function in before)
 
 
 async def test_without_a_callback_no_price_is_worked_out_and_nothing_is_logged() -> None:
@@ -72,6 +103,32 @@ async def test_a_registered_callback_gets_its_record_with_the_price() -> None:
     async with ScriptedLLM() as llm:
         await ask(llm)
         await GLOBAL_LOGGING_WORKER.flush()
+    [cost] = record.costs
+    assert cost > 0
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(Step(content="It is 42.", usage=Usage(1000, 100, cached_tokens=400, reasoning_tokens=30)), id="text"),
+        pytest.param(Step(content="42", reasoning="Well …", usage=Usage(1000, 100)), id="text and reasoning"),
+        pytest.param(Step(tool_calls=(ToolCall("terminal", {"command": "ls"}),)), id="a tool call"),
+        pytest.param(Step(content="It is 42.", usage="omitted"), id="no usage, so that LiteLLM estimates one"),
+        pytest.param(Step(content="", usage=Usage(10, 0)), id="nothing"),
+    ],
+)
+async def test_a_stream_says_the_same_whether_or_not_it_is_recorded(step: Step) -> None:
+    alone = await ask_streaming(step)
+    litellm.callbacks = [Record()]
+    recorded = await ask_streaming(step)
+    assert alone == recorded
+    assert alone["usage"]["prompt_tokens"] > 0
+
+
+async def test_a_recorded_stream_gets_its_record_with_the_price() -> None:
+    record = Record()
+    litellm.callbacks = [record]
+    await ask_streaming(Step(content="ok"))
     [cost] = record.costs
     assert cost > 0
 

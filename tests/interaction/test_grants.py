@@ -22,9 +22,9 @@ from a2a_gateway.runs.model import Grant, LimitPolicy
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.testing.script import Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from tests.interaction.rogue_peer import RoguePeer, rogue_peer
 from tests.support.ask import call, delegation, direct, user
 from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
+from tests.support.rogue_peer import RoguePeer, rogue_peer
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +36,7 @@ a2a: {input_usd_per_mtok: 1.0, output_usd_per_mtok: 2.0}
 ---
 You lead."""
 CENT = Usage(10_000, 0)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SECRET = "0123456789abcdef" * 2
 
 
@@ -251,14 +252,16 @@ async def test_grants_that_are_late_foreign_or_forged_open_nothing(pair: Pair) -
 async def test_a_grant_says_who_led_to_it_and_holds_what_is_left(pair: Pair) -> None:
     there = call("delegate", agent="thief/openhands_lead", task="At the thief's.", budget_usd="0.03")
     steps = Step(tool_calls=(there,), usage=CENT), Step(content="well")
-    await ask(pair.desk, "openhands_lead", user("Go.", *steps), **{"X-A2A-Max-Runs": "7", "X-A2A-Timeout": "50"})
+    await ask(
+        pair.desk, "openhands_lead", user("Go.", *steps), **{"X-A2A-Max-Runs": "7", "X-A2A-Timeout": "50"}, traceparent=TRACE
+    )
     token = pair.thief.headers["authorization"].removeprefix("Bearer ")
     told = jwt.decode(token, pair.key.private.public_key(), algorithms=["EdDSA"], audience="box", issuer="desk")
     assert told["act"] == {"sub": "desk/thief/openhands_lead", "act": {"sub": "desk/openhands_lead"}}
     assert (told["depth"], told["depth_left"], told["runs"], told["budget_usd"]) == (1, 2, 6, "0.030000")
     assert told["timeout_s"] < 50
     assert told["exp"] - told["iat"] < 50 + 60
-    assert pair.thief.headers["x-a2a-via"] == "desk"
+    assert (pair.thief.headers["x-a2a-via"], pair.thief.headers["traceparent"]) == ("desk", TRACE)
 
 
 async def test_a_peer_that_is_added_is_known_at_once_and_one_whose_key_is_revoked_no_more(pair: Pair) -> None:

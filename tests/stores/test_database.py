@@ -3,6 +3,8 @@
 import asyncio
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from a2a_gateway.errors import ConfigurationError, GatewayError, StoreError
@@ -18,7 +21,7 @@ from a2a_gateway.runs.model import ConversationId, KeyId, Limits, RunId, RunStat
 from a2a_gateway.runs.ports import Charge, RunProposal
 from a2a_gateway.stores import SpendBy, SpendLine, migrations, open_store, sqlite_url
 from a2a_gateway.stores.database import PATIENCE_S, Database
-from a2a_gateway.stores.migrations import upgrade
+from a2a_gateway.stores.migrations import newest_revision, upgrade
 from a2a_gateway.stores.schema import metadata
 from tests.stores.quotes import calls_of
 from tests.support.postgresql import make_postgresql_database
@@ -67,6 +70,27 @@ async def test_migrations_lead_to_the_same_checks_and_conditions_as_the_schema(t
             }
 
         assert await migrated.transaction(definitions) == await made.transaction(definitions)
+
+
+def test_the_number_of_the_latest_file_is_the_latest_revision() -> None:
+    head = ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
+    assert head == newest_revision()
+
+
+def test_a_database_that_needs_no_migration_is_opened_without_alembic(tmp_path: Path) -> None:
+    """It costs each start time and memory."""
+    program = """if True:
+        import asyncio, sys
+        from a2a_gateway.server.clock import SystemClock
+        from a2a_gateway.stores import open_store
+
+        async def open_it():
+            async with open_store(sys.argv[1], SystemClock()):
+                print("alembic" in sys.modules)
+
+        asyncio.run(open_it())"""
+    command_line = [sys.executable, "-c", program, sqlite_url(tmp_path / "gateway.db")]
+    assert [subprocess.check_output(command_line, text=True).strip() for _ in range(2)] == ["True", "False"]
 
 
 def to_first_schema(connection: Connection) -> None:

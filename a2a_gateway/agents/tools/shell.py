@@ -128,6 +128,16 @@ class Shell:
         """Whether it can take another command."""
         return self._process.poll() is None and not self._silent and not self._interrupted
 
+    @property
+    def pid(self) -> int:
+        """Process id of its keeper, from which all that it starts descends; another may have it once this is not `running`."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether its process has not ended, as far as somebody has looked."""
+        return self._process.returncode is None
+
     def run(self, command: str) -> None:
         """Begin a command, of any length and number of lines; `wait` tells how it goes on.
 

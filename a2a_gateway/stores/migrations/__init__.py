@@ -8,15 +8,18 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 
 from a2a_gateway.errors import ConfigurationError
 
+_DIRECTORY: Final = Path(__file__).parent
 _alembic: Final = threading.Lock()
 """Alembic's `op` and `context` belong to the whole process."""
+
+
+def newest_revision() -> str:
+    """The number of the latest file, which is Alembic's name for it."""
+    return max(path.name[1:5] for path in (_DIRECTORY / "versions").glob("v[0-9]*.py"))
 
 
 def upgrade(connection: Connection) -> None:
@@ -25,8 +28,25 @@ def upgrade(connection: Connection) -> None:
     Raises:
         ConfigurationError: a newer release has written it.
     """
+    # Nearly always there is nothing to do, and Alembic costs as much time as the rest of the store, and 7 MB.
+    if _revision(connection) != newest_revision():
+        _migrate(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("script_location", str(_DIRECTORY).replace("%", "%%"))
     try:
         with _alembic:
             command.upgrade(config, "head")

@@ -21,6 +21,7 @@ class RoguePeer:
     received: Counter[str] = field(default_factory=Counter)
     headers: dict[str, str] = field(default_factory=dict)
     tree: str = "{}"
+    server: asyncio.Server | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -35,6 +36,8 @@ class RoguePeer:
                 fault = json.loads(body)["model"].removeprefix("openhands_")
                 self.received[fault] += 1
                 self.headers = headers
+                if fault == "dies" and self.server is not None:
+                    self.server.close()
                 await FAULTS[fault](writer)
                 if fault == "silent":
                     await reader.read()  # until the other side has had enough
@@ -52,6 +55,7 @@ async def rogue_peer() -> AsyncIterator[RoguePeer]:
     server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     peer.base_url = f"http://{host}:{port}/v1"
+    peer.server = server
     async with server:
         yield peer
 
@@ -133,4 +137,5 @@ FAULTS: Mapping[str, Fault] = {
     "negative": tells(cost=-1.0),
     "not-a-number": tells(cost_details={"self": "NaN", "descendants": "0", "complete": True}),
     "flaky": hangs_up,
+    "dies": hangs_up,
 }
