@@ -400,7 +400,7 @@ async def test_a_call_that_nobody_settles_is_charged_a_while_after_its_run_and_c
         return [(run.cost_tree_micro_usd, run.reserved_micro_usd, run.cost_complete) for run in records]
 
     await ledger.forget_expired(NOW + 599)
-    assert await accounts() == [(0, 3_000, True)] * 2
+    assert await accounts() == [(0, 3_000, True), (0, 3_000, False)]  # the child has ended, and this is not booked
     await ledger.forget_expired(NOW + 600)
     assert await accounts() == [(3_000, 0, False)] * 2
     await ledger.settle(hold, Charge(TokenUsage(5, 5), 800))
@@ -520,6 +520,18 @@ async def test_a_hold_whose_caller_was_cancelled_while_the_database_failed_is_gi
 
 async def change(database: Database, statement: str) -> None:
     await database.transaction(lambda connection: connection.execute(text(statement)).close())
+
+
+async def test_what_a_run_has_cost_is_not_all_while_a_call_of_it_could_not_be_booked(bench: Bench) -> None:
+    ledger = bench.store.ledger
+    await bench.running("root", budget_micro_usd=1_000)
+    hold = await ledger.reserve(RunId("root"), calls_of(200))
+    closed = await ledger.close_run(RunId("root"), RunState.FAILED, stop_reason="store_unavailable")
+    assert (closed, closed.record.cost_complete, closed.pending) == (await ledger.summary(RunId("root")), False, True)
+    await ledger.settle(hold, Charge(TokenUsage(1, 1), 150))
+    booked = await ledger.summary(RunId("root"))
+    assert booked is not None
+    assert (booked.record.cost_self_micro_usd, booked.record.cost_complete, booked.pending) == (150, True, False)
 
 
 async def test_an_answer_is_kept_for_a_day(bench: Bench) -> None:

@@ -356,7 +356,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
     def the_run_agrees(self, run: ModelRun, record: RunRecord) -> None:
         assert (record.state, record.turns, record.usage) == (run.state, run.turns, run.usage)
         assert (record.cost_self_micro_usd, record.cost_tree_micro_usd) == (run.cost, run.tree_cost)
-        assert record.cost_complete == (not any(one.unknown for one in (run, *run.below)))
+        assert record.cost_complete == (not any(one.unknown for one in (run, *run.below)) and (run.is_live or not run.tree_held))
         assert record.reserved_micro_usd == run.tree_held
         assert run.overrun or run.tree_cost + run.tree_held <= run.cap
         assert record.descendants == len(run.below) <= run.opened.limits.max_runs
