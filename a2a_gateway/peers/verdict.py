@@ -123,9 +123,9 @@ def _error(result: DelegationResult, peer_id: str) -> GatewayError:
     words = f"The peer {peer_id} answered: {result.error_message or code}"
     if code == "unreachable":
         return PeerUnavailable(f"The peer {peer_id} cannot be reached.", details=details, retry_after_s=5)
-    if code in _FULL:
+    if code in _FULL and result.run_id is None:
         return PeerUnavailable(words, details=details, retry_after_s=5)
-    if is_sick(result):
+    if is_sick(result) or code in _FULL:
         return PeerLost(f"The peer {peer_id} broke off in the middle of the run ({code}).", details=details)
     if code == "malformed_response":
         return PeerRejected(f"The peer {peer_id} answered what cannot be read.", details=details)

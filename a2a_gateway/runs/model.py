@@ -269,7 +269,8 @@ class RunRecord:
         usage: tokens of this run's own LLM calls.
         cost_self_micro_usd: money for this run's own LLM calls.
         cost_tree_micro_usd: the same plus that of all descendants.
-        cost_complete: False once this run or a descendant used tokens at an unknown price.
+        cost_complete: False once this run or a descendant used tokens at an unknown price, and while a call of one that has ended
+            is not booked yet.
         descendants: runs ever opened below this one, those on peers included.
         reserved_micro_usd: set aside by LLM calls under way in this run and below it, and for runs on peers.
         remote_run_id: the peer's own id of the run, where a peer runs it and has told.

@@ -72,6 +72,7 @@ class Gateway:
     _signing_key: "SigningKey | None" = field(default=None, repr=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
+    _draining: bool = False
 
     async def __aenter__(self) -> Self:
         self._engine = asyncio.get_running_loop().create_future()
@@ -95,11 +96,11 @@ class Gateway:
     @property
     def state(self) -> str:
         """`starting`, `ready`, `draining` or `failed`."""
-        if self._engine is None or not self._engine.done():
-            return "starting"
-        if self._engine.cancelled() or self._engine.exception() is not None:
+        if self._engine is not None and self._engine.done() and (self._engine.cancelled() or self._engine.exception()):
             return "failed"
-        return "draining" if self._stop.is_set() or self._engine.result().service.draining else "ready"
+        if self._draining or self._stop.is_set():
+            return "draining"
+        return "ready" if self._engine is not None and self._engine.done() else "starting"
 
     async def engine(self) -> Engine:
         """Return the engine, waiting until it is ready.
@@ -128,14 +129,19 @@ class Gateway:
         return self._signing_key
 
     async def drain(self, timeout_s: float | None = None) -> None:
-        """Take no new trees and let the running ones end within `timeout_s` (None: the setting); cancel the rest."""
-        if self.state in ("ready", "draining"):  # a second call may be less patient than the first
+        """Take no new trees and let the running ones end within `timeout_s` (None: the setting); cancel the rest.
+
+        A second call may be less patient than the first.
+        """
+        self._draining = True
+        if self.started.done() and not self.started.cancelled() and self.started.exception() is None:
             service = self.started.result().service
             await service.drain(self.settings.drain_s if timeout_s is None else timeout_s)
 
     async def _serve(self, engine: "asyncio.Future[Engine]") -> None:
         try:
             async with open_engine(self.settings, self.environ, self.clock, await self.signing_key()) as ready:
+                ready.service.draining = self._draining  # somebody may have said so while it was being made
                 engine.set_result(ready)
                 log.info("gateway_ready", models=[profile.model for profile in ready.profiles.list()])
                 await self._stop.wait()

@@ -19,7 +19,7 @@ _SETTINGS_WITH_SECRETS: Final = frozenset({"A2A_DATABASE_URL", "A2A_PEERS"})
 
 
 def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> None:
-    """Serve until SIGTERM (running runs may end within `drain_s`) or SIGINT (they are cancelled); a second one ends it at once.
+    """Serve until SIGTERM (running runs may end within `drain_s`) or SIGINT (they are cancelled); a further one waits for less.
 
     Raises:
         ConfigurationError: the settings, the keys or the profiles do not allow a start.
@@ -53,12 +53,13 @@ async def _serve(settings: Settings, environ: dict[str, str], on_ready: Callable
 
 
 class _Signals:
-    """SIGTERM drains, SIGINT cancels, a second one of either exits without waiting."""
+    """SIGTERM lets runs end, SIGINT cancels them; a further signal cancels what is waited for, one more waits for nothing."""
 
     def __init__(self, running: RunningGateway) -> None:
         self._running = running
         self._loop = asyncio.get_running_loop()
-        self._draining: asyncio.Task[None] | None = None
+        self._urgency = 0
+        self._draining: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,11 +70,15 @@ class _Signals:
             self._loop.remove_signal_handler(number)
 
     def _receive(self, number: signal.Signals) -> None:
-        if self._draining is None:
-            self._draining = asyncio.create_task(self._drain(None if number is signal.SIGTERM else 0.0))
-        else:
-            self._running.server.force_exit = True
-            self._running.server.should_exit = True
+        self._urgency = max(self._urgency + 1, 1 if number is signal.SIGTERM else 2)
+        match self._urgency:
+            case 1:
+                self._draining.add(asyncio.create_task(self._drain(None)))
+            case 2:
+                self._draining.add(asyncio.create_task(self._drain(0.0)))
+            case _:
+                self._running.server.force_exit = True
+                self._running.server.should_exit = True
 
     async def _drain(self, timeout_s: float | None) -> None:
         try:

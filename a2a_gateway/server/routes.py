@@ -85,7 +85,7 @@ def create_router(gateway: Gateway) -> APIRouter:
     async def events(request: Request, run_id: str, after: Annotated[int | None, Query(ge=-1)] = None) -> Response:
         engine, caller = await admit(request)
         record = await engine.auth.visible_run(caller, run_id)
-        following = await engine.service.follow(record)
+        following = await engine.service.repeats.follow(record)
         begin = first_wanted(request.headers.get("last-event-id"), after)
         return RunEventsResponse(following, begin, gateway_id=engine.service.policy.gateway_id, heartbeat_s=settings.heartbeat_s)
 
@@ -147,7 +147,7 @@ async def kept_answer(engine: Engine, record: RunRecord) -> dict[str, object]:
     """How a run ended, where that is kept: for a run with an idempotency key, or one that nobody was there to hear."""
     if record.state in LIVE_STATES:
         return {}
-    finished = await engine.service.ended(record)
+    finished = await engine.service.repeats.ended(record)
     return {} if finished is None else render_answer(render_outcome(finished))
 
 

@@ -283,7 +283,10 @@ class SqlLedger:
             if run.state in LIVE_STATES:
                 if state not in TRANSITIONS[run.state] - LIVE_STATES:
                     raise InternalError(f"Run {run_id} is {run.state}, and cannot end as {state}.")
-                run = replace(run, state=state, ended_at=now, stop_reason=stop_reason, error_code=error_code)
+                complete = run.cost_complete and run.reserved_micro_usd == 0
+                run = replace(
+                    run, state=state, ended_at=now, stop_reason=stop_reason, error_code=error_code, cost_complete=complete
+                )
                 connection.execute(
                     _CLOSE,
                     {"run_id": run_id, "new_state": state.value, "now": now, "reason": stop_reason, "code": error_code},
@@ -401,5 +404,5 @@ def _summary(connection: Connection, path: Sequence[RunRecord], caps: SpendCaps,
     accounts += accounts_of_profile(connection, run.agent, caps, day)  # which do not bind the run above
     parent = Remainder(runs_left(ancestors), above) if ancestors else None
     presumed = {"run_id": run.id, "kind": ESCROW, "state": PRESUMED}
-    pending = not run.cost_complete and connection.scalar(ANY_HOLD_BELOW, presumed) is not None
+    pending = not run.cost_complete and (run.reserved_micro_usd > 0 or connection.scalar(ANY_HOLD_BELOW, presumed) is not None)
     return RunSummary(run, tuple(by_agent), tree_usage, budget_left(accounts), parent, pending)

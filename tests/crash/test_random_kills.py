@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from openai import APIStatusError
+from openai import APIStatusError, AsyncOpenAI
 
 from a2a_gateway.runs.model import SpendCaps
 from a2a_gateway.server.clock import SystemClock
@@ -181,9 +181,7 @@ async def _outcome(client: Client, deed: Deed) -> object:
 async def test_after_a_kill_at_any_instant_only_calls_under_way_are_uncertain_and_nothing_of_the_dead_stays(
     tmp_path: Path,
 ) -> None:
-    seed = int(os.environ.get("KILL_SEED", random.randrange(2**32)))
-    print(f"KILL_SEED={seed}")
-    chance = random.Random(seed)
+    chance = seeded()
     with ScriptedLLM.in_thread() as llm:
         gateway = GatewayProcess(
             tmp_path, llm.base_url, "disconnect_grace_s = 0\nshell_pool_size = 1\nmax_concurrent_runs = 12\n"
@@ -214,6 +212,33 @@ async def test_after_a_kill_at_any_instant_only_calls_under_way_are_uncertain_an
         finally:
             await scene.kill()
     assert "Traceback" not in gateway.log
+
+
+@pytest.mark.timeout(60 + 60 * ROUNDS)
+async def test_a_gateway_that_is_killed_while_it_starts_for_the_first_time_starts_the_next_time(tmp_path: Path) -> None:
+    chance = seeded()
+    with ScriptedLLM.in_thread() as llm:
+        for number in range(ROUNDS):
+            gateway = GatewayProcess(tmp_path / str(number), llm.base_url, "shell_pool_size = 0\n")
+            gateway.begin()
+            while not gateway.data_dir.exists():  # noqa: ASYNC110  # from here on something may be left half done
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(chance.uniform(0, 0.5))
+            await asyncio.to_thread(gateway.end)
+            async with open_store(sqlite_url(gateway.data_dir / "gateway.db"), SystemClock()) as store:
+                assert await store.keys.list_keys() == []
+        try:
+            announced = await asyncio.to_thread(gateway.start)
+            async with AsyncOpenAI(base_url=announced["url"], api_key=announced["first_key"], max_retries=0) as client:
+                assert [model.id async for model in client.models.list()] == ["openhands_default"]
+        finally:
+            await asyncio.to_thread(gateway.end)
+
+
+def seeded() -> random.Random:
+    seed = int(os.environ.get("KILL_SEED", random.randrange(2**32)))
+    print(f"KILL_SEED={seed}")
+    return random.Random(seed)
 
 
 async def make_keys(gateway: GatewayProcess) -> list[tuple[str, str]]:

@@ -188,6 +188,33 @@ async def test_a_stream_that_has_begun_ends_with_the_error(
     assert cost(await booked(gateway), before) == 702
 
 
+async def test_a_directory_that_cannot_be_made_is_told_and_costs_nothing(
+    served: tuple[GatewayProcess, str], client: AsyncOpenAI
+) -> None:
+    gateway, _ = served
+    await ask(client, Step(content="before"))
+    before = Books.read(gateway.data_dir / "gateway.db")
+    with in_the_way(gateway.data_dir / "workspaces"):
+        refusal = await refused(ask(client))
+    assert "directory" in refusal.message
+    assert refusal.response.headers["x-should-retry"] == "true"
+    assert cost(await booked(gateway), before) == 0
+    assert (await ask(client, Step(content="as before"))).choices[0].message.content == "as before"
+
+
+@contextmanager
+def in_the_way(directory: Path) -> Iterator[None]:
+    """Put a file where a directory is to be."""
+    aside = directory.with_suffix(".aside")
+    directory.rename(aside)
+    directory.touch()
+    try:
+        yield
+    finally:
+        directory.unlink()
+        aside.rename(directory)
+
+
 async def test_another_file_in_the_place_of_the_database_is_used_from_then_on(
     served: tuple[GatewayProcess, str], client: AsyncOpenAI
 ) -> None:

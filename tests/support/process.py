@@ -77,6 +77,11 @@ class GatewayProcess:
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
         """End the process by a signal, unless it has ended; returns its exit code: negative where a signal was its end."""
         assert self.process is not None
-        with self.process:  # waits, and closes its output
-            self.process.send_signal(number)
-        return self.process.returncode
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end of the process; returns its exit code."""
+        assert self.process is not None
+        with self.process:  # closes its output
+            return self.process.wait()
