@@ -37,6 +37,7 @@ from a2a_gateway.runs.model import (
     RunId,
     RunRecord,
     RunRequest,
+    RunState,
     SpendCaps,
 )
 from a2a_gateway.runs.notice import Notice
