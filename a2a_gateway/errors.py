@@ -22,7 +22,8 @@
     │   ├── PeerUnavailable
     │   │   └── PeerLost
     │   └── PeerRejected
-    ├── StoreError              the database
+    ├── StoreError              the database, or the disk: nothing was changed
+    │   └── StoreLost
     ├── NotReady                starting or draining
     └── ConfigurationError      settings, profiles or keys that cannot work
 
@@ -263,6 +264,13 @@ class PeerRejected(PeerError):
 
 class StoreError(GatewayError):
     code = "store_unavailable"
+    retryable = True
+
+
+class StoreLost(StoreError):
+    """The database failed in the middle of a run: what it had done by then must not be done twice unasked."""
+
+    retryable = False
 
 
 class NotReady(GatewayError):
@@ -274,11 +282,14 @@ class ConfigurationError(GatewayError):
     code = "configuration_error"
 
 
-def error_class(code: str) -> type[GatewayError] | None:
-    """Find the class of an error by its code, the most general where several share it; None if there is none."""
+def error_class(code: str, *, retryable: bool | None = None) -> type[GatewayError] | None:
+    """Find the class of an error by its code, the most general where several share it; None if there is none.
+
+    `retryable` is what the class must say of that; None takes either.
+    """
     families: list[type[GatewayError]] = [GatewayError]
     for family in families:
-        if family.code == code and family is not GatewayError:
+        if family.code == code and family is not GatewayError and retryable in (None, family.retryable):
             return family
         families += family.__subclasses__()
     return None

@@ -1,15 +1,14 @@
 """Typed settings, read once from arguments, environment (`A2A_*`), and `gateway.toml`, in this order of precedence.
 
-Knows no other module of the gateway but the error tree. Nothing else reads the environment, apart from OpenHands' conventional
-variables (`LLM_*`, `OH_*`), which the profiles read.
+Knows no other module of the gateway but the error tree and the settings of a peer. Nothing else reads the environment, apart from
+OpenHands' conventional variables (`LLM_*`, `OH_*`), which the profiles read.
 """
 
-from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -19,61 +18,10 @@ from pydantic_settings import (
 )
 
 from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.peer_settings import PeerSettings
 from delegate_tool.money import parse_usd
 
-
-class PeerSettings(BaseModel):
-    """Another gateway, or a plain OpenAI endpoint, whose agents are served here as `{id}/{model}`.
-
-    Attributes:
-        api_key: this gateway's key there; better named by `api_key_env` or `api_key_file` than written into a file of settings.
-        agents: the only models of it that are served; None is all of its own agents, and of a plain endpoint all models.
-        opaque: it is a plain endpoint: it is sent no limits, and may not tell what it costs.
-        budget_usd: what one run there may cost, at most; the other limits narrow each run likewise.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    base_url: str
-    api_key: SecretStr | None = None
-    api_key_env: str | None = None
-    api_key_file: Path | None = None
-    agents: frozenset[str] | None = None
-    opaque: bool = False
-    max_depth: int | None = Field(default=None, ge=0)
-    max_runs: int | None = Field(default=None, ge=0)
-    timeout_s: float | None = Field(default=None, gt=0)
-    budget_usd: str | None = None
-
-    @field_validator("budget_usd", mode="before")
-    @classmethod
-    def _check_budget(cls, value: object) -> object:
-        if value is not None:
-            parse_usd(str(value))
-        return value if value is None else str(value)
-
-    @property
-    def budget_micro_usd(self) -> int | None:
-        """The budget of a run in micro-USD."""
-        return None if self.budget_usd is None else parse_usd(self.budget_usd)
-
-    def read_api_key(self, environ: Mapping[str, str]) -> str:
-        """Return the key from where it is kept.
-
-        Raises:
-            ConfigurationError: it is not there.
-        """
-        if self.api_key is not None:
-            return self.api_key.get_secret_value()
-        if self.api_key_env is not None and (found := environ.get(self.api_key_env)):
-            return found
-        if self.api_key_file is not None:
-            try:
-                return self.api_key_file.read_text().strip()
-            except OSError as error:
-                raise ConfigurationError(f"The key file of the peer {self.id} cannot be read: {error.strerror}.") from None
-        raise ConfigurationError(f"The peer {self.id} has no key: set api_key_env, api_key_file or api_key.")
+type AgentKeyUse = Literal["refuse", "child", "allow"]
 
 
 class Settings(BaseSettings):
@@ -115,12 +63,16 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=30.0, ge=0, description="How long running runs may go on after SIGTERM.")
     conversation_ttl_s: float = Field(default=3600.0, ge=0)
 
-    peers: tuple[PeerSettings, ...] = ()
+    peers: tuple[PeerSettings, ...] = Field(default=(), description="Beside those that `a2a-gateway peer add` has added.")
     peer_refresh_s: float = Field(default=30.0, gt=0, description="How often peers are asked which agents they have.")
 
     llm_timeout_s: float = Field(default=120.0, gt=0, description="One LLM call; also the longest silence within a stream.")
     llm_retries: int = Field(default=2, ge=0)
     llm_retry_wait_s: float = Field(default=1.0, ge=0)
+    agent_key_use: AgentKeyUse = Field(
+        default="refuse",
+        description="What a key means that an agent's own process presents: `child` makes the request one of that agent's run.",
+    )
     shell_pool_size: int = Field(default=2, ge=0, description="Shells started ahead.")
     log_level: str = Field(default="info", pattern=r"^(?i:debug|info|warning|error)$")
 
@@ -142,11 +94,23 @@ class Settings(BaseSettings):
         names = [peer.id for peer in self.peers]
         if len(names) != len(set(names)):
             raise ValueError("two peers have the same id")
-        if any(name.startswith("openhands_") or name == self.gateway_id for name in names):
-            raise ValueError("a peer's id may not begin with openhands_, nor be this gateway's own")
-        if names and "gateway_id" not in self.model_fields_set:
-            raise ValueError("peers need a gateway_id of this gateway's own: by it a request that goes in a circle is found")
+        issuers = [peer.name for peer in self.peers if peer.is_trusted]
+        if len(issuers) != len(set(issuers)):
+            raise ValueError("two peers that present grants have the same gateway_id")
+        for peer in self.peers:
+            self.check_peer(peer)
         return self
+
+    def check_peer(self, peer: PeerSettings) -> None:
+        """Check that a peer and this gateway can be told apart.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        if self.gateway_id in (peer.id, peer.name):
+            raise ValueError(f"a peer's id may not be this gateway's own, as {peer.id!r} is")
+        if "gateway_id" not in self.model_fields_set:
+            raise ValueError("peers need a gateway_id of this gateway's own: by it a request that goes in a circle is found")
 
     @property
     def budget_micro_usd(self) -> int | None:
@@ -171,7 +135,8 @@ class Settings(BaseSettings):
     @property
     def own_url(self) -> str:
         """OpenAI base URL under which this gateway's own agents reach it, ending in `/v1`."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        host = f"[{host}]" if ":" in host else host
         return (self.public_url or f"http://{host}:{self.port}").rstrip("/").removesuffix("/v1") + "/v1"
 
     @property

@@ -114,6 +114,8 @@ class DelegationBinding:
     runs_left: int | None = None
     budget_left_micro_usd: int | None = None
     deadline_at: float | None = None  # instant on time.monotonic()
+    traceparent: str | None = None  # W3C trace context of the run's own request, passed on as it came
+    tracestate: str | None = None
 
 
 def is_model_id(text: str) -> bool:

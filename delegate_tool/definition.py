@@ -19,7 +19,7 @@ from delegate_tool.allowance import Allowance
 from delegate_tool.binding import BoundClient, find_binding
 from delegate_tool.client import API_KEY_ENV, Endpoint, read_limits
 from delegate_tool.connection import Connection, LentConnection, OwnConnection
-from delegate_tool.context import AgentCard
+from delegate_tool.context import AgentCard, DelegationContext
 from delegate_tool.executor import Caller, DelegationExecutor
 from delegate_tool.schema import DelegationAction, DelegationObservation
 
@@ -98,7 +98,8 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
         binding = bound.binding
         myself = AgentCard(SELF, f"{binding.self_agent}, your own kind: a fresh copy that knows nothing of this conversation")
         agents = frozenset({SELF, *(card.model for card in binding.agents)})
-        caller = Caller(agents=agents, run_id=binding.run_id, depth=binding.depth)
+        trace = DelegationContext(traceparent=binding.traceparent, tracestate=binding.tracestate)
+        caller = Caller(agents=agents, run_id=binding.run_id, depth=binding.depth, defaults=trace)
         return cls._create(LentConnection(bound), caller, Allowance(binding), (*binding.agents, myself))
 
     @classmethod

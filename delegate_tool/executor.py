@@ -41,7 +41,7 @@ class Caller:
         agents: the only ones that may be called; None leaves that to the endpoint.
         run_id: the run that delegates; None outside a gateway, where the conversation's id stands for it.
         depth: of that run, where it is known.
-        defaults: limits of an action that names none.
+        defaults: limits, and trace context, of an action, which names none or narrower ones.
     """
 
     agents: frozenset[str] | None = None

@@ -144,6 +144,8 @@ def _failed(result: DelegationResult, failure: Failure) -> DelegationResult:
         details=failure.details,
         stop_reason=result.stop_reason or failure.code,
     )
-    if failure.status is DelegationStatus.REFUSED:
+    # A gateway says of each error whether to try again, and names the run if it had admitted one.
+    was_not_admitted = "x-should-retry" in failure.headers and result.run_id is None and result.cost_micro_usd is None
+    if failure.status is DelegationStatus.REFUSED or was_not_admitted:
         return replace(result, cost_micro_usd=result.cost_micro_usd or 0, cost_complete=True, runs=0)
     return result

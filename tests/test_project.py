@@ -46,6 +46,12 @@ def test_the_readme_begins_with_a_way_to_see_it_work() -> None:
     assert any(line.startswith("make test") for line in beginning)
 
 
+def test_what_the_security_policy_claims_is_tested_where_it_says() -> None:
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "SECURITY.md").read_text()))
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
 def test_the_readme_names_every_command() -> None:
     from a2a_gateway.cli.app import app
 

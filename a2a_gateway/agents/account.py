@@ -63,5 +63,6 @@ class RunAccount:
         Raises:
             StoreError: one of them could not be written.
         """
-        if self._bookings:
-            await asyncio.gather(*self._bookings)
+        for result in await asyncio.gather(*self._bookings, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result

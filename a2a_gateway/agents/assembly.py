@@ -12,6 +12,7 @@ from a2a_gateway.agents.litellm_bookkeeping import skip_litellm_bookkeeping
 from a2a_gateway.agents.profiles.catalog import ProfileCatalog
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
 from a2a_gateway.agents.runner import AgentRunner
+from a2a_gateway.agents.tools.socket_owners import SocketOwners
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.agents.workspaces import Workspaces
 from a2a_gateway.settings import Settings
@@ -24,6 +25,7 @@ class Agents:
     profiles: ProfileCatalog
     runner: AgentRunner
     workspaces: Workspaces
+    processes: SocketOwners
 
 
 @asynccontextmanager
@@ -42,4 +44,4 @@ async def open_agents(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
     toolbox = Toolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
     async with toolbox, AgentRunner(profiles.recipe, toolbox, tool_threads=threads) as runner:
         await runner.warm_up({profile.tools: profile.name for profile in profiles.list()}.values())  # one of each kind
-        yield Agents(profiles, runner, workspaces)
+        yield Agents(profiles, runner, workspaces, toolbox.processes)

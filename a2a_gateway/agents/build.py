@@ -26,7 +26,7 @@ from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.agents.transcript import decode_transcript
 from a2a_gateway.errors import UnsupportedError
 from a2a_gateway.runs.messages import Sampling
-from a2a_gateway.runs.model import AdmittedRun
+from a2a_gateway.runs.model import AdmittedRun, RunId
 from delegate_tool.binding import BoundClient
 
 
@@ -37,7 +37,9 @@ class Toolbox(Protocol):
         """Name the tools as the SDK's registry knows them; without the delegation tool for a run that may not delegate."""
         ...
 
-    def bind(self, conversation_id: UUID, *, workspace_dir: str, delegation: BoundClient | None) -> AbstractContextManager[None]:
+    def bind(
+        self, conversation_id: UUID, *, run_id: RunId, workspace_dir: str, delegation: BoundClient | None
+    ) -> AbstractContextManager[None]:
         """Lend a run's tools what they work with, while the SDK initialises its conversation."""
         ...
 
@@ -105,7 +107,9 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
     # A copy of the state after each change, in memory, that nobody reads: what continues a conversation is its transcript.
     conversation.state._autosave_enabled = False
     try:
-        with wiring.toolbox.bind(conversation.id, workspace_dir=run.workspace_dir, delegation=wiring.delegation):
+        with wiring.toolbox.bind(
+            conversation.id, run_id=run.record.id, workspace_dir=run.workspace_dir, delegation=wiring.delegation
+        ):
             conversation._ensure_agent_ready()
         _remember(conversation, history.events)
     except BaseException:

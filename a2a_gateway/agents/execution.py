@@ -40,6 +40,7 @@ from a2a_gateway.errors import (
     GatewayError,
     RunCancelled,
     RunError,
+    StoreError,
     TurnsExceeded,
 )
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunEnded, RunnerEvent
@@ -93,7 +94,10 @@ class Execution:
         deadline = asyncio.get_running_loop().call_later(self._run.timeout_s, self._request_stop, _Stop.DEADLINE)
         try:
             outcome = await self._outcome()
-            await self._account.close()
+            try:
+                await self._account.close()
+            except StoreError as error:
+                outcome = self._failure(error)
             self._emit(RunEnded(outcome, self._transcript()))
         finally:
             deadline.cancel()
@@ -193,7 +197,7 @@ class Execution:
         """Judge an error: a limit ends a run with what there is, a failure without an answer."""
         match error:
             case RunCancelled():
-                return Cancelled(self._narrator.text)
+                return Cancelled(self._narrator.text, error.message)
             case BudgetExceeded() | DeadlineExceeded():
                 reason = error.code
             case TurnsExceeded():

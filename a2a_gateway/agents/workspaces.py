@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Final
 
 from anyio import to_thread
 
+from a2a_gateway.errors import StoreError
 from a2a_gateway.runs.model import ConversationId
 
 _PRIVATE: Final = 0o700
@@ -29,13 +30,21 @@ class Workspaces:
     root: Path
 
     async def create(self, conversation_id: ConversationId) -> str:
-        """Make an empty directory that only the gateway's user may enter; its path has no symbolic links."""
+        """Make an empty directory that only the gateway's user may enter; its path has no symbolic links.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
         prefix = f"{conversation_id}-" if _NAMEABLE.fullmatch(conversation_id) else ""
-        return await to_thread.run_sync(self._create, prefix)
+        return await _made(self._create, prefix)
 
     async def ensure(self, path: str) -> str:
-        """Make a directory named by a profile if it does not exist, and return its resolved path."""
-        return await to_thread.run_sync(_ensure, path)
+        """Make a directory named by a profile if it does not exist, and return its resolved path.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        return await _made(_ensure, path)
 
     async def remove(self, path: str) -> None:
         """Remove a directory made by `create`, whatever an agent put into it; a missing one is ignored.
@@ -69,6 +78,13 @@ class Workspaces:
         for path in leftovers:
             remove_tree(path)
         return len(leftovers)
+
+
+async def _made(make: Callable[[str], str], name: str) -> str:
+    try:
+        return await to_thread.run_sync(make, name)
+    except OSError as error:
+        raise StoreError(f"The gateway cannot make a directory for the agent to work in: {error.strerror}.") from None
 
 
 def _ensure(path: str) -> str:

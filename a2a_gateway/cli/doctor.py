@@ -21,8 +21,10 @@ from a2a_gateway.cli.screen import show, show_json, table
 from a2a_gateway.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from a2a_gateway.peer_settings import PeerSettings
+    from a2a_gateway.peers import Identity
     from a2a_gateway.runs.model import Profile
-    from a2a_gateway.settings import PeerSettings, Settings
+from a2a_gateway.settings import Settings
 
 _SDK: Final = "1.58."
 _PYTHON: Final = (3, 12)
@@ -71,8 +73,8 @@ def _examine(
     yield _data_dir(settings.data_dir)
     if sdk.status == "ok":
         yield from _profiles(settings)
-        for peer in settings.peers:
-            yield _peer(peer)
+        yield from _peers(settings)
+    yield _agent_keys(settings)
     yield _gateway(settings, url, key)
 
 
@@ -144,20 +146,56 @@ def _unpriced(profile: "Profile") -> Finding:
     )
 
 
-def _peer(peer: "PeerSettings") -> Finding:
-    from a2a_gateway.peers import examine
+def _peers(settings: "Settings") -> Iterator[Finding]:
+    from a2a_gateway.cli.peer import added_peers, identity_of
+    from a2a_gateway.errors import GatewayError
 
     try:
-        found = asyncio.run(examine(peer, os.environ))
+        peers = [*settings.peers, *(added_peers(settings) if settings.data_dir.is_dir() else ())]
+        identity = identity_of(settings)
+    except GatewayError as error:
+        yield Finding("peers", "broken", error.message, "See what `a2a-gateway peer list` says.")
+        return
+    for peer in peers:
+        yield _peer(peer, settings, identity)
+
+
+def _peer(peer: "PeerSettings", settings: "Settings", identity: "Identity") -> Finding:
+    from a2a_gateway.peers import examine
+
+    if peer.base_url is None:
+        return Finding(f"peer {peer.id}", "ok", "it calls this gateway, and is not called")
+    try:
+        settings.check_peer(peer)
+        found = asyncio.run(examine(peer, identity))
+    except ValueError as error:
+        return Finding(f"peer {peer.id}", "broken", str(error), "Set gateway_id in gateway.toml or A2A_GATEWAY_ID.")
     except ConfigurationError as error:
         return Finding(f"peer {peer.id}", "broken", error.message, "Set the variable or write the file that it names.")
     if found.problem is not None:
         remedy = f"Start it, or correct its base_url ({peer.base_url}) and its key; what it serves is absent until then."
+        if not peer.has_api_key:
+            remedy += " It must know this gateway, too: `a2a-gateway peer add` there."
         return Finding(f"peer {peer.id}", "broken", found.problem, remedy)
     if not found.profiles:
         remedy = "Name agents that it has in `agents`, and see what its key allows."
         return Finding(f"peer {peer.id}", "missing", "it answers, and has no agent for this gateway", remedy)
     return Finding(f"peer {peer.id}", "ok", ", ".join(sorted(found.profiles)))
+
+
+def _agent_keys(settings: "Settings") -> Finding:
+    from a2a_gateway.server.origin import can_tell
+
+    what, remedy = (
+        "keys of agents",
+        "Keep keys where agents cannot read them, or run the gateway in a container; see SECURITY.md.",
+    )
+    if settings.agent_key_use == "allow":
+        return Finding(what, "missing", "an agent that finds a key starts trees with it, as agent_key_use says", remedy)
+    if not can_tell():
+        return Finding(what, "missing", "this system does not tell an agent that has found a key from its owner", remedy)
+    means = {"refuse": "is refused", "child": "stays a child of its own run"}[settings.agent_key_use]
+    return Finding(what, "ok", f"an agent on this machine that has found a key {means}")
 
 
 def _gateway(settings: "Settings", url: str | None, key: str | None) -> Finding:

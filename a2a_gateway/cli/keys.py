@@ -61,7 +61,7 @@ def revoke(
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Revoke a key; a running gateway refuses it from the next request on."""
+    """Revoke a key; a running gateway refuses it from that moment on, and stops what it has started."""
     record = asyncio.run(_revoke(read_settings(config, data_dir=data_dir), name))
     show(f"Revoked {record.name} ({record.id}).")
 

@@ -6,8 +6,6 @@ from typing import Final, cast
 import httpx
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-from a2a_gateway.settings import PeerSettings
-
 _MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 _MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 
@@ -16,16 +14,18 @@ class Unreadable(ValueError):
     """A peer's answer is not what was asked for, or is too large."""
 
 
-def connect(peer: PeerSettings, api_key: str) -> AsyncOpenAI:
-    """Make a client for a peer; the caller closes it. It repeats nothing by itself."""
+def connect(base_url: str) -> AsyncOpenAI:
+    """Make a client for a peer; the caller closes it. It repeats nothing by itself, and each request names its credential."""
+    return AsyncOpenAI(base_url=base_url, api_key="unused", max_retries=0, http_client=bounded_client())
 
-    http = DefaultAsyncHttpxClient(
-        base_url=peer.base_url,
+
+def bounded_client() -> httpx.AsyncClient:
+    """Make an HTTP client for what is not trusted; the caller closes it."""
+    return DefaultAsyncHttpxClient(
         headers={"Accept-Encoding": "identity"},
         follow_redirects=False,  # a peer could name a host that only this machine can reach
         event_hooks={"response": [_bound]},
     )
-    return AsyncOpenAI(base_url=peer.base_url, api_key=api_key, max_retries=0, http_client=http)
 
 
 async def _bound(response: httpx.Response) -> None:

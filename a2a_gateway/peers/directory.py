@@ -10,11 +10,13 @@ from typing import Annotated, Final, Self
 import structlog
 from pydantic import BaseModel, PositiveInt, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from a2a_gateway.errors import ModelNotFound
+from a2a_gateway.errors import ConfigurationError, ModelNotFound, StoreError
+from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.connection import connect
+from a2a_gateway.peers.credential import Identity
 from a2a_gateway.peers.peer import NoAnswer, Peer
+from a2a_gateway.peers.roster import Roster
 from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem
-from a2a_gateway.settings import PeerSettings
 from delegate_tool.context import is_model_id
 
 log = structlog.get_logger(__name__)
@@ -48,18 +50,20 @@ class PeerDirectory:
     """The peers and their agents. Use as `async with`; entering asks each once, and goes on asking.
 
     Raises:
-        ConfigurationError: a peer has no key.
+        ConfigurationError: a secret that the settings of a peer name is not there.
     """
 
-    def __init__(self, peers: Sequence[PeerSettings], environ: Mapping[str, str], *, refresh_s: float) -> None:
+    def __init__(self, roster: Roster, identity: Identity, *, refresh_s: float) -> None:
+        self._roster = roster
+        self._identity = identity
         self._refresh_s = refresh_s
-        self._peers = {peer.id: Peer(peer, connect(peer, peer.read_api_key(environ))) for peer in peers}
+        self._peers = {peer.id: _open(peer, identity) for peer in roster.peers.values() if peer.base_url is not None}
+        self._gone: list[Peer] = []
         self._refreshing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self.refresh()
-        if self._peers:
-            self._refreshing = asyncio.create_task(self._refresh_often(), name="refresh peers")
+        self._refreshing = asyncio.create_task(self._refresh_often(), name="refresh peers")
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -67,7 +71,7 @@ class PeerDirectory:
             self._refreshing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._refreshing
-        for peer in self._peers.values():
+        for peer in (*self._peers.values(), *self._gone):
             await peer.client.close()
 
     def get(self, model: str) -> Profile:
@@ -104,16 +108,40 @@ class PeerDirectory:
         return self._peers.get(model.partition("/")[0])
 
     def peer(self, peer_id: str) -> Peer:
-        """Find a peer by its id; raises `KeyError`."""
-        return self._peers[peer_id]
+        """Find a peer by its id.
+
+        Raises:
+            ModelNotFound: it has been removed.
+        """
+        peer = self._peers.get(peer_id)
+        if peer is None:
+            raise ModelNotFound(f"There is no peer {peer_id} any more.", param="model")
+        return peer
 
     async def refresh(self) -> None:
-        """Ask every peer which agents it has."""
+        """Look which peers there are, and ask every one which agents it has."""
+        try:
+            await self._roster.reread()
+        except StoreError as error:
+            log.warning("peers_not_read", code=error.code)
+        self._take_up(self._roster.peers)
         before = {peer.id: peer.unlisted for peer in self._peers.values()}
         await asyncio.gather(*(_ask(peer) for peer in self._peers.values()))
         for peer in self._peers.values():
             if peer.unlisted not in (None, before[peer.id]):
                 log.warning("peer_down", peer=peer.id, reason=peer.unlisted)
+
+    def _take_up(self, peers: Mapping[str, PeerSettings]) -> None:
+        """Begin with the peers that are new or have changed, and leave those that are gone to the runs that they still have."""
+        for peer_id, peer in list(self._peers.items()):
+            if peers.get(peer_id) != peer.settings:
+                self._gone.append(self._peers.pop(peer_id))
+        for settings in peers.values():
+            if settings.base_url is not None and settings.id not in self._peers:
+                try:
+                    self._peers[settings.id] = _open(settings, self._identity)
+                except ConfigurationError as error:
+                    log.warning("peer_left_out", peer=settings.id, reason=error.message)
 
     async def _refresh_often(self) -> None:
         while True:
@@ -121,16 +149,20 @@ class PeerDirectory:
             await self.refresh()
 
 
-async def examine(peer: PeerSettings, environ: Mapping[str, str]) -> Peer:
+async def examine(peer: PeerSettings, identity: Identity) -> Peer:
     """Ask a peer once which agents it has. Its client is closed when this returns.
 
     Raises:
-        ConfigurationError: it has no key.
+        ConfigurationError: a secret that its settings name is not there.
     """
-    async with connect(peer, peer.read_api_key(environ)) as client:
-        examined = Peer(peer, client)
+    examined = _open(peer, identity)
+    async with examined.client:
         await _ask(examined)
-        return examined
+    return examined
+
+
+def _open(peer: PeerSettings, identity: Identity) -> Peer:
+    return Peer(peer, connect(peer.base_url or ""), identity.credential_at(peer))
 
 
 async def _ask(peer: Peer) -> None:

@@ -12,10 +12,11 @@ from openai._types import RequestOptions
 from pydantic_core import from_json
 
 from a2a_gateway.errors import PeerUnavailable
+from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.breaker import Breaker
 from a2a_gateway.peers.connection import Unreadable
+from a2a_gateway.peers.credential import Credential
 from a2a_gateway.runs.model import Profile
-from a2a_gateway.settings import PeerSettings
 
 
 class NoAnswer(Exception):
@@ -27,12 +28,14 @@ class Peer:
     """A peer.
 
     Attributes:
+        credential: how it is shown who asks.
         profiles: its agents, by the model id under which they are served here.
         unlisted: why it does not list its agents; None if it does.
     """
 
     settings: PeerSettings
     client: AsyncOpenAI = field(repr=False)
+    credential: Credential = field(repr=False)
     breaker: Breaker = field(default_factory=Breaker)
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     unlisted: str | None = "it has not been asked yet"
@@ -79,7 +82,8 @@ class Peer:
         Raises:
             NoAnswer: it does not answer in time, or with an error, or not with JSON.
         """
-        options: RequestOptions = {"params": params or {}, "headers": headers or {}, "timeout": within_s}
+        named = {**(headers or {}), "Authorization": self.credential.to_ask()}
+        options: RequestOptions = {"params": params or {}, "headers": named, "timeout": within_s}
         request = self.client.get if method == "GET" else self.client.post
         try:
             async with asyncio.timeout(within_s):

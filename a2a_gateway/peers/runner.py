@@ -21,12 +21,12 @@ from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.repeats import send_patiently
 from a2a_gateway.peers.request import narrowed, render_body
-from a2a_gateway.peers.verdict import UNKNOWN, charge_of, is_sick, outcome_of, overdue
+from a2a_gateway.peers.verdict import UNKNOWN, charge_of, doubtful, is_sick, outcome_of, overdue
 from a2a_gateway.runs.events import Cancelled, ContentDelta, Outcome, ReasoningDelta, RunEnded, RunnerEvent
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
 from delegate_tool.context import IDEMPOTENCY_HEADER, encode_headers
-from delegate_tool.failures import Failure, explain
+from delegate_tool.failures import NOT_SENT, Failure, explain
 from delegate_tool.reply import Delta, Reply
 from delegate_tool.result import DelegationResult
 
@@ -89,6 +89,7 @@ class _Forwarding:
         self._reply = Reply()
 
         self._has_begun = False
+        self._may_have_begun = False
         self._is_cancelled = False
 
     def cancel(self) -> None:
@@ -129,7 +130,7 @@ class _Forwarding:
             told = await self._cancel_there()
             return overdue(self._reply.text, self._run.timeout_s), self._charge(told, hold)
         except (openai.APIError, httpx.HTTPError, ValueError) as error:
-            failure = explain(error)
+            failure = doubtful(explain(error)) if self._may_have_begun else explain(error)
         result = self._reply.conclude(failure)
         (self._peer.breaker.failed if is_sick(result) else self._peer.breaker.succeeded)()
         return outcome_of(result, self._peer.id, self._reply.text), self._charge(result, hold)
@@ -143,12 +144,20 @@ class _Forwarding:
         longest_silence_s = self._patience_s if peer.opaque else _SILENCE_S
 
         async def send() -> AsyncStream[ChatCompletionChunk]:
-            stream: AsyncStream[ChatCompletionChunk] = await self._peer.client.chat.completions.create(
-                **render_body(self._run, self._run.profile),
-                stream=True,
-                extra_headers={} if peer.opaque else encode_headers(context),
-                timeout=httpx.Timeout(longest_silence_s, connect=_CONNECT_WITHIN_S),
-            )
+            try:
+                stream: AsyncStream[ChatCompletionChunk] = await self._peer.client.chat.completions.create(
+                    **render_body(self._run, self._run.profile),
+                    stream=True,
+                    extra_headers={
+                        **({} if peer.opaque else encode_headers(context)),
+                        "Authorization": self._peer.credential.for_run(self._run, context),
+                    },
+                    timeout=httpx.Timeout(longest_silence_s, connect=_CONNECT_WITHIN_S),
+                )
+            except openai.APIConnectionError as error:
+                # The attempt after this one may find nobody there; what this one has set going must not be forgotten over that.
+                self._may_have_begun |= not isinstance(error.__cause__, NOT_SENT)
+                raise
             return stream
 
         return await send_patiently(send, knows_repeats=not peer.opaque)
@@ -182,7 +191,7 @@ class _Forwarding:
         return self._reply.conclude_run(told) or so_far
 
     def _charge(self, result: DelegationResult, hold: Hold) -> Charge:
-        charge = charge_of(result, hold, has_begun=self._has_begun, is_plain=self._peer.settings.opaque)
+        charge = charge_of(result, hold, has_begun=self._has_begun or self._may_have_begun, is_plain=self._peer.settings.opaque)
         if charge.cost_micro_usd != result.cost_micro_usd and result.cost_micro_usd is not None:
             told, paid = result.cost_micro_usd, charge.cost_micro_usd
             log.warning("peer_overrun", peer=self._peer.id, run_id=self._run.record.id, told_micro_usd=told, paid_micro_usd=paid)

@@ -1,5 +1,6 @@
 """What a peer's answer means here: its outcome as ours, and what it is paid. Pure; a peer is read with suspicion."""
 
+from dataclasses import replace
 from typing import Final
 
 from a2a_gateway.errors import (
@@ -14,6 +15,7 @@ from a2a_gateway.errors import (
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome
 from a2a_gateway.runs.model import TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
+from delegate_tool.failures import Failure
 from delegate_tool.result import DelegationResult, DelegationStatus
 
 _OURS: Final = frozenset(
@@ -58,6 +60,12 @@ def outcome_of(result: DelegationResult, peer_id: str, text: str) -> Outcome:
             return Failed(_error(result, peer_id), text)
 
 
+def doubtful(failure: Failure) -> Failure:
+    """Say what a failure means where an earlier attempt of the request may have been carried out: not that nothing has been."""
+    is_denial = failure.code == "unreachable" or failure.code in _FULL
+    return replace(failure, status=DelegationStatus.FAILED, code="stream_broken") if is_denial else failure
+
+
 def overdue(text: str, timeout_s: float) -> Outcome:
     """Say that a peer did not end the run in its time."""
     return Limited(text, "deadline_exceeded", DeadlineExceeded(f"The peer had {timeout_s:g} s and did not finish."))
@@ -73,7 +81,7 @@ def charge_of(result: DelegationResult, hold: Hold, *, has_begun: bool, is_plain
     """Decide what a peer is paid: what it tells, and never more than was set aside for it.
 
     Args:
-        has_begun: an answer had begun, so something was executed.
+        has_begun: an answer had begun, or may have, so something was executed.
         is_plain: the peer is a plain endpoint, which can't be asked later.
     """
     if not has_begun and _was_refused(result):
@@ -115,9 +123,9 @@ def _error(result: DelegationResult, peer_id: str) -> GatewayError:
     words = f"The peer {peer_id} answered: {result.error_message or code}"
     if code == "unreachable":
         return PeerUnavailable(f"The peer {peer_id} cannot be reached.", details=details, retry_after_s=5)
-    if code in _FULL:
+    if code in _FULL and result.run_id is None:
         return PeerUnavailable(words, details=details, retry_after_s=5)
-    if is_sick(result):
+    if is_sick(result) or code in _FULL:
         return PeerLost(f"The peer {peer_id} broke off in the middle of the run ({code}).", details=details)
     if code == "malformed_response":
         return PeerRejected(f"The peer {peer_id} answered what cannot be read.", details=details)

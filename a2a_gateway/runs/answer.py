@@ -35,8 +35,8 @@ def encode_answer(outcome: Outcome, reasoning: str = "") -> str:
             kept |= {"kind": "limited", "reason": reason, "error": _encode_error(error)}
         case Failed(error=error):
             kept |= {"kind": "failed", "error": _encode_error(error)}
-        case Cancelled():
-            kept["kind"] = "cancelled"
+        case Cancelled(why=why):
+            kept |= {"kind": "cancelled", "why": why}
     return json.dumps(kept)
 
 
@@ -52,7 +52,7 @@ def decode_answer(text: str) -> tuple[Outcome, str]:
         case "failed":
             return Failed(_decode_error(kept["error"]), said), reasoning
         case _:
-            return Cancelled(said), reasoning
+            return Cancelled(said, str(kept.get("why", ""))), reasoning
 
 
 def replayed_events(profile: Profile, finished: RunFinished, reasoning: str) -> list[RunEvent]:
@@ -69,11 +69,18 @@ def reasoning_of(live: LiveRun) -> str:
 
 
 def _encode_error(error: GatewayError) -> dict[str, object]:
-    return {"code": error.code, "message": error.message, "param": error.param, "details": error.details}
+    return {
+        "code": error.code,
+        "retryable": error.retryable,
+        "message": error.message,
+        "param": error.param,
+        "details": error.details,
+    }
 
 
 def _decode_error(kept: dict[str, object]) -> GatewayError:
-    kind = error_class(str(kept["code"])) or AgentFailed
+    retryable = kept.get("retryable")
+    kind = error_class(str(kept["code"]), retryable=None if retryable is None else bool(retryable)) or AgentFailed
     details = kept["details"]
     param = kept["param"]
     return kind(

@@ -79,9 +79,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody asked the run to stop; `text` is what had been written by then."""
+    """Somebody asked the run to stop; `text` is what had been written by then, `why` a sentence if there is one to tell."""
 
     text: str = ""
+    why: str = ""
 
 
 type Outcome = Finished | Limited | Failed | Cancelled

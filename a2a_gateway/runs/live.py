@@ -29,9 +29,10 @@ class LiveRun:
         times_left: how often its last listener has left.
         workspace_dir: where its tools work; known once it has started.
         happened_at: of each event, in seconds since the epoch.
-        cancelled: set when it was asked to stop.
+        cancelled: set when it was asked to stop; `why` is a sentence for its caller, where there is a reason to tell.
         closing: its end is being written; what it delegates from here on comes too late.
         closed: set when nothing of it is left but its slot: outcome told, descendants ended, conversation saved.
+        actors: the agents that led to it, root first, its own last.
         on_abandoned: called when its last listener leaves before its end.
     """
 
@@ -41,12 +42,14 @@ class LiveRun:
     on_abandoned: Callable[["LiveRun"], None]
     clock: Clock
     claimed: bool = False
+    actors: tuple[str, ...] = ()
     delivered: bool = False
     times_left: int = 0
     workspace_dir: str | None = None
     events: list[RunEvent] = field(default_factory=list)
     happened_at: list[float] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    why: str = ""
     closing: bool = False
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     _listeners: set["Listener"] = field(default_factory=set)

@@ -133,7 +133,8 @@ class Grant:
         run_id: the peer's own id of the run that it opened for this call.
         tree_id: id of the peer's tree, for the audit.
         jti: single use, per issuer.
-        expires_at: seconds since the epoch.
+        expires_at: when it is worthless, and need no longer be remembered as used (seconds since the epoch).
+        agent: the model that it is for.
         depth: of the run, as the peer counts.
         policy: what the peer leaves to the run.
         actors: the chain of agents that led here, root first; for the audit.
@@ -144,6 +145,7 @@ class Grant:
     tree_id: str
     jti: str
     expires_at: float
+    agent: str
     depth: int
     policy: LimitPolicy
     actors: tuple[str, ...] = ()
@@ -267,7 +269,8 @@ class RunRecord:
         usage: tokens of this run's own LLM calls.
         cost_self_micro_usd: money for this run's own LLM calls.
         cost_tree_micro_usd: the same plus that of all descendants.
-        cost_complete: False once this run or a descendant used tokens at an unknown price.
+        cost_complete: False once this run or a descendant used tokens at an unknown price, and while a call of one that has ended
+            is not booked yet.
         descendants: runs ever opened below this one, those on peers included.
         reserved_micro_usd: set aside by LLM calls under way in this run and below it, and for runs on peers.
         remote_run_id: the peer's own id of the run, where a peer runs it and has told.
@@ -352,6 +355,7 @@ class AdmittedRun:
         binding: for the delegation tool; None when this run may not delegate (any deeper).
         peer: id of the peer that executes it, whose model id is then `profile`; None for this gateway.
         via: gateways that the request has come through.
+        actors: the agents that led here, root first, the run's own last; on which gateway stands before the `/`.
         traceparent: of the caller (W3C); None without.
     """
 
@@ -367,5 +371,6 @@ class AdmittedRun:
     binding: DelegationBinding | None = None
     peer: str | None = None
     via: tuple[str, ...] = ()
+    actors: tuple[str, ...] = ()
     traceparent: str | None = None
     tracestate: str | None = None

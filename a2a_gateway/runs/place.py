@@ -20,12 +20,12 @@ class Place:
     """A conversation and a directory, held by one run.
 
     Attributes:
-        transcript: set by the run at its end to what continues the conversation; left empty, nothing new is kept.
+        is_kept: whether the conversation has been stored, as it is to go on.
     """
 
     conversation: Conversation
     workspace_dir: str
-    transcript: str = ""
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,18 @@ class Places:
                 yield place
             finally:
                 await self._leave(place)
+
+    async def keep(self, place: Place, transcript: str) -> None:
+        """Store how the conversation is to go on, for a caller who has not been told the answer yet: who has it may go on.
+
+        Raises:
+            StoreError: it could not be stored.
+        """
+        if self.ttl_s > 0 and transcript:
+            now = self.clock.now()
+            kept = replace(place.conversation, transcript=transcript, used_at=now, expires_at=now + self.ttl_s)
+            await self.conversations.save(kept)
+            place.is_kept = True
 
     async def sweep(self) -> None:
         """Remove the conversations whose time has passed, and their directories."""
@@ -120,10 +132,10 @@ class Places:
 
     async def _leave(self, place: Place) -> None:
         conversation = place.conversation
-        transcript = place.transcript or conversation.transcript
-        if self.ttl_s > 0 and transcript:
-            now = self.clock.now()
-            await self.conversations.save(replace(conversation, transcript=transcript, used_at=now, expires_at=now + self.ttl_s))
+        if place.is_kept:
+            return
+        if self.ttl_s > 0 and conversation.transcript:
+            await self.keep(place, conversation.transcript)  # as it was before
         elif conversation.workspace_dir is not None:
             await self.workspaces.remove(conversation.workspace_dir)
 

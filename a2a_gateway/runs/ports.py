@@ -4,7 +4,7 @@ The Runner seam is narrow and serialisable: an `AdmittedRun` in, `RunnerEvent`s 
 agent can run in this process, in a confined worker, or on another machine.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -35,7 +35,19 @@ class Clock(Protocol):
     """Time as a dependency, so that tests need not wait for it."""
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Seconds since the epoch that pass evenly, whatever is done to the machine's clock: for deadlines, ages and order."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since the epoch as the machine tells them now: for the day on which money is spent, and for other machines."""
+        ...
+
+
+class SettableClock(Clock, Protocol):
+    """A clock that whoever knows that no deadline is under way may set right."""
+
+    def set_right(self) -> None:
+        """Let `now` jump to what the machine's clock tells."""
         ...
 
 
@@ -192,11 +204,12 @@ class Ledger(Protocol):
         """
         ...
 
-    async def claimed(self, claim: IdempotencyClaim) -> RunRecord | None:
-        """The run that a claim stands for already; None if it is free.
+    async def claimed(self, claim: IdempotencyClaim, grant: Grant | None = None) -> RunRecord | None:
+        """The run that a claim stands for already, which uses up the grant that asks for it; None if the claim is free.
 
         Raises:
             IdempotencyKeyReused: the key belongs to a request that asked for something else.
+            AuthenticationError: the grant was used before.
         """
         ...
 
@@ -298,6 +311,18 @@ class Keys(Protocol):
 
     async def get_key(self, key_id: KeyId) -> KeyRecord | None: ...
 
+    async def revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
+        """Those of the keys that were revoked."""
+        ...
+
+    async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> KeyRecord:
+        """The account of a peer that presents grants, with the limits that hold for it now.
+
+        Raises:
+            AuthenticationError: its grants are not taken any more.
+        """
+        ...
+
 
 class Conversations(Protocol):
     """Durable histories. A conversation is used by one run at a time."""
@@ -332,6 +357,25 @@ class Workspaces(Protocol):
 
     async def remove(self, path: str) -> None:
         """Remove a directory made by `create`; a missing one is ignored, any other path refused."""
+        ...
+
+
+class AgentProcesses(Protocol):
+    """The processes that runs have started on this machine, as far as they can be told from others."""
+
+    @property
+    def exist(self) -> bool:
+        """Whether there may be any; costs nothing."""
+        ...
+
+    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
+        """Find the run one of whose processes has a socket open, that the user `uid` has made; None if another process has it.
+
+        Blocks, about a millisecond.
+
+        Raises:
+            LookupError: it cannot be told; the message is a clause that says why.
+        """
         ...
 
 

@@ -4,10 +4,11 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 
-from a2a_gateway.errors import GatewayLoop, ModelNotFound
+from a2a_gateway.errors import AgentNotAllowed, AuthenticationError, GatewayLoop, ModelNotFound
 from a2a_gateway.runs.messages import task_of
 from a2a_gateway.runs.model import (
     ConversationId,
+    Grant,
     IdempotencyClaim,
     KeyRecord,
     LimitPolicy,
@@ -26,10 +27,19 @@ SELF = "self"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as authentication found: a key, and the run whose token was presented, if one was."""
+    """Who asks, as authentication found.
+
+    Attributes:
+        key: behind it all; a peer has one, too.
+        run: whose token was presented, if one was.
+        grant: of a peer, for the one run that it now asks for.
+        may_run: False for a peer that only asks what it has had run here.
+    """
 
     key: KeyRecord
     run: RunRecord | None = None
+    grant: Grant | None = None
+    may_run: bool = True
 
 
 def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> Profile:
@@ -37,8 +47,13 @@ def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> 
 
     Raises:
         ModelNotFound: there is none of that name.
+        AuthenticationError: the caller's token opens no runs; `AgentNotAllowed` if it is for another agent.
     """
-    model = request.model
+    model, grant = request.model, caller.grant
+    if not caller.may_run:
+        raise AuthenticationError("This token asks about runs; it opens none. A run needs a grant.")
+    if grant is not None and grant.agent != model:
+        raise AgentNotAllowed(f"The grant is for {grant.agent}, not for {model[:200]}.", param="model")
     if model == SELF:
         if caller.run is None:
             raise ModelNotFound(
@@ -65,20 +80,22 @@ def propose(
     request: RunRequest, caller: Caller, profile: Profile, defaults: Limits, *, claim: IdempotencyClaim | None = None
 ) -> RunProposal:
     """Describe the run that a request asks for. Parentage is the credential's, never the request's."""
+    asked, grant = request.context, caller.grant
     return RunProposal(
         id=RunId(str(uuid.uuid4())),
         parent_id=caller.run.id if caller.run else None,
         key_id=caller.key.id,
         agent=profile.model,
         task_hash=_task_hash(profile.model, task_of(request.messages)),
-        conversation_id=ConversationId(request.context.conversation_id or str(uuid.uuid4())),
+        conversation_id=ConversationId(asked.conversation_id or str(uuid.uuid4())),
         defaults=defaults,
-        policies=(profile.policy, _policy_asked(request.context)),
-        claimed_depth=request.context.depth,
-        starts=request.context.conversation_id is None,  # else it may have to wait for another run on the conversation
+        policies=(profile.policy, policy_asked(asked), *([grant.policy] if grant else [])),
+        claimed_depth=max(asked.depth or 0, grant.depth) if grant else asked.depth,
+        starts=asked.conversation_id is None,  # else it may have to wait for another run on the conversation
         caps=profile.caps,
         on_peer=profile.peer is not None,
         claim=claim,
+        grant=grant,
     )
 
 
@@ -87,7 +104,8 @@ def _task_hash(model: str, task: str) -> str:
     return hashlib.sha256(f"{model}\0{' '.join(task.split())}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _policy_asked(asked: DelegationContext) -> LimitPolicy:
+def policy_asked(asked: DelegationContext) -> LimitPolicy:
+    """The limits that a request asks for."""
     return LimitPolicy(
         max_depth=asked.max_depth,
         max_breadth=asked.max_breadth,

@@ -62,7 +62,7 @@ class Retries:
     def _is_due_again(self, live: LiveRun) -> bool:
         """Whether a run that has ended is to be told again: nobody has heard of its end, or it would only fail once more."""
         ended_at = live.record.ended_at
-        if ended_at is None or self.clock.now() - ended_at > REMEMBERED_S:
+        if ended_at is None or not self._is_recent(ended_at):
             return False
         failure = _failure(live)
         if failure is not None:
@@ -74,10 +74,12 @@ class Retries:
         for key, live in list(self._runs.items()):
             if not live.finished:
                 continue
-            ended_at = live.record.ended_at or 0.0
-            if len(self._runs) <= _REMEMBERED_RUNS and self.clock.now() - ended_at <= REMEMBERED_S:
+            if len(self._runs) <= _REMEMBERED_RUNS and self._is_recent(live.record.ended_at or 0.0):
                 break
             del self._runs[key]
+
+    def _is_recent(self, ended_at: float) -> bool:
+        return 0 <= self.clock.now() - ended_at <= REMEMBERED_S  # less than nothing: the clock was set back since
 
 
 def _failure(live: LiveRun) -> GatewayError | None:

@@ -1,15 +1,26 @@
-"""Who calls: from the credential in the headers to a `Caller`. A key starts trees; a run token starts children of its run."""
+"""Who calls: from the credential in the headers to a `Caller`.
+
+A key starts trees; a run token starts children of its run; a peer's grant starts one run, and its lesser token asks about it.
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from a2a_gateway.errors import AuthenticationError, RunNotFound, RunTokenRevoked
+import structlog
+
+from a2a_gateway.errors import AuthenticationError, RootKeyFromAgent, RunNotFound, RunTokenRevoked
 from a2a_gateway.runs.model import LIVE_STATES, RunId, RunRecord
 from a2a_gateway.runs.ports import Keys, Ledger
 from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.server.origin import Connection, Origins
 from a2a_gateway.server.tokens import JwtRunTokens
+
+if TYPE_CHECKING:
+    from a2a_gateway.peers import Issuers
+
+log = structlog.get_logger(__name__)
 
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -21,18 +32,40 @@ class Authenticator:
     keys: Keys
     ledger: Ledger
     tokens: JwtRunTokens
+    issuers: "Issuers"
+    origins: Origins
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Caller:
-        """Find the caller.
+    async def authenticate(self, headers: Mapping[str, str], connection: Connection | None) -> Caller:
+        """Find the caller. An agent that presents a key calls as its own run, as if with its token, or not at all.
 
         Raises:
             AuthenticationError: no credential, or an unknown one.
             RunTokenRevoked: the token of a run that has ended.
+            RootKeyFromAgent: a key in the hands of an agent.
         """
         secret = _credential(headers)
-        if secret.count(".") != 2:
-            return Caller(await self.keys.authenticate(secret))
-        run_id = self.tokens.read(secret)
+        if self._is_run_token(secret):
+            return await self._caller_of(self.tokens.read(secret))
+        caller = await self._owner_of(secret)
+        try:
+            run_id = await self.origins.parent_of(connection)
+        except RootKeyFromAgent as error:
+            raise error.with_details(key_id=caller.key.id) from None
+        if run_id is None:
+            return caller
+        log.warning("key_from_agent_is_its_run", key_id=caller.key.id, run_id=run_id)
+        return await self._caller_of(run_id)
+
+    def _is_run_token(self, secret: str) -> bool:
+        return _is_jwt(secret) and self.tokens.is_one(secret)
+
+    async def _owner_of(self, secret: str) -> Caller:
+        """Find the person, the program or the peer that a long-lived secret is of."""
+        if _is_jwt(secret):
+            return await self.issuers.caller(secret, self.keys)
+        return Caller(await self.keys.authenticate(secret))
+
+    async def _caller_of(self, run_id: RunId) -> Caller:
         run = await self.ledger.get_run(run_id)
         if run is None or run.state not in LIVE_STATES:
             raise RunTokenRevoked(f"Run {run_id} has ended, and its token with it.")
@@ -62,6 +95,10 @@ class Authenticator:
                 return False
             run = parent
         return True
+
+
+def _is_jwt(secret: str) -> bool:
+    return secret.count(".") == 2
 
 
 def _credential(headers: Mapping[str, str]) -> str:

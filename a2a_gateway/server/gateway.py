@@ -9,34 +9,38 @@ import os
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
 from a2a_gateway.agents.loading import load_agents_side
-from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady
+from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
 from a2a_gateway.runs.live import LiveRuns
 from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
+from a2a_gateway.runs.revocation import Revocation
 from a2a_gateway.runs.service import RunService, ServicePolicy
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.lock import sole_user
+from a2a_gateway.server.origin import Origins, can_tell
 from a2a_gateway.server.tokens import JwtRunTokens
-from a2a_gateway.settings import Settings
+from a2a_gateway.settings import AgentKeyUse, Settings
 from a2a_gateway.stores import Store, open_store
 
 if TYPE_CHECKING:
-    from a2a_gateway.peers import FarTrees, PeerDirectory
+    from a2a_gateway.peers import FarTrees, PeerDirectory, SigningKey
 
 log = structlog.get_logger(__name__)
 
 _READY_WITHIN_S = 60.0
 _SWEEP_EVERY_S = 30.0
+_REVOKED_WITHIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,12 @@ class Gateway:
 
     settings: Settings
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+    clock: SystemClock = field(default_factory=SystemClock)
     _engine: "asyncio.Future[Engine] | None" = None
+    _signing_key: "SigningKey | None" = field(default=None, repr=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
+    _draining: bool = False
 
     async def __aenter__(self) -> Self:
         self._engine = asyncio.get_running_loop().create_future()
@@ -89,11 +96,11 @@ class Gateway:
     @property
     def state(self) -> str:
         """`starting`, `ready`, `draining` or `failed`."""
-        if self._engine is None or not self._engine.done():
-            return "starting"
-        if self._engine.cancelled() or self._engine.exception() is not None:
+        if self._engine is not None and self._engine.done() and (self._engine.cancelled() or self._engine.exception()):
             return "failed"
-        return "draining" if self._stop.is_set() or self._engine.result().service.draining else "ready"
+        if self._draining or self._stop.is_set():
+            return "draining"
+        return "ready" if self._engine is not None and self._engine.done() else "starting"
 
     async def engine(self) -> Engine:
         """Return the engine, waiting until it is ready.
@@ -110,15 +117,31 @@ class Gateway:
         except TimeoutError:
             raise NotReady("The gateway is still starting.", retry_after_s=5) from None
 
+    async def signing_key(self) -> "SigningKey":
+        """Return the key by which this gateway signs what it sends to its peers: known before the engine is ready, because
+        peers that start at the same time ask each other for it.
+
+        Raises:
+            ConfigurationError: it can be neither read nor made.
+        """
+        if self._signing_key is None:
+            self._signing_key = await asyncio.to_thread(_open_signing_key, self.settings.data_dir)
+        return self._signing_key
+
     async def drain(self, timeout_s: float | None = None) -> None:
-        """Take no new trees and let the running ones end within `timeout_s` (None: the setting); cancel the rest."""
-        if self.state in ("ready", "draining"):  # a second call may be less patient than the first
+        """Take no new trees and let the running ones end within `timeout_s` (None: the setting); cancel the rest.
+
+        A second call may be less patient than the first.
+        """
+        self._draining = True
+        if self.started.done() and not self.started.cancelled() and self.started.exception() is None:
             service = self.started.result().service
             await service.drain(self.settings.drain_s if timeout_s is None else timeout_s)
 
     async def _serve(self, engine: "asyncio.Future[Engine]") -> None:
         try:
-            async with open_engine(self.settings, self.environ) as ready:
+            async with open_engine(self.settings, self.environ, self.clock, await self.signing_key()) as ready:
+                ready.service.draining = self._draining  # somebody may have said so while it was being made
                 engine.set_result(ready)
                 log.info("gateway_ready", models=[profile.model for profile in ready.profiles.list()])
                 await self._stop.wait()
@@ -134,9 +157,11 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Engine]:
+async def open_engine(
+    settings: Settings, environ: Mapping[str, str], clock: SystemClock, signing_key: "SigningKey"
+) -> AsyncIterator[Engine]:
     """Put everything together, in the order in which it depends on each other."""
-    clock, live_runs = SystemClock(), LiveRuns()
+    live_runs = LiveRuns()
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_user(settings.data_dir))
         store = await stack.enter_async_context(
@@ -155,17 +180,33 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
             places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
-            directory = await stack.enter_async_context(
-                peers.PeerDirectory(settings.peers, environ, refresh_s=settings.peer_refresh_s)
-            )
+            identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)
+            roster = peers.Roster(settings, store.peers)
+            directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
             profiles = Catalogue(agents.profiles, directory)
             runner = Runners(agents.runner, peers.PeerRunner(directory, gateway_id=settings.gateway_id))
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
             reconciler = peers.Reconciler(store.ledger, directory, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
-            async with service, _sweeping(places, store, clock), reconciling:
-                auth = Authenticator(store.keys, store.ledger, tokens)
-                yield Engine(service, profiles, store, auth, clock, directory, peers.FarTrees(directory), int(clock.now()))
+            revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
+            async with service, _sweeping(places, store, clock), reconciling, revoking:
+                origins = Origins(agents.processes, _agent_key_use(settings))
+                auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
+                far_trees = peers.FarTrees(directory)
+                yield Engine(service, profiles, store, auth, clock, directory, far_trees, int(clock.now()))
+
+
+def _open_signing_key(data_dir: Path) -> "SigningKey":
+    from a2a_gateway.peers import SigningKey  # see below: it takes a second
+
+    return SigningKey.open(data_dir)
+
+
+def _agent_key_use(settings: Settings) -> AgentKeyUse:
+    if settings.agent_key_use != "allow" and not can_tell():
+        log.warning("agents_not_told_from_clients", remedy="keep keys where agents cannot read them; see SECURITY.md")
+        return "allow"
+    return settings.agent_key_use
 
 
 def _service_policy(settings: Settings) -> ServicePolicy:
@@ -196,13 +237,22 @@ async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator
         while True:
             try:
                 await places.sweep()
-                await store.ledger.forget_expired(clock.now())
+                await store.ledger.forget_expired(min(clock.now(), clock.wall()))  # grants are a matter of wall clocks
             except (GatewayError, OSError) as error:
                 log.warning("sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_EVERY_S)
 
     async with _background(sweep(), "sweep"):
         yield
+
+
+async def _enforce_often(revocation: Revocation) -> None:
+    while True:
+        try:
+            await revocation.enforce()
+        except StoreError as error:
+            log.warning("revocations_not_read", error=type(error).__name__)
+        await asyncio.sleep(_REVOKED_WITHIN_S)
 
 
 @asynccontextmanager

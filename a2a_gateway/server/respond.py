@@ -105,7 +105,7 @@ class RunResponse(Response):
             )
             with live.listen() as listener:
                 await (self._stream if self._request.stream else self._complete)(live, listener, outlet, headers)
-            self._service.delivered(live)
+            self._service.repeats.delivered(live)
         except GatewayError as error:
             await outlet.error(error, headers)
         except OSError:

@@ -11,7 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from a2a_gateway.errors import BodyTooLarge, GatewayError, InternalError, MethodNotAllowed, RequestError, RouteNotFound
+from a2a_gateway.errors import (
+    BodyTooLarge,
+    GatewayError,
+    InternalError,
+    MethodNotAllowed,
+    RequestError,
+    RootKeyFromAgent,
+    RouteNotFound,
+)
 from a2a_gateway.wire.errors import render_error
 from a2a_gateway.wire.json_bytes import encode_json
 
@@ -31,6 +39,9 @@ class GatewayRoute(APIRoute):
             request_id = request.state.request_id = f"req_{uuid.uuid4().hex}"
             try:
                 response = await endpoint(request)
+            except RootKeyFromAgent as error:
+                log.warning("key_from_agent_refused", request_id=request_id, path=request.url.path, **error.details)
+                response = error_response(error)
             except GatewayError as error:
                 response = error_response(error)
             except RequestValidationError as error:

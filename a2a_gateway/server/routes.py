@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from a2a_gateway.errors import ModelNotFound, RequestError, RunNotFound
+from a2a_gateway.errors import AuthenticationError, ModelNotFound, RequestError, RunNotFound
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.retries import scope_of
 from a2a_gateway.server.gateway import Engine, Gateway
+from a2a_gateway.server.origin import Connection
 from a2a_gateway.server.respond import RunResponse
 from a2a_gateway.server.route import GatewayRoute, error_response, read_body
 from a2a_gateway.server.run_events import RunEventsResponse, first_wanted
@@ -34,13 +35,16 @@ def create_router(gateway: Gateway) -> APIRouter:
     router = APIRouter(route_class=GatewayRoute)
     settings = gateway.settings
 
-    async def admit(request: Request) -> tuple[Engine, Caller]:
+    async def admit(request: Request, *, to_run: bool = False) -> tuple[Engine, Caller]:
         engine = await gateway.engine()
-        return engine, await engine.auth.authenticate(request.headers)
+        caller = await engine.auth.authenticate(request.headers, Connection.of(request.scope))
+        if caller.grant is not None and not to_run:
+            raise AuthenticationError("A grant opens one run, and is good for nothing else.")
+        return engine, caller
 
     @router.post("/v1/chat/completions", tags=["OpenAI"], summary="Run an agent", openapi_extra=_CHAT_BODY)
     async def chat_completions(request: Request) -> Response:
-        engine, caller = await admit(request)
+        engine, caller = await admit(request, to_run=True)
         run_request = parse_chat_request(await read_body(request, settings.body_limit_bytes), request.headers)
         request_id = request.state.request_id
         return RunResponse(engine.service, run_request, caller, request_id=request_id, heartbeat_s=settings.heartbeat_s)
@@ -81,7 +85,7 @@ def create_router(gateway: Gateway) -> APIRouter:
     async def events(request: Request, run_id: str, after: Annotated[int | None, Query(ge=-1)] = None) -> Response:
         engine, caller = await admit(request)
         record = await engine.auth.visible_run(caller, run_id)
-        following = await engine.service.follow(record)
+        following = await engine.service.repeats.follow(record)
         begin = first_wanted(request.headers.get("last-event-id"), after)
         return RunEventsResponse(following, begin, gateway_id=engine.service.policy.gateway_id, heartbeat_s=settings.heartbeat_s)
 
@@ -112,6 +116,10 @@ def create_router(gateway: Gateway) -> APIRouter:
         await engine.service.cancel(record.id)
         return JSONResponse(render_run(await engine.auth.visible_run(caller, run_id), now=engine.clock.now()))
 
+    @router.get("/.well-known/jwks.json", tags=["Peers"], summary="By which key this gateway signs what it sends to its peers")
+    async def keys() -> Response:
+        return JSONResponse((await gateway.signing_key()).jwks(settings.gateway_id))
+
     @router.get("/health", tags=["Health"], summary="Whether the process answers")
     async def health() -> Response:
         return JSONResponse({"status": "ok"})
@@ -139,7 +147,7 @@ async def kept_answer(engine: Engine, record: RunRecord) -> dict[str, object]:
     """How a run ended, where that is kept: for a run with an idempotency key, or one that nobody was there to hear."""
     if record.state in LIVE_STATES:
         return {}
-    finished = await engine.service.ended(record)
+    finished = await engine.service.repeats.ended(record)
     return {} if finished is None else render_answer(render_outcome(finished))
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import uvicorn
 
 from a2a_gateway.errors import ConfigurationError
-from a2a_gateway.runs.model import LimitPolicy
 from a2a_gateway.server.app import app_of
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.settings import Settings
-from a2a_gateway.stores import open_store
+from a2a_gateway.stores import Store, open_store
 
 _FIRST_KEY_NAME = "default"
 _BACKLOG = 2048
@@ -53,7 +52,6 @@ class RunningGateway:
     gateway: Gateway
     server: uvicorn.Server
     serving: asyncio.Task[None]
-    first_key: str | None
 
     async def ready(self) -> Announcement | None:
         """Wait until runs are taken; None if the server was stopped before.
@@ -63,16 +61,20 @@ class RunningGateway:
         """
         either: set[asyncio.Future[Any]] = {self.serving, self.gateway.started}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        return self._announcement(self.gateway.started.result()) if self.gateway.started.done() else None
+        return await self._announcement(self.gateway.started.result()) if self.gateway.started.done() else None
 
-    def _announcement(self, engine: Engine) -> Announcement:
+    async def _announcement(self, engine: Engine) -> Announcement:
+        # Made only now, since whoever ends a gateway before it is ready would never be shown the key.
+        first_key = None if await _has_key(engine.store) else (await engine.store.keys.create_key(_FIRST_KEY_NAME))[1]
         problems = [f"{p.path}{f':{p.line}' if p.line else ''}: {p.message}" for p in engine.profiles.problems()]
         models = tuple(profile.model for profile in engine.profiles.list())
-        return Announcement(self.settings.own_url, models, tuple(problems), self.first_key)
+        return Announcement(self.settings.own_url, models, tuple(problems), first_key)
 
 
 @asynccontextmanager
-async def running_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[RunningGateway]:
+async def running_gateway(
+    settings: Settings, environ: Mapping[str, str], clock: SystemClock | None = None
+) -> AsyncIterator[RunningGateway]:
     """Serve until the context ends, which cancels what still runs. Port 0 takes a free one.
 
     `environ` is where OpenHands' conventional variables are read from.
@@ -83,15 +85,21 @@ async def running_gateway(settings: Settings, environ: Mapping[str, str]) -> Asy
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _listener(settings) as listener:
         bound = settings.model_copy(update={"port": listener.getsockname()[1]})
-        first_key = await _first_key(bound)
-        async with Gateway(bound, environ) as gateway:
+        await _refuse_strangers(bound)
+        async with Gateway(bound, environ, clock or SystemClock()) as gateway:
             config = uvicorn.Config(
-                app_of(gateway), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=_HANG_UP_AFTER_S
+                app_of(gateway),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                # Who calls from this machine must not be able to say that it calls from another.
+                proxy_headers=False,
+                timeout_graceful_shutdown=_HANG_UP_AFTER_S,
             )
             server = _Server(config)
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="serve")
             try:
-                yield RunningGateway(bound, gateway, server, serving, first_key)
+                yield RunningGateway(bound, gateway, server, serving)
             finally:
                 await gateway.drain(0)
                 server.should_exit = True
@@ -105,22 +113,22 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _first_key(settings: Settings) -> str | None:
-    """Make the first key if there is none and only this machine can reach the gateway.
+async def _refuse_strangers(settings: Settings) -> None:
+    """Make sure that there is a key if others than this machine can reach the gateway.
 
     Raises:
-        ConfigurationError: there is no key and others could reach it.
+        ConfigurationError: there is none.
     """
     async with open_store(settings.store_url, SystemClock()) as store:
-        if any(key.revoked_at is None for key in await store.keys.list_keys()):
-            return None
-        if not settings.is_loopback:
+        if not settings.is_loopback and not await _has_key(store):
             raise ConfigurationError(
                 f"Refusing to listen on {settings.host}, which other machines can reach, without a key. "
                 "Make one first: a2a-gateway keys create NAME"
             )
-        _, secret = await store.keys.create_key(_FIRST_KEY_NAME, LimitPolicy())
-        return secret
+
+
+async def _has_key(store: Store) -> bool:
+    return any(key.revoked_at is None for key in await store.keys.list_keys())
 
 
 def _listener(settings: Settings) -> socket.socket:

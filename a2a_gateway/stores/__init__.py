@@ -13,9 +13,21 @@ from a2a_gateway.stores.database import Database, sqlite_url
 from a2a_gateway.stores.keys import SqlKeys
 from a2a_gateway.stores.ledger import SqlLedger
 from a2a_gateway.stores.migrations import upgrade
+from a2a_gateway.stores.peers import SqlPeers
 from a2a_gateway.stores.spending import SpendBy, SpendLine, SqlSpending
 
-__all__ = ["SpendBy", "SpendLine", "SqlConversations", "SqlKeys", "SqlLedger", "SqlSpending", "Store", "open_store", "sqlite_url"]
+__all__ = [
+    "SpendBy",
+    "SpendLine",
+    "SqlConversations",
+    "SqlKeys",
+    "SqlLedger",
+    "SqlPeers",
+    "SqlSpending",
+    "Store",
+    "open_store",
+    "sqlite_url",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,7 @@ class Store:
     keys: SqlKeys
     conversations: SqlConversations
     spending: SqlSpending
+    peers: SqlPeers
 
 
 @asynccontextmanager
@@ -44,5 +57,9 @@ async def open_store(url: str, clock: Clock, *, answer_ttl_s: float = 86_400.0, 
             await database.keep_gateways_out()
         await database.migrate(upgrade)
         yield Store(
-            SqlLedger(database, clock, answer_ttl_s), SqlKeys(database, clock), SqlConversations(database), SqlSpending(database)
+            SqlLedger(database, clock, answer_ttl_s),
+            SqlKeys(database, clock),
+            SqlConversations(database),
+            SqlSpending(database),
+            SqlPeers(database, clock),
         )

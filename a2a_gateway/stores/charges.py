@@ -28,7 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from a2a_gateway.runs.budget import Account, Spent, accounts_of_caps, accounts_of_path, key_owner
 from a2a_gateway.runs.model import KeyRecord, RunRecord, SpendCaps, TokenUsage
-from a2a_gateway.runs.ports import Charge, Hold
+from a2a_gateway.runs.ports import Charge, Clock, Hold
 from a2a_gateway.stores.rows import AnyRow
 from a2a_gateway.stores.schema import holds, keys, runs, spend
 
@@ -90,9 +90,9 @@ _LOCK_KEY: Final = select(keys.c.id).where(keys.c.id == bindparam("key_id")).wit
 _LOCK_PROFILE: Final = text("SELECT pg_advisory_xact_lock(hashtext(:agent))")
 
 
-def day_of(now: float) -> date:
-    """The day in UTC of an instant (seconds since the epoch)."""
-    return datetime.fromtimestamp(now, UTC).date()
+def today(clock: Clock) -> date:
+    """The day in UTC: that of the wall clock, because people look for what they spent where their calendar has it."""
+    return datetime.fromtimestamp(clock.wall(), UTC).date()
 
 
 def accounts_of(
@@ -101,7 +101,7 @@ def accounts_of(
     key: KeyRecord,
     agent: str,
     caps: SpendCaps,
-    now: float,
+    day: date,
     *,
     below: bool = False,
 ) -> list[Account]:
@@ -113,21 +113,21 @@ def accounts_of(
     accounts = accounts_of_path(path, below=below)
     if key.caps != SpendCaps():
         connection.execute(_LOCK_KEY, {"key_id": key.id})
-        spent = _spent(connection, spend.c.key_id, holds.c.key_id, key.id, key.caps, day_of(now))
+        spent = _spent(connection, spend.c.key_id, holds.c.key_id, key.id, key.caps, day)
         accounts += accounts_of_caps(key_owner(key), key.caps, spent)
-    return accounts + accounts_of_profile(connection, agent, caps, now)
+    return accounts + accounts_of_profile(connection, agent, caps, day)
 
 
-def accounts_of_profile(connection: Connection, agent: str, caps: SpendCaps, now: float) -> list[Account]:
+def accounts_of_profile(connection: Connection, agent: str, caps: SpendCaps, day: date) -> list[Account]:
     """Read, and lock, the budgets that the runs of an agent share, whoever starts them."""
     if caps == SpendCaps():
         return []
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK_PROFILE, {"agent": agent})
-    return accounts_of_caps(agent, caps, _spent(connection, spend.c.agent, holds.c.agent, agent, caps, day_of(now)))
+    return accounts_of_caps(agent, caps, _spent(connection, spend.c.agent, holds.c.agent, agent, caps, day))
 
 
-def _spent(connection: Connection, spender: Column[str], holder: Column[str], owner: str, caps: SpendCaps, today: date) -> Spent:
+def _spent(connection: Connection, spender: Column[str], holder: Column[str], owner: str, caps: SpendCaps, day: date) -> Spent:
     spent = select(cast(func.coalesce(func.sum(spend.c.cost_micro_usd), 0), BigInteger)).where(spender == owner)
     held = select(cast(func.coalesce(func.sum(holds.c.reserved_micro_usd), 0), BigInteger)).where(
         holder == owner, holds.c.state == OPEN
@@ -140,13 +140,13 @@ def _spent(connection: Connection, spender: Column[str], holder: Column[str], ow
 
     return Spent(
         read(caps.total_micro_usd, None),
-        read(caps.day_micro_usd, today),
-        read(caps.month_micro_usd, today.replace(day=1)),
+        read(caps.day_micro_usd, day),
+        read(caps.month_micro_usd, day.replace(day=1)),
         connection.scalar(held) or 0,
     )
 
 
-def place_hold(connection: Connection, hold: Hold, path: Sequence[RunRecord], *, kind: str, now: float) -> None:
+def place_hold(connection: Connection, hold: Hold, path: Sequence[RunRecord], *, kind: str, day: date, now: float) -> None:
     """Record a hold, and set its money aside in every account of its path."""
     run = path[-1]
     connection.execute(
@@ -156,7 +156,7 @@ def place_hold(connection: Connection, hold: Hold, path: Sequence[RunRecord], *,
             "run_id": run.id,
             "key_id": run.key_id,
             "agent": run.agent,
-            "day": day_of(now),
+            "day": day,
             "kind": kind,
             "state": OPEN,
             "reserved_micro_usd": hold.reserved_micro_usd,

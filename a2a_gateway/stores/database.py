@@ -8,7 +8,6 @@ and one thread makes them queue in order; several for PostgreSQL.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from a2a_gateway.errors import ConfigurationError, StoreError
+from a2a_gateway.stores.gateway_lock import DatabaseTaken, GatewayLock
+from a2a_gateway.stores.sqlite_file import SqliteFile
 
 PATIENCE_S: Final = 5.0
 """How long a transaction waits for what another one has locked; with SQLite, its wait for the thread included."""
@@ -30,8 +31,6 @@ _POSTGRESQL_OPTIONS: Final = (
     " -c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
 )
 _MIGRATION_LOCK: Final = 0x61326167  # "a2ag": any number that no other program locks in this database
-_GATEWAY_LOCK: Final = _MIGRATION_LOCK + 1
-_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
 def sqlite_url(path: Path) -> str:
@@ -54,13 +53,13 @@ class Database:
         if is_sqlite:
             _prepare_sqlite(self._engine)
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="store")
-        self._lock: Connection | None = None
+        self._file = SqliteFile(Path(self._url.database)) if is_sqlite and self._url.database else None
+        self._lock: GatewayLock | None = None
 
     async def __aenter__(self) -> Self:
-        path = self._url.database if self._url.get_backend_name() == "sqlite" else None
         try:
-            if path:
-                await self._in_thread(lambda: _make_private_file(Path(path)))
+            if self._file is not None:
+                await self._in_thread(self._file.make)
         except BaseException:
             self._threads.shutdown()
             raise
@@ -68,7 +67,7 @@ class Database:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._lock is not None:
-            await self._in_thread(self._lock.close)
+            await self._in_thread(self._lock.release)
         await self._in_thread(self._engine.dispose)
         self._threads.shutdown()
 
@@ -80,20 +79,19 @@ class Database:
             StoreError: the database does not answer.
         """
         if self._url.get_backend_name() == "postgresql":
+            self._lock = GatewayLock(self._url, _connect_args(self._url))
             await self._in_thread(self._lock_out)
 
     def _lock_out(self) -> None:
         try:
-            self._lock = self._engine.connect()
-            self._lock.detach()  # it is none of those that transactions take turns with
-            self._lock.exec_driver_sql(f"SELECT pg_advisory_lock({_GATEWAY_LOCK})")
-            self._lock.commit()
-        except SQLAlchemyError as error:
-            if _reason(error) != _LOCK_NOT_AVAILABLE:
-                raise _failure(error) from error
+            if self._lock is not None:
+                self._lock.hold(self._engine)
+        except DatabaseTaken as taken:
             raise ConfigurationError(
-                "Another gateway uses this database. Stop it, or give each gateway a database of its own.", param="database_url"
+                f"{taken} Stop it, or give each gateway a database of its own.", param="database_url"
             ) from None
+        except SQLAlchemyError as error:
+            raise _failure(error) from error
 
     async def transaction[T](self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction: committed when it returns, rolled back when it raises.
@@ -118,6 +116,8 @@ class Database:
         await self.transaction(work)
 
     def _transact[T](self, work: Callable[[Connection], T], give_up_at: float) -> T:
+        if self._file is not None and self._file.was_replaced():
+            self._engine.dispose()
         try:
             with self._engine.connect() as connection:
                 if connection.dialect.name == "sqlite":
@@ -126,6 +126,8 @@ class Database:
                     connection.connection.cursor().execute(f"PRAGMA busy_timeout={patience_ms}").close()
                 with connection.begin():
                     return work(connection)
+        except DatabaseTaken as taken:
+            raise StoreError(f"{taken} It has taken the database over while that was away. Nothing was changed.") from None
         except SQLAlchemyError as error:
             raise _failure(error) from error
 
@@ -199,18 +201,6 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     event.listen(engine, "connect", connect)
     event.listen(engine, "begin", begin)
-
-
-def _make_private_file(path: Path) -> None:
-    """Make the file before SQLite does, because SQLite's companions of it (`-wal`, `-shm`) take over its mode."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        path.chmod(0o600)
-    except OSError as error:
-        raise ConfigurationError(
-            f"The database file cannot be opened: {error.strerror}. Check data_dir and database_url.", param="database_url"
-        ) from None
 
 
 def _failure(error: SQLAlchemyError) -> StoreError:

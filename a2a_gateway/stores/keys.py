@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,6 +32,13 @@ _NO_KEY: Final = KeyId("")
 _NO_HASH: Final = bytes(hashlib.sha256().digest_size)
 
 _BY_ID: Final = select(keys).where(keys.c.id == bindparam("key_id"))
+_REVOKED: Final = select(keys).where(keys.c.id.in_(bindparam("key_ids", expanding=True)), keys.c.revoked_at.is_not(None))
+_LATEST_BY_NAME: Final = (
+    select(keys)
+    .where(keys.c.name == bindparam("named"))
+    .order_by(keys.c.revoked_at.is_not(None), keys.c.created_at.desc(), keys.c.id)
+    .limit(1)
+)
 _RECORD_USE: Final = update(keys).where(keys.c.id == bindparam("key_id")).values(last_used_at=bindparam("now"))
 
 
@@ -61,10 +68,7 @@ class SqlKeys:
             key = key_of(row)
             if key.revoked_at is not None:
                 raise AuthenticationError(f"The API key {key.name!r} was revoked. Use another one.")
-            if key.last_used_at is None or now - key.last_used_at >= USE_RECORDED_EVERY_S:
-                connection.execute(_RECORD_USE, {"key_id": key_id, "now": now})
-                key = replace(key, last_used_at=now)
-            return key
+            return _used(connection, key, now)
 
         return await self.database.transaction(work)
 
@@ -74,6 +78,14 @@ class SqlKeys:
         def work(connection: Connection) -> KeyRecord | None:
             row = connection.execute(_BY_ID, {"key_id": key_id}).one_or_none()
             return None if row is None else key_of(row)
+
+        return await self.database.transaction(work)
+
+    async def revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
+        """Find those of the keys that were revoked."""
+
+        def work(connection: Connection) -> Sequence[KeyRecord]:
+            return [key_of(row) for row in connection.execute(_REVOKED, {"key_ids": list(key_ids)})]
 
         return await self.database.transaction(work)
 
@@ -108,6 +120,44 @@ class SqlKeys:
         await self.database.transaction(work)
         return key, secret
 
+    async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> KeyRecord:
+        """Return the key of a peer that presents grants, made at its first visit, with the limits that hold for it now.
+
+        It is an account, not a secret: nobody can present it. Revoked, it stays so until `renew_peer`.
+
+        Raises:
+            AuthenticationError: it was revoked.
+        """
+        now, name = self.clock.now(), peer_key_name(peer_id)
+
+        def work(connection: Connection) -> KeyRecord:
+            row = connection.execute(_LATEST_BY_NAME, {"named": name}).one_or_none()
+            if row is None:
+                return _insert_peer_key(connection, name, policy, caps, now)
+            key = key_of(row)
+            if key.revoked_at is not None:
+                raise AuthenticationError(f"The grants of {peer_id} are not taken here any more.")
+            if (key.policy, key.caps) != (policy, caps):
+                changed = values_of_limits(policy) | values_of_caps(caps)
+                connection.execute(update(keys).where(keys.c.id == key.id).values(changed))
+            return replace(_used(connection, key, now), policy=policy, caps=caps)
+
+        try:
+            return await self.database.transaction(work)
+        except _MadeMeanwhile:
+            return await self.database.transaction(work)
+
+    async def renew_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> None:
+        """Give a peer whose key was revoked another one; a live one stays."""
+        now, name = self.clock.now(), peer_key_name(peer_id)
+
+        def work(connection: Connection) -> None:
+            row = connection.execute(_LATEST_BY_NAME, {"named": name}).one_or_none()
+            if row is not None and row.revoked_at is not None:
+                _insert_peer_key(connection, name, policy, caps, now)
+
+        await self.database.transaction(work)
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """All keys, revoked ones included, oldest first."""
 
@@ -136,6 +186,33 @@ class SqlKeys:
             return key
 
         return await self.database.transaction(work)
+
+
+def peer_key_name(peer_id: str) -> str:
+    """Name the key of a peer, as lists of keys and of spending show it."""
+    return f"peer:{peer_id}"
+
+
+def _insert_peer_key(connection: Connection, name: str, policy: LimitPolicy, caps: SpendCaps, now: float) -> KeyRecord:
+    key = KeyRecord(KeyId(secrets.token_hex(6)), name, policy, created_at=now, caps=caps)
+    values = {"id": key.id, "name": name, "secret_sha256": secrets.token_bytes(len(_NO_HASH)), "created_at": now}
+    try:
+        connection.execute(insert(keys), values | values_of_limits(policy) | values_of_caps(caps))
+    except IntegrityError:
+        raise _MadeMeanwhile from None
+    return key
+
+
+class _MadeMeanwhile(Exception):
+    """Another transaction has made the same peer's key while this one was at it (PostgreSQL)."""
+
+
+def _used(connection: Connection, key: KeyRecord, now: float) -> KeyRecord:
+    """Record that a key is used, if that has not been done lately."""
+    if key.last_used_at is not None and now - key.last_used_at < USE_RECORDED_EVERY_S:
+        return key
+    connection.execute(_RECORD_USE, {"key_id": key.id, "now": now})
+    return replace(key, last_used_at=now)
 
 
 def _hash(secret: str) -> bytes:

@@ -7,21 +7,21 @@ root's `cost_tree`.
 
 import asyncio
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Final, Protocol
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from a2a_gateway.errors import (
     AdmissionError,
     AuthenticationError,
-    IdempotencyKeyReused,
     InternalError,
     RunCancelled,
-    RunNotFound,
     RunTokenRevoked,
+    StoreError,
 )
 from a2a_gateway.runs.admission import admit, permit_turn, runs_left
 from a2a_gateway.runs.budget import Account, Allotment, allot, allot_escrow, budget_left, unspent
@@ -53,11 +53,21 @@ from a2a_gateway.stores.charges import (
     place_hold,
     presume,
     take_hold,
+    today,
 )
+from a2a_gateway.stores.claims import ClaimedMeanwhile, find_claimed, run_of_claim, stake, use_up
 from a2a_gateway.stores.database import Database
-from a2a_gateway.stores.rows import AnyRow, key_of, run_of, values_of_new_run
+from a2a_gateway.stores.rows import key_of, run_of, values_of_new_run
 from a2a_gateway.stores.schema import answers, claims, grants, holds, keys, runs
-from a2a_gateway.stores.tree import ANY_HOLD_BELOW, DESCENDANTS_BY_AGENT, LOCK_PATHS_OF_HOLDS, PATH, PATH_LOCKED, SUBTREE
+from a2a_gateway.stores.tree import (
+    ANY_HOLD_BELOW,
+    DESCENDANTS_BY_AGENT,
+    LOCK_PATHS_OF_HOLDS,
+    SUBTREE,
+    known_path,
+    known_rows,
+    path_to,
+)
 
 _LIVE: Final = sorted(LIVE_STATES)
 _NO_CAPS: Final = SpendCaps()
@@ -85,8 +95,6 @@ _CLOSE: Final = (
         error_code=bindparam("code"),
     )
 )
-_CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
-_FREE_CLAIM: Final = delete(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
 _ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
 _OPEN: Final = select(holds.c.id).where(holds.c.state == OPEN)
 _NEVER_SETTLED: Final = (
@@ -115,45 +123,43 @@ class SqlLedger:
     database: Database
     clock: Clock
     answer_ttl_s: float = 86_400.0
+    _unclaimed: set[str] = field(default_factory=set)
+    """Holds whose callers were cancelled, where the database has not taken them back yet."""
 
     async def open_run(self, proposal: RunProposal) -> RunRecord:
-        now = self.clock.now()
+        now, day = self.clock.now(), today(self.clock)
 
         def work(connection: Connection) -> RunRecord:
-            earlier = _claimed(connection, proposal.claim, now) if proposal.claim else None
+            earlier = find_claimed(connection, proposal.claim, now, proposal.grant) if proposal.claim else None
             if earlier is not None:
                 return earlier
-            ancestors = _path(connection, proposal.parent_id, lock=True) if proposal.parent_id else []
+            ancestors = path_to(connection, proposal.parent_id, lock=True) if proposal.parent_id else []
             if proposal.parent_id and not ancestors:
                 raise RunTokenRevoked("The run behind this token is not known here; its token opens no runs.")
             siblings = connection.scalar(_LIVE_CHILDREN, {"run_id": proposal.parent_id}) or 0 if ancestors else 0
             key = _key(connection, ancestors[-1].key_id if ancestors else proposal.key_id)
-            accounts = accounts_of(connection, ancestors, key, proposal.agent, proposal.caps, now, below=True)
+            accounts = accounts_of(connection, ancestors, key, proposal.agent, proposal.caps, day, below=True)
             record = admit(proposal, ancestors=ancestors, live_siblings=siblings, key=key, accounts=accounts, now=now)
             connection.execute(_INSERT_RUN, values_of_new_run(record))
             if proposal.claim:
-                _stake(connection, proposal.claim, record.id)
+                stake(connection, proposal.claim, record.id)
             if proposal.grant:
-                _use_up(connection, proposal.grant)
+                use_up(connection, proposal.grant)
             if ancestors:
                 connection.execute(_ADD_DESCENDANT, [{"account_id": run.id} for run in ancestors])
             return record
 
         try:
             return await self.database.transaction(work)
-        except _ClaimedMeanwhile:
+        except ClaimedMeanwhile:
             return await self.database.transaction(work)
 
-    async def claimed(self, claim: IdempotencyClaim) -> RunRecord | None:
+    async def claimed(self, claim: IdempotencyClaim, grant: Grant | None = None) -> RunRecord | None:
         now = self.clock.now()
-        return await self.database.transaction(lambda connection: _claimed(connection, claim, now))
+        return await self.database.transaction(lambda connection: find_claimed(connection, claim, now, grant))
 
     async def run_of_claim(self, scope: str, key: str) -> RunRecord | None:
-        def work(connection: Connection) -> RunRecord | None:
-            found = connection.execute(_CLAIM, {"of": scope, "named": key}).one_or_none()
-            return None if found is None else run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
-
-        return await self.database.transaction(work)
+        return await self.database.transaction(lambda connection: run_of_claim(connection, scope, key))
 
     async def start_run(self, run_id: RunId) -> RunRecord:
         now = self.clock.now()
@@ -162,7 +168,7 @@ class SqlLedger:
             row = connection.execute(_START, {"run_id": run_id, "now": now}).one_or_none()
             if row is not None:
                 return run_of(row)
-            run = _known_path(connection, run_id)[-1]
+            run = known_path(connection, run_id)[-1]
             if run.state is RunState.RUNNING:
                 raise InternalError(f"Run {run_id} was started twice.")
             raise RunCancelled(f"Run {run_id} is {run.state}; it ended before it could start.", details={"run_id": run_id})
@@ -188,15 +194,15 @@ class SqlLedger:
         return await self._hold(run_id, caps, ESCROW, decide)
 
     async def _hold(self, run_id: RunId, caps: SpendCaps, kind: str, decide: "_Decision") -> Hold:
-        now, hold_id = self.clock.now(), uuid.uuid4().hex
+        now, day, hold_id = self.clock.now(), today(self.clock), uuid.uuid4().hex
 
         def work(connection: Connection) -> Hold:
-            rows = _known_rows(connection, run_id, lock=True)
+            rows = known_rows(connection, run_id, lock=True)
             path = [run_of(row) for row in rows]
             run = path[-1]
             key = _key(connection, run.key_id)
             permit_turn(path, key=key, now=now)
-            accounts = accounts_of(connection, path, key, run.agent, caps, now)
+            accounts = accounts_of(connection, path, key, run.agent, caps, day)
             allotment = decide(path, accounts, had_last_call=rows[-1].had_last_call)
             hold = Hold(
                 hold_id,
@@ -207,20 +213,31 @@ class SqlLedger:
                 allotment.budget_micro_usd,
                 allotment.left_micro_usd,
             )
-            place_hold(connection, hold, path, kind=kind, now=now)
+            place_hold(connection, hold, path, kind=kind, day=day, now=now)
             return hold
-
-        def undo(connection: Connection) -> None:
-            placed = take_hold(connection, hold_id)
-            if placed is not None:
-                give_back(connection, placed, _known_path(connection, run_id, lock=True))
 
         try:
             return await self.database.transaction(work)
         except asyncio.CancelledError:
             # The caller never got the hold, so nobody else can end it.
-            await self.database.transaction(undo)
+            self._unclaimed.add(hold_id)
+            with suppress(StoreError):  # undone later
+                await self._undo_unclaimed()
             raise
+
+    async def _undo_unclaimed(self) -> None:
+        unclaimed = frozenset(self._unclaimed)
+
+        def undo(connection: Connection) -> None:
+            _lock_paths(connection, unclaimed)
+            for hold_id in unclaimed:
+                placed = take_hold(connection, hold_id)
+                if placed is not None:
+                    give_back(connection, placed, known_path(connection, RunId(placed.run_id)))
+
+        if unclaimed:
+            await self.database.transaction(undo)
+            self._unclaimed.difference_update(unclaimed)
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         usage, cost = charge.usage, charge.cost_micro_usd or 0
@@ -228,7 +245,7 @@ class SqlLedger:
             raise ValueError(f"a call cannot use less than nothing: {charge}")
 
         def work(connection: Connection) -> None:
-            path = _known_path(connection, hold.run_id, lock=True)
+            path = known_path(connection, hold.run_id, lock=True)
             placed = take_hold(connection, hold.id)
             if placed is not None:
                 book(connection, placed, path, charge)
@@ -243,7 +260,7 @@ class SqlLedger:
         def work(connection: Connection) -> Sequence[tuple[RunRecord, Hold]]:
             found = connection.execute(_UNRECONCILED).all()
             return [
-                (_known_path(connection, RunId(row.run_id))[-1], Hold(row.id, RunId(row.run_id), row.reserved_micro_usd))
+                (known_path(connection, RunId(row.run_id))[-1], Hold(row.id, RunId(row.run_id), row.reserved_micro_usd))
                 for row in found
             ]
 
@@ -259,21 +276,24 @@ class SqlLedger:
         answer: str | None = None,
         caps: SpendCaps = _NO_CAPS,
     ) -> RunSummary:
-        now = self.clock.now()
+        now, day = self.clock.now(), today(self.clock)
 
         def work(connection: Connection) -> RunSummary:
-            *ancestors, run = _known_path(connection, run_id, lock=True)
+            *ancestors, run = known_path(connection, run_id, lock=True)
             if run.state in LIVE_STATES:
                 if state not in TRANSITIONS[run.state] - LIVE_STATES:
                     raise InternalError(f"Run {run_id} is {run.state}, and cannot end as {state}.")
-                run = replace(run, state=state, ended_at=now, stop_reason=stop_reason, error_code=error_code)
+                complete = run.cost_complete and run.reserved_micro_usd == 0
+                run = replace(
+                    run, state=state, ended_at=now, stop_reason=stop_reason, error_code=error_code, cost_complete=complete
+                )
                 connection.execute(
                     _CLOSE,
                     {"run_id": run_id, "new_state": state.value, "now": now, "reason": stop_reason, "code": error_code},
                 )
                 if answer is not None:
                     connection.execute(insert(answers), {"run_id": run_id, "body": answer, "expires_at": now + self.answer_ttl_s})
-            return _summary(connection, [*ancestors, run], caps, now)
+            return _summary(connection, [*ancestors, run], caps, day)
 
         return await self.database.transaction(work)
 
@@ -302,6 +322,8 @@ class SqlLedger:
         return await self.database.transaction(work)
 
     async def forget_expired(self, now: float) -> None:
+        await self._undo_unclaimed()
+
         def work(connection: Connection) -> None:
             for table in (claims, answers, grants):
                 connection.execute(delete(table).where(table.c.expires_at <= now))
@@ -311,11 +333,11 @@ class SqlLedger:
         await self.database.transaction(work)
 
     async def summary(self, run_id: RunId, caps: SpendCaps = _NO_CAPS) -> RunSummary | None:
-        now = self.clock.now()
+        day = today(self.clock)
 
         def work(connection: Connection) -> RunSummary | None:
-            path = _path(connection, run_id)
-            return _summary(connection, path, caps, now) if path else None
+            path = path_to(connection, run_id)
+            return _summary(connection, path, caps, day) if path else None
 
         return await self.database.transaction(work)
 
@@ -347,68 +369,18 @@ class SqlLedger:
         return await self.database.transaction(work)
 
 
+def _lock_paths(connection: Connection, hold_ids: Collection[str]) -> None:
+    """Lock all accounts of some holds before the first is touched, so that others wait for us, and we for none."""
+    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": list(hold_ids)}).close()
+
+
 def _presume_all(connection: Connection, hold_ids: Sequence[str]) -> None:
-    """Charge calls that nobody will settle. All their accounts are locked first, so that others wait for us, and we for none."""
-    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": hold_ids}).close()
+    """Charge calls that nobody will settle."""
+    _lock_paths(connection, hold_ids)
     for hold_id in hold_ids:
         placed = take_hold(connection, hold_id)
         if placed is not None:
-            presume(connection, placed, _known_path(connection, RunId(placed.run_id)))
-
-
-def _claimed(connection: Connection, claim: IdempotencyClaim, now: float) -> RunRecord | None:
-    """Find the run that a claim stands for; one whose time has passed is forgotten."""
-    found = connection.execute(_CLAIM, {"of": claim.scope, "named": claim.key}).one_or_none()
-    if found is None:
-        return None
-    if found.expires_at <= now:
-        connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
-        return None
-    if found.fingerprint != claim.fingerprint:
-        raise IdempotencyKeyReused(
-            "This idempotency key was used for another request. Send the same request with it, or use a new key.",
-            param="Idempotency-Key",
-            details={"run_id": found.run_id},
-        )
-    run = run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
-    if run.state is RunState.LOST and not (run.turns or run.descendants or run.cost_tree_micro_usd) and run.cost_complete:
-        # A crash came before it had done anything: carrying it out now is carrying it out once.
-        connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
-        return None
-    return run
-
-
-class _ClaimedMeanwhile(Exception):
-    """Another transaction staked the same claim while this one was at it (PostgreSQL): now its run can be seen."""
-
-
-def _stake(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> None:
-    try:
-        connection.execute(insert(claims), {**asdict(claim), "run_id": run_id})
-    except IntegrityError:
-        raise _ClaimedMeanwhile from None
-
-
-def _use_up(connection: Connection, grant: Grant) -> None:
-    try:
-        connection.execute(insert(grants), {"issuer": grant.issuer, "jti": grant.jti, "expires_at": grant.expires_at})
-    except IntegrityError:
-        raise AuthenticationError("This grant was used before; each opens one run.") from None
-
-
-def _path(connection: Connection, run_id: RunId, *, lock: bool = False) -> list[RunRecord]:
-    return [run_of(row) for row in connection.execute(PATH_LOCKED if lock else PATH, {"run_id": run_id})]
-
-
-def _known_path(connection: Connection, run_id: RunId, *, lock: bool = False) -> list[RunRecord]:
-    return [run_of(row) for row in _known_rows(connection, run_id, lock=lock)]
-
-
-def _known_rows(connection: Connection, run_id: RunId, *, lock: bool = False) -> Sequence[AnyRow]:
-    rows = connection.execute(PATH_LOCKED if lock else PATH, {"run_id": run_id}).all()
-    if not rows:
-        raise RunNotFound(f"There is no run {run_id}.")
-    return rows
+            presume(connection, placed, known_path(connection, RunId(placed.run_id)))
 
 
 def _key(connection: Connection, key_id: KeyId) -> KeyRecord:
@@ -418,7 +390,7 @@ def _key(connection: Connection, key_id: KeyId) -> KeyRecord:
     return key_of(row)
 
 
-def _summary(connection: Connection, path: Sequence[RunRecord], caps: SpendCaps, now: float) -> RunSummary:
+def _summary(connection: Connection, path: Sequence[RunRecord], caps: SpendCaps, day: date) -> RunSummary:
     run = path[-1]
     by_agent: list[AgentCost] = []
     tree_usage = run.usage
@@ -426,11 +398,11 @@ def _summary(connection: Connection, path: Sequence[RunRecord], caps: SpendCaps,
         for row in connection.execute(DESCENDANTS_BY_AGENT, {"run_id": run.id}):
             by_agent.append(AgentCost(row.agent, row.runs, row.cost_self_micro_usd))
             tree_usage += TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens)
-    accounts = accounts_of(connection, path, _key(connection, run.key_id), run.agent, _NO_CAPS, now)
+    accounts = accounts_of(connection, path, _key(connection, run.key_id), run.agent, _NO_CAPS, day)
     ancestors = path[:-1]
     above = unspent(account for account in accounts if not account.own)
-    accounts += accounts_of_profile(connection, run.agent, caps, now)  # which do not bind the run above
+    accounts += accounts_of_profile(connection, run.agent, caps, day)  # which do not bind the run above
     parent = Remainder(runs_left(ancestors), above) if ancestors else None
     presumed = {"run_id": run.id, "kind": ESCROW, "state": PRESUMED}
-    pending = not run.cost_complete and connection.scalar(ANY_HOLD_BELOW, presumed) is not None
+    pending = not run.cost_complete and (run.reserved_micro_usd > 0 or connection.scalar(ANY_HOLD_BELOW, presumed) is not None)
     return RunSummary(run, tuple(by_agent), tree_usage, budget_left(accounts), parent, pending)

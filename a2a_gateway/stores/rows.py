@@ -52,7 +52,8 @@ def run_of(row: AnyRow) -> RunRecord:
         usage=TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens),
         cost_self_micro_usd=row.cost_self_micro_usd,
         cost_tree_micro_usd=row.cost_tree_micro_usd,
-        cost_complete=row.unknown_charges == 0,
+        # What is still held for a run that has ended is a call that could not be booked yet.
+        cost_complete=row.unknown_charges == 0 and (row.ended_at is None or row.reserved_micro_usd == 0),
         descendants=row.descendants,
         stop_reason=row.stop_reason,
         error_code=row.error_code,

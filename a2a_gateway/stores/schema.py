@@ -212,6 +212,15 @@ grants = Table(
     Column("expires_at", Double, nullable=False, index=True),
 )
 
+# Peers that were added by command; their settings as JSON, without secrets.
+peers = Table(
+    "peers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("settings", Text, nullable=False),
+    Column("added_at", Double, nullable=False),
+)
+
 conversations = Table(
     "conversations",
     metadata,

@@ -1,9 +1,13 @@
-"""Statements that walk a tree of runs: up to the root, and down to the leaves. Built once, so that each is compiled once."""
+"""Walks a tree of runs: up to the root, and down to the leaves. The statements are built once, so that each is compiled once."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import CTE, BigInteger, bindparam, cast, func, select
+from sqlalchemy import CTE, BigInteger, Connection, bindparam, cast, func, select
 
+from a2a_gateway.errors import RunNotFound
+from a2a_gateway.runs.model import RunId, RunRecord
+from a2a_gateway.stores.rows import AnyRow, run_of
 from a2a_gateway.stores.schema import holds, runs
 
 
@@ -62,3 +66,25 @@ ANY_HOLD_BELOW: Final = (
     .limit(1)
 )
 """A hold of the run `run_id`, or of one below it; of that `kind`, in that `state`."""
+
+
+def path_to(connection: Connection, run_id: RunId, *, lock: bool = False) -> list[RunRecord]:
+    """Read the runs from the root to a run, which is last; none if there is no such run."""
+    return [run_of(row) for row in connection.execute(PATH_LOCKED if lock else PATH, {"run_id": run_id})]
+
+
+def known_path(connection: Connection, run_id: RunId, *, lock: bool = False) -> list[RunRecord]:
+    """Do what `path_to` does for a run that must be there.
+
+    Raises:
+        RunNotFound: it is not.
+    """
+    return [run_of(row) for row in known_rows(connection, run_id, lock=lock)]
+
+
+def known_rows(connection: Connection, run_id: RunId, *, lock: bool = False) -> Sequence[AnyRow]:
+    """Read the rows that `known_path` makes runs of."""
+    rows = connection.execute(PATH_LOCKED if lock else PATH, {"run_id": run_id}).all()
+    if not rows:
+        raise RunNotFound(f"There is no run {run_id}.")
+    return rows

@@ -161,7 +161,7 @@ class _ChatEndpoint:
                 await answer.send()
                 gone = False
         finally:
-            traffic.note_end(disconnected=gone)
+            traffic.note_end(request, disconnected=gone)
 
     def _read(self, scope: Scope, raw: bytes) -> tuple[ChatRequest, Step]:
         body: Any = {}

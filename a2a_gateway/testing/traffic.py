@@ -36,6 +36,7 @@ class Traffic:
         self._waiters: list[tuple[Condition, Future[None]]] = []
         self._requests: deque[ChatRequest] = deque(maxlen=keep)
         self._at_gate: dict[str, int] = {}
+        self._cut_short: deque[int] = deque(maxlen=keep)
         self.received = 0
         self.in_flight = 0
         self.most_in_flight = 0
@@ -47,6 +48,11 @@ class Traffic:
     def requests(self) -> Sequence[ChatRequest]:
         """The remembered requests, oldest first."""
         return tuple(self._requests)
+
+    @property
+    def cut_short(self) -> frozenset[int]:
+        """The numbers of the remembered requests whose client went away before the answer was complete."""
+        return frozenset(self._cut_short)
 
     def waiting_at(self, gate: str) -> int:
         """How many answers wait at a gate now."""
@@ -95,12 +101,13 @@ class Traffic:
             self.last_received_ns = request.received_ns
             self._wake()
 
-    def note_end(self, *, disconnected: bool) -> None:
+    def note_end(self, request: ChatRequest, *, disconnected: bool) -> None:
         """Record that an answer is over: complete, or because its client went away."""
         with self._lock:
             self.in_flight -= 1
             if disconnected:
                 self.disconnects += 1
+                self._cut_short.append(request.number)
                 self.last_disconnect_ns = time.monotonic_ns()
             self._wake()
 

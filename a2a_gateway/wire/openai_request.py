@@ -5,7 +5,7 @@ delegation context's codec. What an agent cannot honour is refused where ignorin
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -22,12 +22,6 @@ from delegate_tool.context import ContextError, DelegationContext, decode_body, 
 _FORM_OF_RESPONSE: Final = frozenset({"stream", "stream_options"})
 _RETRY_HEADER: Final = "x-stainless-retry-count"
 """Set by OpenAI's SDKs alone; other clients repeat a request without a word."""
-
-# Part of the protocol, checked for their syntax, and without effect so far: who relies on them must be told.
-_HEADERS_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
-    "traceparent": "traceparent",
-    "tracestate": "tracestate",
-}
 
 
 def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> RunRequest:
@@ -51,7 +45,7 @@ def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> RunRequest:
         answer_format=parse_answer_format(chat.response_format),
         stream=streams,
         include_usage=streams and options is not None and bool(options.include_usage),
-        ignored=(*ignored_fields(chat), *_ignored_headers(context)),
+        ignored=tuple(ignored_fields(chat)),
         fingerprint=_fingerprint(values, context),
         is_marked_retry=headers.get(_RETRY_HEADER, "0").strip() not in ("", "0"),
     )
@@ -100,10 +94,6 @@ def _parse_context(chat: ChatBody, headers: Mapping[str, str]) -> DelegationCont
         return asked if chat.a2a is None else asked.narrowed_by(decode_body(chat.a2a))
     except ContextError as error:
         raise RequestError(f"{error}.", param=error.param) from None
-
-
-def _ignored_headers(context: DelegationContext) -> Iterator[str]:
-    yield from (header for name, header in _HEADERS_WITHOUT_EFFECT.items() if getattr(context, name) is not None)
 
 
 def _parse_sampling(chat: ChatBody) -> Sampling:

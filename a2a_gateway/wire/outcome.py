@@ -31,8 +31,8 @@ def render_outcome(finished: RunFinished) -> Answer | GatewayError:
             return error.with_details(**_facts(finished.summary))
         case Failed(error=error, text=text):
             return error.with_details(**_facts(finished.summary), **_partial(text))
-        case Cancelled(text=text):
-            error = RunCancelled("The run was cancelled before it had finished.")
+        case Cancelled(text=text, why=why):
+            error = RunCancelled(why or "The run was cancelled before it had finished.")
             return error.with_details(**_facts(finished.summary), **_partial(text))
         case _:
             assert_never(finished.outcome)

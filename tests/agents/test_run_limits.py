@@ -37,7 +37,7 @@ async def test_a_refused_reservation_ends_the_run_before_the_call(driver: Driver
 
 async def test_a_run_that_the_ledger_has_closed_ends_as_cancelled(driver: Driver) -> None:
     meter = RecordingMeter(refuse_from=0, refusal=RunCancelled("Closed."))
-    assert (await driver.run(user("hi"), meter=meter)).outcome == Cancelled("")
+    assert (await driver.run(user("hi"), meter=meter)).outcome == Cancelled("", "Closed.")
 
 
 async def test_an_answer_cut_off_at_the_limit_of_tokens_is_limited(driver: Driver) -> None:

@@ -1,6 +1,7 @@
 """`a2a-gateway doctor`: tells apart what is as it should be, what is missing and what is broken."""
 
 import json
+import sys
 from pathlib import Path
 
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
@@ -21,6 +22,7 @@ def test_on_a_fresh_machine_nothing_is_broken_but_what_is_missing_is_named(comma
             "settings": "ok",
             "data directory": "missing",
             "profiles": "missing",
+            "keys of agents": "ok" if sys.platform == "linux" else "missing",
             "gateway": "missing",
         },
     )
@@ -42,6 +44,17 @@ def test_an_agent_whose_runs_a_budget_refuses_because_its_llm_has_no_price_is_br
     for remedy in ({"A2A_UNPRICED_USD_PER_MTOK": "0"}, {"A2A_BUDGET_USD": "none"}):
         exit_code, found = statuses(command_line, **llm, **remedy)
         assert (exit_code, "price" in found) == (0, False), remedy
+
+
+def test_what_a_key_in_the_hands_of_an_agent_means_is_told(command_line: CommandLine) -> None:
+    def told(use: str) -> tuple[str, str]:
+        result = command_line.run("doctor", "--json", A2A_AGENT_KEY_USE=use)
+        [finding] = [finding for finding in json.loads(result.stdout) if finding["what"] == "keys of agents"]
+        return finding["status"], finding["detail"]
+
+    assert told("allow") == ("missing", "an agent that finds a key starts trees with it, as agent_key_use says")
+    if sys.platform == "linux":
+        assert told("child") == ("ok", "an agent on this machine that has found a key stays a child of its own run")
 
 
 def test_a_data_directory_that_others_can_read_is_broken(command_line: CommandLine, tmp_path: Path) -> None:
@@ -76,7 +89,7 @@ def test_each_peer_is_asked_for_its_agents_and_what_is_wrong_with_one_is_said(se
     peers = {
         "well": f'base_url = "{served.gateway.base_url}"\napi_key_env = "PEER_KEY"',
         "wrong-key": f'base_url = "{served.gateway.base_url}"\napi_key = "sk-no-key-of-its-own"',
-        "no-key": 'base_url = "http://127.0.0.1:9/v1"',
+        "no-key": 'base_url = "http://127.0.0.1:9/v1"\napi_key_env = "NOT_SET"',
         "down": 'base_url = "http://127.0.0.1:9/v1"\napi_key = "x"',
         "empty": f'base_url = "{served.gateway.base_url}"\napi_key_env = "PEER_KEY"\nagents = ["openhands_nobody"]',
     }

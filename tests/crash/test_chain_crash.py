@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 from openai import APIStatusError
-from pydantic import SecretStr
 
+from a2a_gateway.peer_settings import PeerSettings
+from a2a_gateway.peers import SigningKey
 from a2a_gateway.server.clock import SystemClock
-from a2a_gateway.settings import PeerSettings
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
@@ -39,13 +39,13 @@ def write_profile(home: Path) -> None:
     (home / "test-profiles" / "far.md").write_text(PRICED)
 
 
-def write_settings(home: Path, peer: GatewayUnderTest) -> None:
-    """Make a gateway whose peer is another one."""
-    (home / "key").write_text(peer.key)
+def write_settings(home: Path, caller: SigningKey, peer: GatewayUnderTest) -> None:
+    """Make a gateway that one calls, and that calls another, each known by its key."""
     (home / "gateway.toml").write_text(
         f'gateway_id = "middle"\ndata_dir = "{home}"\nprofiles = ["{home}/test-profiles"]\n'
         "peer_refresh_s = 0.1\nshell_pool_size = 0\n"
-        f'[[peers]]\nid = "c"\nbase_url = "{peer.base_url}"\napi_key_file = "{home}/key"\n'
+        f'[[peers]]\nid = "c"\nbase_url = "{peer.base_url}"\n'
+        f'[[peers]]\nid = "a"\npublic_key = "{caller.public_key}"\n'
     )
 
 
@@ -69,9 +69,8 @@ async def test_a_chain_whose_middle_is_killed_costs_what_all_of_it_has_used_once
     middle, port = tmp_path / "b", free_port()
     for name in ("a", "b", "c"):
         write_profile(tmp_path / name)
-    async with open_store(sqlite_url(middle / "gateway.db"), SystemClock()) as store:
-        _, secret = await store.keys.create_key("a")
-    peer = PeerSettings(id="b", base_url=f"http://127.0.0.1:{port}/v1", api_key=SecretStr(secret))
+    peer = PeerSettings(id="b", gateway_id="middle", base_url=f"http://127.0.0.1:{port}/v1")
+    caller = PeerSettings(id="middle", public_key=SigningKey.open(middle).public_key)
     with ExitStack() as stack:
         llm = stack.enter_context(ScriptedLLM.in_thread())
 
@@ -81,8 +80,8 @@ async def test_a_chain_whose_middle_is_killed_costs_what_all_of_it_has_used_once
                 gateway_in_thread(tmp_path / name, environ, gateway_id=name, shell_pool_size=0, **settings)
             )
 
-        c = begin("c")
-        write_settings(middle, c)
+        c = begin("c", peers=(caller,))
+        write_settings(middle, SigningKey.open(tmp_path / "a"), c)
         process = await asyncio.to_thread(start, middle, port, llm)
         try:
             a = begin("a", peers=(peer,), peer_refresh_s=0.1)

@@ -193,6 +193,17 @@ async def test_every_error_status_becomes_a_result(
     assert result.error_message
 
 
+@pytest.mark.parametrize(
+    ("headers", "cost"),
+    [({"x-should-retry": "false"}, (0, True)), ({}, (None, False)), (HEADERS | {"x-should-retry": "false"}, (None, False))],
+)
+async def test_a_gateway_that_could_not_begin_costs_nothing_and_what_may_have_begun_is_not_known(
+    far_side: FarSide, headers: dict[str, str], cost: tuple[int | None, bool]
+) -> None:
+    result = await ask(far_side, Refusal(424, {"message": "No.", "code": "peer_rejected"}, headers))
+    assert (result.status, (result.cost_micro_usd, result.cost_complete)) == (DelegationStatus.FAILED, cost)
+
+
 async def test_an_error_after_work_keeps_the_text_the_run_and_its_cost(far_side: FarSide) -> None:
     error = {"message": "Too late.", "code": "deadline_exceeded", "details": {"partial": "half", "run_id": "run-2"}}
     headers = HEADERS | {"x-should-retry": "false", "X-A2A-Cost-USD": "0.25", "X-A2A-Cost-Complete": "false"}

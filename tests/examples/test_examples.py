@@ -97,6 +97,29 @@ def test_an_openhands_agent_of_ones_own_delegates_to_the_gateways(scene: tuple[G
     ]
 
 
+def test_three_gateways_draw_one_tree_whose_costs_add_up_in_each_ledger() -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("A2A_", "LLM_"))}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "chain" / "chain.py")],
+        env={**inherited, "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "> > My own shell loop counts 111 steps." in done.stdout
+    lead, builder, tester = re.findall(
+        r"^\W*((?:\S+/)?openhands_\w+)(?: @ (\w+))?  +(\d) finished .*?(\$.*\S)", done.stdout, re.M
+    )
+    assert [run[:3] for run in (lead, builder, tester)] == [
+        ("openhands_lead", "", "0"),
+        ("workshop/openhands_builder", "workshop", "1"),
+        ("lab/openhands_tester", "lab", "2"),
+    ]
+    in_all = [run[3].split()[-1] for run in (lead, builder, tester)]
+    assert in_all == [amount for _, amount in re.findall(r"^(default|peer:\w+) +\d+ .* (\$\S+)", done.stdout, re.M)]
+
+
 @pytest.mark.parametrize("example", ["openai_script.py", "openhands_agent.py"])
 def test_what_an_example_needs_it_asks_for_by_name(scene: tuple[GatewayUnderTest, ScriptedLLM], example: str) -> None:
     done = run_example(scene, sys.executable, example, A2A_API_KEY="")

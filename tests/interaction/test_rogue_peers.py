@@ -10,9 +10,9 @@ from anyio.from_thread import start_blocking_portal
 from openai import APIStatusError
 from pydantic import SecretStr
 
-from a2a_gateway.settings import PeerSettings
-from tests.interaction.rogue_peer import RoguePeer, rogue_peer
+from a2a_gateway.peer_settings import PeerSettings
 from tests.support.gateway import GatewayUnderTest, gateway_in_thread, scripted_environ
+from tests.support.rogue_peer import RoguePeer, rogue_peer
 
 pytestmark = pytest.mark.anyio
 
@@ -27,12 +27,20 @@ def rogue() -> Iterator[RoguePeer]:
 
 
 @pytest.fixture(scope="module")
-def gateway(rogue: RoguePeer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayUnderTest]:
+def mortal() -> Iterator[RoguePeer]:
+    """One that can die, and then cannot be reached any more."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(rogue_peer()) as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module")
+def gateway(rogue: RoguePeer, mortal: RoguePeer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayUnderTest]:
     """A gateway that has the rogue as three peers: each has a circuit breaker of its own."""
     peers = [
         PeerSettings(id=name, base_url=rogue.base_url, api_key=SecretStr("sk-of-the-rogue"), opaque=name == "plain")
         for name in ("rogue", "flaky", "plain")
     ]
+    peers.append(PeerSettings(id="mortal", base_url=mortal.base_url, api_key=SecretStr("sk-of-the-rogue")))
     home = tmp_path_factory.mktemp("near")
     environ = {**NO_LLM, "OH_PERSISTENCE_DIR": str(home / "openhands")}
     with gateway_in_thread(home, environ, gateway_id="near", peers=peers, peer_refresh_s=600, shell_pool_size=0) as running:
@@ -87,6 +95,13 @@ async def test_a_gateway_that_never_answers_gets_the_same_request_again_by_the_s
     assert rogue.received[fault] == 3
     assert rogue.headers["idempotency-key"]
     await call(gateway, "rogue/openhands_greedy")  # an answer closes the circuit breaker
+
+
+async def test_a_peer_that_dies_with_a_request_in_hand_is_lost_not_merely_absent(
+    gateway: GatewayUnderTest, mortal: RoguePeer
+) -> None:
+    assert await call(gateway, "mortal/openhands_dies") == {"status": 503, "code": "peer_unavailable", **UNTOLD}
+    assert mortal.received["dies"] == 1
 
 
 @pytest.mark.parametrize(("fault", "requests"), [("busy", 3), ("closed", 1)])

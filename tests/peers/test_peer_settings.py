@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import ConfigurationError
-from a2a_gateway.settings import PeerSettings, load_settings
+from a2a_gateway.peer_settings import PeerPolicy, PeerSettings
+from a2a_gateway.settings import load_settings
 
 
 def test_peers_are_read_from_the_file_of_settings(tmp_path: Path) -> None:
@@ -24,10 +25,21 @@ def test_the_peers_of_the_readme_can_be_used(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(gateway_id.*?)```", readme, re.DOTALL)
     (tmp_path / "gateway.toml").write_text(example)
     settings = load_settings(tmp_path / "gateway.toml")
-    assert [(peer.id, peer.opaque, peer.budget_micro_usd) for peer in settings.peers] == [
-        ("build-box", False, 2_000_000),
-        ("openrouter", True, None),
+    assert [(peer.id, peer.is_trusted, peer.opaque, peer.budget_micro_usd) for peer in settings.peers] == [
+        ("build-box", True, False, 2_000_000),
+        ("elsewhere", False, False, None),
+        ("openrouter", False, True, None),
     ]
+    assert settings.peers[0].accepts == PeerPolicy(agents=frozenset({"openhands_reviewer"}), budget_usd="0.50")
+
+
+def test_a_shared_secret_that_could_be_guessed_is_refused(tmp_path: Path) -> None:
+    peer = PeerSettings(id="b", base_url="x", shared_secret_env="PAIR")
+    assert peer.read_shared_secret({"PAIR": "s" * 32}) == "s" * 32
+    with pytest.raises(ConfigurationError, match="has 5 characters"):
+        peer.read_shared_secret({"PAIR": "short"})
+    with pytest.raises(ConfigurationError, match="PAIR is not set"):
+        peer.read_shared_secret({})
 
 
 def test_a_key_comes_from_a_file_and_is_in_no_repr(tmp_path: Path) -> None:
@@ -48,6 +60,15 @@ def test_a_key_comes_from_a_file_and_is_in_no_repr(tmp_path: Path) -> None:
         ('gateway_id = "a"\n[[peers]]\nid = "openhands_b"\nbase_url = "x"', "begin with openhands_"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nbudget_usd = "much"', "peers.0.budget_usd"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\ntypo = 1', "peers.0.typo"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"', "neither a base_url"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\npublic_key = "short"', "peers.0.public_key"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nopaque = true', "plain endpoint"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\naccepts = {budget_usd = "lots"}', "budget_usd"),
+        (
+            'gateway_id = "a"\n'
+            + "".join(f'[[peers]]\nid = "{name}"\ngateway_id = "c"\njwks_url = "x"\n' for name in ("b", "d")),
+            "same gateway_id",
+        ),
     ],
 )
 def test_peers_that_cannot_work_are_refused_at_the_start(tmp_path: Path, text: str, said: str) -> None:

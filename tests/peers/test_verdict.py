@@ -46,6 +46,15 @@ def test_a_failure_of_a_peer_is_one_of_ours_or_between_us_and_it(code: str, ours
     assert outcome.error.details["peer_code"] == code
 
 
+def test_a_peer_whose_database_failed_in_the_middle_of_the_run_may_have_done_something() -> None:
+    outcome = outcome_of(failed("store_unavailable", run_id="far"), "b", "half")
+    assert isinstance(outcome, Failed)
+    assert (outcome.error.code, outcome.error.retryable, outcome.text) == ("peer_unavailable", False, "half")
+    before = outcome_of(failed("store_unavailable"), "b", "")
+    assert isinstance(before, Failed)
+    assert before.error.retryable
+
+
 def charged(result: DelegationResult, hold: Hold = ESCROW, *, has_begun: bool = True, is_plain: bool = False) -> Charge:
     return charge_of(result, hold, has_begun=has_begun, is_plain=is_plain)
 

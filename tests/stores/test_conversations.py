@@ -24,6 +24,9 @@ class FixedClock:
     def now(self) -> float:
         return NOW
 
+    def wall(self) -> float:
+        return self.now()
+
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[Store]:

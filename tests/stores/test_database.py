@@ -33,6 +33,9 @@ class FixedClock:
     def now(self) -> float:
         return 1_700_000_000.0
 
+    def wall(self) -> float:
+        return self.now()
+
 
 def root(key_id: KeyId, name: str = "root", parent: str | None = None) -> RunProposal:
     parent_id = RunId(parent) if parent else None

@@ -1,5 +1,6 @@
 """Keys on a real SQLite file."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ class SteppedClock:
     def now(self) -> float:
         return self.at
 
+    def wall(self) -> float:
+        return self.now()
+
 
 @pytest.fixture
 def clock() -> SteppedClock:
@@ -43,6 +47,14 @@ async def test_a_secret_finds_its_key(keys: SqlKeys, clock: SteppedClock) -> Non
     assert made == KeyRecord(made.id, "laptop", policy, created_at=NOW, caps=caps)
     assert re.fullmatch(rf"a2a_{made.id}_[A-Za-z0-9_-]{{43}}", secret)
     assert await keys.authenticate(secret) == replace(made, last_used_at=NOW)
+
+
+async def test_of_several_keys_the_revoked_ones_are_found(keys: SqlKeys) -> None:
+    made = [(await keys.create_key(name))[0] for name in ("laptop", "server", "phone")]
+    await keys.revoke("server")
+    await keys.revoke("phone")
+    assert [key.name for key in await keys.revoked([made[0].id, made[1].id, KeyId("0" * 12)])] == ["server"]
+    assert await keys.revoked([]) == []
 
 
 async def test_a_key_for_no_agent_is_not_a_key_for_any(keys: SqlKeys) -> None:
@@ -140,3 +152,29 @@ async def test_no_secret_is_in_the_files(tmp_path: Path, clock: SteppedClock) ->
 
 async def test_an_unknown_id_is_no_key(keys: SqlKeys) -> None:
     assert await keys.get_key(KeyId("nobody")) is None
+
+
+async def test_a_peers_account_is_made_once_follows_its_policy_and_stays_revoked_until_it_is_renewed(
+    keys: SqlKeys, clock: SteppedClock
+) -> None:
+    policy, caps = LimitPolicy(max_depth=2), SpendCaps(day_micro_usd=5)
+    made = await keys.of_peer("box", policy, caps)
+    assert (made.name, made.policy, made.caps) == ("peer:box", policy, caps)
+    narrower = LimitPolicy(max_depth=1, allowed_agents=frozenset())
+    again = await keys.of_peer("box", narrower, caps)
+    assert (again.id, again.policy) == (made.id, narrower)
+    assert await keys.get_key(made.id) == again
+    await keys.renew_peer("box", policy, caps)
+    assert len(await keys.list_keys()) == 1
+
+    await keys.revoke("peer:box")
+    with pytest.raises(AuthenticationError, match="not taken here any more"):
+        await keys.of_peer("box", policy, caps)
+    clock.at += 1
+    await keys.renew_peer("box", policy, caps)
+    assert (await keys.of_peer("box", policy, caps)).id != made.id
+
+
+async def test_visits_of_a_new_peer_at_the_same_time_make_one_account(keys: SqlKeys) -> None:
+    found = await asyncio.gather(*(keys.of_peer("box", LimitPolicy(), SpendCaps()) for _ in range(20)))
+    assert len({key.id for key in found}) == 1

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from a2a_gateway.errors import BudgetHeld, GatewayError
 from a2a_gateway.runs.events import AgentCost, Remainder, RunSummary
@@ -23,7 +25,8 @@ from a2a_gateway.runs.model import (
     TokenUsage,
 )
 from a2a_gateway.runs.ports import Charge, Hold, RunProposal
-from a2a_gateway.stores import SpendBy, SpendLine, Store, open_store
+from a2a_gateway.stores import SpendBy, SpendLine, Store, open_store, sqlite_url
+from a2a_gateway.stores.database import Database
 from tests.stores.quotes import FREE, calls_of
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +40,9 @@ class SteppedClock:
 
     def now(self) -> float:
         return self.at
+
+    def wall(self) -> float:
+        return self.now()
 
 
 @dataclass(frozen=True)
@@ -400,7 +406,7 @@ async def test_a_call_that_nobody_settles_is_charged_a_while_after_its_run_and_c
         return [(run.cost_tree_micro_usd, run.reserved_micro_usd, run.cost_complete) for run in records]
 
     await ledger.forget_expired(NOW + 599)
-    assert await accounts() == [(0, 3_000, True)] * 2
+    assert await accounts() == [(0, 3_000, True), (0, 3_000, False)]  # the child has ended, and this is not booked
     await ledger.forget_expired(NOW + 600)
     assert await accounts() == [(3_000, 0, False)] * 2
     await ledger.settle(hold, Charge(TokenUsage(5, 5), 800))
@@ -468,7 +474,7 @@ async def test_a_refused_request_leaves_its_idempotency_key_free(bench: Bench) -
 
 
 async def test_a_grant_opens_one_run(bench: Bench) -> None:
-    grant = Grant("box-a", "far-parent", "far-tree", "jti-1", NOW + 100, 2, LimitPolicy())
+    grant = Grant("box-a", "far-parent", "far-tree", "jti-1", NOW + 100, "openhands_lead", 2, LimitPolicy())
     opened = await bench.propose("one", grant=grant, claimed_depth=2)
     assert (opened.depth, opened.parent_id, opened.origin) == (2, None, "box-a/far-parent")
     assert await bench.store.ledger.run_of_origin(bench.key.id, "box-a/far-parent") == opened
@@ -476,6 +482,62 @@ async def test_a_grant_opens_one_run(bench: Bench) -> None:
         await bench.propose("two", grant=grant, claimed_depth=2)
     assert (replayed.value.code, "used before" in replayed.value.message) == ("invalid_api_key", True)
     assert await bench.store.ledger.get_run(RunId("two")) is None
+
+
+async def cancelled_reserve(bench: Bench) -> None:
+    reserving = asyncio.create_task(bench.store.ledger.reserve(RunId("root"), calls_of(200)))
+    await asyncio.sleep(0)  # its transaction is under way
+    reserving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reserving
+
+
+async def test_a_hold_whose_caller_was_cancelled_is_given_back(bench: Bench) -> None:
+    await bench.running("root", budget_micro_usd=1_000)
+    await cancelled_reserve(bench)
+    await the_root_owes_nothing(bench)
+
+
+async def the_root_owes_nothing(bench: Bench) -> None:
+    root = await bench.store.ledger.get_run(RunId("root"))
+    assert root is not None
+    assert (root.reserved_micro_usd, root.cost_self_micro_usd, root.turns, root.cost_complete) == (0, 0, 0, True)
+    assert await bench.store.ledger.mark_lost() == 1
+    assert (await bench.store.ledger.get_run(RunId("root"))) == replace(
+        root, state=RunState.LOST, stop_reason="run_lost", error_code="run_lost", ended_at=NOW
+    )
+
+
+async def test_a_hold_whose_caller_was_cancelled_while_the_database_failed_is_given_back_later(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "gateway.db")
+    async with open_store(url, clock := SteppedClock()) as store, Database(url) as beside:
+        key, _ = await store.keys.create_key("laptop")
+        bench = Bench(store, clock, key, url)
+        await bench.running("root", budget_micro_usd=1_000)
+        await change(beside, "CREATE TRIGGER stuck BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 'stuck'); END")
+        await cancelled_reserve(bench)
+        held = await store.ledger.get_run(RunId("root"))
+        assert held is not None
+        assert held.reserved_micro_usd == 200
+        await change(beside, "DROP TRIGGER stuck")
+        await store.ledger.forget_expired(NOW)
+        await the_root_owes_nothing(bench)
+
+
+async def change(database: Database, statement: str) -> None:
+    await database.transaction(lambda connection: connection.execute(text(statement)).close())
+
+
+async def test_what_a_run_has_cost_is_not_all_while_a_call_of_it_could_not_be_booked(bench: Bench) -> None:
+    ledger = bench.store.ledger
+    await bench.running("root", budget_micro_usd=1_000)
+    hold = await ledger.reserve(RunId("root"), calls_of(200))
+    closed = await ledger.close_run(RunId("root"), RunState.FAILED, stop_reason="store_unavailable")
+    assert (closed, closed.record.cost_complete, closed.pending) == (await ledger.summary(RunId("root")), False, True)
+    await ledger.settle(hold, Charge(TokenUsage(1, 1), 150))
+    booked = await ledger.summary(RunId("root"))
+    assert booked is not None
+    assert (booked.record.cost_self_micro_usd, booked.record.cost_complete, booked.pending) == (150, True, False)
 
 
 async def test_an_answer_is_kept_for_a_day(bench: Bench) -> None:

@@ -26,6 +26,9 @@ class FixedClock:
     def now(self) -> float:
         return 1_700_000_000.0
 
+    def wall(self) -> float:
+        return self.now()
+
 
 def proposal(run_id: str, key_id: KeyId, parent_id: str | None = None, policy: LimitPolicy | None = None) -> RunProposal:
     return RunProposal(
@@ -107,6 +110,9 @@ FREE = CallQuote(0, 0, Decimal(0), Decimal(0))
 class FixedClock:
     def now(self):
         return 1_700_000_000.0
+
+    def wall(self):
+        return self.now()
 
 async def main(url, turns):
     async with open_store(url, FixedClock()) as store:

@@ -45,6 +45,9 @@ class SteppedClock:
     def now(self) -> float:
         return self.at
 
+    def wall(self) -> float:
+        return self.now()
+
 
 @dataclass
 class ModelRun:
@@ -113,7 +116,8 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.clock = SteppedClock()
         self.folder = tempfile.TemporaryDirectory()
-        self.store = self.wait_for(self.stack.enter_async_context(open_store(self.database_url(), self.clock)))
+        self.url = self.database_url()
+        self.store = self.wait_for(self.stack.enter_async_context(open_store(self.url, self.clock)))
         self.key, _ = self.wait_for(self.store.keys.create_key("laptop", caps=SpendCaps(day_micro_usd=KEY_BUDGET)))
         self.model: dict[RunId, ModelRun] = {}
         self.all_holds: list[ModelHold] = []
@@ -272,8 +276,45 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
         one.state = "settled"
         self.all_holds.remove(one)
 
+    @rule(some=st.lists(st.tuples(runs, st.integers(0, 120), st.booleans()), max_size=8))
+    def cancel_storm(self, some: list[tuple[ModelRun, int, bool]]) -> None:
+        """Runs ask for calls all at once, and some of them are cancelled in the middle of it."""
+        cancelled = {run.opened.id for run, _, is_cancelled in some if is_cancelled}
+        asking = [(run, amount) for run, amount, _ in some]
+
+        async def storm() -> list[Hold | BaseException]:
+            reserve = self.store.ledger.reserve
+            tasks = [
+                asyncio.ensure_future(reserve(run.opened.id, CallQuote(amount, 0, Decimal("0.000001"), Decimal(0))))
+                for run, amount in asking
+            ]
+            await asyncio.sleep(0)  # the first is being decided on, the others stand in line
+            for task, (run, _) in zip(tasks, asking, strict=True):
+                if run.opened.id in cancelled:
+                    task.cancel()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        for (run, amount), outcome in zip(asking, self.wait_for(storm()), strict=True):
+            if isinstance(outcome, Hold):
+                assert run.opened.id not in cancelled
+                assert outcome.reserved_micro_usd == amount
+                run.held += amount
+                run.had_last_call |= outcome.last
+                self.remember(outcome)
+            elif run.opened.id in cancelled:
+                assert isinstance(outcome, asyncio.CancelledError)
+            else:
+                assert isinstance(outcome, GatewayError)
+                assert outcome.code in ("budget_exceeded", "run_cancelled", "deadline_exceeded")
+        for run in [self.model[run_id] for run_id in cancelled]:
+            self.close(run, RunState.CANCELLED)
+
     @rule()
     def crash(self) -> None:
+        """The gateway is killed, whatever it was at, and started again."""
+        self.wait_for(self.stack.aclose())
+        self.stack = AsyncExitStack()
+        self.store = self.wait_for(self.stack.enter_async_context(open_store(self.url, self.clock)))
         live = [run for run in self.model.values() if run.is_live]
         assert self.wait_for(self.store.ledger.mark_lost()) == len(live)
         for run in live:
@@ -287,9 +328,11 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
                 one.state = "presumed"
 
     @rule(run=runs, choice=st.integers(0, 9))
-    def close(self, run: ModelRun, choice: int) -> None:
+    def end(self, run: ModelRun, choice: int) -> None:
         ends = sorted(TRANSITIONS[run.state] - LIVE_STATES) or [RunState.FAILED]
-        state = ends[choice % len(ends)]
+        self.close(run, ends[choice % len(ends)])
+
+    def close(self, run: ModelRun, state: RunState) -> None:
         summary = self.wait_for(self.store.ledger.close_run(run.opened.id, state, stop_reason="test"))
         run.state = state if run.is_live else run.state
         assert summary.record.state is run.state
@@ -313,7 +356,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
     def the_run_agrees(self, run: ModelRun, record: RunRecord) -> None:
         assert (record.state, record.turns, record.usage) == (run.state, run.turns, run.usage)
         assert (record.cost_self_micro_usd, record.cost_tree_micro_usd) == (run.cost, run.tree_cost)
-        assert record.cost_complete == (not any(one.unknown for one in (run, *run.below)))
+        assert record.cost_complete == (not any(one.unknown for one in (run, *run.below)) and (run.is_live or not run.tree_held))
         assert record.reserved_micro_usd == run.tree_held
         assert run.overrun or run.tree_cost + run.tree_held <= run.cap
         assert record.descendants == len(run.below) <= run.opened.limits.max_runs

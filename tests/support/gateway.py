@@ -13,6 +13,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import KeyRecord, LimitPolicy, RunId, SpendCaps
+from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.serving import RunningGateway, running_gateway
 from a2a_gateway.settings import Settings
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
@@ -66,7 +67,9 @@ def scripted_environ(llm_url: str, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def gateway_in_thread(data_dir: Path, environ: dict[str, str], **settings: Any) -> Iterator[GatewayUnderTest]:
+def gateway_in_thread(
+    data_dir: Path, environ: dict[str, str], *, clock: SystemClock | None = None, **settings: Any
+) -> Iterator[GatewayUnderTest]:
     """Run a gateway until the context ends. `settings` are those of `Settings`."""
     profiles = data_dir / "test-profiles"
     profiles.mkdir(parents=True, exist_ok=True)
@@ -82,7 +85,10 @@ def gateway_in_thread(data_dir: Path, environ: dict[str, str], **settings: Any) 
             **settings,
         }
     )
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(running_gateway(configured, environ)) as running:
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(running_gateway(configured, environ, clock)) as running,
+    ):
         announcement = portal.call(running.ready)
         assert announcement is not None
         yield GatewayUnderTest(running, portal, announcement.url, announcement.first_key or "", data_dir)
@@ -92,7 +98,7 @@ def gateway_in_thread(data_dir: Path, environ: dict[str, str], **settings: Any) 
 def scripted_gateway(
     data_dir: Path, profiles: Mapping[str, str] | None = None, **settings: Any
 ) -> Iterator[tuple[GatewayUnderTest, ScriptedLLM]]:
-    """A gateway whose agents run on a scripted LLM. `profiles` are markdown definitions by name."""
+    """A gateway whose agents run on a scripted LLM. `profiles` are markdown definitions by name; see `gateway_in_thread`."""
     directory = data_dir / "profiles"
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in (profiles or {}).items():

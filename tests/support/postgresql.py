@@ -8,9 +8,11 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+import pytest
 
 _DEBIAN = Path("/usr/lib/postgresql")
 
@@ -22,42 +24,72 @@ def find_postgresql() -> Path | None:
     return Path(found).parent if found else None
 
 
-@contextmanager
-def running_postgresql(programs: Path) -> Iterator[str]:
-    """Run a server; yields the directory of its socket."""
-    directory = Path(tempfile.mkdtemp(prefix="a2a-postgresql-"))
-    # The server refuses to run as root; Debian's package has made a user for it.
-    user = "postgres" if os.geteuid() == 0 else None
-    if user:
-        shutil.chown(directory, user, pwd.getpwnam(user).pw_gid)
+@dataclass(frozen=True)
+class PostgresqlServer:
+    """A server; `directory` has its socket."""
 
-    def run(program: str, *arguments: str) -> None:
+    programs: Path
+    directory: Path
+
+    @property
+    def _user(self) -> str | None:
+        # The server refuses to run as root; Debian's package has made a user for it.
+        return "postgres" if os.geteuid() == 0 else None
+
+    def make(self) -> None:
+        if self._user:
+            shutil.chown(self.directory, self._user, pwd.getpwnam(self._user).pw_gid)
+        self._run("initdb", "-A", "trust", "-U", "gateway", "--no-sync")
+
+    def start(self) -> None:
+        options = f"-k {self.directory} -c listen_addresses= -c fsync=off -c max_connections=200"
+        self._run("pg_ctl", "-w", "-o", options, "-l", str(self.directory / "log"), "start")
+
+    def stop(self) -> None:
+        """Stop as a crash does, without a word to its clients."""
+        self._run("pg_ctl", "-m", "immediate", "-w", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [programs / program, *arguments],
+            [self.programs / program, "-D", str(self.directory / "data"), *arguments],
             check=True,
-            cwd=directory,
-            user=user,
+            cwd=self.directory,
+            user=self._user,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
-            extra_groups=[] if user else None,
+            extra_groups=[] if self._user else None,
         )
 
-    data = str(directory / "data")
+
+@contextmanager
+def running_postgresql(programs: Path) -> Iterator[PostgresqlServer]:
+    """Run a server."""
+    directory = Path(tempfile.mkdtemp(prefix="a2a-postgresql-"))
+    server = PostgresqlServer(programs, directory)
     try:
-        run("initdb", "-D", data, "-A", "trust", "-U", "gateway", "--no-sync")
-        options = f"-k {directory} -c listen_addresses= -c fsync=off -c max_connections=200"
-        run("pg_ctl", "-D", data, "-w", "-o", options, "-l", str(directory / "log"), "start")
+        server.make()
+        server.start()
         try:
-            yield str(directory)
+            yield server
         finally:
-            run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+            server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def make_postgresql_database(directory: str) -> str:
+def required_postgresql() -> Path:
+    """The directory of the server's programs, without which these tests are skipped; where it has to be there, they fail."""
+    programs = find_postgresql()
+    if programs is None:
+        if os.environ.get("CI"):
+            pytest.fail("PostgreSQL is not installed, and the store must be tested on it (Debian: apt-get install postgresql).")
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    return programs
+
+
+def make_postgresql_database(directory: str | Path) -> str:
     """Make an empty database and return its URL."""
     name = f"gateway_{uuid.uuid4().hex}"
-    with psycopg.connect(host=directory, user="gateway", dbname="postgres", autocommit=True) as connection:
+    with psycopg.connect(host=str(directory), user="gateway", dbname="postgres", autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"'.encode())
     return f"postgresql://gateway@/{name}?host={directory}"

@@ -42,15 +42,6 @@ def test_fields_without_effect_are_named_once_and_sorted() -> None:
     )
 
 
-def test_headers_that_have_no_effect_yet_are_named_after_the_fields() -> None:
-    headers = {
-        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        "tracestate": "a=1",
-    }
-    ignored = ("user", "traceparent", "tracestate")
-    assert parse_chat_request(body(user="ada"), headers).ignored == ignored
-
-
 def test_an_idempotency_key_has_an_effect_in_a_header_and_in_the_body() -> None:
     for request in (
         parse_chat_request(body(), {"Idempotency-Key": "k1"}),

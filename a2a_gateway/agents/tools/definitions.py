@@ -27,6 +27,7 @@ from a2a_gateway.agents.tools.file_editor import ConfinedFileEditor
 from a2a_gateway.agents.tools.search import ConfinedGlob, ConfinedGrep
 from a2a_gateway.agents.tools.shell_pool import ShellPool
 from a2a_gateway.agents.tools.terminal import PooledTerminal
+from a2a_gateway.runs.model import RunId
 
 if TYPE_CHECKING:
     from openhands.sdk.conversation.state import ConversationState
@@ -38,6 +39,7 @@ class RunTools:
 
     shells: ShellPool
     workspace_dir: str
+    run_id: RunId
 
 
 # The only state at module level, because nothing narrower reaches `ToolDefinition.create`. Every conversation has a key of its
@@ -90,7 +92,9 @@ class PooledTerminalTool(TerminalTool):
                 annotations=ToolAnnotations(
                     title="terminal", readOnlyHint=False, destructiveHint=True, idempotentHint=False, openWorldHint=True
                 ),
-                executor=PooledTerminal(run.shells, run.workspace_dir, quiet_s=no_change_timeout_seconds, env=env),
+                executor=PooledTerminal(
+                    run.shells, run.workspace_dir, run_id=run.run_id, quiet_s=no_change_timeout_seconds, env=env
+                ),
             )
         ]
 

@@ -19,7 +19,7 @@ _FREEZE_AFTER: Final = 3
 def end_descendants(pid: int) -> None:
     """Kill all below a process, until there are none; the process itself stays.
 
-    On Linux nothing escapes: a shell takes in the orphans below it (`shell_launch`). Elsewhere a double fork does.
+    On Linux nothing escapes: a shell and its keeper take in orphans below them (`shell_launch`). Elsewhere a double fork does.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         shell = psutil.Process(pid)

@@ -99,11 +99,11 @@ class Shell:
         }
         with contextlib.ExitStack() as undo:
             self._master, slave = _open_terminal(undo)
-            self._wake_reader, self._woken = os.pipe()
-            undo.callback(os.close, self._wake_reader)
-            undo.callback(os.close, self._woken)
-            self._process = _launch(bash, slave, home, {**environment, **own})
+            self._wake_reader, self._woken = _open_pipe(undo)
+            lifeline, self._lifeline = _open_pipe(undo)
+            self._process = _launch(bash, slave, lifeline, home, {**environment, **own})
             undo.pop_all()
+        os.close(lifeline)
         os.close(slave)
         self._reader = threading.Thread(target=self._read, name=f"shell-{self._process.pid}", daemon=True)
         self._reader.start()
@@ -127,6 +127,16 @@ class Shell:
     def alive(self) -> bool:
         """Whether it can take another command."""
         return self._process.poll() is None and not self._silent and not self._interrupted
+
+    @property
+    def pid(self) -> int:
+        """Process id of its keeper, from which all that it starts descends; another may have it once this is not `running`."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether its process has not ended, as far as somebody has looked."""
+        return self._process.returncode is None
 
     def run(self, command: str) -> None:
         """Begin a command, of any length and number of lines; `wait` tells how it goes on.
@@ -190,7 +200,7 @@ class Shell:
         with self._changed:
             with contextlib.suppress(OSError):
                 foreground = os.tcgetpgrp(self._master)
-                if foreground == self._process.pid:
+                if _is_shell(foreground):
                     os.killpg(foreground, signal.SIGINT)
                 elif foreground > 0:
                     os.killpg(foreground, signal.SIGKILL)
@@ -203,24 +213,41 @@ class Shell:
             if self._master < 0:
                 return
             alive = self._process.poll() is None
-            if alive:
-                # Or it could start a process between the last look for one and its own end.
+            os.close(self._lifeline)  # the sign for the keeper to end them all
+            if sys.platform == "linux":
+                self._wait_for_end()
+            if self._process.poll() is None:
+                # There is no keeper, or an agent has stopped it. A shell could start a process between the last look for one and
+                # its own end.
                 self._process.send_signal(signal.SIGSTOP)
                 end_descendants(self._process.pid)
                 self._process.kill()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_END_TIMEOUT_S)
+                self._wait_for_end()
             # Orphans of a shell that had ended by itself, or that never takes them in, are found by their environment.
             if not alive or sys.platform != "linux":
                 end_marked(str(self._directory))
             self._stop_reading()
             remove_tree(self._directory)
 
+    def _wait_for_end(self) -> None:
+        timeout_s = _END_TIMEOUT_S
+        if sys.platform == "linux":
+            # `Popen.wait` with a timeout looks now and then, and finds the end some 30 ms late.
+            with (
+                contextlib.suppress(OSError),
+                os.fdopen(os.pidfd_open(self._process.pid)) as end,
+                selectors.DefaultSelector() as selector,
+            ):
+                selector.register(end, selectors.EVENT_READ)
+                selector.select(timeout_s)
+                timeout_s = 0
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+
     def _ended(self) -> Ended:
         # The end of the output and the end of the process are told apart, in either order.
         self._changed.wait_for(lambda: self._silent, timeout=_POLL_S)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_POLL_S)
+        self._wait_for_end()
         return Ended(self._screen.take(), self._process.returncode or 0)
 
     def _read(self) -> None:
@@ -252,6 +279,14 @@ class Shell:
             self._master = -1
 
 
+def _open_pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
+    """Open a pipe, its reading end first; `undo` closes both."""
+    ends = os.pipe()
+    for end in ends:
+        undo.callback(os.close, end)
+    return ends
+
+
 def _open_terminal(undo: contextlib.ExitStack) -> tuple[int, int]:
     """Open a terminal that shows what programs write, and nothing else: no echo, no added carriage returns.
 
@@ -269,14 +304,23 @@ def _open_terminal(undo: contextlib.ExitStack) -> tuple[int, int]:
     return master, slave
 
 
-def _launch(bash: str, terminal: int, home: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _launch(bash: str, terminal: int, lifeline: int, home: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     arguments = ("--noprofile", "--rcfile", str(_HERE / "shellrc.bash"), "--noediting", "-i")
     return subprocess.Popen(  # noqa: S603  # our own launcher, arguments of our own
-        [sys.executable, "-I", "-S", str(_HERE / "shell_launch.py"), bash, *arguments],
+        [sys.executable, "-I", "-S", str(_HERE / "shell_launch.py"), str(lifeline), bash, *arguments],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
         cwd=home,
         start_new_session=True,
+        pass_fds=(lifeline,),
         env=environment,
     )
+
+
+def _is_shell(process_group: int) -> bool:
+    """Whether a process group of the terminal is the shell's own, rather than that of a command."""
+    try:
+        return os.getsid(process_group) == process_group
+    except ProcessLookupError:  # its first process has ended, and others of it run on
+        return False

@@ -19,6 +19,7 @@ from typing import Final
 from a2a_gateway.agents.tools.processes import end_marked
 from a2a_gateway.agents.tools.shell import Shell, ShellError
 from a2a_gateway.agents.workspaces import remove_tree
+from a2a_gateway.runs.model import RunId
 
 # With more of them at once, each start takes so much longer that nothing is gained.
 _STARTS_AT_ONCE: Final = 2
@@ -64,6 +65,7 @@ class ShellPool:
         self._environment = dict(environment)
         self._ready: queue.SimpleQueue[Shell | ShellError] = queue.SimpleQueue()
         self._live: set[Shell] = set()
+        self._lent: dict[Shell, RunId] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
@@ -97,7 +99,12 @@ class ShellPool:
         self._claim.close()
         remove_tree(self._home)
 
-    def take(self) -> Shell:
+    def in_use(self) -> dict[int, RunId]:
+        """Process ids of the shells that runs have and that have not ended, each with its run."""
+        with self._lock:
+            return {shell.pid: run_id for shell, run_id in self._lent.items() if shell.running}
+
+    def take(self, run_id: RunId | None = None) -> Shell:
         """Hand over a shell that is ready, in a directory of its own; give it back with `release`.
 
         Raises:
@@ -116,6 +123,9 @@ class ShellPool:
                 raise ShellError(f"No shell could be started within {_TAKE_TIMEOUT_S:g} s.") from None
             if not isinstance(shell, ShellError):
                 if shell.alive:
+                    if run_id is not None:
+                        with self._lock:
+                            self._lent[shell] = run_id
                     return shell
                 self.release(shell)
                 continue
@@ -132,6 +142,7 @@ class ShellPool:
         shell.kill()
         with self._lock:
             self._live.discard(shell)
+            self._lent.pop(shell, None)
 
     def _start(self) -> None:
         try:

@@ -21,6 +21,7 @@ from openhands.tools.terminal.metadata import CmdOutputMetadata
 from a2a_gateway.agents.tools.keys import keystrokes
 from a2a_gateway.agents.tools.shell import Done, Ended, Interrupted, Outcome, Running, Shell, ShellError
 from a2a_gateway.agents.tools.shell_pool import ShellPool
+from a2a_gateway.runs.model import RunId
 
 if TYPE_CHECKING:
     from openhands.sdk.conversation import LocalConversation
@@ -44,11 +45,13 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
         pool: ShellPool,
         workspace_dir: str,
         *,
+        run_id: RunId | None = None,
         quiet_s: float = NO_CHANGE_TIMEOUT_SECONDS,
         env: Mapping[str, str] | None = None,
     ) -> None:
         """`quiet_s` is how long a command may have no output before the agent is asked what to do; `env` is set in its shell."""
         self._pool = pool
+        self._run_id = run_id
         self._quiet_s = quiet_s
         exports = [f"export {name}={shlex.quote(value)}" for name, value in (env or {}).items()]
         self._enter = " && ".join([*exports, f"cd -- {shlex.quote(workspace_dir)}"])
@@ -143,7 +146,7 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
         if self._shell is not None and not self._shell.alive and not self._busy:
             self._drop()
         if self._shell is None:
-            shell = self._pool.take()
+            shell = self._pool.take(self._run_id)
             with self._state:
                 if not self._closed:
                     self._shell = shell

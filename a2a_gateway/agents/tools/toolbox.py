@@ -25,9 +25,12 @@ from a2a_gateway.agents.tools.definitions import (
     RunTools,
     bound_tools,
 )
+from a2a_gateway.agents.tools.orphans import orphans, takes_in_orphans
 from a2a_gateway.agents.tools.shell import ShellError
 from a2a_gateway.agents.tools.shell_pool import ShellPool, shell_environment
+from a2a_gateway.agents.tools.socket_owners import SocketOwners
 from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.runs.model import RunId
 from delegate_tool import definition as delegation
 from delegate_tool.binding import BoundClient, use_binding
 
@@ -66,6 +69,11 @@ class Toolbox:
         with CancelScope(shield=True):
             await to_thread.run_sync(self._shells.__exit__)
 
+    @property
+    def processes(self) -> SocketOwners:
+        """The processes of the runs that have a shell."""
+        return SocketOwners(self._shells.in_use, orphans) if takes_in_orphans() else SocketOwners(self._shells.in_use)
+
     def specs(self, tools: Sequence[ToolSpec], *, may_delegate: bool) -> list[Tool]:
         """Name a profile's tools as the SDK knows them; the delegation tool is left out of a run that may not delegate.
 
@@ -75,12 +83,15 @@ class Toolbox:
         return [_spec(tool) for tool in tools if may_delegate or tool.name != _DELEGATE]
 
     @contextmanager
-    def bind(self, conversation_id: UUID, *, workspace_dir: str, delegation: BoundClient | None) -> Iterator[None]:
+    def bind(self, conversation_id: UUID, *, run_id: RunId, workspace_dir: str, delegation: BoundClient | None) -> Iterator[None]:
         """Lend a run's tools what they work with while the SDK initialises its conversation; closing that ends its shell.
 
         `workspace_dir` must exist.
         """
-        with bound_tools(conversation_id, RunTools(self._shells, workspace_dir)), use_binding(conversation_id, delegation):
+        with (
+            bound_tools(conversation_id, RunTools(self._shells, workspace_dir, run_id)),
+            use_binding(conversation_id, delegation),
+        ):
             yield
 
 

@@ -16,6 +16,7 @@ from openhands.sdk.testing import TestLLM
 
 from a2a_gateway.agents.recipe import ToolSpec
 from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.runs.model import RunId
 
 type Call = tuple[str, Mapping[str, object]]
 
@@ -61,7 +62,7 @@ def start_agent(toolbox: Toolbox, workspace: Path) -> StartAgent:
         )
         conversation: Any = LocalConversation(agent=agent, workspace=str(workspace), visualizer=None)
         try:
-            with toolbox.bind(conversation.id, workspace_dir=str(workspace), delegation=None):
+            with toolbox.bind(conversation.id, run_id=RunId("run"), workspace_dir=str(workspace), delegation=None):
                 conversation.send_message("go")
             yield AgentRun(conversation)
         finally:

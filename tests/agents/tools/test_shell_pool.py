@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from a2a_gateway.agents.tools.shell import Done, Interrupted, Shell, ShellError
+from a2a_gateway.agents.tools.shell import Done, Ended, Interrupted, Shell, ShellError
 from a2a_gateway.agents.tools.shell_pool import ShellPool, shell_environment
 
 ENVIRONMENT = shell_environment({"PATH": os.environ["PATH"], "LLM_API_KEY": "sesame"})
@@ -50,7 +50,8 @@ def test_a_shell_that_died_while_it_waited_is_not_handed_out(tmp_path: Path) -> 
     with ShellPool(tmp_path, 2, ENVIRONMENT) as pool:
         first = pool.take()
         waiting = wait_for_shells(tmp_path, {int(output(first, "echo $$"))}, count=2)
-        processes = [psutil.Process(pid) for pid in waiting]  # found before they end: afterwards somebody may have reaped them
+        # Found before they end: afterwards somebody may have reaped them. A shell has ended when its keeper has.
+        processes = [one for pid in waiting for one in (psutil.Process(pid), psutil.Process(pid).parent()) if one]
         for pid in waiting:
             os.kill(pid, signal.SIGKILL)
         psutil.wait_procs(processes, timeout=5)
@@ -90,20 +91,48 @@ def test_whoever_waits_for_a_shell_is_told_when_the_pool_closes(tmp_path: Path) 
     assert marked_processes(tmp_path) == {}
 
 
-def test_what_a_crashed_gateway_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
-    crashing = """
-import sys, os, time
+CRASH = """
+import sys, os, psutil
 from pathlib import Path
 from a2a_gateway.agents.tools.shell_pool import ShellPool
 pool = ShellPool(Path(sys.argv[1]), 0, {"PATH": os.environ["PATH"]})
 pool.__enter__()
 shell = pool.take()
-shell.run("(trap '' HUP; setsid sleep 901 </dev/null >/dev/null 2>&1 &)")
-shell.wait(timeout_s=20, quiet_s=20)
+shell.run(sys.argv[2])
+shell.wait(timeout_s=None, quiet_s=0.5)
+if "keepers too" in sys.argv:
+    [child.kill() for child in psutil.Process().children()]
 os.kill(os.getpid(), 9)
 """
-    crashed = subprocess.run([sys.executable, "-c", crashing, str(tmp_path)], check=False)
+
+
+def crash(root: Path, command: str, *more: str) -> None:
+    """Let a gateway's pool run a command in a process that is then killed."""
+    crashed = subprocess.run([sys.executable, "-c", CRASH, str(root), command, *more], check=False)
     assert crashed.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to who asks for them")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sleep 1902",
+        "trap '' HUP; sleep 1902",
+        "setsid sleep 1902 & disown",
+        "(setsid nohup env -i sleep 1902 </dev/null >/dev/null 2>&1 &)",
+        "(setsid env -i bash -c 'while :; do (sleep 1902 & disown); sleep 0.01; done' </dev/null >/dev/null 2>&1 &)",
+    ],
+    ids=["in-the-foreground", "deaf-to-hanging-up", "detached", "without-an-environment", "forking-on"],
+)
+def test_what_agents_have_started_ends_with_their_gateway_however_that_ends(tmp_path: Path, command: str) -> None:
+    crash(tmp_path, command)
+    look = threading.Event()
+    while any("1902" in " ".join(arguments_of(process)) for process in psutil.process_iter()):
+        look.wait(0.02)  # whoever ends them has nobody left to tell
+
+
+def test_what_a_crashed_gateway_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    crash(tmp_path, "(trap '' HUP; setsid sleep 901 </dev/null >/dev/null 2>&1 &)", "keepers too")
     left = marked_processes(tmp_path)
     assert left
     with ShellPool(tmp_path, 0, ENVIRONMENT) as living:
@@ -124,6 +153,16 @@ def test_an_interrupted_shell_ends_its_command_and_takes_no_other(tmp_path: Path
     shell.kill()
     shell.kill()
     assert marked_processes(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("command", "exit_code"), [("exit 3", 3), ("kill -9 $$", -9), ("kill -HUP $$", -1)])
+def test_how_a_shell_ended_is_told(tmp_path: Path, command: str, exit_code: int) -> None:
+    shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
+    shell.run(command)
+    outcome = shell.wait(timeout_s=20, quiet_s=20)
+    shell.kill()
+    assert isinstance(outcome, Ended)
+    assert outcome.exit_code == exit_code
 
 
 def test_typing_at_a_program_that_does_not_read_is_refused_in_the_end(tmp_path: Path) -> None:
@@ -171,6 +210,13 @@ def bash() -> str:
 def made(path: Path) -> Path:
     path.mkdir()
     return path
+
+
+def arguments_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def marked_processes(root: Path) -> dict[int, str]:

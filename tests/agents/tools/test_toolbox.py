@@ -15,6 +15,7 @@ from openhands.sdk.testing import TestLLM
 from a2a_gateway.agents.recipe import ToolSpec
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.runs.model import RunId
 from delegate_tool.binding import BoundClient
 from delegate_tool.context import DelegationBinding
 
@@ -26,7 +27,7 @@ ALL = tuple(ToolSpec(name) for name in ("terminal", "file_editor", "grep", "glob
 async def test_an_agent_has_the_listed_tools_under_their_public_names(toolbox: Toolbox, workspace: Path) -> None:
     agent = Agent(llm=TestLLM.from_messages([]), tools=toolbox.specs(ALL, may_delegate=False), include_default_tools=[])
     conversation: Any = LocalConversation(agent=agent, workspace=str(workspace), visualizer=None)
-    with toolbox.bind(conversation.id, workspace_dir=str(workspace), delegation=None):
+    with toolbox.bind(conversation.id, run_id=RunId("run"), workspace_dir=str(workspace), delegation=None):
         conversation.send_message("go")
     tools = conversation.agent.tools_map
     assert set(tools) == {"terminal", "file_editor", "grep", "glob", "task_tracker"}
@@ -103,7 +104,7 @@ async def test_a_run_token_is_in_no_parameter_and_no_event(toolbox: Toolbox, wor
         bound = BoundClient.for_run(binding, shared, asyncio.get_running_loop())
         agent = Agent(llm=TestLLM.from_messages([]), tools=toolbox.specs(ALL, may_delegate=True))
         conversation: Any = LocalConversation(agent=agent, workspace=str(workspace), visualizer=None, conversation_id=uuid4())
-        with toolbox.bind(conversation.id, workspace_dir=str(workspace), delegation=bound):
+        with toolbox.bind(conversation.id, run_id=RunId("run"), workspace_dir=str(workspace), delegation=bound):
             conversation.send_message("go")
         assert "delegate" in conversation.agent.tools_map
         text = conversation.agent.model_dump_json() + "".join(event.model_dump_json() for event in conversation.state.events)

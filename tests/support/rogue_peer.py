@@ -21,11 +21,12 @@ class RoguePeer:
     received: Counter[str] = field(default_factory=Counter)
     headers: dict[str, str] = field(default_factory=dict)
     tree: str = "{}"
+    server: asyncio.Server | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head.split("\r\n")[1:] if line)}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             if head.startswith("GET /v1/models "):
                 await respond(writer, json.dumps({"object": "list", "data": [{"id": f"openhands_{name}"} for name in FAULTS]}))
@@ -35,6 +36,8 @@ class RoguePeer:
                 fault = json.loads(body)["model"].removeprefix("openhands_")
                 self.received[fault] += 1
                 self.headers = headers
+                if fault == "dies" and self.server is not None:
+                    self.server.close()
                 await FAULTS[fault](writer)
                 if fault == "silent":
                     await reader.read()  # until the other side has had enough
@@ -52,6 +55,7 @@ async def rogue_peer() -> AsyncIterator[RoguePeer]:
     server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     peer.base_url = f"http://{host}:{port}/v1"
+    peer.server = server
     async with server:
         yield peer
 
@@ -113,6 +117,7 @@ ODD = ("5", "null", '"text"', "[1]", '{"choices": 5}', '{"choices": [5], "usage"
 """Chunks that are none."""
 
 FAULTS: Mapping[str, Fault] = {
+    "lead": answers("{}", "content-type: application/json\r\n", status="400 Bad Request"),
     "html": answers("<html>It works!</html>", "content-type: text/html\r\n"),
     "whole": answers('{"choices": []}', "content-type: application/json\r\n"),
     "garbage": answers("data: {not json\n\n"),
@@ -132,4 +137,5 @@ FAULTS: Mapping[str, Fault] = {
     "negative": tells(cost=-1.0),
     "not-a-number": tells(cost_details={"self": "NaN", "descendants": "0", "complete": True}),
     "flaky": hangs_up,
+    "dies": hangs_up,
 }

@@ -1,0 +1,230 @@
+"""`a2a-gateway peer`: the gateways that this one calls, and those that may call it. Works on the store itself, as `keys` does."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from a2a_gateway.cli.failure import CommandError
+from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, read_settings
+from a2a_gateway.cli.screen import note, show, show_json, table
+
+if TYPE_CHECKING:
+    from a2a_gateway.peer_settings import PeerSettings
+    from a2a_gateway.peers import Identity
+    from a2a_gateway.settings import Settings
+    from a2a_gateway.stores import Store
+
+app = typer.Typer(no_args_is_help=True, help="Chain gateways: add, list and remove peers.")
+
+_AGENTS = "A,B"
+
+
+@app.command()
+def add(
+    url: Annotated[str | None, typer.Argument(help="Where it is; left out for one that only calls this gateway.")] = None,
+    peer_id: Annotated[
+        str | None, typer.Option("--id", metavar="NAME", help="Its name here; default what it calls itself.")
+    ] = None,
+    public_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Its key, as `peer key` prints it there; default is to ask it.")
+    ] = None,
+    agents: Annotated[str | None, typer.Option(metavar=_AGENTS, help="The only models of it to serve here.")] = None,
+    budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What one run there may cost.")] = None,
+    accept_agents: Annotated[
+        str | None, typer.Option(metavar=_AGENTS, help="The only models here that it may run; '' is none.")
+    ] = None,
+    accept_budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What one run of it here may cost.")] = None,
+    accept_budget_per_day_usd: Annotated[
+        str | None, typer.Option(metavar="USD", help="What its runs here may cost together, each day (UTC).")
+    ] = None,
+    accept_max_depth: Annotated[
+        int | None, typer.Option(min=0, help="Deepest level at which it may have something run here.")
+    ] = None,
+    json_output: JsonOption = False,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make another gateway known to this one, by its public key. The other needs the same command with this one's URL."""
+    settings = read_settings(config, data_dir=data_dir)
+    accepts = {
+        "agents": _names(accept_agents),
+        "budget_usd": accept_budget_usd,
+        "budget_per_day_usd": accept_budget_per_day_usd,
+        "max_depth": accept_max_depth,
+    }
+    described = {"agents": _names(agents), "budget_usd": budget_usd, "accepts": _given(accepts)}
+    peer = asyncio.run(_add(settings, url, peer_id, public_key, _given(described)))
+    if json_output:
+        show_json(_as_json(peer))
+        return
+    show(f"Added {peer.id}{f' at {peer.base_url}' if peer.base_url else ''}.")
+    show(f"Its key is {peer.public_key}\nIt must be the one that `a2a-gateway peer key` prints there.")
+    note(f"There, this gateway is made known by: a2a-gateway peer add {settings.own_url}")
+
+
+@app.command("list")
+def list_peers(json_output: JsonOption = False, data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
+    """List the peers, those of gateway.toml included."""
+    settings = read_settings(config, data_dir=data_dir)
+    found = [*settings.peers, *added_peers(settings)]
+    if json_output:
+        show_json([_as_json(peer) for peer in found])
+    elif found:
+        show(_as_table(found))
+    else:
+        note("There is no peer. `a2a-gateway peer add URL` makes one known.")
+
+
+@app.command()
+def remove(
+    peer_id: Annotated[str, typer.Argument(metavar="ID", help="Its name here.")],
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Forget an added peer; a running gateway takes no grant of it from now on, and calls it no more within half a minute."""
+    asyncio.run(_remove(read_settings(config, data_dir=data_dir), peer_id))
+    show(f"Removed {peer_id}.")
+
+
+@app.command()
+def key(json_output: JsonOption = False, data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
+    """Print the public key of this gateway, made if there is none yet; for `peer add --public-key` elsewhere."""
+    from a2a_gateway.peers import SigningKey
+
+    settings = read_settings(config, data_dir=data_dir)
+    own = SigningKey.open(settings.data_dir)
+    if json_output:
+        show_json({"gateway_id": settings.gateway_id, "public_key": own.public_key})
+    else:
+        show(own.public_key)
+
+
+def identity_of(settings: "Settings") -> "Identity":
+    """Who the gateway of these settings is to its peers; one that has never been started is nobody yet, and makes no key.
+
+    Raises:
+        ConfigurationError: its key cannot be read.
+    """
+    from a2a_gateway.peers import Identity, SigningKey
+    from a2a_gateway.peers.signing_key import FILE_NAME
+    from a2a_gateway.server.clock import SystemClock
+
+    is_made = (settings.data_dir / FILE_NAME).exists()
+    own = SigningKey.open(settings.data_dir) if is_made else SigningKey.generate()
+    return Identity(settings.gateway_id, own, SystemClock(), os.environ)
+
+
+def added_peers(settings: "Settings") -> "Sequence[PeerSettings]":
+    """The peers that were added by command."""
+    return asyncio.run(_list(settings))
+
+
+async def _list(settings: "Settings") -> "Sequence[PeerSettings]":
+    async with _open_store(settings) as store:
+        return await store.peers.list_peers()
+
+
+async def _add(
+    settings: "Settings", url: str | None, peer_id: str | None, public_key: str | None, described: dict[str, Any]
+) -> "PeerSettings":
+    from pydantic import ValidationError
+
+    from a2a_gateway.peer_settings import PeerSettings
+    from a2a_gateway.peers.issuers import policy_of
+
+    root = None if url is None else url.rstrip("/").removesuffix("/v1")
+    gateway_id = None
+    if root is not None and public_key is None:
+        gateway_id, public_key = await _ask_for_key(root)
+    name = peer_id or gateway_id
+    if name is None or public_key is None:
+        raise CommandError(
+            "It is not said who the peer is.",
+            "Give its URL, or --id and --public-key, which `peer key` prints there.",
+            exit_code=2,
+        )
+    described |= {"id": name, "gateway_id": gateway_id, "public_key": public_key, "base_url": root and f"{root}/v1"}
+    try:
+        peer = PeerSettings.model_validate(_given(described))
+        settings.check_peer(peer)
+    except ValidationError as error:
+        problems = [f"{item['loc'][-1] if item['loc'] else 'peer'}: {item['msg']}" for item in error.errors()]
+        raise CommandError("; ".join(problems), exit_code=2) from None
+    except ValueError as error:
+        raise CommandError(f"{error}.", "Set gateway_id in gateway.toml, or A2A_GATEWAY_ID, here and for `serve`.") from None
+    async with _open_store(settings) as store:
+        await store.peers.add_peer(peer)
+        await store.keys.renew_peer(peer.id, *policy_of(peer))
+    return peer
+
+
+async def _ask_for_key(root: str) -> tuple[str | None, str]:
+    from a2a_gateway.errors import PeerUnavailable
+    from a2a_gateway.peers.issuers import fetch_keys
+
+    try:
+        gateway_id, keys = await fetch_keys(f"{root}/.well-known/jwks.json")
+    except PeerUnavailable as error:
+        raise CommandError(error.message, "Start the gateway there, or check the URL.") from None
+    if not keys:
+        raise CommandError(f"{root} publishes no key that can be used.", "Is it a gateway?")
+    return gateway_id, keys[0]
+
+
+async def _remove(settings: "Settings", peer_id: str) -> None:
+    from contextlib import suppress
+
+    from a2a_gateway.errors import ConfigurationError
+    from a2a_gateway.stores.keys import peer_key_name
+
+    async with _open_store(settings) as store:
+        await store.peers.remove_peer(peer_id)
+        with suppress(ConfigurationError):  # it has never called
+            await store.keys.revoke(peer_key_name(peer_id))
+
+
+@asynccontextmanager
+async def _open_store(settings: "Settings") -> "AsyncIterator[Store]":
+    from a2a_gateway.server.clock import SystemClock
+    from a2a_gateway.stores import open_store
+
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with open_store(settings.store_url, SystemClock()) as store:
+        yield store
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _as_json(peer: "PeerSettings") -> dict[str, object]:
+    shown = ("id", "gateway_id", "base_url", "public_key", "jwks_url", "agents", "budget_usd", "opaque")
+    accepts = peer.accepts.model_dump(mode="json", exclude_none=True) if peer.is_trusted else None
+    return {**peer.model_dump(mode="json", include=set(shown)), "shows": _shows(peer), "accepts": accepts}
+
+
+def _shows(peer: "PeerSettings") -> str | None:
+    """By what this gateway shows the peer who it is."""
+    if peer.base_url is None:
+        return None
+    if peer.has_api_key:
+        return "an API key"
+    return "grants, by a shared secret" if peer.has_shared_secret else "grants"
+
+
+def _as_table(peers: "Sequence[PeerSettings]") -> Table:
+    listed = table("peer", "at", "is shown", "may run here")
+    for peer in peers:
+        agents = peer.accepts.agents
+        may_run = "nothing" if not peer.is_trusted else "anything" if agents is None else ", ".join(sorted(agents)) or "nothing"
+        listed.add_row(peer.id, peer.base_url or "–", _shows(peer) or "–", may_run)
+    return listed

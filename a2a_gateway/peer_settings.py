@@ -1,0 +1,184 @@
+"""Settings of one peer: how it is reached, how the two gateways know each other, and what each may do at the other.
+
+A peer comes from `[[peers]]` in `gateway.toml`, or from the store, where `a2a-gateway peer add` puts it.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from a2a_gateway.errors import ConfigurationError
+from delegate_tool.money import parse_usd
+
+PUBLIC_KEY_BYTES: Final = 32
+_SECRET_CHARS: Final = 32
+"""HS256 is as strong as its secret: 256 bits (RFC 7518, 3.2)."""
+
+
+def _check_usd(value: object) -> str:
+    parse_usd(str(value))
+    return str(value)
+
+
+def _check_public_key(text: str) -> str:
+    try:
+        key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (ValueError, binascii.Error):
+        key = b""
+    if len(key) != PUBLIC_KEY_BYTES:
+        raise ValueError("it is not an Ed25519 public key, as `a2a-gateway peer key` prints it there")
+    return text.rstrip("=")
+
+
+type Usd = Annotated[str, BeforeValidator(_check_usd)]
+type PublicKey = Annotated[str, AfterValidator(_check_public_key)]
+
+
+def micro_usd(amount: Usd | None) -> int | None:
+    """Return an amount of the settings in micro-USD; None is no limit."""
+    return None if amount is None else parse_usd(amount)
+
+
+class PeerPolicy(BaseModel):
+    """What a peer may do here, whatever its grants say.
+
+    Attributes:
+        agents: the only models that it may run; None is all.
+        budget_usd: what one of its runs may cost; the other budgets are those of all its runs together.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    agents: frozenset[str] | None = None
+    max_depth: int | None = Field(default=None, ge=0)
+    max_runs: int | None = Field(default=None, ge=0)
+    timeout_s: float | None = Field(default=None, gt=0)
+    budget_usd: Usd | None = None
+    budget_total_usd: Usd | None = None
+    budget_per_day_usd: Usd | None = None
+    budget_per_month_usd: Usd | None = None
+
+
+class PeerSettings(BaseModel):
+    """Another gateway, or a plain OpenAI endpoint, whose agents are served here as `{id}/{model}`.
+
+    Attributes:
+        gateway_id: what it calls itself; its `id` here unless it is given.
+        base_url: its OpenAI base URL; None for one that only calls this gateway.
+        api_key: this gateway's ordinary key there; better named by `api_key_env` or `api_key_file` than written into a file of
+            settings. Without one, grants are presented: signed by this gateway's own key, or with the shared secret.
+        shared_secret_env: names a secret that only the two know, by which each signs its grants for the other (HS256); it may be
+            in a file as well.
+        public_key: by which it signs the grants that it presents here (Ed25519).
+        jwks_url: where it publishes that key; read again when it signs with another one.
+        accepts: what its grants may do here.
+        agents: the only models of it that are served; None is all of its own agents, and of a plain endpoint all models.
+        opaque: it is a plain endpoint: it is sent no limits, and may not tell what it costs.
+        budget_usd: what one run there may cost, at most; the other limits narrow each run likewise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    gateway_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    base_url: str | None = None
+    api_key: SecretStr | None = None
+    api_key_env: str | None = None
+    api_key_file: Path | None = None
+    shared_secret_env: str | None = None
+    shared_secret_file: Path | None = None
+    public_key: PublicKey | None = None
+    jwks_url: str | None = None
+    accepts: PeerPolicy = PeerPolicy()
+    agents: frozenset[str] | None = None
+    opaque: bool = False
+    max_depth: int | None = Field(default=None, ge=0)
+    max_runs: int | None = Field(default=None, ge=0)
+    timeout_s: float | None = Field(default=None, gt=0)
+    budget_usd: Usd | None = None
+
+    @field_validator("id")
+    @classmethod
+    def _check_id(cls, value: str) -> str:
+        if value.startswith("openhands_"):
+            raise ValueError("a peer's id may not begin with openhands_, as this gateway's own models do")
+        return value
+
+    @model_validator(mode="after")
+    def _check_that_it_is_of_use(self) -> Self:
+        if self.base_url is None and not self.is_trusted:
+            raise ValueError("it has neither a base_url, to be called, nor a public_key, jwks_url or shared secret, to call")
+        if self.opaque and (self.is_trusted or not self.has_api_key or self.base_url is None):
+            raise ValueError("a plain endpoint (opaque) has a base_url and an API key, and presents no grants")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What the peer calls itself: the issuer of its grants, and the audience of those that it gets."""
+        return self.gateway_id or self.id
+
+    @property
+    def budget_micro_usd(self) -> int | None:
+        """The budget of a run there."""
+        return micro_usd(self.budget_usd)
+
+    @property
+    def has_api_key(self) -> bool:
+        """Whether an ordinary key is presented to it, rather than grants."""
+        return not (self.api_key is None and self.api_key_env is None and self.api_key_file is None)
+
+    @property
+    def has_shared_secret(self) -> bool:
+        """Whether grants between the two are signed with a secret that both know."""
+        return not (self.shared_secret_env is None and self.shared_secret_file is None)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether its grants are taken here."""
+        return self.public_key is not None or self.jwks_url is not None or self.has_shared_secret
+
+    @property
+    def secret_variables(self) -> frozenset[str]:
+        """Names of the environment variables that hold its secrets."""
+        return frozenset(name for name in (self.api_key_env, self.shared_secret_env) if name is not None)
+
+    def read_api_key(self, environ: Mapping[str, str]) -> str:
+        """Return the ordinary key from where it is kept.
+
+        Raises:
+            ConfigurationError: it is not there.
+        """
+        if self.api_key is not None:
+            return self.api_key.get_secret_value()
+        return self._read_secret("key", environ, self.api_key_env, self.api_key_file)
+
+    def read_shared_secret(self, environ: Mapping[str, str]) -> str:
+        """Return the shared secret from where it is kept.
+
+        Raises:
+            ConfigurationError: it is not there, or too short.
+        """
+        secret = self._read_secret("shared secret", environ, self.shared_secret_env, self.shared_secret_file)
+        if len(secret) < _SECRET_CHARS:
+            raise ConfigurationError(
+                f"The secret shared with the peer {self.id} has {len(secret)} characters; at least {_SECRET_CHARS} are needed, "
+                "such as `openssl rand -hex 32` makes."
+            )
+        return secret
+
+    def _read_secret(self, what: str, environ: Mapping[str, str], variable: str | None, file: Path | None) -> str:
+        if variable is not None and (found := environ.get(variable)):
+            return found
+        if file is None:
+            where = f": {variable} is not set" if variable else ""
+            raise ConfigurationError(f"The peer {self.id} has no {what}{where}.")
+        try:
+            return file.read_text().strip()
+        except OSError as error:
+            raise ConfigurationError(
+                f"The file of the {what} of the peer {self.id} cannot be read: {error.strerror or error}."
+            ) from None

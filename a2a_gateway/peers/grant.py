@@ -1,0 +1,238 @@
+"""Grants: JWTs by which one gateway lets another run one agent for it, once. And the lesser tokens by which it asks about that
+run, or cancels it. The codec of both; pure.
+
+    header   typ a2a-grant+jwt | a2a-ask+jwt, alg EdDSA | HS256, kid
+    claims   iss, aud  the two gateways          iat, exp  when it was made, when it is worthless
+             jti       a grant opens one run
+    and in a grant
+             sub, txn  run and tree of the issuer    act    who led here, the nearest outermost (RFC 8693)
+             agent     the model that may be run     depth, depth_left, runs, breadth, turns, timeout_s, budget_usd, agents
+
+A token is good for its type alone (RFC 8725, 3.11): neither of the two, nor a run token, can pass for another.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
+from a2a_gateway.errors import AuthenticationError
+from a2a_gateway.runs.model import Grant, LimitPolicy
+from delegate_tool.money import format_usd, parse_usd
+
+GRANT_TYPE: Final = "a2a-grant+jwt"
+ASK_TYPE: Final = "a2a-ask+jwt"
+CLOCKS_DIFFER_S: Final = 60.0
+"""How far the clocks of two gateways may be apart: a token is good for so much longer than it is needed."""
+_ASK_WITHIN_S: Final = 60.0
+_LONGEST_S: Final = 7 * 86_400.0
+"""A grant that claims to be good for longer is refused: it would have to be remembered for as long."""
+_ACTORS: Final = 32
+
+
+type Algorithm = Literal["EdDSA", "HS256"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """By what tokens are signed: a private key, or a secret that both sides know."""
+
+    algorithm: Algorithm
+    key: Ed25519PrivateKey | str = field(repr=False)
+    kid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """By what tokens are verified."""
+
+    algorithm: Algorithm
+    key: Ed25519PublicKey | str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Leave to see, and to cancel, what the issuer has had run here."""
+
+    issuer: str
+
+
+type _Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class _Told(BaseModel):
+    """Claims that every token has. Money and limits of another machine are read as what anybody sends: with suspicion."""
+
+    iss: _Text
+    jti: _Text
+    iat: float = Field(allow_inf_nan=False)
+    exp: float = Field(allow_inf_nan=False)
+
+
+class _Granted(_Told):
+    sub: _Text
+    txn: _Text
+    agent: _Text
+    depth: int = Field(ge=0, le=10**6)
+    depth_left: int = Field(ge=0, le=10**6)
+    runs: int = Field(ge=0, le=10**9)
+    breadth: int = Field(ge=1, le=10**9)
+    turns: int = Field(ge=1, le=10**9)
+    timeout_s: float = Field(gt=0, le=10**9, allow_inf_nan=False)
+    budget_usd: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")] | None = None
+    agents: frozenset[_Text] | None = None
+    act: dict[str, Any] | None = None
+
+
+def encode_grant(grant: Grant, *, audience: str, signer: Signer, now: float) -> str:
+    """Render a grant; `now`, as all instants here, is seconds since the epoch."""
+    policy = grant.policy
+    return _encode(
+        GRANT_TYPE,
+        signer,
+        {
+            "iss": grant.issuer,
+            "aud": audience,
+            "sub": grant.run_id,
+            "txn": grant.tree_id,
+            "jti": grant.jti,
+            "iat": now,
+            "exp": grant.expires_at,
+            "agent": grant.agent,
+            "depth": grant.depth,
+            "depth_left": (policy.max_depth or 0) - grant.depth,
+            "runs": policy.max_runs,
+            "breadth": policy.max_breadth,
+            "turns": policy.max_turns,
+            "timeout_s": policy.timeout_s,
+            "budget_usd": None if policy.budget_micro_usd is None else format_usd(policy.budget_micro_usd),
+            "agents": None if policy.allowed_agents is None else sorted(policy.allowed_agents),
+            "act": _nest(grant.actors),
+        },
+    )
+
+
+def encode_ask(issuer: str, *, audience: str, signer: Signer, now: float) -> str:
+    """Render a token to ask with, once or more often within a minute."""
+    expires_at = now + _ASK_WITHIN_S + CLOCKS_DIFFER_S
+    claims = {"iss": issuer, "aud": audience, "jti": secrets.token_urlsafe(16), "iat": now, "exp": expires_at}
+    return _encode(ASK_TYPE, signer, claims)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a token says of itself before anything of it is verified."""
+
+    type: str | None
+    issuer: str
+    kid: str | None
+
+
+def read_label(token: str) -> Label:
+    """Read what is needed to find the key that verifies a token.
+
+    Raises:
+        AuthenticationError: it is no JWT.
+    """
+    try:
+        header = jwt.get_unverified_header(token)
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except (jwt.PyJWTError, UnicodeError):
+        raise AuthenticationError("The token in the Authorization header cannot be read.") from None
+    kid, kind = header.get("kid"), header.get("typ")
+    return Label(kind if isinstance(kind, str) else None, str(claims.get("iss", "")), kid if isinstance(kid, str) else None)
+
+
+def decode_token(token: str, *, audience: str, verifier: Verifier, now: float) -> Grant | Ask:
+    """Verify a token and read it; whether it was used before is the ledger's question.
+
+    Raises:
+        AuthenticationError: forged, for somebody else, not of this time, or malformed.
+    """
+    try:
+        header = jwt.get_unverified_header(token)
+        # The instants are checked below, against the gateway's own clock.
+        claims = jwt.decode(
+            token,
+            verifier.key,
+            algorithms=[verifier.algorithm],
+            audience=audience,
+            options={
+                "require": ["iss", "aud", "jti", "iat", "exp"],
+                "verify_exp": False,
+                "verify_iat": False,
+                "strict_aud": True,
+            },
+        )
+        match header.get("typ"):
+            case "a2a-grant+jwt":
+                granted = _Granted.model_validate(claims)
+                _check_time(granted, now)
+                return _grant(granted)
+            case "a2a-ask+jwt":
+                told = _Told.model_validate(claims)
+                _check_time(told, now)
+                return Ask(told.iss)
+            case _:
+                raise AuthenticationError("The token in the Authorization header is no grant.")
+    except jwt.PyJWTError as error:
+        raise AuthenticationError(f"The grant is not valid: {error}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise AuthenticationError(f"The grant is not valid: {name}: {first['msg']}.") from None
+
+
+def _check_time(told: _Told, now: float) -> None:
+    if told.exp <= now:
+        raise AuthenticationError("The grant has expired. The gateway that sends it makes a fresh one for each call.")
+    if told.iat - CLOCKS_DIFFER_S > now:
+        raise AuthenticationError("The grant comes from the future: the clocks of the two gateways differ by more than a minute.")
+    if told.exp - told.iat > _LONGEST_S:
+        raise AuthenticationError(f"The grant is not valid: it claims to be good for more than {_LONGEST_S:g} s.")
+
+
+def _grant(granted: _Granted) -> Grant:
+    return Grant(
+        issuer=granted.iss,
+        run_id=granted.sub,
+        tree_id=granted.txn,
+        jti=granted.jti,
+        expires_at=granted.exp,
+        agent=granted.agent,
+        depth=granted.depth,
+        policy=LimitPolicy(
+            max_depth=granted.depth + granted.depth_left,
+            max_breadth=granted.breadth,
+            max_runs=granted.runs,
+            timeout_s=granted.timeout_s,
+            max_turns=granted.turns,
+            budget_micro_usd=None if granted.budget_usd is None else parse_usd(granted.budget_usd),
+            allowed_agents=granted.agents,
+        ),
+        actors=_unnest(granted.act),
+    )
+
+
+def _encode(kind: str, signer: Signer, claims: Mapping[str, object]) -> str:
+    headers = {"typ": kind, **({"kid": signer.kid} if signer.kid else {})}
+    return jwt.encode(dict(claims), signer.key, algorithm=signer.algorithm, headers=headers)
+
+
+def _nest(actors: Sequence[str]) -> dict[str, object] | None:
+    act: dict[str, object] | None = None
+    for actor in actors[-_ACTORS:]:
+        act = {"sub": actor, **({"act": act} if act else {})}
+    return act
+
+
+def _unnest(act: object) -> tuple[str, ...]:
+    actors: list[str] = []
+    while isinstance(act, Mapping) and len(actors) < _ACTORS:
+        actors.append(str(act.get("sub", ""))[:200])
+        act = act.get("act")
+    return tuple(reversed(actors))

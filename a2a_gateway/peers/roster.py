@@ -1,0 +1,51 @@
+"""Which peers there are: those of the settings, and those that were added while the gateway ran or stood still."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from a2a_gateway.peer_settings import PeerSettings
+from a2a_gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class AddedPeers(Protocol):
+    """Where added peers are kept."""
+
+    async def list_peers(self) -> Sequence[PeerSettings]:
+        """All of them. Raises `StoreError`."""
+        ...
+
+
+class Roster:
+    """The peers by their ids, as they were read last."""
+
+    def __init__(self, settings: Settings, added: AddedPeers) -> None:
+        self._settings = settings
+        self._added = added
+        self._peers: Mapping[str, PeerSettings] = {peer.id: peer for peer in settings.peers}
+
+    @property
+    def peers(self) -> Mapping[str, PeerSettings]:
+        """All peers; of two with one id that of the settings."""
+        return self._peers
+
+    async def reread(self) -> None:
+        """Look which peers have been added or removed.
+
+        Raises:
+            StoreError: the database does not answer; the peers stay as they are.
+        """
+        usable = {peer.id: peer for peer in await self._added.list_peers() if self._is_usable(peer)}
+        self._peers = {**usable, **{peer.id: peer for peer in self._settings.peers}}
+
+    def _is_usable(self, peer: PeerSettings) -> bool:
+        try:
+            self._settings.check_peer(peer)
+        except ValueError as error:
+            if peer.id not in self._peers:  # said once is enough, until it can be used again
+                log.warning("peer_left_out", peer=peer.id, reason=str(error))
+            return False
+        return True

@@ -1,0 +1,37 @@
+"""Revoked keys: the runs that they have started end at once, not at their next LLM call.
+
+Whoever revokes a key does it in the store, from another process perhaps, so the gateway looks. What a run asks of the ledger is
+refused from the revocation on, in any case; this ends the calls that are under way, and tells those who listen.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from a2a_gateway.runs.live import LiveRuns
+from a2a_gateway.runs.ports import Keys
+from a2a_gateway.runs.service import RunService
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Ends the trees of revoked keys."""
+
+    keys: Keys
+    live_runs: LiveRuns
+    service: RunService
+
+    async def enforce(self) -> None:
+        """Look once, and wait until what has to end has ended; costs nothing while nothing runs.
+
+        Raises:
+            StoreError: the keys cannot be read.
+        """
+        roots = [live.record for live in self.live_runs if live.record.parent_id is None]
+        if not roots:
+            return
+        revoked = {key.id: key for key in await self.keys.revoked({root.key_id for root in roots})}
+        async with asyncio.TaskGroup() as ending:
+            for root in roots:
+                if root.key_id in revoked:
+                    why = f"The key {revoked[root.key_id].name!r} behind this run was revoked."
+                    ending.create_task(self.service.cancel(root.id, why=why))

@@ -1,0 +1,71 @@
+"""Requests that are to be carried out once: idempotency keys with the runs that they stand for, and grants. Functions of one
+transaction."""
+
+from dataclasses import asdict
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from a2a_gateway.errors import AuthenticationError, IdempotencyKeyReused
+from a2a_gateway.runs.model import Grant, IdempotencyClaim, RunId, RunRecord, RunState
+from a2a_gateway.stores.rows import run_of
+from a2a_gateway.stores.schema import claims, grants, runs
+
+_CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
+_FREE_CLAIM: Final = delete(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
+_RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
+
+
+class ClaimedMeanwhile(Exception):
+    """Another transaction staked the same claim while this one was at it (PostgreSQL): now its run can be seen."""
+
+
+def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, grant: Grant | None = None) -> RunRecord | None:
+    """Find the run that a claim stands for, and use up the grant that asks for it; a claim whose time has passed is forgotten."""
+    found = connection.execute(_CLAIM, {"of": claim.scope, "named": claim.key}).one_or_none()
+    if found is None:
+        return None
+    if found.expires_at <= now:
+        connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
+        return None
+    if found.fingerprint != claim.fingerprint:
+        raise IdempotencyKeyReused(
+            "This idempotency key was used for another request. Send the same request with it, or use a new key.",
+            param="Idempotency-Key",
+            details={"run_id": found.run_id},
+        )
+    run = run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
+    if run.state is RunState.LOST and not (run.turns or run.descendants or run.cost_tree_micro_usd) and run.cost_complete:
+        # A crash came before it had done anything: carrying it out now is carrying it out once.
+        connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
+        return None
+    if grant is not None:
+        use_up(connection, grant)
+    return run
+
+
+def run_of_claim(connection: Connection, scope: str, key: str) -> RunRecord | None:
+    """Find the run of an idempotency key, whatever it asked for."""
+    found = connection.execute(_CLAIM, {"of": scope, "named": key}).one_or_none()
+    return None if found is None else run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
+
+
+def stake(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> None:
+    """Let a claim stand for a run from now on."""
+    try:
+        connection.execute(insert(claims), {**asdict(claim), "run_id": run_id})
+    except IntegrityError:
+        raise ClaimedMeanwhile from None
+
+
+def use_up(connection: Connection, grant: Grant) -> None:
+    """Remember a grant as used.
+
+    Raises:
+        AuthenticationError: it was used before.
+    """
+    try:
+        connection.execute(insert(grants), {"issuer": grant.issuer, "jti": grant.jti, "expires_at": grant.expires_at})
+    except IntegrityError:
+        raise AuthenticationError("This grant was used before; each opens one run.") from None

@@ -1,0 +1,72 @@
+"""One gateway per PostgreSQL database: a second one would take the first one's runs for lost.
+
+The lock is a session's, and is gone with the server: so it is looked after whenever a connection has to be made anew.
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+_LOCK: Final = 0x61326168  # any number that no other program locks in this database
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+
+
+class DatabaseTaken(Exception):
+    """Another gateway has the database."""
+
+
+class GatewayLock:
+    """Holds a database against other gateways, by a session that does nothing else. Blocking; from any thread."""
+
+    def __init__(self, url: URL, connect_args: Mapping[str, object]) -> None:
+        self._engine = create_engine(url, hide_parameters=True, poolclass=NullPool, connect_args=dict(connect_args))
+        self._session: Connection | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def hold(self, engine: Engine) -> None:
+        """Take the lock, and take it again when the server that `engine` connects to has been away.
+
+        Raises:
+            DatabaseTaken: another gateway has it.
+            SQLAlchemyError: the database does not answer.
+        """
+        self._take()
+        event.listen(engine, "connect", self._look_after)
+
+    def release(self) -> None:
+        """Let others have it."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _look_after(self, *_: object) -> None:
+        with self._one_at_a_time:
+            if not self._is_held():
+                self._take()
+
+    def _is_held(self) -> bool:
+        if self._session is None:
+            return False
+        try:
+            self._session.exec_driver_sql("SELECT 1")
+            self._session.commit()
+        except SQLAlchemyError:
+            self._session.invalidate()
+            self.release()
+            return False
+        return True
+
+    def _take(self) -> None:
+        session = self._engine.connect()
+        try:
+            session.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
+            session.commit()
+        except SQLAlchemyError as error:
+            session.close()
+            if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+                raise DatabaseTaken("Another gateway uses this database.") from None
+            raise
+        self._session = session

@@ -1,0 +1,107 @@
+"""The gateway's database, read behind its back while no gateway runs, or beside it."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LIVE = ("queued", "running")
+type Payer = tuple[str, str]
+"""A key's name and an agent's model id."""
+
+
+@dataclass(frozen=True)
+class Books:
+    """All rows, as they stand at one moment."""
+
+    keys: Sequence[Any]
+    runs: Sequence[Any]
+    holds: Sequence[Any]
+    spend: Sequence[Any]
+    claims: Sequence[Any]
+    conversations: Sequence[Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "Books":
+        with closing(sqlite3.connect(path)) as connection:
+            connection.row_factory = sqlite3.Row
+            connection.execute("BEGIN")  # all tables of one moment
+            tables = ("keys", "runs", "holds", "spend", "claims", "conversations")
+            return cls(**{table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables})
+
+    def names(self) -> dict[str, str]:
+        return {key["id"]: key["name"] for key in self.keys}
+
+    def spent(self) -> Counter[Payer]:
+        """What each key has spent on each agent."""
+        names, spent = self.names(), Counter[Payer]()
+        for row in self.spend:
+            spent[names[row["key_id"]], row["agent"]] += row["cost_micro_usd"]
+        return spent
+
+    def uncertain(self) -> Counter[Payer]:
+        """How many charges of each payer are estimates."""
+        names, uncertain = self.names(), Counter[Payer]()
+        for row in self.spend:
+            uncertain[names[row["key_id"]], row["agent"]] += row["unknown_charges"]
+        return uncertain
+
+    def open_holds(self) -> Sequence[Any]:
+        return [hold for hold in self.holds if hold["state"] == "open"]
+
+    def held(self) -> tuple[Counter[Payer], Counter[Payer]]:
+        """What is set aside for each payer's calls under way, and how many they are."""
+        names, amounts, calls = self.names(), Counter[Payer](), Counter[Payer]()
+        for hold in self.open_holds():
+            payer = names[hold["key_id"]], hold["agent"]
+            amounts[payer] += hold["reserved_micro_usd"]
+            calls[payer] += 1
+        return amounts, calls
+
+    def live(self) -> set[str]:
+        return {run["id"] for run in self.runs if run["state"] in LIVE}
+
+    def run(self, run_id: str) -> Any:
+        (found,) = [run for run in self.runs if run["id"] == run_id]
+        return found
+
+    def tree_of(self, run_id: str) -> Sequence[Any]:
+        """A run and all below it."""
+        found, ids = [self.run(run_id)], {run_id}
+        while below := [run for run in self.runs if run["parent_id"] in ids and run["id"] not in ids]:
+            found += below
+            ids |= {run["id"] for run in below}
+        return found
+
+    def has_executed(self, run_id: str) -> bool:
+        """Whether a run has asked its LLM for anything."""
+        run, calls = self.run(run_id), {hold["run_id"] for hold in self.holds}
+        return bool(run["turns"] or run["descendants"] or run["cost_tree_micro_usd"] or run_id in calls)
+
+    def disagreements(self) -> list[str]:
+        """Every way in which the accounts contradict each other; they never do, at whatever instant they are looked at."""
+        wrong = []
+        for run in self.runs:
+            tree = self.tree_of(run["id"])
+            ids = {one["id"] for one in tree}
+            expected = {
+                "cost_tree_micro_usd": sum(one["cost_self_micro_usd"] for one in tree),
+                "reserved_micro_usd": sum(hold["reserved_micro_usd"] for hold in self.open_holds() if hold["run_id"] in ids),
+                "descendants": len(tree) - 1,
+            }
+            wrong += [f"{run['id']}: {name} {run[name]}, not {value}" for name, value in expected.items() if run[name] != value]
+            if run["budget_micro_usd"] is not None and run["cost_tree_micro_usd"] > run["budget_micro_usd"]:
+                wrong.append(f"{run['id']}: spent {run['cost_tree_micro_usd']} of {run['budget_micro_usd']}")
+        by_run, names = Counter[Payer](), self.names()
+        for run in self.runs:
+            by_run[names[run["key_id"]], run["agent"]] += run["cost_self_micro_usd"]
+        if +by_run != +self.spent():
+            wrong.append(f"runs say {by_run}, the bill says {self.spent()}")
+        for key in self.keys:
+            of_key = sum(cost for (name, _), cost in by_run.items() if name == key["name"])
+            if key["spent_micro_usd"] != of_key:
+                wrong.append(f"{key['name']}: {key['spent_micro_usd']}, not {of_key}")
+        return wrong

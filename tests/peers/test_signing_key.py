@@ -1,0 +1,49 @@
+"""The key by which a gateway signs its grants, in a file of its data directory."""
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jwt
+import pytest
+
+from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.peers.signing_key import FILE_NAME, SigningKey
+
+
+def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    made = SigningKey.open(tmp_path / "data")
+    assert SigningKey.open(tmp_path / "data").public_key == made.public_key
+    assert stat.S_IMODE((tmp_path / "data" / FILE_NAME).stat().st_mode) == 0o600
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [FILE_NAME]
+
+
+def test_those_who_make_it_at_the_same_time_have_the_same_one(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        found = {key.public_key for key in threads.map(SigningKey.open, [tmp_path] * 32)}
+    assert len(found) == 1
+
+
+def test_the_published_key_is_one_that_other_software_reads(tmp_path: Path) -> None:
+    key = SigningKey.open(tmp_path)
+    published = jwt.PyJWKSet.from_dict(key.jwks("desk"))
+    token = jwt.encode({"hello": "world"}, key.private, algorithm="EdDSA", headers={"kid": key.kid})
+    assert jwt.decode(token, published[key.kid], algorithms=["EdDSA"]) == {"hello": "world"}
+    assert key.jwks("desk")["gateway_id"] == "desk"
+
+
+@pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+def test_a_file_without_a_key_is_said_to_be_one(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(ConfigurationError, match="holds no private key"):
+        SigningKey.open(tmp_path)
+
+
+def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    other = generate_private_key(SECP256R1())
+    (tmp_path / FILE_NAME).write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(ConfigurationError, match="no Ed25519 key"):
+        SigningKey.open(tmp_path)

@@ -1,0 +1,87 @@
+"""A gateway as a process of its own, which can be killed and started again where it was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from tests.support.gateway import free_port, scripted_environ
+
+
+@dataclass
+class GatewayProcess:
+    """`a2a-gateway serve` in one directory and on one port, started as often as a test likes.
+
+    Attributes:
+        home: holds the data directory, the profiles and the log.
+        settings: more lines of its `gateway.toml`.
+        process: the latest one.
+    """
+
+    home: Path
+    llm_url: str
+    settings: str = ""
+    port: int = field(default_factory=free_port)
+    environ: dict[str, str] = field(default_factory=dict)
+    process: "subprocess.Popen[str] | None" = None
+
+    @property
+    def data_dir(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def url(self) -> str:
+        """The server's root."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return (self.home / "log").read_text()
+
+    def write_profiles(self, **definitions: str) -> None:
+        (self.home / "profiles").mkdir(parents=True, exist_ok=True)
+        for name, text in definitions.items():
+            (self.home / "profiles" / f"{name}.md").write_text(text)
+
+    def begin(self, *, stderr: IO[str] | int | None = None, **options: Any) -> "subprocess.Popen[str]":
+        """Start the process, and do not wait for it. `options` are those of `Popen`."""
+        self.write_profiles()
+        config = self.home / "gateway.toml"
+        config.write_text(f'data_dir = "{self.data_dir}"\nprofiles = ["{self.home}/profiles"]\nllm_retries = 0\n{self.settings}')
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("A2A_", "LLM_", "OH_"))}
+        environ = scripted_environ(self.llm_url, OH_PERSISTENCE_DIR=str(self.home / "openhands"), **self.environ)
+        command = ["serve", "--json", "--port", str(self.port), "--config", str(config)]
+        with (self.home / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "a2a_gateway", *command],
+                env={**clean, **environ},
+                stdout=subprocess.PIPE,
+                stderr=log if stderr is None else stderr,
+                text=True,
+                **options,
+            )
+        return self.process
+
+    def start(self, **options: Any) -> Any:
+        """Start the process, and wait until it takes runs; returns what it announces."""
+        stdout = self.begin(**options).stdout
+        assert stdout is not None
+        announced = stdout.readline()
+        assert announced, f"it did not start: {self.log[-2000:]}"
+        return json.loads(announced)
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """End the process by a signal, unless it has ended; returns its exit code: negative where a signal was its end."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end of the process; returns its exit code."""
+        assert self.process is not None
+        with self.process:  # closes its output
+            return self.process.wait()
