@@ -324,12 +324,13 @@ class MeteredLLM(LLM):
         return metered
 
     async def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
-        call = current_call.get()
+        call, observer = current_call.get(), self._observer
         async for item in super()._aiter_with_idle_timeout(stream):
-            if call is not None:
-                for piece in call.attempt.arrived(item):
-                    if self._observer is not None:
-                        self._observer.add(piece)
+            pieces = call.attempt.arrived(item) if call is not None else ()
+            if observer is not None:
+                for piece in pieces:
+                    observer.add(piece)
+            if pieces:
                 # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
                 await asyncio.sleep(0)
             yield item
@@ -350,7 +351,7 @@ def metered(
     Streams if somebody observes and the LLM calls tools natively; a prompted tool call would show its mark-up.
     """
     asked = sampling or Sampling()
-    fields = {name: getattr(template, name) for name in LLM.model_fields} | _sampled(template, asked)
+    fields = vars(template) | _sampled(template, asked)
     # Another LLM to fall back on would not be metered.
     fields |= {
         "max_message_chars": UNLIMITED_CHARS,

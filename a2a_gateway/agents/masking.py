@@ -42,6 +42,7 @@ class StreamMask:
 
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
+        self._initials = {value[0] for value in secrets.values}
         self._held = ""
 
     def feed(self, text: str) -> str:
@@ -62,7 +63,7 @@ class StreamMask:
         """Index from which the rest of the text may be the beginning of a secret."""
         longest = len(self._secrets.values[0])
         for index in range(max(0, len(text) - longest + 1), len(text)):
-            if any(value.startswith(text[index:]) for value in self._secrets.values):
+            if text[index] in self._initials and any(value.startswith(text[index:]) for value in self._secrets.values):
                 return index
         return len(text)
 
@@ -72,6 +73,5 @@ def llm_secrets(*llms: LLM | None) -> list[str]:
     found = []
     for llm in llms:
         if llm is not None:
-            fields = (getattr(llm, name) for name in type(llm).model_fields)
-            found += [value.get_secret_value() for value in fields if isinstance(value, SecretStr)]
+            found += [value.get_secret_value() for value in vars(llm).values() if isinstance(value, SecretStr)]
     return found

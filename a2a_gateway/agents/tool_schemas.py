@@ -35,7 +35,8 @@ class ToolSchemas:
         return len(self._text(tool, {})) + len(tool.description.encode("utf-8", "surrogatepass"))
 
     def _text(self, tool: ToolDefinition[Any, Any], options: dict[str, Any]) -> str:
-        key = (tool.name, tool.action_type, repr(tool.response_schema), repr(tool.annotations), repr(options))
+        annotations = tool.annotations and tool.annotations.model_dump_json()
+        key = (tool.name, tool.action_type, repr(tool.response_schema), annotations, repr(options))
         text = self._texts.get(key)
         if text is None:
             rendered = tool.to_openai_tool(**options)

@@ -108,7 +108,7 @@ def admit(
     accounts: Sequence[Account],
     now: float,
 ) -> RunRecord:
-    """Decide whether a run may start, and return its record, queued, with its effective limits.
+    """Decide whether a run may start, and return its record, with its effective limits.
 
     Args:
         ancestors: from the root to the parent; empty for a root.
@@ -141,12 +141,13 @@ def admit(
         key_id=key.id,
         agent=proposal.agent,
         depth=case.depth,
-        state=RunState.QUEUED,
+        state=RunState.RUNNING if proposal.starts else RunState.QUEUED,
         limits=limits,
         deadline_at=now + limits.timeout_s,
         task_hash=proposal.task_hash,
         conversation_id=proposal.conversation_id,
         created_at=now,
+        started_at=now if proposal.starts else None,
         origin=None if proposal.grant is None else f"{proposal.grant.issuer}/{proposal.grant.run_id}",
     )
 

@@ -54,8 +54,8 @@ class Places:
             DeadlineExceeded: the run's deadline passed before it was free.
             RunCancelled: the run was cancelled meanwhile.
         """
-        async with self._lease(live) as found:
-            place = await self._settle_in(live, self._checked(found, live.record, continues=continues))
+        async with self._lease(live) if continues else self._begin(live) as conversation:
+            place = await self._settle_in(live, conversation)
             live.workspace_dir = place.workspace_dir
             try:
                 yield place
@@ -81,7 +81,17 @@ class Places:
                 await self.workspaces.remove(conversation.workspace_dir)
 
     @asynccontextmanager
-    async def _lease(self, live: LiveRun) -> AsyncIterator[Conversation | None]:
+    async def _begin(self, live: LiveRun) -> AsyncIterator[Conversation]:
+        record, now = live.record, self.clock.now()
+        if record.deadline_at <= now:
+            raise DeadlineExceeded(
+                f"The run's time of {record.limits.timeout_s:g} s was over before it could begin. Ask for more time."
+            )
+        async with self.conversations.begin(record.conversation_id):
+            yield Conversation(record.conversation_id, record.key_id, record.agent, now, now, now + self.ttl_s)
+
+    @asynccontextmanager
+    async def _lease(self, live: LiveRun) -> AsyncIterator[Conversation]:
         record = live.record
         if any(ancestor.record.conversation_id == record.conversation_id for ancestor in self.live_runs.ancestors(live)):
             raise ConversationBusy(
@@ -103,27 +113,10 @@ class Places:
                 f"The run's time of {record.limits.timeout_s:g} s was over before its conversation was free. "
                 "Ask for more time, or begin a new conversation."
             )
-        found = entering.result()
         try:
-            yield found
+            yield _checked(entering.result(), record)
         finally:
             await lease.__aexit__(None, None, None)
-
-    def _checked(self, found: Conversation | None, record: RunRecord, *, continues: bool) -> Conversation:
-        if found is None and not continues:
-            now = self.clock.now()
-            return Conversation(record.conversation_id, record.key_id, record.agent, now, now, now + self.ttl_s)
-        if found is None or found.owner != record.key_id:
-            raise ConversationNotFound(
-                f"There is no conversation {record.conversation_id}: it never was, or has expired. "
-                "Leave the header out to begin a new one."
-            )
-        if found.agent != record.agent:
-            raise ConversationNotFound(
-                f"Conversation {found.id} is one with {found.agent}, not with {record.agent}. "
-                "Call the same model, or leave the header out to begin a new one."
-            )
-        return found
 
     async def _settle_in(self, live: LiveRun, conversation: Conversation) -> Place:
         """Decide where the run works: a fixed directory, its parent's, its conversation's, or a new one."""
@@ -145,3 +138,17 @@ class Places:
             await self.keep(place, conversation.transcript)  # as it was before
         elif conversation.workspace_dir is not None:
             await self.workspaces.remove(conversation.workspace_dir)
+
+
+def _checked(found: Conversation | None, record: RunRecord) -> Conversation:
+    if found is None or found.owner != record.key_id:
+        raise ConversationNotFound(
+            f"There is no conversation {record.conversation_id}: it never was, or has expired. "
+            "Leave the header out to begin a new one."
+        )
+    if found.agent != record.agent:
+        raise ConversationNotFound(
+            f"Conversation {found.id} is one with {found.agent}, not with {record.agent}. "
+            "Call the same model, or leave the header out to begin a new one."
+        )
+    return found

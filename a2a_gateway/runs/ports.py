@@ -166,6 +166,7 @@ class RunProposal:
         defaults: limits of a root run before anything narrows it (the server's policy).
         claimed_depth: depth that a foreign caller claims; can only raise the real one.
         caps: what all runs of the agent may cost together.
+        starts: it has nothing to wait for once it is admitted.
         on_peer: a peer is to execute it.
         claim: idempotency key of the request, if it has one.
         grant: of the peer that asks, used up when the run is opened.
@@ -181,6 +182,7 @@ class RunProposal:
     policies: tuple[LimitPolicy, ...] = ()
     claimed_depth: int | None = None
     caps: SpendCaps = field(default_factory=SpendCaps)
+    starts: bool = False
     on_peer: bool = False
     claim: IdempotencyClaim | None = None
     grant: Grant | None = None
@@ -190,7 +192,7 @@ class Ledger(Protocol):
     """The truth about runs and money. Every method is one transaction."""
 
     async def open_run(self, proposal: RunProposal) -> RunRecord:
-        """Decide, with `admission.admit`, whether a run may start, and record it as queued.
+        """Decide, with `admission.admit`, whether a run may start, and record it: as queued, or as running if it `starts`.
 
         Returns the record of an earlier run instead, whose id is another, where the proposal's idempotency claim is that run's.
 
@@ -327,6 +329,10 @@ class Conversations(Protocol):
 
     def lease(self, conversation_id: ConversationId) -> AbstractAsyncContextManager[Conversation | None]:
         """Hold a conversation for one run, waiting for the run that has it; yields None if it does not exist yet."""
+        ...
+
+    def begin(self, conversation_id: ConversationId) -> AbstractAsyncContextManager[None]:
+        """Hold a conversation that this run begins: its id is new, so there is nothing to find, and nobody to wait for."""
         ...
 
     async def save(self, conversation: Conversation) -> None:

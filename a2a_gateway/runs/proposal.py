@@ -91,6 +91,7 @@ def propose(
         defaults=defaults,
         policies=(profile.policy, policy_asked(asked), *([grant.policy] if grant else [])),
         claimed_depth=max(asked.depth or 0, grant.depth) if grant else asked.depth,
+        starts=asked.conversation_id is None,  # else it may have to wait for another run on the conversation
         caps=profile.caps,
         on_peer=profile.peer is not None,
         claim=claim,

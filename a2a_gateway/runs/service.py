@@ -37,6 +37,7 @@ from a2a_gateway.runs.model import (
     RunId,
     RunRecord,
     RunRequest,
+    RunState,
     SpendCaps,
 )
 from a2a_gateway.runs.notice import Notice
@@ -293,7 +294,8 @@ class RunService:
         run_id = live.record.id
         try:
             async with self.places.hold(live, continues=request.context.conversation_id is not None) as place:
-                live.record = await self.ledger.start_run(run_id)
+                if live.record.state is RunState.QUEUED:
+                    live.record = await self.ledger.start_run(run_id)
                 if live.cancelled.is_set():
                     raise RunCancelled("The run was cancelled before it began.")
                 live.publish(RunStarted(live.record, live.profile))

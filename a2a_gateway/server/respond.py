@@ -33,6 +33,15 @@ _JSON_HEADERS = {"content-type": "application/json"}
 SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
+type RawHeaders = list[tuple[bytes, bytes]]
+"""Headers as ASGI has them."""
+
+
+def raw_headers(headers: Mapping[str, str]) -> RawHeaders:
+    """Encode headers."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
+
+
 @dataclass(slots=True)
 class Outlet:
     """The client's socket, as far as one response uses it."""
@@ -41,9 +50,11 @@ class Outlet:
     started: bool = False
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        await self.start_raw(status, raw_headers(headers))
+
+    async def start_raw(self, status: int, headers: RawHeaders) -> None:
         self.started = True
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": status, "headers": raw})
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, *, more: bool) -> None:
         await self.send({"type": "http.response.body", "body": body, "more_body": more})
@@ -146,16 +157,18 @@ class RunResponse(Response):
             include_usage=self._request.include_usage or self._caller.run is not None,
             gateway_id=self._service.policy.gateway_id,
         )
+        # Made ready while the agent gets going, so that its first word need not wait for it.
+        opening, raw = renderer.render(RunStarted(live.record, live.profile)), raw_headers({**SSE_HEADERS, **headers})
         events = await self._first_events(listener)
         failed = _failure(events)
         if failed is not None:
             return await self._whole(live, failed, "", outlet, headers)
-        await outlet.start(200, {**SSE_HEADERS, **headers})
-        await outlet.write(renderer.render(RunStarted(live.record, live.profile)), more=True)
+        await outlet.start_raw(200, raw)
         while True:
             told = [event for event in events if not isinstance(event, RunStarted)]
             last = bool(told) and isinstance(told[-1], RunFinished)
-            body = b"".join(map(renderer.render, told)) if told else renderer.heartbeat()
+            body = opening + (b"".join(map(renderer.render, told)) if told else renderer.heartbeat())
+            opening = b""
             if body:
                 await outlet.write(body, more=not last)
             if last:

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from a2a_gateway.errors import InternalError
 from a2a_gateway.runs.model import Conversation, ConversationId
@@ -18,8 +19,13 @@ from a2a_gateway.stores.rows import conversation_of, values_of_conversation
 from a2a_gateway.stores.schema import conversations
 
 _BY_ID: Final = select(conversations).where(conversations.c.id == bindparam("conversation_id"))
-_REPLACE: Final = update(conversations).where(conversations.c.id == bindparam("conversation_id"))
-_INSERT: Final = insert(conversations)
+_SAVE: Final = {
+    dialect: statement.on_conflict_do_update(
+        index_elements=[conversations.c.id],
+        set_={column.name: statement.excluded[column.name] for column in conversations.c if not column.primary_key},
+    )
+    for dialect, statement in (("sqlite", sqlite.insert(conversations)), ("postgresql", postgresql.insert(conversations)))
+}
 _WORKSPACE_DIRS: Final = select(conversations.c.workspace_dir).where(conversations.c.workspace_dir.is_not(None))
 _EXPIRED: Final = select(conversations.c.id).where(conversations.c.expires_at <= bindparam("now")).order_by("expires_at")
 _DELETE_EXPIRED: Final = (
@@ -50,6 +56,12 @@ class SqlConversations:
         async with self._turn(conversation_id):
             yield await self._find(conversation_id)
 
+    @asynccontextmanager
+    async def begin(self, conversation_id: ConversationId) -> AsyncIterator[None]:
+        """Hold a conversation that is not stored yet, whose id nobody else knows."""
+        async with self._turn(conversation_id):
+            yield
+
     @property
     def leased(self) -> frozenset[ConversationId]:
         """The conversations that a run has, or waits for."""
@@ -63,9 +75,7 @@ class SqlConversations:
         values = values_of_conversation(conversation)
 
         def work(connection: Connection) -> None:
-            replaced = connection.execute(_REPLACE.values(values), {"conversation_id": conversation.id})
-            if replaced.rowcount == 0:
-                connection.execute(_INSERT, values)
+            connection.execute(_SAVE[connection.dialect.name], values)
 
         await self.database.transaction(work)
 

@@ -77,6 +77,7 @@ def values_of_new_run(run: RunRecord) -> dict[str, object]:
         "task_hash": run.task_hash,
         "conversation_id": run.conversation_id,
         "created_at": run.created_at,
+        "started_at": run.started_at,
         "origin": run.origin,
         "budget_micro_usd": run.limits.budget_micro_usd,
         **values_of_limits(run.limits),

@@ -61,6 +61,14 @@ async def test_a_conversation_is_found_again_as_it_was_last_saved(store: Store, 
         assert found == changed
 
 
+async def test_a_conversation_that_a_run_begins_is_held_and_saved_as_any_other(store: Store, owner: KeyId) -> None:
+    async with store.conversations.begin(CID):
+        assert store.conversations.leased == {CID}
+        await store.conversations.save(conversation(owner))
+    async with store.conversations.lease(CID) as found:
+        assert found == conversation(owner)
+
+
 async def test_a_conversation_is_saved_by_the_run_that_holds_it_only(store: Store, owner: KeyId) -> None:
     with pytest.raises(InternalError):
         await store.conversations.save(conversation(owner))

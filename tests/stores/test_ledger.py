@@ -97,6 +97,12 @@ async def test_a_run_is_recorded_as_it_was_admitted(bench: Bench) -> None:
     assert started == replace(opened, state=RunState.RUNNING, started_at=NOW + 3)
 
 
+async def test_a_run_that_has_nothing_to_wait_for_is_recorded_as_running(bench: Bench) -> None:
+    opened = await bench.propose("root", starts=True)
+    assert (opened.state, opened.started_at) == (RunState.RUNNING, NOW)
+    assert await bench.store.ledger.get_run(RunId("root")) == opened
+
+
 async def test_unknown_runs_are_nothing(bench: Bench) -> None:
     ledger = bench.store.ledger
     assert await ledger.get_run(RunId("nobody")) is None

@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import os
 import shlex
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +15,8 @@ from openai import AsyncOpenAI
 from a2a_gateway.testing.script import Director, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import call, direct, user
-from tests.support.gateway import scripted_environ
+from tests.support.gateway import free_port
+from tests.support.process import GatewayProcess
 
 AGENT = "openhands_worker"
 PROFILE = """---
@@ -32,19 +30,26 @@ You work."""
 
 @dataclass(frozen=True)
 class ServedGateway:
-    """A gateway in a process of its own, as `a2a-gateway serve` starts it."""
+    """A gateway in a process of its own, as `a2a-gateway serve` starts it, and its scripted LLM."""
 
     base_url: str
     key: str
-    data_dir: Path
-    log_path: Path
-    pid: int
+    process: GatewayProcess = field(repr=False)
     llm: ScriptedLLM = field(repr=False)
+
+    @property
+    def data_dir(self) -> Path:
+        return self.process.data_dir
 
     @property
     def log(self) -> str:
         """What it has written to standard error."""
-        return self.log_path.read_text()
+        return self.process.log
+
+    @property
+    def pid(self) -> int:
+        assert self.process.process is not None
+        return self.process.process.pid
 
     def client(self, key: str | None = None) -> AsyncOpenAI:
         return AsyncOpenAI(base_url=self.base_url, api_key=key or self.key, max_retries=0)
@@ -52,26 +57,17 @@ class ServedGateway:
 
 @contextmanager
 def served_gateway(
-    home: Path, profile: str = PROFILE, *, director: Director = direct, port: int = 0, **settings: str
+    home: Path, profile: str = PROFILE, *, director: Director = direct, port: int | None = None, **environ: str
 ) -> Iterator[ServedGateway]:
-    """Start a gateway whose agent `AGENT` has a terminal and runs on a scripted LLM. `settings` are variables `A2A_…`."""
-    profiles, data_dir, log = home / "profiles", home / "data", home / "log"
-    profiles.mkdir()
-    (profiles / "worker.md").write_text(profile)
-    command = [sys.executable, "-m", "a2a_gateway", "serve", "--json", "--port", str(port)]
-    command += ["--data-dir", str(data_dir), "--profiles", str(profiles)]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("A2A_", "LLM_", "OH_"))}
-    with ScriptedLLM.in_thread(direct=director) as llm, log.open("wb") as errors:
-        environ = {**inherited, **scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(home / "openhands")), **settings}
-        with subprocess.Popen(command, cwd=home, env=environ, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
-            try:
-                assert process.stdout is not None
-                announced = json.loads(process.stdout.readline() or "{}")
-                assert announced, log.read_text()
-                yield ServedGateway(announced["url"], announced["first_key"], data_dir, log, process.pid, llm)
-            finally:
-                process.send_signal(signal.SIGINT)
-                process.communicate()
+    """Start a gateway whose agent `AGENT` has a terminal and runs on a scripted LLM. `environ` is added to its environment."""
+    with ScriptedLLM.in_thread(direct=director) as llm:
+        process = GatewayProcess(home, llm.base_url, port=port or free_port(), environ=environ)
+        process.write_profiles(worker=profile)
+        announced = process.start()
+        try:
+            yield ServedGateway(announced["url"], announced["first_key"], process, llm)
+        finally:
+            process.end(signal.SIGINT)
 
 
 def curl(url: str, secret: str | Path, body: dict[str, Any] | None = None, *, method: str = "GET", **headers: str) -> str:
