@@ -134,7 +134,8 @@ def test_what_agents_have_started_ends_with_their_gateway_however_that_ends(tmp_
 @pytest.mark.parametrize("end_of_the_keeper", ["KILL", "STOP"])
 def test_a_shell_whose_keeper_an_agent_has_ended_leaves_nothing_all_the_same(tmp_path: Path, end_of_the_keeper: str) -> None:
     shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
-    output(shell, f"setsid sleep 1903 & kill -{end_of_the_keeper} $PPID")
+    shell.run(f"setsid sleep 1903 & kill -{end_of_the_keeper} $PPID")
+    shell.wait(timeout_s=20, quiet_s=20)
     shell.kill()
     assert marked_processes(tmp_path) == {}
 
