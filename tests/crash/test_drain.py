@@ -110,7 +110,7 @@ async def test_sigterm_lets_runs_end_refuses_new_ones_and_a_second_signal_cancel
     assert partial_of(cancelled.value) == "Half of it."
     assert (said, broken.code, partial_of(broken)) == ("Half of it.", "run_cancelled", "Half of it.")
     assert exit_code == 0
-    books = Books.read(gateway.data_dir / "gateway.db")
+    books = Books.read(gateway.database_url)
     assert (books.disagreements(), books.open_holds()) == ([], [])
     assert sorted(run["state"] for run in books.runs) == ["cancelled"] * 3 + ["finished"] * 2
     assert all(run["cost_self_micro_usd"] > 0 for run in books.runs)
@@ -128,7 +128,7 @@ async def test_a_gateway_that_is_told_to_end_while_it_starts_admits_nothing_and_
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.read) == ""
     assert await asyncio.to_thread(gateway.wait) == 0
-    assert Books.read(gateway.data_dir / "gateway.db").keys == []
+    assert Books.read(gateway.database_url).keys == []
 
 
 async def answers(http: httpx.AsyncClient) -> bool:
