@@ -1,8 +1,8 @@
 """The SDK's LLM, metered: leave before every attempt, a booking after it, on both endpoints and in every ending.
 
 Below it stand the call's state, the run's account and prices. It decides nothing about an agent. What it needs of the SDK beyond
-its public interface are six hooks (`_make_retry_decorator`, `_aiter_with_idle_timeout`, `_apply_prompt_caching`,
-`Telemetry._compute_cost`, `_telemetry`, and that a subclass keeps its private attributes in `model_copy`);
+its public interface are seven hooks (`_make_retry_decorator`, `_aiter_with_idle_timeout`, `_apply_prompt_caching`,
+`_model_features`, `Telemetry._compute_cost`, `_telemetry`, and that a subclass keeps its private attributes in `model_copy`);
 `tests/agents/test_llm.py` and `test_llm_budget.py` fail when a new version moves one.
 """
 
@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, cast
 from openhands.sdk import LLM
 from openhands.sdk.llm import LLMResponse, Message
 from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation
+from openhands.sdk.llm.utils.model_features import ModelFeatures
 from openhands.sdk.llm.utils.telemetry import Telemetry
 from openhands.sdk.tool import ToolDefinition
 from pydantic import PrivateAttr
@@ -84,6 +85,7 @@ class MeteredLLM(LLM):
     _schemas: ToolSchemas = PrivateAttr()
     _spent: bool = PrivateAttr(default=False)
     _looked_up: tuple[str | None, ...] = PrivateAttr(default=())
+    _features: tuple[object, ModelFeatures] | None = PrivateAttr(default=None)
 
     @property
     def cut_off(self) -> bool:
@@ -111,6 +113,13 @@ class MeteredLLM(LLM):
         if self._looked_up != (model := _identity(self)):
             super()._refresh_litellm_metadata()
             self._looked_up = model
+
+    def _model_features(self) -> ModelFeatures:
+        """Tell what the model can do; found out once, where the SDK goes through its lists of patterns ten times a call."""
+        of = _identity(self), self._model_info, self.capability_overrides
+        if self._features is None or self._features[0] != of:
+            self._features = of, super()._model_features()
+        return self._features[1]
 
     def reset_metrics(self) -> None:
         super().reset_metrics()

@@ -64,8 +64,12 @@ class Workspaces:
         return await to_thread.run_sync(partial(self._sweep, frozenset(keep)))
 
     def _create(self, prefix: str) -> str:
-        self.root.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-        return tempfile.mkdtemp(prefix=prefix, dir=self.root.resolve())
+        root = self.root.resolve()
+        try:
+            return tempfile.mkdtemp(prefix=prefix, dir=root)
+        except FileNotFoundError:  # the first one
+            root.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            return tempfile.mkdtemp(prefix=prefix, dir=root)
 
     def _sweep(self, keep: frozenset[str]) -> int:
         if not self.root.is_dir():

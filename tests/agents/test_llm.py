@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from openhands.sdk import Message, TextContent
+from openhands.sdk import LLM, Message, TextContent
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.llm import MeteredLLM, metered
@@ -128,3 +128,12 @@ def test_a_metered_llm_knows_of_its_model_what_its_template_does_and_a_copy_of_a
     limits = [llm.effective_max_input_tokens for llm in (own, uncached, older)]
     assert limits[0] == limits[1] != limits[2]
     assert limits == [an_llm("", model=llm.model).effective_max_input_tokens for llm in (own, uncached, older)]
+
+
+async def test_what_a_model_can_do_is_found_out_once_and_anew_for_a_copy_of_another_model() -> None:
+    account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
+    own = metered(an_llm("http://127.0.0.1:9/v1", model="openai/gpt-4o"), account, Prices("openai/gpt-4o"))
+    assert own.vision_is_active()
+    features = LLM._model_features(own)
+    assert own._model_features() is own._model_features() == features  # the SDK's own look-up makes them each time
+    assert not own.model_copy(update={"model": "openai/gpt-3.5-turbo"}).vision_is_active()
