@@ -120,22 +120,14 @@ async def test_a_gateway_that_is_told_to_end_while_it_starts_admits_nothing_and_
     gateway: GatewayProcess, llm: ScriptedLLM
 ) -> None:
     process = gateway.begin()
+    await gateway.answers()
     async with httpx.AsyncClient(base_url=gateway.url) as http:
-        while not await answers(http):  # noqa: ASYNC110  # there is no socket yet
-            await asyncio.sleep(0.01)
         assert (await http.get("/ready")).json() == {"status": "starting"}
         signals(gateway, signal.SIGTERM)
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.read) == ""
     assert await asyncio.to_thread(gateway.wait) == 0
     assert Books.read(gateway.database_url).keys == []
-
-
-async def answers(http: httpx.AsyncClient) -> bool:
-    try:
-        return (await http.get("/health")).is_success
-    except httpx.TransportError:
-        return False
 
 
 async def test_runs_that_do_not_end_within_the_time_of_a_drain_are_cancelled(tmp_path: Path) -> None:

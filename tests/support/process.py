@@ -1,5 +1,6 @@
 """A gateway as a process of its own, which can be killed and started again where it was."""
 
+import asyncio
 import json
 import os
 import signal
@@ -8,6 +9,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+
+import httpx
 
 from a2a_gateway.stores import sqlite_url
 from tests.support.gateway import free_port, scripted_environ
@@ -80,6 +83,17 @@ class GatewayProcess:
         announced = stdout.readline()
         assert announced, f"it did not start: {self.log[-2000:]}"
         return json.loads(announced)
+
+    async def answers(self) -> None:
+        """Wait until the process answers, which is long before it takes runs."""
+        async with httpx.AsyncClient(base_url=self.url) as http:
+            while True:
+                try:
+                    assert (await http.get("/health")).is_success
+                except httpx.TransportError:  # there is no socket yet
+                    await asyncio.sleep(0.01)
+                else:
+                    return
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
         """End the process by a signal, unless it has ended; returns its exit code: negative where a signal was its end."""
