@@ -1,7 +1,9 @@
 """A gateway is a model: the official client, streamed and whole."""
 
 import json
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -241,3 +243,22 @@ async def test_an_answer_that_stays_wrong_is_an_error_not_an_answer(gateway: Gat
             )
     assert failed.value.code == "response_format_violated"
     assert llm.traffic.received - before == 2
+
+
+def test_a_stream_s_head_and_its_first_words_come_in_one_piece(gateway: GatewayUnderTest) -> None:
+    url = urlsplit(gateway.base_url)
+    body = json.dumps({"model": PRICED, "messages": [user("Hi", Step(content="Hello."))], "stream": True})
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: Bearer {gateway.key}\r\n"
+    with socket.create_connection((url.hostname, url.port), timeout=60) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        first = connection.recv(65_536)
+    assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b'"content":"Hello."' in first
+
+
+def test_the_head_of_a_response_that_says_nothing_yet_is_not_held_back(gateway: GatewayUnderTest) -> None:
+    url = urlsplit(gateway.base_url)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+    with socket.create_connection((url.hostname, url.port), timeout=60) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 ")
