@@ -2,12 +2,13 @@
 
 LiteLLM works out the price of a streamed call five times, puts its chunks together twice, in a thread, and writes a log record of
 it, whether or not anybody listens. Prices are `pricing`'s here, the SDK puts the chunks together itself, and the ledger is the
-record, so none of it is read. Whoever has registered callbacks with LiteLLM, or its cache, keeps it all. Pinned to the LiteLLM of
-the constraints; `tests/agents/test_litellm_bookkeeping.py` fails if a version moves these names.
+record, so none of it is read. Whoever has registered callbacks with LiteLLM, or its cache, keeps it all. And each call is handed
+a tokenizer of 40 MB, which only counts what a provider does not tell. Pinned to the LiteLLM of the constraints;
+`tests/agents/test_litellm_bookkeeping.py` fails if a version moves these names.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import litellm
 import litellm.main
@@ -24,7 +25,15 @@ def skip_litellm_bookkeeping() -> None:
     _replace(Logging, "_response_cost_calculator", _unpriced(Logging._response_cost_calculator))
     _replace(Logging, "dispatch_success_handlers", _unlogged(Logging.dispatch_success_handlers))
     _replace(CustomStreamWrapper, "_finalize_completed_stream", _unassembled(CustomStreamWrapper._finalize_completed_stream))
+    litellm.main._encoding_cache = cast("Any", _Tokenizer())
     _replace(litellm.main, "_set_stream_builder_response_cost", _unset_cost(litellm.main._set_stream_builder_response_cost))
+
+
+class _Tokenizer:
+    """LiteLLM's tokenizer, loaded when it is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(litellm.main._load_default_encoding(), name)
 
 
 def _somebody_listens() -> bool:

@@ -88,6 +88,14 @@ def test_the_pinned_litellm_has_what_is_replaced_and_it_is_replaced_once() -> No
     assert all(getattr(function, "skips", False) for function in before)
 
 
+async def test_the_tokenizer_that_each_call_is_handed_is_loaded_when_it_counts() -> None:
+    handed = litellm.main._get_encoding()
+    await ask_streaming(Step(content="ok"))
+    assert litellm.main._get_encoding() is handed
+    assert type(handed).__module__ == skip_litellm_bookkeeping.__module__
+    assert handed.encode("It is 42.") == litellm.main._load_default_encoding().encode("It is 42.")
+
+
 async def test_without_a_callback_no_price_is_worked_out_and_nothing_is_logged() -> None:
     async with ScriptedLLM() as llm:
         response = await ask(llm)
