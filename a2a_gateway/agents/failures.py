@@ -35,6 +35,8 @@ _CREDENTIAL: Final = re.compile(
 )
 _PROVIDER_MESSAGE: Final = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _EXCEPTION_PREFIX: Final = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception)(?::|\s+-)\s*")
+_INSIDES: Final = re.compile(r" \w+:<[^<>]* object at 0x[0-9a-f]+>")
+"""Objects of Python that libraries print into their errors, such as the SSL context of a host that is not known."""
 _RETRY_DELAY: Final = re.compile(r'"?retryDelay"?\s*:\s*"?(\d+(?:\.\d+)?)s')
 _QUOTA: Final = re.compile(r"insufficient_quota|usage_limit_reached|budget_exceeded|exceeded your current quota", re.IGNORECASE)
 
@@ -121,7 +123,7 @@ def _words(chain: list[BaseException], secrets: Secrets) -> str:
     text = next((str(link) for link in chain if str(link).strip()), "")
     if found := _PROVIDER_MESSAGE.search(text):
         text = re.sub(r"\\+n", " ", found.group(1)).replace('\\"', '"')
-    text = text.partition(" Original exception:")[0]
+    text = _INSIDES.sub("", text.partition(" Original exception:")[0])
     while (shorter := _EXCEPTION_PREFIX.sub("", text)) != text:
         text = shorter
     text = mask_credentials(" ".join(text.split()), secrets)

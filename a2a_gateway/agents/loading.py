@@ -1,5 +1,6 @@
 """Loads the SDK: seconds of imports, in the order and with the switches that make them safe and fast. Call it in a thread."""
 
+import logging
 import os
 from importlib import import_module
 from types import ModuleType
@@ -22,4 +23,6 @@ def load_agents_side() -> ModuleType:
         os.environ.setdefault(name, value)
     # LiteLLM 1.105 imports itself in a circle through this module when it is not loaded first (seen on a loaded machine).
     import_module("litellm.rust_bridge.catalog")
+    # It warns at every run that nothing is persisted; what continues a conversation is kept here.
+    logging.getLogger("openhands.sdk.conversation.state").setLevel(logging.ERROR)
     return import_module("a2a_gateway.agents.assembly")

@@ -7,7 +7,7 @@ root's `cost_tree`.
 
 import asyncio
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -44,14 +44,11 @@ from a2a_gateway.runs.ports import Charge, Clock, Hold, RunProposal
 from a2a_gateway.stores.charges import (
     CALL,
     ESCROW,
-    OPEN,
     PRESUMED,
     accounts_of,
     accounts_of_profile,
     book,
-    give_back,
     place_hold,
-    presume,
     take_hold,
     today,
 )
@@ -59,15 +56,8 @@ from a2a_gateway.stores.claims import ClaimedMeanwhile, find_claimed, run_of_cla
 from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.rows import key_of, run_of, values_of_new_run
 from a2a_gateway.stores.schema import answers, claims, grants, holds, keys, runs
-from a2a_gateway.stores.tree import (
-    ANY_HOLD_BELOW,
-    DESCENDANTS_BY_AGENT,
-    LOCK_PATHS_OF_HOLDS,
-    SUBTREE,
-    known_path,
-    known_rows,
-    path_to,
-)
+from a2a_gateway.stores.tree import ANY_HOLD_BELOW, DESCENDANTS_BY_AGENT, SUBTREE, known_path, known_rows, path_to
+from a2a_gateway.stores.unsettled import presume_open, presume_overdue, undo
 
 _LIVE: Final = sorted(LIVE_STATES)
 _NO_CAPS: Final = SpendCaps()
@@ -96,18 +86,8 @@ _CLOSE: Final = (
     )
 )
 _ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
-_OPEN: Final = select(holds.c.id).where(holds.c.state == OPEN)
-_NEVER_SETTLED: Final = (
-    select(holds.c.id)
-    .join(runs, runs.c.id == holds.c.run_id)
-    .where(holds.c.state == OPEN, runs.c.ended_at <= bindparam("ended_before"))
-)
 _NOTE_REMOTE: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(remote_run_id=bindparam("remote"))
 _UNRECONCILED: Final = select(holds).where(holds.c.kind == ESCROW, holds.c.state == PRESUMED).order_by(holds.c.created_at)
-_SETTLED_WITHIN_S: Final = 600.0
-"""How long after its run's end a call may still be settled as usual, by a database that was away, say."""
-_PRESUMED_FOR_S: Final = 30 * 86_400.0
-"""How long a peer may be away before its word about a lost run is no longer waited for."""
 
 
 class _Decision(Protocol):
@@ -227,16 +207,8 @@ class SqlLedger:
 
     async def _undo_unclaimed(self) -> None:
         unclaimed = frozenset(self._unclaimed)
-
-        def undo(connection: Connection) -> None:
-            _lock_paths(connection, unclaimed)
-            for hold_id in unclaimed:
-                placed = take_hold(connection, hold_id)
-                if placed is not None:
-                    give_back(connection, placed, known_path(connection, RunId(placed.run_id)))
-
         if unclaimed:
-            await self.database.transaction(undo)
+            await self.database.transaction(lambda connection: undo(connection, unclaimed))
             self._unclaimed.difference_update(unclaimed)
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
@@ -327,8 +299,7 @@ class SqlLedger:
         def work(connection: Connection) -> None:
             for table in (claims, answers, grants):
                 connection.execute(delete(table).where(table.c.expires_at <= now))
-            _presume_all(connection, connection.scalars(_NEVER_SETTLED, {"ended_before": now - _SETTLED_WITHIN_S}).all())
-            connection.execute(delete(holds).where(holds.c.state == PRESUMED, holds.c.created_at <= now - _PRESUMED_FOR_S))
+            presume_overdue(connection, now)
 
         await self.database.transaction(work)
 
@@ -363,24 +334,10 @@ class SqlLedger:
         lost = {"state": RunState.LOST.value, "ended_at": self.clock.now(), "stop_reason": "run_lost", "error_code": "run_lost"}
 
         def work(connection: Connection) -> int:
-            _presume_all(connection, connection.scalars(_OPEN).all())
+            presume_open(connection)
             return connection.execute(update(runs).where(runs.c.state.in_(_LIVE)).values(lost)).rowcount
 
         return await self.database.transaction(work)
-
-
-def _lock_paths(connection: Connection, hold_ids: Collection[str]) -> None:
-    """Lock all accounts of some holds before the first is touched, so that others wait for us, and we for none."""
-    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": list(hold_ids)}).close()
-
-
-def _presume_all(connection: Connection, hold_ids: Sequence[str]) -> None:
-    """Charge calls that nobody will settle."""
-    _lock_paths(connection, hold_ids)
-    for hold_id in hold_ids:
-        placed = take_hold(connection, hold_id)
-        if placed is not None:
-            presume(connection, placed, known_path(connection, RunId(placed.run_id)))
 
 
 def _key(connection: Connection, key_id: KeyId) -> KeyRecord:

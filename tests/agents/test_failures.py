@@ -50,6 +50,12 @@ def test_an_error_of_the_gateway_itself_passes_through() -> None:
     assert failure_of(ConversationRunError(uuid4(), spent), NONE) is spent
 
 
+def test_objects_of_python_in_an_error_are_left_out() -> None:
+    text = "Cannot connect to host api.example:443 ssl:<ssl.SSLContext object at 0x7f34f1c22210> [Name or service not known]"
+    failure = failure_of(provider.InternalServerError(text, "openai", "m"), NONE)
+    assert failure.message.endswith("Cannot connect to host api.example:443 [Name or service not known]")
+
+
 def test_the_provider_s_own_words_are_kept_without_wrapping_and_without_length() -> None:
     raw = 'litellm.BadRequestError: OpenAIException - {"error": {"message": "Unknown \\"field\\".\\nSorry.", "type": "x"}}'
     said = failure_of(sdk.LLMBadRequestError(raw), NONE).message

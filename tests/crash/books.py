@@ -1,12 +1,11 @@
 """The gateway's database, read behind its back while no gateway runs, or beside it."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from sqlalchemy import NullPool, create_engine, text
 
 LIVE = ("queued", "running")
 type Payer = tuple[str, str]
@@ -25,12 +24,16 @@ class Books:
     conversations: Sequence[Any]
 
     @classmethod
-    def read(cls, path: Path) -> "Books":
-        with closing(sqlite3.connect(path)) as connection:
-            connection.row_factory = sqlite3.Row
-            connection.execute("BEGIN")  # all tables of one moment
-            tables = ("keys", "runs", "holds", "spend", "claims", "conversations")
-            return cls(**{table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables})
+    def read(cls, url: str) -> "Books":
+        engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool)
+        tables = ("keys", "runs", "holds", "spend", "claims", "conversations")
+        with engine.connect() as connection:
+            if engine.name == "postgresql":
+                connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            else:
+                connection.exec_driver_sql("BEGIN")
+            # All tables of one moment.
+            return cls(**{table: connection.execute(text(f"SELECT * FROM {table}")).mappings().all() for table in tables})
 
     def names(self) -> dict[str, str]:
         return {key["id"]: key["name"] for key in self.keys}

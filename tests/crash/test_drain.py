@@ -110,7 +110,7 @@ async def test_sigterm_lets_runs_end_refuses_new_ones_and_a_second_signal_cancel
     assert partial_of(cancelled.value) == "Half of it."
     assert (said, broken.code, partial_of(broken)) == ("Half of it.", "run_cancelled", "Half of it.")
     assert exit_code == 0
-    books = Books.read(gateway.data_dir / "gateway.db")
+    books = Books.read(gateway.database_url)
     assert (books.disagreements(), books.open_holds()) == ([], [])
     assert sorted(run["state"] for run in books.runs) == ["cancelled"] * 3 + ["finished"] * 2
     assert all(run["cost_self_micro_usd"] > 0 for run in books.runs)
@@ -120,22 +120,14 @@ async def test_a_gateway_that_is_told_to_end_while_it_starts_admits_nothing_and_
     gateway: GatewayProcess, llm: ScriptedLLM
 ) -> None:
     process = gateway.begin()
+    await gateway.answers()
     async with httpx.AsyncClient(base_url=gateway.url) as http:
-        while not await answers(http):  # noqa: ASYNC110  # there is no socket yet
-            await asyncio.sleep(0.01)
         assert (await http.get("/ready")).json() == {"status": "starting"}
         signals(gateway, signal.SIGTERM)
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.read) == ""
     assert await asyncio.to_thread(gateway.wait) == 0
-    assert Books.read(gateway.data_dir / "gateway.db").keys == []
-
-
-async def answers(http: httpx.AsyncClient) -> bool:
-    try:
-        return (await http.get("/health")).is_success
-    except httpx.TransportError:
-        return False
+    assert Books.read(gateway.database_url).keys == []
 
 
 async def test_runs_that_do_not_end_within_the_time_of_a_drain_are_cancelled(tmp_path: Path) -> None:

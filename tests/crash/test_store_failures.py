@@ -12,6 +12,7 @@ import httpx
 import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI
 
+from a2a_gateway.stores import sqlite_url
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.crash.books import LIVE, Books
@@ -82,7 +83,7 @@ async def refused(work: Any) -> APIStatusError:
 async def booked(gateway: GatewayProcess) -> Books:
     """Wait until the books are in order; they are kept up by a task that tells nobody."""
     while True:
-        books = Books.read(gateway.data_dir / "gateway.db")
+        books = Books.read(gateway.database_url)
         if not books.open_holds() and not [run for run in books.runs if run["state"] in LIVE]:
             assert books.disagreements() == []
             return books
@@ -138,7 +139,7 @@ async def test_while_the_database_fails_nothing_is_admitted_and_afterwards_every
     served: tuple[GatewayProcess, str], client: AsyncOpenAI, llm: ScriptedLLM, trouble: Any
 ) -> None:
     gateway, _ = served
-    before = Books.read(gateway.data_dir / "gateway.db")
+    before = Books.read(gateway.database_url)
     async with in_a_call(client, llm, f"{trouble.__name__}") as asking:
         calls = llm.traffic.received
         with trouble(gateway):
@@ -161,7 +162,7 @@ async def test_a_run_outlives_a_lock_that_keeps_others_out(
     served: tuple[GatewayProcess, str], client: AsyncOpenAI, llm: ScriptedLLM
 ) -> None:
     gateway, _ = served
-    before = Books.read(gateway.data_dir / "gateway.db")
+    before = Books.read(gateway.database_url)
     async with in_a_call(client, llm, "locked") as asking:
         with locked(gateway):
             refusal = await refused(ask(client))
@@ -175,7 +176,7 @@ async def test_a_stream_that_has_begun_ends_with_the_error(
     served: tuple[GatewayProcess, str], client: AsyncOpenAI, llm: ScriptedLLM
 ) -> None:
     gateway, _ = served
-    before = Books.read(gateway.data_dir / "gateway.db")
+    before = Books.read(gateway.database_url)
     step = Step(content="one two", gate=Gate("in-a-stream", after=2), usage=Usage(700, 1))
     stream: Any = await client.chat.completions.create(model=PRICED, messages=[user("Go.", step)], stream=True)
     told = []
@@ -193,7 +194,7 @@ async def test_a_directory_that_cannot_be_made_is_told_and_costs_nothing(
 ) -> None:
     gateway, _ = served
     await ask(client, Step(content="before"))
-    before = Books.read(gateway.data_dir / "gateway.db")
+    before = Books.read(gateway.database_url)
     with in_the_way(gateway.data_dir / "workspaces"):
         refusal = await refused(ask(client))
     assert "directory" in refusal.message
@@ -223,7 +224,7 @@ async def test_another_file_in_the_place_of_the_database_is_used_from_then_on(
     await ask(client, Step(content="before"))
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
-    before = Books.read(copy)
+    before = Books.read(sqlite_url(copy))
     remove_database(path)
     await refused(ask(client))
     copy.rename(path)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,20 @@ def run_example(
         text=True,
         timeout=100,
     )
+
+
+def run_with_children(command: list[str], environ: dict[str, str], *, timeout_s: float) -> "subprocess.CompletedProcess[str]":
+    """Run a program that starts others, none of which outlives it."""
+    environ = {**environ, "PYTHONPATH": str(EXAMPLES.parent)}
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def task(text: str, *steps: Step) -> str:
@@ -97,15 +112,10 @@ def test_an_openhands_agent_of_ones_own_delegates_to_the_gateways(scene: tuple[G
     ]
 
 
+@pytest.mark.timeout(300)  # three gateways start, on whatever else the machine has to do
 def test_three_gateways_draw_one_tree_whose_costs_add_up_in_each_ledger() -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("A2A_", "LLM_"))}
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "chain" / "chain.py")],
-        env={**inherited, "PYTHONPATH": str(EXAMPLES.parent)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    done = run_with_children([sys.executable, str(EXAMPLES / "chain" / "chain.py")], inherited, timeout_s=280)
     assert done.returncode == 0, done.stderr
     assert "> > My own shell loop counts 111 steps." in done.stdout
     lead, builder, tester = re.findall(

@@ -1,5 +1,6 @@
 """A gateway as a process of its own, which can be killed and started again where it was."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import httpx
+
+from a2a_gateway.stores import sqlite_url
 from tests.support.gateway import free_port, scripted_environ
 
 
@@ -19,6 +23,7 @@ class GatewayProcess:
     Attributes:
         home: holds the data directory, the profiles and the log.
         settings: more lines of its `gateway.toml`.
+        database_url: SQLite in its data directory unless another is given.
         process: the latest one.
     """
 
@@ -27,7 +32,11 @@ class GatewayProcess:
     settings: str = ""
     port: int = field(default_factory=free_port)
     environ: dict[str, str] = field(default_factory=dict)
+    database_url: str = ""
     process: "subprocess.Popen[str] | None" = None
+
+    def __post_init__(self) -> None:
+        self.database_url = self.database_url or sqlite_url(self.data_dir / "gateway.db")
 
     @property
     def data_dir(self) -> Path:
@@ -51,7 +60,8 @@ class GatewayProcess:
         """Start the process, and do not wait for it. `options` are those of `Popen`."""
         self.write_profiles()
         config = self.home / "gateway.toml"
-        config.write_text(f'data_dir = "{self.data_dir}"\nprofiles = ["{self.home}/profiles"]\nllm_retries = 0\n{self.settings}')
+        own = f'data_dir = "{self.data_dir}"\nprofiles = ["{self.home}/profiles"]\ndatabase_url = "{self.database_url}"\n'
+        config.write_text(f"{own}llm_retries = 0\n{self.settings}")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("A2A_", "LLM_", "OH_"))}
         environ = scripted_environ(self.llm_url, OH_PERSISTENCE_DIR=str(self.home / "openhands"), **self.environ)
         command = ["serve", "--json", "--port", str(self.port), "--config", str(config)]
@@ -73,6 +83,17 @@ class GatewayProcess:
         announced = stdout.readline()
         assert announced, f"it did not start: {self.log[-2000:]}"
         return json.loads(announced)
+
+    async def answers(self) -> None:
+        """Wait until the process answers, which is long before it takes runs."""
+        async with httpx.AsyncClient(base_url=self.url) as http:
+            while True:
+                try:
+                    assert (await http.get("/health")).is_success
+                except httpx.TransportError:  # there is no socket yet
+                    await asyncio.sleep(0.01)
+                else:
+                    return
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
         """End the process by a signal, unless it has ended; returns its exit code: negative where a signal was its end."""

@@ -37,9 +37,12 @@ def end_descendants(pid: int) -> None:
 
 def end_marked(marker: str) -> None:
     """Kill every process of this user whose environment says that it belongs to the shell, or the folder of shells, `marker`."""
+    nobody = 0
     for _ in range(_ROUNDS):
         found = list(_marked(marker))
-        if not found:
+        # While a program is being replaced by another, its environment cannot be seen. A second look sees it.
+        nobody = 0 if found else nobody + 1
+        if nobody == 2:
             return
         _kill(found)
 

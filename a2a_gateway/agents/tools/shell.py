@@ -212,7 +212,6 @@ class Shell:
         with self._kill_lock:
             if self._master < 0:
                 return
-            alive = self._process.poll() is None
             os.close(self._lifeline)  # the sign for the keeper to end them all
             if sys.platform == "linux":
                 self._wait_for_end()
@@ -223,8 +222,8 @@ class Shell:
                 end_descendants(self._process.pid)
                 self._process.kill()
                 self._wait_for_end()
-            # Orphans of a shell that had ended by itself, or that never takes them in, are found by their environment.
-            if not alive or sys.platform != "linux":
+            # A keeper says 0 when it has ended them all. What an agent's end of it let go is found by its environment.
+            if self._process.returncode != 0 or sys.platform != "linux":
                 end_marked(str(self._directory))
             self._stop_reading()
             remove_tree(self._directory)

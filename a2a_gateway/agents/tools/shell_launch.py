@@ -69,14 +69,17 @@ def _let_go_of_terminal() -> None:
 
 
 def _keep(shell: int, lifeline: int, woken: int) -> int:
-    """Wait for the end of the shell or of the gateway, end what is left, and return how the shell ended (a wait status)."""
+    """Wait for the end of the shell or of the gateway, and end what is left; returns how the shell ended (a wait status).
+
+    0 where the gateway, dead or alive, has let go of the lifeline: nothing is left then.
+    """
     ended, status = 0, 0
     while not ended:
         ready, _, _ = select.select([lifeline, woken], [], [])
         if lifeline in ready:
             _end_all_below()
-        else:
-            os.read(woken, 4096)
+            return 0
+        os.read(woken, 4096)
         ended, status = os.waitpid(shell, os.WNOHANG)
     _end_all_below()
     return status

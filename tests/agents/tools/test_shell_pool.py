@@ -131,6 +131,15 @@ def test_what_agents_have_started_ends_with_their_gateway_however_that_ends(tmp_
         look.wait(0.02)  # whoever ends them has nobody left to tell
 
 
+@pytest.mark.parametrize("end_of_the_keeper", ["KILL", "STOP"])
+def test_a_shell_whose_keeper_an_agent_has_ended_leaves_nothing_all_the_same(tmp_path: Path, end_of_the_keeper: str) -> None:
+    shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
+    shell.run(f"setsid sleep 1903 & kill -{end_of_the_keeper} $PPID")
+    shell.wait(timeout_s=20, quiet_s=20)
+    shell.kill()
+    assert marked_processes(tmp_path) == {}
+
+
 def test_what_a_crashed_gateway_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
     crash(tmp_path, "(trap '' HUP; setsid sleep 901 </dev/null >/dev/null 2>&1 &)", "keepers too")
     left = marked_processes(tmp_path)

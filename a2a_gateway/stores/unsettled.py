@@ -1,0 +1,55 @@
+"""Holds that nobody will settle: of a gateway that crashed, of callers that were cancelled, of calls that could never be booked.
+
+Functions of one transaction, below the ledger. Each locks all accounts of its holds before it touches the first, so that others
+wait for it, and it for none.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, select
+
+from a2a_gateway.runs.model import RunId
+from a2a_gateway.stores.charges import OPEN, PRESUMED, give_back, presume, take_hold
+from a2a_gateway.stores.schema import holds, runs
+from a2a_gateway.stores.tree import LOCK_PATHS_OF_HOLDS, known_path
+
+_OPEN: Final = select(holds.c.id).where(holds.c.state == OPEN)
+_NEVER_SETTLED: Final = _OPEN.join(runs, runs.c.id == holds.c.run_id).where(runs.c.ended_at <= bindparam("ended_before"))
+_NEVER_LEARNT: Final = delete(holds).where(holds.c.state == PRESUMED, holds.c.created_at <= bindparam("made_before"))
+_SETTLED_WITHIN_S: Final = 600.0
+"""How long after its run's end a call may still be settled as usual, by a database that was away, say."""
+_PRESUMED_FOR_S: Final = 30 * 86_400.0
+"""How long a peer may be away before its word about a lost run is no longer waited for."""
+
+
+def presume_open(connection: Connection) -> None:
+    """Charge every call under way in full: those who made them are dead."""
+    _presume_all(connection, connection.scalars(_OPEN).all())
+
+
+def presume_overdue(connection: Connection, now: float) -> None:
+    """Charge in full what should have been settled long ago, and forget those of whom the truth was never learnt."""
+    _presume_all(connection, connection.scalars(_NEVER_SETTLED, {"ended_before": now - _SETTLED_WITHIN_S}).all())
+    connection.execute(_NEVER_LEARNT, {"made_before": now - _PRESUMED_FOR_S}).close()
+
+
+def undo(connection: Connection, hold_ids: Collection[str]) -> None:
+    """Give back what was set aside for calls that were never made; ids of which there is no hold are ignored."""
+    _lock_paths(connection, hold_ids)
+    for hold_id in hold_ids:
+        placed = take_hold(connection, hold_id)
+        if placed is not None:
+            give_back(connection, placed, known_path(connection, RunId(placed.run_id)))
+
+
+def _presume_all(connection: Connection, hold_ids: Collection[str]) -> None:
+    _lock_paths(connection, hold_ids)
+    for hold_id in hold_ids:
+        placed = take_hold(connection, hold_id)
+        if placed is not None:
+            presume(connection, placed, known_path(connection, RunId(placed.run_id)))
+
+
+def _lock_paths(connection: Connection, hold_ids: Collection[str]) -> None:
+    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": list(hold_ids)}).close()
