@@ -177,10 +177,10 @@ async def test_a_marked_repeat_gets_the_run_that_is_under_way_though_its_client_
         create = client.chat.completions.create
         first = asyncio.create_task(create(model=AGENT, messages=[message]))
         await llm.wait_until(lambda traffic: traffic.waiting_at("marked") == 1)
-        second = create(model=AGENT, messages=[message], extra_headers={"x-stainless-retry-count": "1"}, stream=True)
-        opening = asyncio.create_task(second)
+        # It has the run once its headers are there, which leave with the first heartbeat.
+        second = await create(model=AGENT, messages=[message], extra_headers={"x-stainless-retry-count": "1"}, stream=True)
         llm.open_gate("marked")
-        chunks = [chunk async for chunk in await opening]
+        chunks = [chunk async for chunk in second]
         assert chunks[0].id == (await first).id
 
 
