@@ -23,7 +23,9 @@ AGENT = "openhands_default"
 @pytest.fixture(scope="module")
 def _patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayUnderTest, ScriptedLLM]]:
     """A gateway that waits for clients to come back, longer than any test."""
-    with scripted_gateway(tmp_path_factory.mktemp("patient"), disconnect_grace_s=60, unpriced_usd_per_mtok=1) as both:
+    with scripted_gateway(
+        tmp_path_factory.mktemp("patient"), disconnect_grace_s=60, heartbeat_s=0.2, unpriced_usd_per_mtok=1
+    ) as both:
         yield both
 
 
