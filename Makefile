@@ -5,6 +5,8 @@ READY := $(VENV)/.ready
 SOURCES := a2a_gateway delegate_tool tests examples bench
 # Shared by the three linters, so that each runs on what exists.
 PRESENT = $(wildcard $(SOURCES))
+# One more than there are cores: tests wait for processes that start, too.
+WORKERS := $(shell expr $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format-check lint types layers format bench constraints clean
@@ -23,7 +25,7 @@ demo: $(READY) ## A lead agent delegates to specialists and back: no key, no net
 
 # A file is one worker's, so that its gateway starts once; in the order of the directories, which has the slow ones first.
 test: $(READY) ## All tests; PYTEST="-k name" narrows
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: format-check lint types layers ## Formatting, lint, types, layers
 

@@ -70,6 +70,11 @@ class LiveRun:
         """Whether nobody listens any more."""
         return not self._listeners
 
+    @property
+    def left(self) -> bool:
+        """Whether its client has gone; before a run has its first listener, nobody has left it yet."""
+        return self.abandoned and self.times_left > 0
+
     def publish(self, event: RunEvent) -> None:
         """Append an event and wake all listeners."""
         self.events.append(event)
@@ -86,9 +91,14 @@ class LiveRun:
             yield listener
         finally:
             self._listeners.discard(listener)
-            if self.abandoned and not self.finished:
-                self.times_left += 1
-                self.on_abandoned(self)
+            if self.abandoned:
+                self.leave()
+
+    def leave(self) -> None:
+        """Take note that the last one who listened, or was about to, has gone."""
+        self.times_left += 1
+        if not self.finished:
+            self.on_abandoned(self)
 
     @contextmanager
     def watch(self, position: int) -> Iterator["Listener"]:

@@ -42,7 +42,7 @@ class Retries:
             return None
         if live.finished:
             return live if self._is_due_again(live) else None
-        return live if (live.abandoned or request.is_marked_retry) and not live.ending else None
+        return live if (live.left or request.is_marked_retry) and not live.ending else None
 
     def remember(self, request: RunRequest, caller: Caller, live: LiveRun) -> None:
         """Note which run a request has begun."""
@@ -67,7 +67,7 @@ class Retries:
         failure = _failure(live)
         if failure is not None:
             return not failure.retryable and not isinstance(failure, _CURED_BY_TIME)
-        return not live.delivered and not live.cancelled.is_set()
+        return live.left and not live.delivered and not live.cancelled.is_set()
 
     def _forget_old(self) -> None:
         """Drop what no request can mean any more, and the oldest of what is too much; live runs stand among them and are kept."""

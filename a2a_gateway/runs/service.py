@@ -155,7 +155,7 @@ class RunService:
             return await asyncio.shield(admitted)
         except asyncio.CancelledError:
             if admitted.done() and admitted.exception() is None:
-                self._stopping.abandon(admitted.result())
+                admitted.result().leave()
             else:
                 admitted.cancel()
                 task.cancel()

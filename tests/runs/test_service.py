@@ -299,6 +299,33 @@ async def test_a_run_to_which_somebody_comes_back_in_time_goes_on(tmp_path: Path
         assert isinstance(finished(live.events).outcome, Finished)
 
 
+async def test_equal_requests_are_runs_of_their_own_until_the_client_of_one_has_left(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with bench_of(tmp_path, lambda _: [Until(gate), DONE], grace_s=60) as bench:
+        request = RunRequest("openhands_a", (UserMessage((TextPart("task"),)),), fingerprint="the-same")
+        caller = Caller(bench.key)
+        first, second = [(await bench.service.start(request, caller)).live for _ in range(2)]  # nobody listens to either yet
+        assert first is not second
+        with second.listen():
+            third = (await bench.service.start(request, caller)).live
+        assert third is not second
+        with third.listen():
+            pass
+        again = await bench.service.start(request, caller)
+        assert (again.live, again.is_replay) == (third, True)
+        gate.set()
+        for live in (first, second, third):
+            await live.closed.wait()
+
+
+async def test_a_run_that_ends_before_its_client_listens_is_no_repeat_of_another(tmp_path: Path) -> None:
+    async with bench_of(tmp_path, lambda _: [DONE]) as bench:
+        request = RunRequest("openhands_a", (UserMessage((TextPart("task"),)),), fingerprint="the-same")
+        first = (await bench.service.start(request, Caller(bench.key))).live
+        await first.closed.wait()
+        assert (await bench.service.start(request, Caller(bench.key))).live is not first
+
+
 @pytest.mark.parametrize("begun", [True, False], ids=["in-the-queue", "not-begun"])
 async def test_a_drain_tells_those_who_wait_that_the_gateway_shuts_down(tmp_path: Path, begun: bool) -> None:
     never = asyncio.Event()
