@@ -16,6 +16,7 @@ from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.http_protocol import HeadHoldingProtocol
 from a2a_gateway.settings import Settings
 from a2a_gateway.stores import Store, open_store
+from a2a_gateway.stores.keys import is_secret
 
 _FIRST_KEY_NAME = "default"
 _BACKLOG = 2048
@@ -130,7 +131,7 @@ async def _refuse_strangers(settings: Settings) -> None:
 
 
 async def _has_key(store: Store) -> bool:
-    return any(key.revoked_at is None for key in await store.keys.list_keys())
+    return any(key.revoked_at is None and is_secret(key) for key in await store.keys.list_keys())
 
 
 def _listener(settings: Settings) -> socket.socket:

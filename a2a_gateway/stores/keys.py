@@ -27,7 +27,8 @@ USE_RECORDED_EVERY_S: Final = 60.0
 """How old `last_used_at` may become before a use writes it again: requests read, and rarely write."""
 
 _SECRET: Final = re.compile(r"a2a_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
-_NAME: Final = re.compile(r"(?![0-9a-f]{12}$)\S(?:[^\x00-\x1f\x7f]{0,62}\S)?")
+_OF_PEERS: Final = "peer:"
+_NAME: Final = re.compile(r"(?![0-9a-f]{12}$|peer:)\S(?:[^\x00-\x1f\x7f]{0,62}\S)?")
 _NO_KEY: Final = KeyId("")
 _NO_HASH: Final = bytes(hashlib.sha256().digest_size)
 
@@ -102,7 +103,7 @@ class SqlKeys:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
                 "A key's name has 1 to 64 printable characters, no space at its ends, and is not 12 hexadecimal digits, "
-                "which would read as an id.",
+                "which would read as an id, nor begins with peer:, as the accounts of peers do.",
                 param="name",
             )
         key = KeyRecord(
@@ -190,7 +191,12 @@ class SqlKeys:
 
 def peer_key_name(peer_id: str) -> str:
     """Name the key of a peer, as lists of keys and of spending show it."""
-    return f"peer:{peer_id}"
+    return _OF_PEERS + peer_id
+
+
+def is_secret(key: KeyRecord) -> bool:
+    """Whether somebody can present a key, which is more than a peer's account."""
+    return not key.name.startswith(_OF_PEERS)
 
 
 def _insert_peer_key(connection: Connection, name: str, policy: LimitPolicy, caps: SpendCaps, now: float) -> KeyRecord:

@@ -11,6 +11,7 @@ import pytest
 from a2a_gateway.errors import AuthenticationError, ConfigurationError
 from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, SpendCaps
 from a2a_gateway.stores import SqlKeys, open_store, sqlite_url
+from a2a_gateway.stores.keys import is_secret
 
 pytestmark = pytest.mark.anyio
 
@@ -173,6 +174,14 @@ async def test_a_peers_account_is_made_once_follows_its_policy_and_stays_revoked
     clock.at += 1
     await keys.renew_peer("box", policy, caps)
     assert (await keys.of_peer("box", policy, caps)).id != made.id
+
+
+async def test_a_peers_account_is_no_key_that_somebody_has(keys: SqlKeys) -> None:
+    account = await keys.of_peer("box", LimitPolicy(), SpendCaps())
+    made, _ = await keys.create_key("laptop")
+    assert (is_secret(account), is_secret(made)) == (False, True)
+    with pytest.raises(ConfigurationError, match="begins with peer:"):
+        await keys.create_key("peer:other")
 
 
 async def test_visits_of_a_new_peer_at_the_same_time_make_one_account(keys: SqlKeys) -> None:
