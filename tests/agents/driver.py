@@ -68,10 +68,10 @@ class RecordingMeter:
         return Hold(self.held[-1], RunId("run"), **grant)
 
     async def escrow(self) -> Hold:
-        raise NotImplementedError
+        raise AssertionError("an agent of this gateway asks for one call at a time")
 
     async def note_remote(self, remote_run_id: str) -> None:
-        raise NotImplementedError
+        raise AssertionError("no peer executes this run")
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         assert hold.id in self.held, "booked without leave"
