@@ -29,6 +29,7 @@ from a2a_gateway.agents.pieces import Piece
 from a2a_gateway.agents.pricing import LLMReply, Prices, usage_of
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.replies import is_cut_off, is_filtered_answer, is_refusal, unfiltered
+from a2a_gateway.agents.retrying import retried
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
@@ -279,18 +280,7 @@ class MeteredLLM(LLM):
         def decorate(attempt: Callable[..., Any]) -> Callable[..., Any]:
             if not inspect.iscoroutinefunction(attempt):
                 return retry(self._blocking(attempt))
-            # What tenacity makes of a function refers to itself: with it, the request would wait for the garbage collector. So it
-            # is given a function of no consequence, is lent the real one for the call, and is made to forget what it did with it.
-            retrying: Any = cast("Any", retry(_attempt)).retry
-
-            async def retried(*args: Any, **kwargs: Any) -> LLMReply:
-                try:
-                    reply: LLMReply = await retrying(self._metered(attempt), *args, **kwargs)
-                    return reply
-                finally:
-                    retrying.iter_state.reset()
-
-            return retried
+            return retried(retry, self._metered(attempt))
 
         return decorate
 
@@ -395,10 +385,6 @@ def _sampled(template: LLM, asked: Sampling) -> dict[str, object]:
 
 def _shown(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
     return [tool for tool in tools or () if not isinstance(tool, WithheldDelegationTool)]
-
-
-async def _attempt() -> None:
-    """Stand in for an attempt."""
 
 
 def _ignore(_: object) -> None:
