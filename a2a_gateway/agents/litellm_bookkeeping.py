@@ -3,18 +3,23 @@
 LiteLLM works out the price of a streamed call five times, puts its chunks together twice, in a thread, and writes a log record of
 it, whether or not anybody listens. Prices are `pricing`'s here, the SDK puts the chunks together itself, and the ledger is the
 record, so none of it is read. Whoever has registered callbacks with LiteLLM, or its cache, keeps it all. And each call is handed
-a tokenizer of 40 MB, which only counts what a provider does not tell. Pinned to the LiteLLM of the constraints;
+a tokenizer of 40 MB, which only counts what a provider does not tell. Before the first word of each stream it also looks for
+cookies, which it has blocked, and works out an address for its proxy. Pinned to the LiteLLM of the constraints;
 `tests/agents/test_litellm_bookkeeping.py` fails if a version moves these names.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import httpx
 import litellm
 import litellm.main
+from litellm.litellm_core_utils import streaming_handler
 from litellm.litellm_core_utils.litellm_logging import Logging
+from litellm.litellm_core_utils.llm_response_utils.get_api_base import get_api_base
 from litellm.litellm_core_utils.streaming_chunk_builder_utils import ChunkProcessor
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from litellm.types.utils import ModelResponse, ModelResponseStream
 
 
@@ -25,6 +30,8 @@ def skip_litellm_bookkeeping() -> None:
     _replace(Logging, "_response_cost_calculator", _unpriced(Logging._response_cost_calculator))
     _replace(Logging, "dispatch_success_handlers", _unlogged(Logging.dispatch_success_handlers))
     _replace(CustomStreamWrapper, "_finalize_completed_stream", _unassembled(CustomStreamWrapper._finalize_completed_stream))
+    _replace(AsyncHTTPHandler, "create_client", _without_cookies(AsyncHTTPHandler.create_client))
+    _replace(streaming_handler, "get_api_base", _unaddressed(get_api_base))
     litellm.main._encoding_cache = cast("Any", _Tokenizer())
     _replace(litellm.main, "_set_stream_builder_response_cost", _unset_cost(litellm.main._set_stream_builder_response_cost))
 
@@ -34,6 +41,29 @@ class _Tokenizer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(litellm.main._load_default_encoding(), name)
+
+
+class _NoCookies(httpx.Cookies):
+    """The cookies of a client that takes none."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Look for none."""
+
+
+def _without_cookies(create: Callable[..., httpx.AsyncClient]) -> Callable[..., httpx.AsyncClient]:
+    def make(*args: Any, **kwargs: Any) -> httpx.AsyncClient:
+        client = create(*args, **kwargs)
+        client._cookies = _NoCookies()
+        return client
+
+    return make
+
+
+def _unaddressed(find: Callable[..., str | None]) -> Callable[..., str | None]:
+    def skip(*args: Any, **kwargs: Any) -> str | None:
+        return find(*args, **kwargs) if _somebody_listens() else None
+
+    return skip
 
 
 def _somebody_listens() -> bool:

@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import litellm
 import litellm.main
 import pytest
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.litellm_core_utils import streaming_handler
 from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from openhands.sdk import Message, TextContent
 
 from a2a_gateway.agents.account import RunAccount
@@ -150,3 +153,21 @@ async def test_our_own_prices_are_none_of_litellm_s(stream: bool) -> None:
         await llm.acompletion([Message(role="user", content=[TextContent(text="hi")])])
     [(usage, cost)] = meter.settled
     assert cost == usage.prompt + 2 * usage.completion > 0
+
+
+async def test_where_cookies_are_blocked_nobody_looks_for_them() -> None:
+    async with AsyncHTTPHandler().client as client:
+        response = httpx.Response(200, headers={"set-cookie": "a=b"}, request=httpx.Request("GET", "http://provider.example"))
+        httpx.Cookies.extract_cookies(kept := httpx.Cookies(), response)
+        client._cookies.extract_cookies(response)
+        assert (dict(kept), dict(client.cookies)) == ({"a": "b"}, {})
+
+
+def test_the_address_for_a_proxy_is_found_for_a_callback_alone() -> None:
+    def address() -> str | None:
+        found: str | None = vars(streaming_handler)["get_api_base"](model="openai/x", optional_params={"api_base": "http://x"})
+        return found
+
+    assert address() is None
+    litellm.callbacks = [Record()]
+    assert address() == "http://x"
