@@ -5,6 +5,7 @@ from typing import Protocol
 
 import structlog
 
+from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.settings import Settings
 
@@ -15,7 +16,12 @@ class AddedPeers(Protocol):
     """Where added peers are kept."""
 
     async def list_peers(self) -> Sequence[PeerSettings]:
-        """All of them. Raises `StoreError`."""
+        """All of them.
+
+        Raises:
+            ConfigurationError: one cannot be read by this release.
+            StoreError: the database does not answer.
+        """
         ...
 
 
@@ -38,7 +44,12 @@ class Roster:
         Raises:
             StoreError: the database does not answer; the peers stay as they are.
         """
-        usable = {peer.id: peer for peer in await self._added.list_peers() if self._is_usable(peer)}
+        try:
+            added = await self._added.list_peers()
+        except ConfigurationError as error:
+            log.warning("added_peers_left_as_they_were", reason=error.message)
+            return
+        usable = {peer.id: peer for peer in added if self._is_usable(peer)}
         self._peers = {**usable, **{peer.id: peer for peer in self._settings.peers}}
 
     def _is_usable(self, peer: PeerSettings) -> bool:

@@ -4,13 +4,14 @@ Functions of one transaction, below the ledger. Each locks all accounts of its h
 wait for it, and it for none.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select
 
-from a2a_gateway.runs.model import RunId
+from a2a_gateway.runs.model import RunId, RunRecord
 from a2a_gateway.stores.charges import OPEN, PRESUMED, give_back, presume, take_hold
+from a2a_gateway.stores.rows import AnyRow
 from a2a_gateway.stores.schema import holds, runs
 from a2a_gateway.stores.tree import LOCK_PATHS_OF_HOLDS, known_path
 
@@ -36,20 +37,19 @@ def presume_overdue(connection: Connection, now: float) -> None:
 
 def undo(connection: Connection, hold_ids: Collection[str]) -> None:
     """Give back what was set aside for calls that were never made; ids of which there is no hold are ignored."""
-    _lock_paths(connection, hold_ids)
-    for hold_id in hold_ids:
-        placed = take_hold(connection, hold_id)
-        if placed is not None:
-            give_back(connection, placed, known_path(connection, RunId(placed.run_id)))
+    for placed, path in _taken(connection, hold_ids):
+        give_back(connection, placed, path)
 
 
 def _presume_all(connection: Connection, hold_ids: Collection[str]) -> None:
-    _lock_paths(connection, hold_ids)
+    for placed, path in _taken(connection, hold_ids):
+        presume(connection, placed, path)
+
+
+def _taken(connection: Connection, hold_ids: Collection[str]) -> Iterator[tuple[AnyRow, Sequence[RunRecord]]]:
+    """Remove holds, and yield each with the runs whose accounts it is in, all of which are locked before the first."""
+    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": list(hold_ids)}).close()
     for hold_id in hold_ids:
         placed = take_hold(connection, hold_id)
         if placed is not None:
-            presume(connection, placed, known_path(connection, RunId(placed.run_id)))
-
-
-def _lock_paths(connection: Connection, hold_ids: Collection[str]) -> None:
-    connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": list(hold_ids)}).close()
+            yield placed, known_path(connection, RunId(placed.run_id))

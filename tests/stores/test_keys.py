@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,21 +12,9 @@ from a2a_gateway.errors import AuthenticationError, ConfigurationError
 from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, SpendCaps
 from a2a_gateway.stores import SqlKeys, open_store, sqlite_url
 from a2a_gateway.stores.keys import is_secret
+from tests.stores.ledger_bench import NOW, SteppedClock
 
 pytestmark = pytest.mark.anyio
-
-NOW = 1_700_000_000.0
-
-
-@dataclass
-class SteppedClock:
-    at: float = NOW
-
-    def now(self) -> float:
-        return self.at
-
-    def wall(self) -> float:
-        return self.now()
 
 
 @pytest.fixture
