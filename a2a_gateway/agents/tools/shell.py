@@ -200,10 +200,9 @@ class Shell:
         with self._changed:
             with contextlib.suppress(OSError):
                 foreground = os.tcgetpgrp(self._master)
-                if _is_shell(foreground):
-                    os.killpg(foreground, signal.SIGINT)
-                elif foreground > 0:
-                    os.killpg(foreground, signal.SIGKILL)
+                # 0 where nobody has the terminal, as when the shell has ended; to `killpg` that is the gateway's own group.
+                if foreground > 0:
+                    os.killpg(foreground, signal.SIGINT if _is_shell(foreground) else signal.SIGKILL)
             self._interrupted = True
             self._changed.notify_all()
 

@@ -164,6 +164,32 @@ def test_an_interrupted_shell_ends_its_command_and_takes_no_other(tmp_path: Path
     assert marked_processes(tmp_path) == {}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="process namespaces are Linux's")
+def test_interrupting_a_shell_that_has_ended_signals_nobody_else_in_a_container_either(tmp_path: Path) -> None:
+    # In a container the session's first process may be outside, and is then 0, as is the group that has a terminal nobody has.
+    container = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.geteuid() != 0:
+        container += ["--user", "--map-root-user"]
+    if subprocess.run([*container, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this user may make no process namespace")
+    program = f"""if True:
+        import os
+        from pathlib import Path
+        from a2a_gateway.agents.tools.shell import Ended, Shell
+        assert os.getsid(0) == 0
+        shell = Shell.start(Path({str(made(tmp_path / "shell"))!r}), {bash()!r}, {dict(ENVIRONMENT)!r})
+        shell.run("exit")
+        assert isinstance(shell.wait(timeout_s=20, quiet_s=20), Ended)
+        shell.interrupt()
+        shell.kill()
+        print("unharmed")
+    """
+    told = subprocess.run(
+        [*container, sys.executable, "-c", program], capture_output=True, text=True, check=False, start_new_session=True
+    )
+    assert told.stdout == "unharmed\n", told.stderr
+
+
 @pytest.mark.parametrize(("command", "exit_code"), [("exit 3", 3), ("kill -9 $$", -9), ("kill -HUP $$", -1)])
 def test_how_a_shell_ended_is_told(tmp_path: Path, command: str, exit_code: int) -> None:
     shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
