@@ -5,6 +5,7 @@ was asked and what it answered, at the prices of the profiles.
 """
 
 import asyncio
+import os
 import random
 import re
 from collections import Counter
@@ -25,6 +26,13 @@ IN_PRICE, OUT_PRICE = 1, 2
 """Micro-USD per token."""
 IDEMPOTENCY = "Idempotency-Key"
 CONVERSATION = "X-OpenHands-ServerConversation-ID"
+
+
+def seeded() -> random.Random:
+    """Chance, which repeats itself as far as the machine plays along where `KILL_SEED` is what it has told before."""
+    seed = int(os.environ.get("KILL_SEED", random.randrange(2**32)))
+    print(f"KILL_SEED={seed}")
+    return random.Random(seed)
 
 
 def profile(name: str, tools: str, more: str = "") -> str:

@@ -24,7 +24,7 @@ from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.crash.books import LIVE, Books
-from tests.crash.load import CONVERSATION, PROFILES, Client, Deed, Truth, clients_of
+from tests.crash.load import CONVERSATION, PROFILES, Client, Deed, Truth, clients_of, seeded
 from tests.support.ask import user
 from tests.support.postgresql import make_postgresql_database, required_postgresql, running_postgresql
 from tests.support.process import GatewayProcess
@@ -245,12 +245,6 @@ def database(home: Path) -> Iterator[str]:
         return
     with running_postgresql(required_postgresql()) as server:
         yield make_postgresql_database(server.directory)
-
-
-def seeded() -> random.Random:
-    seed = int(os.environ.get("KILL_SEED", random.randrange(2**32)))
-    print(f"KILL_SEED={seed}")
-    return random.Random(seed)
 
 
 async def make_keys(gateway: GatewayProcess) -> list[tuple[str, str]]:
