@@ -94,6 +94,14 @@ def _end_all_below() -> None:
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+    _let_go_of_the_dead()
+
+
+def _let_go_of_the_dead() -> None:
+    # Else they would come to the first process of the machine, which in a container may be one that lets go of nobody.
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
 
 
 def _descendants(top: int) -> list[int]:

@@ -190,6 +190,24 @@ def test_interrupting_a_shell_that_has_ended_signals_nobody_else_in_a_container_
     assert told.stdout == "unharmed\n", told.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to whoever takes them in")
+def test_what_a_shell_has_left_is_not_handed_on_when_it_is_dead(tmp_path: Path) -> None:
+    program = f"""if True:
+        from pathlib import Path
+        import psutil
+        from a2a_gateway.agents.tools.orphans import take_in_orphans
+        from a2a_gateway.agents.tools.shell import Shell
+        take_in_orphans()
+        shell = Shell.start(Path({str(made(tmp_path / "shell"))!r}), {bash()!r}, {dict(ENVIRONMENT)!r})
+        shell.run("sleep 901 & (setsid sleep 902 &); (setsid bash -c 'sleep 903 & sleep 904' &)")
+        shell.wait(timeout_s=20, quiet_s=20)
+        shell.kill()
+        print(psutil.Process().children())
+    """
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
+
+
 @pytest.mark.parametrize(("command", "exit_code"), [("exit 3", 3), ("kill -9 $$", -9), ("kill -HUP $$", -1)])
 def test_how_a_shell_ended_is_told(tmp_path: Path, command: str, exit_code: int) -> None:
     shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
