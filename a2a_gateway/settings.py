@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     unpriced_usd_per_mtok: Decimal | None = Field(
         default=None,
         ge=0,
+        le=10**9,
         description="At which tokens of unknown price count against budgets; without it such runs are refused.",
     )
 

@@ -6,7 +6,8 @@ Standard library only; both the delegation tool and the gateway use it, so that 
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 MICRO_PER_USD = 1_000_000
-_MAX_USD = Decimal(10**9)
+MAX_USD = Decimal(10**9)
+"""No amount is larger: whoever tells one does not tell the truth."""
 
 
 def parse_usd(text: str) -> int:
@@ -24,8 +25,8 @@ def parse_usd(text: str) -> int:
         amount = Decimal(stripped)
     except InvalidOperation:
         raise ValueError(f"not a decimal amount of USD: {text[:40]!r}") from None
-    if amount > _MAX_USD:
-        raise ValueError(f"more than {_MAX_USD} USD: {text[:40]!r}")
+    if amount > MAX_USD:
+        raise ValueError(f"more than {MAX_USD} USD: {text[:40]!r}")
     micro = amount * MICRO_PER_USD
     if micro != micro.to_integral_value():
         raise ValueError(f"more than six decimal places: {text[:40]!r}")

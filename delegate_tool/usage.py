@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from delegate_tool.context import CONVERSATION_HEADER
-from delegate_tool.money import micro_usd_from_float, parse_usd
+from delegate_tool.money import MAX_USD, micro_usd_from_float, parse_usd
 from delegate_tool.result import CallerLeft, Tokens
 
 _MAX_TEXT: Final = 256
+_MAX_COUNT: Final = 10**9
 _NOTHING: Final[Mapping[str, object]] = {}
 
 
@@ -127,7 +128,7 @@ def _cost(headers: Mapping[str, str], usage: Mapping[str, object], details: Mapp
     if exact[0] is not None and exact[1] is not None:
         return exact[0] + exact[1]
     reported = usage.get("cost")
-    if isinstance(reported, int | float) and not isinstance(reported, bool) and math.isfinite(reported) and reported >= 0:
+    if isinstance(reported, int | float) and not isinstance(reported, bool) and 0 <= reported <= MAX_USD:
         return micro_usd_from_float(float(reported))
     told = _money(_text(headers, "x-a2a-cost-usd"))
     return told if told is not None else _money_of_float(_text(headers, "x-litellm-response-cost"))
@@ -166,7 +167,7 @@ def _text(values: Mapping[str, object] | Mapping[str, str], name: str) -> str | 
 
 def _count(values: Mapping[str, object], name: str, default: int | None) -> int | None:
     value = values.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else default
 
 
 def _count_in(text: str | None) -> int | None:
@@ -185,4 +186,4 @@ def _money_of_float(text: str | None) -> int | None:
         amount = float(text) if text else math.nan
     except ValueError:
         return None
-    return micro_usd_from_float(amount) if math.isfinite(amount) and amount >= 0 else None
+    return micro_usd_from_float(amount) if 0 <= amount <= MAX_USD else None

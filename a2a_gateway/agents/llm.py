@@ -26,7 +26,7 @@ from a2a_gateway.agents.budget_notes import append_note, calls_tools, note_of, s
 from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
 from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.pieces import Piece
-from a2a_gateway.agents.pricing import LLMReply, Prices, usage_of
+from a2a_gateway.agents.pricing import LLMReply, Prices, answer_bytes, usage_of
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.replies import is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
@@ -70,7 +70,9 @@ class _PricedTelemetry(Telemetry):
     def _compute_cost(self, resp: LLMReply, provider_info: object = None) -> float | None:
         attempt = call.attempt if (call := current_call.get()) else Attempt()
         attempt.usage = usage_of(resp)
-        attempt.cost_usd = self._prices.cost_usd(resp, attempt.usage or TokenUsage(), attempt.reported)
+        attempt.cost_usd = self._prices.cost_usd(resp, attempt.usage, attempt.reported)
+        if attempt.usage is None:
+            attempt.answer_bytes = answer_bytes(resp)
         return None if attempt.cost_usd is None else float(attempt.cost_usd)
 
 

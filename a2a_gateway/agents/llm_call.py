@@ -17,9 +17,14 @@ from a2a_gateway.runs.ports import Hold
 
 @dataclass(slots=True)
 class Attempt:
-    """One request to the provider: what is known of it so far."""
+    """One request to the provider: what is known of it so far.
+
+    Attributes:
+        answer_bytes: of an answer that came without its usage.
+    """
 
     streamed_bytes: int = 0
+    answer_bytes: int = 0
     reported: Decimal | None = None
     usage: TokenUsage | None = None
     cost_usd: Decimal | None = None
@@ -75,12 +80,14 @@ class LLMCall:
     def charge(self, hold: Hold, prices: Prices) -> tuple[TokenUsage, Decimal | None, bool]:
         """What the last attempt used, what it cost, and whether that is certain.
 
-        One that broke off is charged for what it was sent and what had arrived: never nothing, never more than was set aside.
+        One that broke off, or of which no usage was told, is charged for what it was sent and what has arrived: never nothing,
+        never more than was set aside.
         """
         attempt = self.attempt
         if attempt.usage is None and attempt.refused and not attempt.streamed_bytes:
             return TokenUsage(), Decimal(0), True
-        usage = attempt.usage or estimate_usage(self.prompt.utf8_bytes, attempt.streamed_bytes, hold.max_output_tokens)
+        arrived = max(attempt.streamed_bytes, attempt.answer_bytes)
+        usage = attempt.usage or estimate_usage(self.prompt.utf8_bytes, arrived, hold.max_output_tokens)
         cost_usd = attempt.cost_usd
         if cost_usd is None and attempt.usage is None:
             cost_usd = prices.estimate_usd(usage)

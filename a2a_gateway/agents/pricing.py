@@ -15,12 +15,13 @@ from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse, ModelResponseStream
 
 from a2a_gateway.runs.model import CallQuote, TokenUsage
-from delegate_tool.money import MICRO_PER_USD
+from delegate_tool.money import MAX_USD, MICRO_PER_USD
 
 type LLMReply = ModelResponse | ResponsesAPIResponse
 
 _PROMPT_PRICES = frozenset({"input_cost_per_token", "cache_creation_input_token_cost"})
 _OUTPUT_PRICES = frozenset({"output_cost_per_token", "output_cost_per_reasoning_token"})
+_MOST_TOKENS = 10**9  # of one call, by far: whoever tells more, or less than none, tells nothing
 _COST_HEADER = "llm_provider-x-litellm-response-cost"  # LiteLLM's name for the upstream's own header
 
 
@@ -53,15 +54,19 @@ class Prices:
         """Price tokens whose price nobody knows; None where that is not wanted."""
         return None if self.unpriced_usd_per_token is None else (usage.prompt + usage.completion) * self.unpriced_usd_per_token
 
-    def cost_usd(self, reply: LLMReply, usage: TokenUsage, reported: Decimal | None = None) -> Decimal | None:
-        """Price a whole reply; None if nothing is known of its price. `reported` is what the provider said in the stream."""
+    def cost_usd(self, reply: LLMReply, usage: TokenUsage | None, reported: Decimal | None = None) -> Decimal | None:
+        """Price a whole reply; None if nothing is known of its price, or no `usage` to which a price could be applied.
+
+        `reported` is what the provider said in the stream.
+        """
         told = reported if reported is not None else reported_cost(reply)
         # Into a stream's usage LiteLLM puts a cost of its own reckoning where the provider put none; OpenRouter always puts one.
         told_first = told if self.model.startswith("openrouter/") else None
-        for cost in (_header_cost(reply), told_first, self._own_cost(usage), told):
+        own = None if usage is None else self._own_cost(usage)
+        for cost in (_header_cost(reply), told_first, own, told):
             if cost is not None:
                 return cost
-        return self._mapped_cost(reply)
+        return None if usage is None else self._mapped_cost(reply)
 
     def estimate_usd(self, usage: TokenUsage) -> Decimal | None:
         """Price an estimated usage; None if no price is known."""
@@ -108,7 +113,7 @@ class Prices:
 
 
 def usage_of(reply: LLMReply) -> TokenUsage | None:
-    """Read the tokens that a reply reports; None if it reports none."""
+    """Read the tokens that a reply reports; None if it reports none, or numbers that cannot be."""
     usage: Any = getattr(reply, "usage", None)
     if usage is None:
         return None
@@ -122,7 +127,15 @@ def usage_of(reply: LLMReply) -> TokenUsage | None:
         cached=int(getattr(prompt_details, "cached_tokens", 0) or 0),
         reasoning=int(getattr(completion_details, "reasoning_tokens", 0) or 0),
     )
-    return read if read.prompt or read.completion else None
+    can_be = all(0 <= tokens <= _MOST_TOKENS for tokens in (read.prompt, read.completion, read.cached, read.reasoning))
+    return read if can_be and (read.prompt or read.completion) else None
+
+
+def answer_bytes(reply: LLMReply) -> int:
+    """Tell how long an answer is, with its reasoning and tool calls, and a little more for what stands around them."""
+    if isinstance(reply, ResponsesAPIResponse):
+        return len(reply.model_dump_json(include={"output"}).encode())
+    return len(reply.choices[0].model_dump_json(include={"message"}).encode()) if reply.choices else 0
 
 
 def reported_cost(reply: object) -> Decimal | None:
@@ -169,7 +182,7 @@ def _parse_cost(value: object) -> Decimal | None:
         cost = Decimal(str(value))
     except InvalidOperation:
         return None
-    return cost if cost.is_finite() and cost >= 0 else None
+    return cost if cost.is_finite() and 0 <= cost <= MAX_USD else None
 
 
 def _listed(names: Iterable[str]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     Column,
+    ColumnElement,
     Connection,
     bindparam,
     case,
@@ -128,22 +129,24 @@ def accounts_of_profile(connection: Connection, agent: str, caps: SpendCaps, day
 
 
 def _spent(connection: Connection, spender: Column[str], holder: Column[str], owner: str, caps: SpendCaps, day: date) -> Spent:
-    spent = select(cast(func.coalesce(func.sum(spend.c.cost_micro_usd), 0), BigInteger)).where(spender == owner)
-    held = select(cast(func.coalesce(func.sum(holds.c.reserved_micro_usd), 0), BigInteger)).where(
-        holder == owner, holds.c.state == OPEN
-    )
+    """Sum up, as far as the caps need it, and in one statement: between two of them PostgreSQL lets others settle a call, which
+    would then be in neither sum."""
+    month = day.replace(day=1)
+    held = select(_sum(holds.c.reserved_micro_usd)).where(holder == owner, holds.c.state == OPEN)
+    spent = select(
+        _sum(spend.c.cost_micro_usd),
+        _sum(case((spend.c.day >= day, spend.c.cost_micro_usd))),
+        _sum(case((spend.c.day >= month, spend.c.cost_micro_usd))),
+        held.scalar_subquery(),
+    ).where(spender == owner)
+    if caps.total_micro_usd is None:
+        spent = spent.where(spend.c.day >= (day if caps.month_micro_usd is None else month))
+    return Spent(*connection.execute(spent).one())
 
-    def read(cap: int | None, since: date | None) -> int:
-        if cap is None:
-            return 0
-        return connection.scalar(spent if since is None else spent.where(spend.c.day >= since)) or 0
 
-    return Spent(
-        read(caps.total_micro_usd, None),
-        read(caps.day_micro_usd, day),
-        read(caps.month_micro_usd, day.replace(day=1)),
-        connection.scalar(held) or 0,
-    )
+def _sum(amount: ColumnElement[int]) -> ColumnElement[int]:
+    # PostgreSQL's sum of integers is a decimal.
+    return cast(func.coalesce(func.sum(amount), 0), BigInteger)
 
 
 def place_hold(connection: Connection, hold: Hold, path: Sequence[RunRecord], *, kind: str, day: date, now: float) -> None:

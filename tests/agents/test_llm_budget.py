@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from openhands.sdk import LLM, ImageContent, Message, TextContent
@@ -235,6 +236,24 @@ async def test_a_call_that_was_answered_is_charged_as_complete_and_one_that_was_
     ):
         await driver.run(user("hi"), meter=meter)
     assert list(meter.charges.values()) == [Charge(turns=1), Charge(TokenUsage(1000, 100), 1200, turns=0)]
+
+
+@pytest.mark.parametrize("usage", ["omitted", Usage(0, 0), Usage(10**30, 1)])
+async def test_an_answer_whose_usage_is_not_told_is_charged_for_its_size_as_incomplete(
+    tmp_path: Path, usage: Literal["omitted"] | Usage
+) -> None:
+    meter = RecordingMeter(grants=[AMPLE])
+    answer = Step(content="word " * 400, usage=usage)
+    async with (
+        ScriptedLLM(direct=lambda _: answer) as llm,
+        driving(tmp_path, a_recipe(an_llm(llm.base_url, stream=False))) as driver,
+    ):
+        ran = await driver.run(user("hi"), meter=meter)
+    assert isinstance(ran.outcome, Finished)
+    [charge] = meter.charges.values()
+    prompt, completion = charge.usage.prompt, charge.usage.completion
+    assert 500 <= completion <= 550  # 2000 bytes, and what stands around them
+    assert charge == Charge(TokenUsage(prompt, completion), prompt + 2 * completion, complete=False)
 
 
 # ---------------------------------------------------------------------- how large a prompt is

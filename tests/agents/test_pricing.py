@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from litellm.types.llms.openai import ResponsesAPIResponse
-from litellm.types.utils import ModelResponse, Usage
+from litellm.types.utils import Choices, Message, ModelResponse, Usage
 
-from a2a_gateway.agents.pricing import ExactSum, Prices, estimate_usage, reported_cost, usage_of
+from a2a_gateway.agents.pricing import ExactSum, Prices, answer_bytes, estimate_usage, reported_cost, usage_of
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 
 
@@ -48,6 +48,7 @@ GIVEN = Prices("openai/some-model", 1e-6, 2e-6)
         pytest.param(UNLISTED, reply(), None, id="else unknown, which is not zero"),
         pytest.param(GIVEN, reply(header="nan"), Decimal("0.0012"), id="a header that is no amount counts as none"),
         pytest.param(GIVEN, reply(header="-1"), Decimal("0.0012"), id="nor does a negative one"),
+        pytest.param(GIVEN, reply(header="1e999999999"), Decimal("0.0012"), id="nor one that nobody could pay"),
         pytest.param(GIVEN, reply(header="0"), Decimal(0), id="a reported zero is free"),
     ],
 )
@@ -80,6 +81,14 @@ def test_usage_is_read_from_both_endpoints() -> None:
     )
     expected = TokenUsage(prompt=1000, completion=100, cached=400, reasoning=30)
     assert [usage_of(chat), usage_of(answer)] == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [{"prompt_tokens": -5}, {"completion_tokens": 10**30}, {"prompt_tokens_details": {"cached_tokens": -1}}],
+)
+def test_tokens_that_cannot_be_are_no_usage(nonsense: dict[str, Any]) -> None:
+    assert usage_of(reply(**nonsense)) is None
 
 
 def test_a_reply_without_usage_has_none_rather_than_zero() -> None:
@@ -137,9 +146,20 @@ def test_an_estimate_is_never_nothing_and_never_more_than_the_call_might_produce
     assert UNLISTED.estimate_usd(TokenUsage(3, 1)) is None
 
 
-@pytest.mark.parametrize("value", [None, True, "free", float("inf"), -0.1])
+@pytest.mark.parametrize("value", [None, True, "free", float("inf"), -0.1, 1e10])
 def test_a_reported_cost_that_is_no_amount_is_unknown(value: object) -> None:
     assert reported_cost(reply(cost=value)) is None
+
+
+def test_an_answer_is_as_long_as_what_it_says_whichever_endpoint_it_is_from() -> None:
+    chat = ModelResponse(choices=[Choices(message=Message(content="ü" * 500))])
+    says = {"type": "output_text", "text": "ü" * 500, "annotations": []}
+    message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [says]}
+    answer = ResponsesAPIResponse.model_validate(
+        {"id": "r", "created_at": 0, "model": "m", "object": "response", "output": [message]}
+    )
+    for one in (chat, answer):
+        assert 1000 < answer_bytes(one) < 1300
 
 
 @given(st.lists(st.decimals(min_value=0, max_value=10, places=9), max_size=50))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,15 @@ def test_any_usage_is_read(headers: dict[str, str], usage: dict[str, Any]) -> No
     assert not (report.cost_complete and report.cost_micro_usd is None)
     assert report.left is None or min(report.left.runs or 0, report.left.budget_micro_usd or 0) >= 0
     assert min(report.tokens.prompt, report.tokens.completion, report.tree_tokens.prompt, report.tree_tokens.completion) >= 0
+
+
+@pytest.mark.parametrize("cost", [1e300, 10**400, float("inf"), -1])
+def test_a_cost_that_nobody_could_pay_is_unknown(cost: float) -> None:
+    assert read_report({"x-litellm-response-cost": "1e300"}, {"cost": cost}) == RunReport()
+
+
+def test_a_count_that_nobody_could_reach_is_unknown() -> None:
+    assert read_report({}, {"prompt_tokens": 10**30, "delegation": {"runs": 10**30, "turns": 10**30}}) == RunReport()
 
 
 def test_nothing_told_is_nothing_known() -> None:

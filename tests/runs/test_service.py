@@ -1,165 +1,17 @@
 """The run service on a real store, with a scripted runner: every ending is told, is recorded, and leaves nothing."""
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from a2a_gateway.agents.workspaces import Workspaces
-from a2a_gateway.errors import BudgetExceeded, GatewayError, LLMUnavailable, ModelNotFound
-from a2a_gateway.runs.capacity import Capacity
-from a2a_gateway.runs.events import (
-    Cancelled,
-    ContentDelta,
-    Failed,
-    Finished,
-    Limited,
-    RunEnded,
-    RunEvent,
-    RunFinished,
-    RunStarted,
-)
-from a2a_gateway.runs.live import LiveRun, LiveRuns
-from a2a_gateway.runs.messages import TextPart, UserMessage
-from a2a_gateway.runs.model import AdmittedRun, KeyRecord, LimitPolicy, Limits, Profile, ProfileProblem, RunRequest, RunState
-from a2a_gateway.runs.place import Places
-from a2a_gateway.runs.proposal import Caller
-from a2a_gateway.runs.service import RunService, ServicePolicy
-from a2a_gateway.server.clock import SystemClock
-from a2a_gateway.server.tokens import JwtRunTokens
-from a2a_gateway.stores import Store, open_store, sqlite_url
-from a2a_gateway.testing.scripted_runner import Part, ScriptedRunner, Spend, Until
-from delegate_tool.context import DelegationContext, OnDisconnect
+from a2a_gateway.errors import BudgetExceeded, GatewayError, LLMUnavailable
+from a2a_gateway.runs.events import Cancelled, ContentDelta, Failed, Finished, Limited, RunEnded, RunFinished, RunStarted
+from a2a_gateway.runs.model import RunState
+from a2a_gateway.testing.scripted_runner import Part, Spend, Until
+from tests.runs.service_bench import DONE, NOTHING, bench_of, by_task, finished, follow, until
 
 pytestmark = pytest.mark.anyio
-
-DONE = RunEnded(Finished("done"))
-
-
-class OneProfile:
-    """A catalogue of one agent."""
-
-    profile = Profile("a", "Does it.", "test", "openai/none", may_delegate=True)
-
-    def get(self, model: str) -> Profile:
-        if model != self.profile.model:
-            raise ModelNotFound("There is none.", param="model")
-        return self.profile
-
-    def list(self) -> Sequence[Profile]:
-        return [self.profile]
-
-    def problems(self) -> Sequence[ProfileProblem]:
-        return []
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A service with all that it stands on."""
-
-    service: RunService
-    store: Store
-    key: KeyRecord
-    runner: ScriptedRunner
-    workspaces: Path
-    database: Path
-
-    async def start(self, task: str = "task", parent: LiveRun | None = None, **context: object) -> LiveRun:
-        asked = DelegationContext(**context)  # type: ignore[arg-type]  # fields of DelegationContext
-        request = RunRequest("openhands_a", (UserMessage((TextPart(task),)),), asked)
-        return (await self.service.start(request, Caller(self.key, parent.record if parent else None))).live
-
-    def change(self, sql: str) -> None:
-        """Change the database behind the service's back."""
-        with sqlite3.connect(self.database) as connection:
-            connection.execute(sql)
-        connection.close()
-
-    async def state(self, live: LiveRun) -> RunState:
-        record = await self.store.ledger.get_run(live.record.id)
-        assert record is not None
-        return record.state
-
-    @property
-    def leftovers(self) -> dict[str, object]:
-        """What must be empty when no run is under way."""
-        return {
-            "live": list(self.service.live_runs),
-            "slots": self.service.capacity.working,
-            "queue": self.service.capacity.waiting,
-            "leases": set(self.store.conversations.leased),
-            "runner": set(self.runner.running),
-            "workspaces": [path.name for path in self.workspaces.glob("*")],
-        }
-
-
-NOTHING: dict[str, object] = {"live": [], "slots": 0, "queue": 0, "leases": set(), "runner": set(), "workspaces": []}
-
-
-@asynccontextmanager
-async def bench_of(
-    tmp_path: Path,
-    script: Callable[[AdmittedRun], Sequence[Part]],
-    *,
-    slots: int = 10,
-    max_breadth: int = 5,
-    ttl_s: float = 0,
-    grace_s: float = 0,
-) -> AsyncIterator[Bench]:
-    clock, live_runs, runner = SystemClock(), LiveRuns(), ScriptedRunner(script)
-    async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:
-        key, _ = await store.keys.create_key("laptop", LimitPolicy())
-        places = Places(store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s)
-        policy = ServicePolicy(
-            "here",
-            "http://here.invalid/v1",
-            Limits(max_breadth=max_breadth),
-            disconnect_grace_s=grace_s,
-            drain_s=0,
-            retry_store_after_s=0.01,
-        )
-        tokens, capacity = JwtRunTokens("here"), Capacity(slots, 5)
-        async with RunService(store.ledger, live_runs, places, OneProfile(), runner, tokens, capacity, clock, policy) as service:
-            yield Bench(service, store, key, runner, tmp_path / "workspaces", tmp_path / "gateway.db")
-
-
-def by_task(**scripts: Sequence[Part]) -> Callable[[AdmittedRun], Sequence[Part]]:
-    """Choose a script by the task of a run."""
-
-    def script(run: AdmittedRun) -> Sequence[Part]:
-        (message,) = run.messages
-        assert isinstance(message, UserMessage)
-        (part,) = message.parts
-        assert isinstance(part, TextPart)
-        return scripts[part.text]
-
-    return script
-
-
-async def follow(live: LiveRun) -> list[RunEvent]:
-    """Read a run to its end, and wait until nothing of it is left."""
-    events: list[RunEvent] = []
-    with live.listen() as listener:
-        while not (events and isinstance(events[-1], RunFinished)):
-            events += await listener.take()
-    await live.closed.wait()
-    return events
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  # what is waited for has no event of its own
-        await asyncio.sleep(0)
-
-
-def finished(events: Sequence[RunEvent]) -> RunFinished:
-    end = events[-1]
-    assert isinstance(end, RunFinished)
-    return end
-
 
 _MONEY, _LLM = BudgetExceeded("spent"), LLMUnavailable("down")
 
@@ -270,62 +122,6 @@ async def test_a_child_that_comes_while_its_parent_is_being_stopped_does_not_beg
         assert bench.leftovers == NOTHING
 
 
-async def test_an_abandoned_run_is_cancelled_and_one_that_shall_continue_is_not(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    async with bench_of(tmp_path, lambda _: [Until(gate), DONE], grace_s=0.01) as bench:
-        left, kept = await bench.start(), await bench.start(on_disconnect=OnDisconnect.CONTINUE)
-        for live in (left, kept):
-            with live.listen():
-                pass
-        await left.closed.wait()
-        gate.set()
-        await kept.closed.wait()
-        assert (await bench.state(left), await bench.state(kept)) == (RunState.CANCELLED, RunState.FINISHED)
-
-
-async def test_a_run_to_which_somebody_comes_back_in_time_goes_on(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    async with bench_of(tmp_path, lambda _: [Until(gate), DONE], grace_s=0.01) as bench:
-        other, live = await bench.start(), await bench.start()
-        with live.listen():
-            pass
-        with live.listen() as listener:
-            with other.listen():
-                pass
-            await other.closed.wait()  # left after `live` was, so the grace of `live` is over, too
-            gate.set()
-            while not live.finished:
-                await listener.take()
-        assert isinstance(finished(live.events).outcome, Finished)
-
-
-async def test_equal_requests_are_runs_of_their_own_until_the_client_of_one_has_left(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    async with bench_of(tmp_path, lambda _: [Until(gate), DONE], grace_s=60) as bench:
-        request = RunRequest("openhands_a", (UserMessage((TextPart("task"),)),), fingerprint="the-same")
-        caller = Caller(bench.key)
-        first, second = [(await bench.service.start(request, caller)).live for _ in range(2)]  # nobody listens to either yet
-        assert first is not second
-        with second.listen():
-            third = (await bench.service.start(request, caller)).live
-        assert third is not second
-        with third.listen():
-            pass
-        again = await bench.service.start(request, caller)
-        assert (again.live, again.is_replay) == (third, True)
-        gate.set()
-        for live in (first, second, third):
-            await live.closed.wait()
-
-
-async def test_a_run_that_ends_before_its_client_listens_is_no_repeat_of_another(tmp_path: Path) -> None:
-    async with bench_of(tmp_path, lambda _: [DONE]) as bench:
-        request = RunRequest("openhands_a", (UserMessage((TextPart("task"),)),), fingerprint="the-same")
-        first = (await bench.service.start(request, Caller(bench.key))).live
-        await first.closed.wait()
-        assert (await bench.service.start(request, Caller(bench.key))).live is not first
-
-
 @pytest.mark.parametrize("begun", [True, False], ids=["in-the-queue", "not-begun"])
 async def test_a_drain_tells_those_who_wait_that_the_gateway_shuts_down(tmp_path: Path, begun: bool) -> None:
     never = asyncio.Event()
@@ -372,51 +168,4 @@ async def test_more_children_than_may_live_at_once_run_one_after_the_other(tmp_p
         assert [end.summary.record.state for end in ends] == [RunState.FINISHED] * 20
         gate.set()
         await lead.closed.wait()
-        assert bench.leftovers == NOTHING
-
-
-async def test_a_run_that_the_database_will_not_let_end_is_told_at_once_and_recorded_later(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    async with bench_of(tmp_path, lambda _: [Until(gate), DONE]) as bench:
-        live = await bench.start()
-        await until(lambda: bool(bench.runner.running))
-        bench.change("CREATE TRIGGER stuck BEFORE UPDATE OF ended_at ON runs BEGIN SELECT RAISE(ABORT, 'stuck'); END")
-        gate.set()
-        end = finished(await follow(live))
-        assert isinstance(end.outcome, Failed)
-        assert (end.outcome.error.code, end.summary.record.cost_complete) == ("store_unavailable", False)
-        assert bench.leftovers == NOTHING
-        assert await bench.state(live) is RunState.RUNNING
-        bench.change("DROP TRIGGER stuck")
-        while await bench.state(live) is RunState.RUNNING:
-            pass
-        assert await bench.state(live) is RunState.FINISHED
-
-
-async def test_money_that_the_database_did_not_book_is_booked_later(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    async with bench_of(tmp_path, lambda _: [Until(gate), Spend(9), DONE]) as bench:
-        live = await bench.start()
-        await until(lambda: bool(bench.runner.running))
-        bench.change("CREATE TRIGGER stuck BEFORE UPDATE OF turns ON runs BEGIN SELECT RAISE(ABORT, 'stuck'); END")
-        gate.set()
-        end = finished(await follow(live))
-        assert isinstance(end.outcome, Failed)
-        assert end.outcome.error.code == "store_unavailable"
-        bench.change("DROP TRIGGER stuck")
-        while not (record := await bench.store.ledger.get_run(live.record.id)) or not record.turns:
-            pass
-        assert (record.cost_self_micro_usd, record.state) == (9, RunState.FAILED)
-
-
-async def test_a_run_that_the_ledger_no_longer_knows_still_ends(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    async with bench_of(tmp_path, lambda _: [Until(gate), DONE]) as bench:
-        live = await bench.start()
-        await until(lambda: bool(bench.runner.running))
-        bench.change("DELETE FROM runs")
-        gate.set()
-        async with asyncio.timeout(20):
-            end = finished(await follow(live))
-        assert isinstance(end.outcome, Failed)
         assert bench.leftovers == NOTHING

@@ -6,20 +6,23 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import AsyncExitStack
-from decimal import Decimal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
-from a2a_gateway.errors import GatewayError
-from a2a_gateway.runs.model import CallQuote, ConversationId, KeyId, LimitPolicy, Limits, RunId, RunState, TokenUsage
+from a2a_gateway.errors import BudgetExceeded, GatewayError
+from a2a_gateway.runs.model import ConversationId, KeyId, LimitPolicy, Limits, RunId, RunState, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge, RunProposal
 from a2a_gateway.stores import Store, open_store
+from tests.stores.quotes import FREE, calls_of
+from tests.support.postgresql import make_postgresql_database
 
 pytestmark = pytest.mark.anyio
 
 WRITERS = 8
-FREE = CallQuote(prompt_tokens=0, max_output_tokens=0, usd_per_prompt_token=Decimal(0), usd_per_output_token=Decimal(0))
 
 
 class FixedClock:
@@ -96,6 +99,29 @@ async def test_turns_settled_at_once_are_all_charged(database_url: str) -> None:
         root, *below = await stores[0].ledger.subtree(RunId("root"))
         assert root.cost_tree_micro_usd == 5 * 5 * 3
         assert [(run.turns, run.usage, run.cost_self_micro_usd) for run in below] == [(5, TokenUsage(10, 5), 15)] * 5
+
+
+async def test_a_call_settled_while_a_profiles_budget_is_read_is_counted(postgresql: str) -> None:
+    caps, half = SpendCaps(day_micro_usd=100), calls_of(60)
+    async with AsyncExitStack() as stack:
+        one, two = [
+            await stack.enter_async_context(open_store(url, FixedClock())) for url in [make_postgresql_database(postgresql)] * 2
+        ]
+        key, _ = await one.keys.create_key("laptop")
+        for run_id in ("first", "second"):
+            await one.ledger.open_run(replace(proposal(run_id, key.id), starts=True))
+        hold = await one.ledger.reserve(RunId("first"), half, caps)
+        loop, settling = asyncio.get_running_loop(), [Charge(TokenUsage(1, 1), 60)]
+
+        def settle_first(*args: Any) -> None:
+            if "sum(holds" in args[2] and settling:
+                asyncio.run_coroutine_threadsafe(two.ledger.settle(hold, settling.pop()), loop).result()
+
+        event.listen(Engine, "before_cursor_execute", settle_first)
+        stack.callback(event.remove, Engine, "before_cursor_execute", settle_first)
+        with pytest.raises(BudgetExceeded):
+            await one.ledger.reserve(RunId("second"), half, caps)
+        assert not settling
 
 
 OTHER_PROCESS = """

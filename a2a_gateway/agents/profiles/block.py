@@ -30,7 +30,7 @@ def _parse_model_id(value: object) -> str:
 type Count = Annotated[StrictInt, Field(ge=1, le=_MOST)]
 type CountFromZero = Annotated[StrictInt, Field(ge=0, le=_MOST)]
 type MicroUsd = Annotated[int, BeforeValidator(_parse_budget)]
-type Price = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+type Price = Annotated[float, Field(strict=True, ge=0, le=_MOST, allow_inf_nan=False)]
 type ModelId = Annotated[str, BeforeValidator(_parse_model_id)]
 
 

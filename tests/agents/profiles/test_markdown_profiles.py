@@ -149,6 +149,11 @@ BROKEN = {
     "no money": ("name: p\na2a:\n  budget_usd: 5 EUR", 4, "a2a.budget_usd: not a decimal amount of USD: '5 EUR'"),
     "negative money": ("name: p\na2a:\n  budget_usd: -1", 4, "a2a.budget_usd: not a decimal amount of USD: '-1'"),
     "unknown narration": ("name: p\na2a:\n  narration: loud", 4, "a2a.narration: Input should be 'live', 'reasoning' or 'none'"),
+    "a price beyond all": (
+        "name: p\na2a:\n  input_usd_per_mtok: 1.0e+300\n  output_usd_per_mtok: 1",
+        4,
+        "a2a.input_usd_per_mtok: Input should be less than or equal to 1000000000",
+    ),
     "one price": (
         "name: p\na2a:\n  input_usd_per_mtok: 1",
         3,
