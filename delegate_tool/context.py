@@ -18,6 +18,7 @@ PROTOCOL_VERSION: Final = "1"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 CONVERSATION_HEADER: Final = "X-OpenHands-ServerConversation-ID"
 _MAX_INT: Final = 10**9
+_TRACE_CHARS: Final = 512
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 _MODEL_ID: Final = re.compile(r"[A-Za-z0-9@~][A-Za-z0-9._/:@+~-]{0,199}")
 
@@ -161,9 +162,9 @@ def _parse_visible(text: str) -> str:
     return text
 
 
-def _parse_trace(text: str) -> str:
-    # W3C: a traceparent that cannot be read starts a new trace; it is not the caller's error, so only its size is bounded here.
-    return text[:512]
+def _parse_trace(text: str) -> str | None:
+    # W3C: a trace context that cannot be read is dropped; it is not the caller's error. What is kept must fit a header again.
+    return text if len(text) <= _TRACE_CHARS and text.isascii() and text.isprintable() else None
 
 
 def _parse_choice[E: StrEnum](choices: type[E]) -> Callable[[str], E]:

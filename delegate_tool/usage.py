@@ -15,6 +15,8 @@ from delegate_tool.result import CallerLeft, Tokens
 
 _MAX_TEXT: Final = 256
 _MAX_COUNT: Final = 10**9
+"""Counts beyond it are lies that a ledger has no room for; tokens of a whole tree may be somewhat more."""
+_MAX_TOKENS: Final = 10**12
 _NOTHING: Final[Mapping[str, object]] = {}
 
 
@@ -90,7 +92,7 @@ def read_run(told: object) -> RunReport | None:
     spent = _money(_text(cost, "tree"))
     if spent is None:
         return None
-    own = Tokens(_count(tokens, "prompt", None) or 0, _count(tokens, "completion", None) or 0)
+    own = Tokens(_tokens_in(tokens, "prompt") or 0, _tokens_in(tokens, "completion") or 0)
     return RunReport(
         run_id=_text(run, "id"),
         cost_micro_usd=spent,
@@ -127,9 +129,8 @@ def _cost(headers: Mapping[str, str], usage: Mapping[str, object], details: Mapp
     exact = [_money(_text(details, part)) for part in ("self", "descendants")]
     if exact[0] is not None and exact[1] is not None:
         return exact[0] + exact[1]
-    reported = usage.get("cost")
-    if isinstance(reported, int | float) and not isinstance(reported, bool) and 0 <= reported <= MAX_USD:
-        return micro_usd_from_float(float(reported))
+    if (reported := _money_of_number(usage.get("cost"))) is not None:
+        return reported
     told = _money(_text(headers, "x-a2a-cost-usd"))
     return told if told is not None else _money_of_float(_text(headers, "x-litellm-response-cost"))
 
@@ -142,16 +143,16 @@ def _is_complete(headers: Mapping[str, str], details: Mapping[str, object]) -> b
 def _tokens(usage: Mapping[str, object]) -> Tokens:
     prompt, completion = _object(usage, "prompt_tokens_details"), _object(usage, "completion_tokens_details")
     return Tokens(
-        prompt=_count(usage, "prompt_tokens", None) or 0,
-        completion=_count(usage, "completion_tokens", None) or 0,
-        cached=_count(prompt, "cached_tokens", None) or 0,
-        reasoning=_count(completion, "reasoning_tokens", None) or 0,
+        prompt=_tokens_in(usage, "prompt_tokens") or 0,
+        completion=_tokens_in(usage, "completion_tokens") or 0,
+        cached=_tokens_in(prompt, "cached_tokens") or 0,
+        reasoning=_tokens_in(completion, "reasoning_tokens") or 0,
     )
 
 
 def _tree_tokens(delegation: Mapping[str, object]) -> Tokens | None:
     tree = _object(delegation, "tree_tokens")
-    prompt, completion = _count(tree, "prompt", None), _count(tree, "completion", None)
+    prompt, completion = _tokens_in(tree, "prompt"), _tokens_in(tree, "completion")
     return None if prompt is None or completion is None else Tokens(prompt, completion)
 
 
@@ -161,13 +162,18 @@ def _object(values: Mapping[str, object], name: str) -> Mapping[str, object]:
 
 
 def _text(values: Mapping[str, object] | Mapping[str, str], name: str) -> str | None:
+    # Ids, amounts and reasons: what has other characters could not be stored everywhere, nor sent on in a header.
     value = values.get(name)
-    return value[:_MAX_TEXT] if isinstance(value, str) and value else None
+    return value[:_MAX_TEXT] if isinstance(value, str) and value and value.isascii() and value.isprintable() else None
 
 
-def _count(values: Mapping[str, object], name: str, default: int | None) -> int | None:
+def _count(values: Mapping[str, object], name: str, default: int | None, most: int = _MAX_COUNT) -> int | None:
     value = values.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else default
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else default
+
+
+def _tokens_in(values: Mapping[str, object], name: str) -> int | None:
+    return _count(values, name, None, _MAX_TOKENS)
 
 
 def _count_in(text: str | None) -> int | None:
@@ -183,7 +189,12 @@ def _money(text: str | None) -> int | None:
 
 def _money_of_float(text: str | None) -> int | None:
     try:
-        amount = float(text) if text else math.nan
+        return None if text is None else _money_of_number(float(text))
     except ValueError:
         return None
-    return micro_usd_from_float(amount) if 0 <= amount <= MAX_USD else None
+
+
+def _money_of_number(usd: object) -> int | None:
+    if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < math.inf:
+        return None
+    return micro_usd_from_float(float(min(usd, MAX_USD)))

@@ -52,6 +52,10 @@ class AnswerForm:
         if find_keyword(schema, "patternProperties"):
             # `jsonschema` looks for these patterns in five places, each with an engine that nothing can stop.
             raise UnsupportedError("The schema uses patternProperties; name the properties, or allow any.", param=_SCHEMA)
+        below = {name: value for name, value in schema.items() if name != "$schema"}
+        if find_keyword(below, "$schema"):
+            # There `jsonschema` goes on with that dialect's own validator, which looks at no time.
+            raise UnsupportedError("The schema names a $schema within; name one at the top, or none.", param=_SCHEMA)
         self._until = 0.0
         # An empty registry: a `$ref` must not make the gateway fetch what a caller names.
         registry: Registry[Any] = Registry()

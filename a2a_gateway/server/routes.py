@@ -1,12 +1,14 @@
 """The endpoints: thin, each from a request to one call of the layers below."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from a2a_gateway.errors import AuthenticationError, ModelNotFound, RequestError, RunNotFound
-from a2a_gateway.runs.model import LIVE_STATES, RunRecord
+from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.retries import scope_of
 from a2a_gateway.server.gateway import Engine, Gateway
@@ -21,6 +23,7 @@ from a2a_gateway.wire.run_events import render_answer
 from a2a_gateway.wire.runs import RunNode, render_run, render_tree
 from a2a_gateway.wire.usage import render_tree_tokens
 
+_QUICK_BYTES: Final = 64 * 1024
 _CHAT_BODY = {
     "requestBody": {
         "required": True,
@@ -45,7 +48,7 @@ def create_router(gateway: Gateway) -> APIRouter:
     @router.post("/v1/chat/completions", tags=["OpenAI"], summary="Run an agent", openapi_extra=_CHAT_BODY)
     async def chat_completions(request: Request) -> Response:
         engine, caller = await admit(request, to_run=True)
-        run_request = parse_chat_request(await read_body(request, settings.body_limit_bytes), request.headers)
+        run_request = await _parse(await read_body(request, settings.body_limit_bytes), request.headers)
         request_id = request.state.request_id
         return RunResponse(engine.service, run_request, caller, request_id=request_id, heartbeat_s=settings.heartbeat_s)
 
@@ -132,6 +135,13 @@ def create_router(gateway: Gateway) -> APIRouter:
         return JSONResponse({"status": state, "peers": dict(gateway.started.result().directory.states())})
 
     return router
+
+
+async def _parse(body: bytes, headers: Mapping[str, str]) -> RunRequest:
+    """Read a request; in a thread if it may take so long that others would notice: a large one, or one with a JSON Schema."""
+    if len(body) <= _QUICK_BYTES and not any(sign in body for sign in (b"schema", b"\\u")):  # which an escape could spell, too
+        return parse_chat_request(body, headers)
+    return await run_in_threadpool(parse_chat_request, body, headers)
 
 
 async def settled(engine: Engine, record: RunRecord) -> RunNode:

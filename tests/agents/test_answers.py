@@ -70,11 +70,13 @@ _DOUBLING: dict[str, object] = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"
         ({"items": {"pattern": "^(a|a)*$"}}, "unsupported_parameter"),
         ({"$defs": _DOUBLING, "$ref": "#/$defs/d0"}, "unsupported_parameter"),
         ({"anyOf": [{"patternProperties": {"^(a|a)*$": True}}]}, "unsupported_parameter"),
+        ({"default": {"patternProperties": {"^(a|a)*$": True}}, "$ref": "#/default"}, "unsupported_parameter"),
+        ({"items": {"$schema": "https://json-schema.org/draft/2020-12/schema", "pattern": "^(a|a)*$"}}, "unsupported_parameter"),
         ({"$ref": "#"}, "invalid_request_error"),
         ({"items": {"pattern": "((a{1000}){1000}){1000}"}}, "invalid_request_error"),
         ({"items": {"pattern": "a" * 3000}}, "invalid_request_error"),
     ],
-    ids=["backtracking", "doubling", "pattern-properties", "endless", "repetitions", "long"],
+    ids=["backtracking", "doubling", "pattern-properties", "in-a-value", "other-dialect", "endless", "repetitions", "long"],
 )
 def test_a_schema_that_asks_for_work_without_end_is_the_caller_s_error(schema: dict[str, object], code: str) -> None:
     with pytest.raises(GatewayError) as caught:
@@ -93,5 +95,7 @@ def test_a_pattern_is_looked_for_in_strings(answer: str, fits: bool) -> None:
 
 
 def test_a_property_may_be_called_like_a_keyword() -> None:
-    form = AnswerForm(AnswerFormat("json_schema", schema={"properties": {"patternProperties": {"type": "string"}}}))
-    assert form.check('{"patternProperties": "x"}')
+    form = AnswerForm(
+        AnswerFormat("json_schema", schema={"properties": {"patternProperties": {"type": "string"}, "$schema": {}}})
+    )
+    assert form.check('{"patternProperties": "x", "$schema": "y"}')

@@ -142,6 +142,11 @@ def test_a_malformed_body_is_refused(body: object) -> None:
         decode_body(body)
 
 
+@pytest.mark.parametrize("text", ["\xe9", "a=1\tb", "x" * 513])
+def test_a_trace_that_could_not_be_sent_on_is_dropped(text: str) -> None:
+    assert decode_headers({"traceparent": text, "tracestate": text}) == DelegationContext()
+
+
 def test_a_binding_does_not_show_its_token() -> None:
     assert "s3cret" not in repr(DelegationBinding("http://gateway", "s3cret", "run-1", "openhands_lead"))
 

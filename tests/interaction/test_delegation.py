@@ -293,3 +293,11 @@ async def test_a_gateway_recognises_its_own_request_in_a_circle(gateway: Gateway
                 model=PRICED, messages=[user("Hi", Step(content="no"))], extra_headers={"X-A2A-Via": "elsewhere, local"}
             )
     assert (circle.value.status_code, circle.value.code) == (508, "gateway_loop_detected")
+
+
+async def test_a_trace_that_nobody_can_read_stops_no_delegation(gateway: GatewayUnderTest) -> None:
+    child = delegation("self", "Say seven.", Step(content="Seven."))
+    request = {"model": PRICED, "messages": [user("Ask.", Step(tool_calls=(child,)), Step(content="$LAST"))]}
+    async with gateway.http() as http:
+        answer = await http.post("/v1/chat/completions", json=request, headers={b"traceparent": b"\xe9"})
+    assert "Seven." in answer.json()["choices"][0]["message"]["content"]

@@ -208,6 +208,10 @@ async def test_an_amount_that_is_none_is_not_known(gateway: GatewayUnderTest, fa
     assert await call(gateway, f"rogue/openhands_{fault}") == {"text": "done", **UNTOLD}
 
 
+async def test_numbers_that_no_ledger_has_room_for_are_not_known_and_the_rest_is_booked(gateway: GatewayUnderTest) -> None:
+    assert await call(gateway, "rogue/openhands_boastful") == {"text": "done", "cost": "0.500000", "complete": True}
+
+
 async def test_a_peer_that_keeps_failing_is_left_alone_and_its_agents_are_gone_meanwhile(
     gateway: GatewayUnderTest, rogue: RoguePeer
 ) -> None:

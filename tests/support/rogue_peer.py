@@ -136,6 +136,15 @@ FAULTS: Mapping[str, Fault] = {
     "greedy": tells(cost=5.0),
     "negative": tells(cost=-1.0),
     "not-a-number": tells(cost_details={"self": "NaN", "descendants": "0", "complete": True}),
+    "boastful": tells(
+        cost=0.5,
+        delegation={
+            "turns": 10**30,
+            "runs": 10**30,
+            "tree_tokens": {"prompt": 10**30, "completion": 1},
+            "stop_reason": "\0\ud800",
+        },
+    ),
     "flaky": hangs_up,
     "dies": hangs_up,
 }
