@@ -29,3 +29,9 @@ def test_every_command_is_in_the_help(command_line: CommandLine) -> None:
 
 def test_an_unknown_command_is_wrong_usage(command_line: CommandLine) -> None:
     assert command_line.run("fly").exit_code == 2
+
+
+def test_without_a_home_directory_a_command_says_what_to_do(command_line: CommandLine) -> None:
+    done = command_line.run("doctor", HOME="~")  # as Python finds it where the user is a mere number
+    assert done.exit_code == 1
+    assert done.stderr == "a2a-gateway: This user has no home directory.\nSet HOME to a directory that it may write to.\n"
