@@ -40,7 +40,7 @@ class GatewayRoute(APIRoute):
             try:
                 response = await endpoint(request)
             except RootKeyFromAgent as error:
-                log.warning("key_from_agent_refused", request_id=request_id, path=request.url.path, **error.details)
+                _report(error, request_id=request_id, path=request.url.path)
                 response = error_response(error)
             except GatewayError as error:
                 response = error_response(error)
@@ -105,3 +105,10 @@ def _too_large(limit_bytes: int, size: int) -> BodyTooLarge:
     return BodyTooLarge(
         f"The body has at least {size} bytes; the limit is {limit_bytes}. Send less, or raise A2A_BODY_LIMIT_BYTES."
     )
+
+
+def _report(error: RootKeyFromAgent, **request: str) -> None:
+    if "run_id" in error.details:
+        log.warning("key_from_agent_refused", **request, **error.details)
+    else:  # most of those who cannot be looked at any more are clients that have hung up at once
+        log.info("key_from_somebody_unseen_refused", **request, **error.details)

@@ -72,7 +72,7 @@ def address_of(gateway: ServedGateway) -> list[str]:
 
 
 def refused_runs(log: str) -> int:
-    return log.count("key_from_agent_refused")
+    return log.count("key_from_")
 
 
 def in_words_of(command: str) -> dict[str, str]:
