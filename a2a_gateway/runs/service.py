@@ -110,7 +110,7 @@ class RunService:
     def __post_init__(self) -> None:
         self.repeats = Repeats(self.ledger, self.live_runs, self.clock, self.policy.idempotency_ttl_s)
         self._stopping = Stopping(self.live_runs, self.runner, self.policy.disconnect_grace_s)
-        self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._run_ended.tell)
+        self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._tell_written)
         self._closing = Closing(self.ledger, self._stopping, self._backlog)
 
     async def __aenter__(self) -> Self:
@@ -233,6 +233,10 @@ class RunService:
             await self._closing.close(record.id, Cancelled(), SpendCaps())
         self._run_ended.tell()
 
+    def _tell_written(self) -> None:
+        self._run_ended.tell()
+        self._settled.tell()
+
     def _left(self, run_id: RunId, admitted: asyncio.Future[LiveRun]) -> None:
         """Forget the task of a run; one that was cancelled before the run was admitted has refused nobody yet."""
         self._leading.pop(run_id, None)
@@ -315,7 +319,7 @@ class RunService:
 
         Whoever has an answer may go on from it, even if the gateway is killed now; for the rest the caller need not wait.
         """
-        patience_s, caps = self.policy.queue_timeout_s, live.profile.caps
+        patience_s, caps = self._left_s(live.record), live.profile.caps
         meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settled, patience_s)
         async with aclosing(self.runner.run(self._admitted(live, request, place), meter)) as events:
             async for event in events:
