@@ -38,7 +38,6 @@ from a2a_gateway.runs.model import (
     RunRecord,
     RunRequest,
     RunState,
-    SpendCaps,
 )
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.place import Place, Places
@@ -221,17 +220,19 @@ class RunService:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            self._stopping.spawn(self._close_unled(opening))  # in a task of its own: this one may be cancelled once more
+            self._stopping.spawn(self._discard(proposal.id, opening))  # in a task of its own: this one may be cancelled once more
             raise
 
-    async def _close_unled(self, opening: asyncio.Future[RunRecord]) -> None:
+    async def _discard(self, run_id: RunId, opening: asyncio.Future[RunRecord]) -> None:
         try:
             record = await opening
         except GatewayError:
             return  # it was not admitted
-        with suppress(StoreError):  # written later
-            await self._closing.close(record.id, Cancelled(), SpendCaps())
-        self._run_ended.tell()
+        if record.id == run_id:  # else it is the run of an earlier request, which has a leader
+            with suppress(StoreError):  # written later
+                await self._closing.discard(run_id)
+            self._run_ended.tell()
+            self.live_runs.discard()
 
     def _tell_written(self) -> None:
         self._run_ended.tell()
