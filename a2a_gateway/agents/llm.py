@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final, Protocol, cast
 
@@ -187,7 +188,7 @@ class MeteredLLM(LLM):
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None, bound_name: str | None
     ) -> Iterator[None]:
         """Tell `_blocking` how large a side call from a tool's own thread is."""
-        token = current_call.set(self._call(Prompt.of(messages, tools or (), self._schemas), bound_name))
+        token = current_call.set(self._call(Prompt.of(messages, tools or (), self._schemas), bound_name, is_turn=False))
         try:
             yield
         finally:
@@ -215,7 +216,7 @@ class MeteredLLM(LLM):
     ) -> LLMResponse:
         if current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a fresh key
             return await send(messages, last=False)
-        call = self._call(Prompt.of(messages, tools, self._schemas), bound_name)
+        call = self._call(Prompt.of(messages, tools, self._schemas), bound_name, is_turn=self._observer is not None)
         token = current_call.set(call)
         try:
             if self._observer is not None:
@@ -224,12 +225,12 @@ class MeteredLLM(LLM):
         finally:
             current_call.reset(token)
 
-    def _call(self, prompt: Prompt, bound_name: str | None = None) -> LLMCall:
+    def _call(self, prompt: Prompt, bound_name: str | None = None, *, is_turn: bool) -> LLMCall:
         most = super().effective_max_output_tokens
         if most is None:
             context_tokens = self.effective_max_input_tokens
             most = min(DEFAULT_MAX_OUTPUT_TOKENS, context_tokens // 2 if context_tokens else DEFAULT_MAX_OUTPUT_TOKENS)
-        return LLMCall(self._prices.quote(prompt.most_tokens(), most), prompt, bound_name)
+        return LLMCall(replace(self._prices.quote(prompt.most_tokens(), most), is_turn=is_turn), prompt, bound_name)
 
     async def _within_budget(self, call: LLMCall, send: Callable[[], Awaitable[LLMResponse]]) -> LLMResponse:
         """Have the money set aside before the request is built, because it may have to ask for less output."""
@@ -288,7 +289,7 @@ class MeteredLLM(LLM):
 
     def _metered(self, send: Callable[..., Awaitable[LLMReply]]) -> Callable[..., Awaitable[LLMReply]]:
         async def metered(*args: Any, **kwargs: Any) -> LLMReply:
-            call = current_call.get() or self._call(Prompt())
+            call = current_call.get() or self._call(Prompt(), is_turn=False)
             call.attempt = Attempt()
             hold, call.hold = call.hold or await self._account.reserve(call.quote), None
             try:
@@ -311,7 +312,7 @@ class MeteredLLM(LLM):
         """Meter a side call that a tool makes from its own thread; on the loop's thread it would wait for itself."""
 
         def metered(*args: Any, **kwargs: Any) -> LLMReply:
-            call = current_call.get() or self._call(Prompt())
+            call = current_call.get() or self._call(Prompt(), is_turn=False)
 
             async def in_thread(*args: Any, **kwargs: Any) -> LLMReply:
                 return await asyncio.to_thread(send, *args, **kwargs)

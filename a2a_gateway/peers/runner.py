@@ -7,6 +7,7 @@ peer's affair, within the money that is set aside and the limits that are told.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -37,6 +38,7 @@ _CANCEL_WITHIN_S: Final = 2.0
 _SILENCE_S: Final = 90.0
 """A gateway says something every 15 s, also while an agent thinks; a silence so long is a broken connection."""
 _MAX_GRACE_S: Final = 5.0
+_LEAST_TIMEOUT_S: Final = 0.001
 
 
 class PeerRunner:
@@ -100,7 +102,7 @@ class _Forwarding:
     async def drive(self) -> None:
         """Run to the end; the last event is `RunEnded`, and what was set aside is settled before it."""
         self._peer.require()
-        hold = await self._meter.escrow()
+        hold = await self._escrow()
         charge = UNKNOWN
         try:
             outcome, charge = await self._forward(hold)
@@ -112,6 +114,15 @@ class _Forwarding:
             with anyio.CancelScope(shield=True):
                 await self._meter.settle(hold, charge)
         self._emit(RunEnded(outcome, self._transcript()))
+
+    async def _escrow(self) -> Hold:
+        """Set the money aside; while that waits for other runs, the time of this one passes."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        hold = await self._meter.escrow()
+        left_s = self._run.timeout_s - (loop.time() - begun)
+        self._run = replace(self._run, timeout_s=max(left_s, _LEAST_TIMEOUT_S))
+        return hold
 
     @property
     def _patience_s(self) -> float:

@@ -3,13 +3,13 @@
 Above it stands the run service; below it the ledger, and the backlog for what the database does not take at once.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 import structlog
 
-from a2a_gateway.errors import GatewayError, RunCancelled, StoreError, StoreLost
+from a2a_gateway.errors import GatewayError, RunCancelled, RunLost, StoreError, StoreLost
 from a2a_gateway.runs.answer import encode_answer, reasoning_of
 from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunFinished, RunSummary
@@ -56,10 +56,20 @@ class Closing:
             StoreError: it was not taken yet.
         """
         state, reason, code = _closing(outcome)
+        return await self._write(
+            lambda: self.ledger.close_run(run_id, state, stop_reason=reason, error_code=code, answer=answer, caps=caps)
+        )
 
-        def close() -> Awaitable[RunSummary]:
-            return self.ledger.close_run(run_id, state, stop_reason=reason, error_code=code, answer=answer, caps=caps)
+    async def discard(self, run_id: RunId) -> None:
+        """End a run that was opened for nobody, as one that a crash has cut short: its idempotency key may then begin another.
 
+        Raises:
+            StoreError: it was not taken yet.
+        """
+        lost = RunLost.code
+        await self._write(lambda: self.ledger.close_run(run_id, RunState.LOST, stop_reason=lost, error_code=lost))
+
+    async def _write(self, close: Callable[[], Awaitable[RunSummary]]) -> RunSummary:
         try:
             return await close()
         except StoreError:

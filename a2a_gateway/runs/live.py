@@ -151,14 +151,14 @@ class LiveRuns:
         self._by_id[live.record.id] = live
         self._changed.tell()
 
-    async def arrival(self, run_id: RunId, timeout_s: float) -> LiveRun | None:
-        """Wait for a run that was admitted a moment ago; None if it does not come."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while (live := self.get(run_id)) is None:
-                    await self._changed.next.wait()
-                return live
-        return None
+    def discard(self) -> None:
+        """Take note that a run that was admitted a moment ago does not come."""
+        self._changed.tell()
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set when the next run is entered, or does not come; see `Notice.next`."""
+        return self._changed.next
 
     def forget(self, live: LiveRun) -> None:
         """Drop a run of which nothing is left, and tell those who wait for that."""

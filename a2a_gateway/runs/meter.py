@@ -18,7 +18,7 @@ class RunMeter:
     Attributes:
         caps: of the run's profile.
         settled: told when a call of any run has given back what it held.
-        patience_s: how long a call waits for others to give back what they hold.
+        patience_s: how long a call waits for others to give back what they hold: none holds it for ever.
     """
 
     ledger: Ledger

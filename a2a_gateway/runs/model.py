@@ -100,12 +100,14 @@ class CallQuote:
         prompt_tokens: estimated, rather too many than too few.
         max_output_tokens: the most that the call may produce if nothing lowers it.
         usd_per_prompt_token: None, like its sibling, where no price is known.
+        is_turn: False for a side call, in which the agent cannot answer: what is kept back for its last words is not for that.
     """
 
     prompt_tokens: int
     max_output_tokens: int
     usd_per_prompt_token: Decimal | None = None
     usd_per_output_token: Decimal | None = None
+    is_turn: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,11 @@ class Charge:
     runs: int = 0
     final: bool = True
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the call was never made, or refused before it used anything."""
+        return self.usage == TokenUsage() and not self.cost_micro_usd and self.complete and self.final
+
 
 class Meter(Protocol):
     """Asked before, and told after, each LLM call of one run, side calls included."""

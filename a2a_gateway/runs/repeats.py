@@ -4,6 +4,8 @@ Above it stands the run service; below it `retries` (what plain clients repeat w
 idempotency keys and how their runs ended.
 """
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,6 +57,8 @@ class Repeats:
         if proposal.claim is None:
             return self._retries.find(request, caller)
         record = await self.ledger.claimed(proposal.claim, proposal.grant)
+        if record is not None and record.state in LIVE_STATES and await self._arrival(record) is None:
+            record = await self.ledger.claimed(proposal.claim)  # its client had left, and nothing was done: the claim is free
         return None if record is None else await self.again(record, profile)
 
     def remember(self, request: RunRequest, caller: Caller, live: LiveRun) -> None:
@@ -73,7 +77,7 @@ class Repeats:
         """
         live = self.live_runs.get(record.id)
         if live is None and record.state in LIVE_STATES:
-            live = await self.live_runs.arrival(record.id, _ARRIVES_WITHIN_S)
+            live = await self._arrival(record)
         if live is None:
             kept = await self._kept_end(record)
             if kept is None:
@@ -84,6 +88,20 @@ class Repeats:
                 )
             live = self._replay(profile, *kept)
         return live
+
+    async def _arrival(self, record: RunRecord) -> LiveRun | None:
+        """Wait for a run that was admitted a moment ago; None if it does not come."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ARRIVES_WITHIN_S):
+                while True:
+                    changed = self.live_runs.changed
+                    if (live := self.live_runs.get(record.id)) is not None:
+                        return live
+                    known = await self.ledger.get_run(record.id)
+                    if known is None or known.state not in LIVE_STATES:
+                        return None
+                    await changed.wait()
+        return None
 
     async def ended(self, record: RunRecord) -> RunFinished | None:
         """The end of a run that has ended, where it is kept."""

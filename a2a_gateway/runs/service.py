@@ -38,7 +38,6 @@ from a2a_gateway.runs.model import (
     RunRecord,
     RunRequest,
     RunState,
-    SpendCaps,
 )
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.place import Place, Places
@@ -110,7 +109,7 @@ class RunService:
     def __post_init__(self) -> None:
         self.repeats = Repeats(self.ledger, self.live_runs, self.clock, self.policy.idempotency_ttl_s)
         self._stopping = Stopping(self.live_runs, self.runner, self.policy.disconnect_grace_s)
-        self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._run_ended.tell)
+        self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._tell_written)
         self._closing = Closing(self.ledger, self._stopping, self._backlog)
 
     async def __aenter__(self) -> Self:
@@ -221,17 +220,23 @@ class RunService:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            self._stopping.spawn(self._close_unled(opening))  # in a task of its own: this one may be cancelled once more
+            self._stopping.spawn(self._discard(proposal.id, opening))  # in a task of its own: this one may be cancelled once more
             raise
 
-    async def _close_unled(self, opening: asyncio.Future[RunRecord]) -> None:
+    async def _discard(self, run_id: RunId, opening: asyncio.Future[RunRecord]) -> None:
         try:
             record = await opening
         except GatewayError:
             return  # it was not admitted
-        with suppress(StoreError):  # written later
-            await self._closing.close(record.id, Cancelled(), SpendCaps())
+        if record.id == run_id:  # else it is the run of an earlier request, which has a leader
+            with suppress(StoreError):  # written later
+                await self._closing.discard(run_id)
+            self._run_ended.tell()
+            self.live_runs.discard()
+
+    def _tell_written(self) -> None:
         self._run_ended.tell()
+        self._settled.tell()
 
     def _left(self, run_id: RunId, admitted: asyncio.Future[LiveRun]) -> None:
         """Forget the task of a run; one that was cancelled before the run was admitted has refused nobody yet."""
@@ -315,7 +320,7 @@ class RunService:
 
         Whoever has an answer may go on from it, even if the gateway is killed now; for the rest the caller need not wait.
         """
-        patience_s, caps = self.policy.queue_timeout_s, live.profile.caps
+        patience_s, caps = self._left_s(live.record), live.profile.caps
         meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settled, patience_s)
         async with aclosing(self.runner.run(self._admitted(live, request, place), meter)) as events:
             async for event in events:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     BindParameter,
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from a2a_gateway.runs.budget import Account, Spent, accounts_of_caps, accounts_of_path, key_owner
-from a2a_gateway.runs.model import KeyRecord, RunRecord, SpendCaps, TokenUsage
+from a2a_gateway.runs.model import KeyRecord, RunId, RunRecord, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge, Clock, Hold
 from a2a_gateway.stores.rows import AnyRow
 from a2a_gateway.stores.schema import holds, keys, runs, spend
@@ -45,7 +46,9 @@ _SET_ASIDE: Final = (
     .where(runs.c.id == bindparam("account_id"))
     .values(reserved_micro_usd=runs.c.reserved_micro_usd + bindparam("more_reserved"))
 )
-_MARK_LAST_CALL: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(had_last_call=True)
+_MARK_LAST_CALL: Final = (
+    update(runs).where(runs.c.id == bindparam("account_id")).values(had_last_call=bindparam("had_it", type_=Boolean))
+)
 _descendants: Final = runs.c.descendants + bindparam("more_descendants")
 _CHARGE_RUN: Final = (
     update(runs)
@@ -169,7 +172,7 @@ def place_hold(connection: Connection, hold: Hold, path: Sequence[RunRecord], *,
     if hold.reserved_micro_usd:
         connection.execute(_SET_ASIDE, [{"account_id": one.id, "more_reserved": hold.reserved_micro_usd} for one in path])
     if hold.last:
-        connection.execute(_MARK_LAST_CALL, {"account_id": run.id})
+        connection.execute(_MARK_LAST_CALL, {"account_id": run.id, "had_it": True})
 
 
 def take_hold(connection: Connection, hold_id: str) -> AnyRow | None:
@@ -202,6 +205,11 @@ def book(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], charge
     if not charge.final:
         waiting = {"state": PRESUMED, "reserved_micro_usd": charge.cost_micro_usd or 0}
         connection.execute(_INSERT_HOLD, {**hold._mapping, **waiting})
+
+
+def allow_last_call(connection: Connection, run_id: RunId) -> None:
+    """Let a run have another last call, since the one that it had was refused."""
+    connection.execute(_MARK_LAST_CALL, {"account_id": run_id, "had_it": False})
 
 
 def presume(connection: Connection, hold: AnyRow, path: Sequence[RunRecord]) -> None:

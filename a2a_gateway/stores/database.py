@@ -161,14 +161,12 @@ def _parse_url(url: str) -> URL:
 def _create_engine(url: URL, threads: int) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
     try:
-        # What is stored is the users' own: parameters stay out of errors. Transactions end explicitly, so a connection that
-        # returns to the pool has nothing to roll back.
+        # What is stored is the users' own: parameters stay out of errors.
         return create_engine(
             url,
             hide_parameters=True,
             pool_size=threads,
             max_overflow=0,
-            pool_reset_on_return=None,
             pool_pre_ping=not is_sqlite,  # a server that was restarted in between is no failure
             connect_args=_connect_args(url),
         )

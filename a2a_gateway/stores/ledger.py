@@ -47,6 +47,7 @@ from a2a_gateway.stores.charges import (
     PRESUMED,
     accounts_of,
     accounts_of_profile,
+    allow_last_call,
     book,
     place_hold,
     take_hold,
@@ -158,7 +159,7 @@ class SqlLedger:
     async def reserve(self, run_id: RunId, quote: CallQuote, caps: SpendCaps = _NO_CAPS) -> Hold:
         def decide(path: Sequence[RunRecord], accounts: Sequence[Account], *, had_last_call: bool) -> Allotment:
             try:
-                return allot(quote, accounts, may_be_last=not had_last_call)
+                return allot(quote, accounts, may_be_last=quote.is_turn and not had_last_call)
             except AdmissionError as error:
                 raise error.with_details(run_id=run_id, tree_id=path[-1].tree_id) from None
 
@@ -221,6 +222,8 @@ class SqlLedger:
             placed = take_hold(connection, hold.id)
             if placed is not None:
                 book(connection, placed, path, charge)
+                if hold.last and charge.is_nothing:
+                    allow_last_call(connection, hold.run_id)
 
         await self.database.transaction(work)
 

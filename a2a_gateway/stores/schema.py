@@ -137,6 +137,7 @@ runs = Table(
 )
 Index(
     "ix_runs_roots",
+    runs.c.key_id,
     runs.c.created_at,
     sqlite_where=runs.c.parent_id.is_(None),
     postgresql_where=runs.c.parent_id.is_(None),

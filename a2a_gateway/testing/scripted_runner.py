@@ -21,9 +21,11 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Make one LLM call, of one token, at this price."""
+    """Make one LLM call, of one token, at this price. It may cost `most_micro_usd`, and lasts until the gate, if any, is open."""
 
     micro_usd: int
+    most_micro_usd: int = 0
+    gate: asyncio.Event | None = None
 
 
 _ONE_TOKEN: Final = TokenUsage(prompt=1)
@@ -62,9 +64,13 @@ class ScriptedRunner:
                         if await _is_stopped(gate, None if stubborn else stop):
                             yield RunEnded(Cancelled())
                             return
-                    case Spend(micro_usd=micro_usd):
-                        hold = await meter.reserve(CallQuote(1, 0, micro_usd * _ONE_MICRO_USD, Decimal(0)))
+                    case Spend(micro_usd=micro_usd, most_micro_usd=most, gate=gate):
+                        hold = await meter.reserve(CallQuote(1, 0, max(micro_usd, most) * _ONE_MICRO_USD, Decimal(0)))
+                        stopped = gate is not None and await _is_stopped(gate, stop)
                         await meter.settle(hold, Charge(_ONE_TOKEN, micro_usd))
+                        if stopped:
+                            yield RunEnded(Cancelled())
+                            return
                     case Exception():
                         raise part
                     case _:

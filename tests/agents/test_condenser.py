@@ -30,6 +30,13 @@ def condensing(llm: LLM) -> AgentRecipe:
     return replace(a_recipe(llm), condenser_llm=condenser)
 
 
+def shortened(request: ChatRequest) -> Step:
+    """Refuse a conversation until it is summarised."""
+    if not request.tools:
+        return Step(content="SUMMARY")
+    return Step(content="done") if "SUMMARY" in str(request.messages) else Step(**TOO_LONG)
+
+
 async def test_a_lone_message_that_is_too_long_costs_one_call_and_keeps_the_provider_s_words(tmp_path: Path) -> None:
     async with ScriptedLLM() as llm, driving(tmp_path, condensing(an_llm(llm.base_url))) as driver:
         ran = await driver.run(script(TOO_LONG))
@@ -39,12 +46,7 @@ async def test_a_lone_message_that_is_too_long_costs_one_call_and_keeps_the_prov
 
 
 async def test_a_conversation_that_is_too_long_is_summarised_and_goes_on(tmp_path: Path) -> None:
-    def direct(request: ChatRequest) -> Step | None:
-        if not request.tools:
-            return Step(content="SUMMARY")
-        return Step(content="done") if "SUMMARY" in str(request.messages) else Step(**TOO_LONG)
-
-    async with ScriptedLLM(direct=direct) as llm, driving(tmp_path, condensing(an_llm(llm.base_url))) as driver:
+    async with ScriptedLLM(direct=shortened) as llm, driving(tmp_path, condensing(an_llm(llm.base_url))) as driver:
         ran = await driver.run(*PAST, user("now"))
     assert ran.outcome == Finished("done")
     assert llm.traffic.received == 3
@@ -69,6 +71,13 @@ async def test_a_summary_that_fails_of_something_else_is_not_tried_again_and_say
         ran = await driver.run(user("q1"), AssistantMessage((TextPart("a1"),)), user("now"))
     assert ran.code == "llm_auth_failed"
     assert llm.traffic.received == 2
+
+
+async def test_a_summary_is_no_turn_for_which_a_budget_keeps_something_back(tmp_path: Path) -> None:
+    meter = RecordingMeter()
+    async with ScriptedLLM(direct=shortened) as llm, driving(tmp_path, condensing(an_llm(llm.base_url))) as driver:
+        await driver.run(*PAST, user("now"), meter=meter)
+    assert [quote.is_turn for quote in meter.quotes] == [True, False, True]
 
 
 async def test_a_budget_that_ends_before_the_summary_is_said_to_be_the_reason(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ async def bench_of(
     max_breadth: int = 5,
     ttl_s: float = 0,
     grace_s: float = 0,
+    queue_timeout_s: float = 30,
 ) -> AsyncIterator[Bench]:
     clock, live_runs, runner = SystemClock(), LiveRuns(), ScriptedRunner(script)
     async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:
@@ -104,6 +105,7 @@ async def bench_of(
             "here",
             "http://here.invalid/v1",
             Limits(max_breadth=max_breadth),
+            queue_timeout_s=queue_timeout_s,
             disconnect_grace_s=grace_s,
             drain_s=0,
             retry_store_after_s=0.01,

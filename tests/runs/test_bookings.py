@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from a2a_gateway.runs.events import Failed
+from a2a_gateway.runs.events import Failed, Finished
+from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import RunState
 from a2a_gateway.testing.scripted_runner import Spend, Until
-from tests.runs.service_bench import DONE, NOTHING, bench_of, finished, follow, until
+from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, by_task, finished, follow, until
 
 pytestmark = pytest.mark.anyio
 
@@ -58,3 +59,52 @@ async def test_a_run_that_the_ledger_no_longer_knows_still_ends(tmp_path: Path) 
             end = finished(await follow(live))
         assert isinstance(end.outcome, Failed)
         assert bench.leftovers == NOTHING
+
+
+CHEAP_IN_THE_END = 9_000_000
+"""What is set aside for a call that then costs less, of the 10 USD of a tree."""
+
+
+async def until_held(bench: Bench, lead: LiveRun) -> None:
+    while (record := await bench.store.ledger.get_run(lead.record.id)) is None or not record.reserved_micro_usd:
+        pass
+
+
+async def until_refused(bench: Bench, live: LiveRun) -> None:
+    """Let the call of a run that begins now be decided on: transactions come one after the other."""
+    await until(lambda: live.record.id in bench.runner.running)
+    for _ in range(3):
+        await bench.state(live)
+    assert not live.finished
+
+
+async def test_a_call_waits_for_money_that_others_hold_as_long_as_its_run_may(tmp_path: Path) -> None:
+    never, gate = asyncio.Event(), asyncio.Event()
+    script = by_task(lead=[Until(never), DONE], rich=[Spend(5, CHEAP_IN_THE_END, gate), DONE], poor=[Spend(1_000_000), DONE])
+    async with bench_of(tmp_path, script, queue_timeout_s=0) as bench:
+        lead = await bench.start("lead")
+        rich = await bench.start("rich", lead)
+        await until_held(bench, lead)
+        poor = await bench.start("poor", lead)
+        await until_refused(bench, poor)
+        gate.set()
+        for live in (rich, poor):
+            assert isinstance(finished(await follow(live)).outcome, Finished)
+
+
+async def test_money_that_the_database_gives_back_later_is_there_for_those_who_wait_for_it(tmp_path: Path) -> None:
+    never, gate = asyncio.Event(), asyncio.Event()
+    script = by_task(lead=[Until(never), DONE], rich=[Spend(5, CHEAP_IN_THE_END, gate)], poor=[Spend(1_000_000), DONE])
+    async with bench_of(tmp_path, script) as bench:
+        lead = await bench.start("lead")
+        rich = await bench.start("rich", lead)
+        await until_held(bench, lead)
+        poor = await bench.start("poor", lead)
+        await until_refused(bench, poor)
+        bench.change("CREATE TRIGGER stuck BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 'stuck'); END")
+        gate.set()
+        assert isinstance(finished(await follow(rich)).outcome, Failed)
+        await until_refused(bench, poor)
+        bench.change("DROP TRIGGER stuck")
+        async with asyncio.timeout(20):
+            assert isinstance(finished(await follow(poor)).outcome, Finished)

@@ -1,17 +1,22 @@
 """Clients of runs: they leave, come back, and ask the same again."""
 
 import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from a2a_gateway.runs.events import Finished
 from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import RunRequest, RunState
 from a2a_gateway.runs.proposal import Caller
-from a2a_gateway.testing.scripted_runner import Until
-from delegate_tool.context import OnDisconnect
-from tests.runs.service_bench import DONE, bench_of, finished
+from a2a_gateway.testing.scripted_runner import Spend, Until
+from delegate_tool.context import DelegationContext, OnDisconnect
+from tests.runs.service_bench import DONE, bench_of, finished, follow, until
 
 pytestmark = pytest.mark.anyio
 
@@ -70,3 +75,56 @@ async def test_a_run_that_ends_before_its_client_listens_is_no_repeat_of_another
         first = (await bench.service.start(request, Caller(bench.key))).live
         await first.closed.wait()
         assert (await bench.service.start(request, Caller(bench.key))).live is not first
+
+
+@dataclass(frozen=True)
+class Halt:
+    """A point in the middle of the transaction that opens a run: `reached` by the first of them, which then waits for `go_on`."""
+
+    reached: Event = field(default_factory=Event)
+    go_on: Event = field(default_factory=Event)
+
+
+@pytest.fixture
+def halt() -> Iterator[Halt]:
+    made = Halt()
+
+    def wait(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO runs"):
+            made.reached.set()
+            made.go_on.wait()
+
+    event.listen(Engine, "before_cursor_execute", wait)
+    yield made
+    event.remove(Engine, "before_cursor_execute", wait)
+
+
+def once(key: str) -> RunRequest:
+    return RunRequest("openhands_a", (UserMessage((TextPart("task"),)),), DelegationContext(idempotency_key=key), fingerprint="f")
+
+
+async def test_the_idempotency_key_of_a_client_that_left_while_it_was_admitted_may_be_used_again(
+    tmp_path: Path, halt: Halt
+) -> None:
+    async with bench_of(tmp_path, lambda _: [DONE]) as bench:
+        starting = asyncio.create_task(bench.service.start(once("k"), Caller(bench.key)))
+        await until(halt.reached.is_set)
+        starting.cancel()
+        halt.go_on.set()
+        await asyncio.wait({starting})
+        again = await bench.service.start(once("k"), Caller(bench.key))
+        assert (again.is_replay, finished(await follow(again.live)).outcome) == (False, Finished("done"))
+
+
+async def test_a_client_that_leaves_while_it_is_led_to_the_run_of_another_does_not_end_that(tmp_path: Path, halt: Halt) -> None:
+    gate = asyncio.Event()
+    async with bench_of(tmp_path, lambda _: [Until(gate), Spend(5), DONE]) as bench:
+        first, second = [asyncio.create_task(bench.service.start(once("k"), Caller(bench.key))) for _ in range(2)]
+        await until(lambda: halt.reached.is_set() and bench.service.capacity.working == 2)
+        second.cancel()
+        halt.go_on.set()
+        await asyncio.wait({second})
+        live = (await first).live
+        await until(lambda: bench.service.capacity.working == 1)
+        gate.set()
+        assert finished(await follow(live)).outcome == Finished("done")

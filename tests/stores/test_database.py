@@ -214,6 +214,20 @@ async def test_a_transaction_that_raises_changes_nothing(tmp_path: Path) -> None
         assert await database.transaction(lambda connection: connection.scalar(text("SELECT count(*) FROM holds"))) == 0
 
 
+async def test_a_transaction_that_cannot_be_committed_changes_nothing_and_keeps_no_lock(tmp_path: Path) -> None:
+    async with Database(sqlite_url(tmp_path / "gateway.db")) as database, Database(sqlite_url(tmp_path / "gateway.db")) as beside:
+        await database.migrate(upgrade)
+
+        def answer_no_run(connection: Connection) -> None:
+            connection.execute(text("PRAGMA defer_foreign_keys = ON"))  # looked at when it is committed
+            connection.execute(text("INSERT INTO answers VALUES ('no-run', 'x', 0)"))
+
+        with pytest.raises(StoreError, match="SQLITE_CONSTRAINT_FOREIGNKEY"):
+            await database.transaction(answer_no_run)
+        for one in (beside, database):
+            assert await one.transaction(lambda connection: connection.scalar(text("SELECT count(*) FROM answers"))) == 0
+
+
 async def test_a_failure_names_its_kind_and_neither_statement_nor_path(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     path.write_bytes(b"this is no database " * 100)

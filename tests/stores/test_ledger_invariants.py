@@ -271,6 +271,8 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
         run.usage += usage
         run.cost += cost or 0
         run.unknown += not complete or (cost is None and usage != TokenUsage())
+        if one.hold.last and complete and usage == TokenUsage() and not cost:
+            run.had_last_call = False
         for above in run.path:
             above.overrun |= (cost or 0) > reserved
         one.state = "settled"

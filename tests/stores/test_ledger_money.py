@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from a2a_gateway.errors import BudgetHeld, GatewayError
+from a2a_gateway.errors import BudgetExceeded, BudgetHeld, GatewayError
 from a2a_gateway.runs.events import AgentCost, Remainder, RunSummary
 from a2a_gateway.runs.model import (
     RunId,
@@ -161,6 +161,25 @@ async def test_a_run_has_one_last_call(bench: Bench) -> None:
     with pytest.raises(GatewayError) as refusal:
         await bench.store.ledger.reserve(RunId("root"), calls_of(30))
     assert (refusal.value.code, refusal.value.details["run_id"]) == ("budget_exceeded", "root")
+
+
+async def test_a_last_call_that_was_refused_is_none(bench: Bench) -> None:
+    await bench.running("root", budget_micro_usd=1_000)
+    await bench.turn("root", TokenUsage(1, 1), 960)
+    for charge in (Charge(), Charge(cost_micro_usd=None), Charge(TokenUsage(1, 1), 0)):
+        last = await bench.store.ledger.reserve(RunId("root"), calls_of(30))
+        assert last.last
+        await bench.store.ledger.settle(last, charge)
+    with pytest.raises(BudgetExceeded):
+        await bench.store.ledger.reserve(RunId("root"), calls_of(30))
+
+
+async def test_a_side_call_gets_nothing_of_what_is_kept_back_for_the_last_turn(bench: Bench) -> None:
+    await bench.running("root", budget_micro_usd=1_000)
+    await bench.turn("root", TokenUsage(1, 1), 960)
+    with pytest.raises(BudgetExceeded):
+        await bench.store.ledger.reserve(RunId("root"), replace(calls_of(30), is_turn=False))
+    assert (await bench.store.ledger.reserve(RunId("root"), calls_of(30))).last
 
 
 async def test_a_keys_budget_of_a_day_begins_anew_at_midnight(bench: Bench) -> None:
