@@ -4,7 +4,6 @@ Plain OpenAI endpoints send neither; whatever is absent or malformed is unknown,
 only.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,8 +11,11 @@ from typing import Final
 from delegate_tool.context import CONVERSATION_HEADER
 from delegate_tool.money import micro_usd_from_float, parse_usd
 from delegate_tool.result import CallerLeft, Tokens
+from delegate_tool.wellformed import well_formed
 
 _MAX_TEXT: Final = 256
+_MAX_COUNT: Final = 10**12
+"""No run has so many of anything, and no ledger can hold what some endpoint may make up."""
 _NOTHING: Final[Mapping[str, object]] = {}
 
 
@@ -127,8 +129,8 @@ def _cost(headers: Mapping[str, str], usage: Mapping[str, object], details: Mapp
     if exact[0] is not None and exact[1] is not None:
         return exact[0] + exact[1]
     reported = usage.get("cost")
-    if isinstance(reported, int | float) and not isinstance(reported, bool) and math.isfinite(reported) and reported >= 0:
-        return micro_usd_from_float(float(reported))
+    if isinstance(reported, int | float) and not isinstance(reported, bool) and (cost := _money_of_number(reported)) is not None:
+        return cost
     told = _money(_text(headers, "x-a2a-cost-usd"))
     return told if told is not None else _money_of_float(_text(headers, "x-litellm-response-cost"))
 
@@ -161,12 +163,12 @@ def _object(values: Mapping[str, object], name: str) -> Mapping[str, object]:
 
 def _text(values: Mapping[str, object] | Mapping[str, str], name: str) -> str | None:
     value = values.get(name)
-    return value[:_MAX_TEXT] if isinstance(value, str) and value else None
+    return well_formed(value)[:_MAX_TEXT] if isinstance(value, str) and value else None
 
 
 def _count(values: Mapping[str, object], name: str, default: int | None) -> int | None:
     value = values.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else default
 
 
 def _count_in(text: str | None) -> int | None:
@@ -182,7 +184,13 @@ def _money(text: str | None) -> int | None:
 
 def _money_of_float(text: str | None) -> int | None:
     try:
-        amount = float(text) if text else math.nan
+        return micro_usd_from_float(float(text)) if text else None
     except ValueError:
         return None
-    return micro_usd_from_float(amount) if math.isfinite(amount) and amount >= 0 else None
+
+
+def _money_of_number(number: int | float) -> int | None:
+    try:
+        return micro_usd_from_float(number)
+    except ValueError:
+        return None

@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delegate_tool.result import Tokens
 from delegate_tool.usage import RunReport, read_report
 
 json_values = st.recursive(
@@ -32,3 +33,11 @@ def test_any_usage_is_read(headers: dict[str, str], usage: dict[str, Any]) -> No
 
 def test_nothing_told_is_nothing_known() -> None:
     assert read_report({}, {}) == RunReport()
+
+
+def test_numbers_that_nothing_can_be_are_unknown() -> None:
+    absurd = 10**400
+    usage = {"prompt_tokens": absurd, "completion_tokens": 2, "cost": absurd, "delegation": {"runs": absurd, "turns": absurd}}
+    assert read_report({"x-litellm-response-cost": "1e30"}, usage) == RunReport(
+        tokens=Tokens(completion=2), tree_tokens=Tokens(completion=2)
+    )
