@@ -41,5 +41,11 @@ def format_usd(micro_usd: int) -> str:
 
 
 def micro_usd_from_float(usd: float) -> int:
-    """Round a float of USD, as price maps and providers report it, to the nearest micro-USD."""
+    """Round a float of USD, as price maps and providers report it, to the nearest micro-USD.
+
+    Raises:
+        ValueError: it is negative, not finite, or more than `MAX_USD`.
+    """
+    if not 0 <= usd <= MAX_USD:
+        raise ValueError(f"not an amount of USD from 0 to {MAX_USD}")
     return int((Decimal(repr(usd)) * MICRO_PER_USD).to_integral_value(ROUND_HALF_UP))

@@ -56,6 +56,24 @@ class _Channel:
         return "" if tail.endswith("\n\n") else "\n" if tail.endswith("\n") else "\n\n"
 
 
+class _Call:
+    """One tool call that is being written. Its name counts from where it comes: some endpoints send arguments before it."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._unread = ""
+        self._message = JsonStringField("message")
+
+    def feed(self, piece: CallPiece) -> str:
+        """Return what a piece adds to the answer: nothing, unless the call is the finish tool's."""
+        self._name = self._name or piece.name
+        self._unread += piece.arguments
+        if not self._name:
+            return ""
+        unread, self._unread = self._unread, ""
+        return self._message.feed(unread) if self._name == FinishTool.name else ""
+
+
 class _Place(Enum):
     """Where a text that is no answer goes."""
 
@@ -131,7 +149,7 @@ class Narrator:
     def _begin_turn(self) -> None:
         self.answer = ""
         self._streamed = False
-        self._calls: dict[int, JsonStringField | None] = {}
+        self._calls: dict[int, _Call] = {}
         self._turn_text = ""
         self._held = ""
         self._finish_text = ""  # of the finish tool's message, what is held because it may only repeat the text
@@ -155,12 +173,11 @@ class Narrator:
 
     def _add_call(self, piece: CallPiece) -> None:
         if piece.index not in self._calls:
-            self._calls[piece.index] = JsonStringField("message") if piece.name == FinishTool.name else None
+            self._calls[piece.index] = _Call()
             self._narrate(self._held)
             self._held = ""
             self._content.end_paragraph()
-        field = self._calls[piece.index]
-        if field is not None and (text := field.feed(piece.arguments)):
+        if text := self._calls[piece.index].feed(piece):
             self._add_finish_text(text)
 
     def _add_finish_text(self, text: str) -> None:

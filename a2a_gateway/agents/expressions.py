@@ -10,7 +10,7 @@ from typing import Final
 
 import regex
 
-_MAX_CHARS: Final = 2000
+MAX_EXPRESSION_CHARS: Final = 2000
 _MAX_REPEATS: Final = 250_000
 _REPEAT: Final = re.compile(r"\{(\d{1,9})")
 
@@ -25,8 +25,8 @@ def compile_expression(expression: str, flags: int = 0) -> "regex.Pattern[str]":
     Raises:
         ExpressionError: it is not one, or too large.
     """
-    if len(expression) > _MAX_CHARS:
-        raise ExpressionError(f"it has {len(expression)} characters, at most {_MAX_CHARS} are allowed")
+    if len(expression) > MAX_EXPRESSION_CHARS:
+        raise ExpressionError(f"it has {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are allowed")
     # The engine writes repetitions out: `((a{1000}){1000}){1000}` would take minutes, and all memory.
     if math.prod(max(1, int(times)) for times in _REPEAT.findall(expression)) > _MAX_REPEATS:
         raise ExpressionError(f"its repetitions multiply to more than {_MAX_REPEATS}")

@@ -26,6 +26,7 @@ from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.budget_notes import append_note, calls_tools, note_of, spent_up
 from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
 from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
+from a2a_gateway.agents.mending import mend_message
 from a2a_gateway.agents.pieces import Piece
 from a2a_gateway.agents.pricing import LLMReply, Prices, answer_bytes, usage_of
 from a2a_gateway.agents.prompt import Prompt
@@ -239,7 +240,9 @@ class MeteredLLM(LLM):
             # What is free needs no bound, and a small model of one's own might refuse one that goes beyond its context.
             call.output_bound = call.hold.max_output_tokens
         try:
-            return await send()
+            response = await send()
+            mend_message(response.message)
+            return response
         finally:
             if call.hold is not None:  # no attempt was made
                 await self._account.settle(call.hold, TokenUsage(), Decimal(0), turns=0)

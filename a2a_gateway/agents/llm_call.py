@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
+from a2a_gateway.agents.mending import mend_chunk
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
 from a2a_gateway.agents.pricing import Prices, estimate_usage, reported_cost
 from a2a_gateway.agents.prompt import Prompt, count_utf8_bytes
@@ -31,7 +32,8 @@ class Attempt:
     refused: bool = False
 
     def arrived(self, item: object) -> list[Piece]:
-        """Take note of an item of the stream; returns its pieces."""
+        """Mend an item of the stream and take note of it; returns its pieces."""
+        mend_chunk(item)
         self.reported = reported_cost(item) or self.reported
         pieces = list(pieces_of_chunk(item))
         self.streamed_bytes += sum(map(_length, pieces))

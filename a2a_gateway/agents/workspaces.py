@@ -4,7 +4,9 @@ Implements `runs.ports.Workspaces`. Knows nothing of agents, tools or the SDK. W
 agent, so nothing here opens a file, follows a link or runs a program in one; removing is the only thing that looks inside.
 """
 
+import os
 import re
+import secrets
 import shutil
 import stat
 import tempfile
@@ -20,6 +22,7 @@ from a2a_gateway.errors import StoreError
 from a2a_gateway.runs.model import ConversationId
 
 _PRIVATE: Final = 0o700
+_DEEP: Final = 50
 _NAMEABLE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -96,11 +99,12 @@ def _ensure(path: str) -> str:
 def remove_tree(path: Path) -> None:
     """Remove a directory with everything in it; links are removed, not followed; a missing one is ignored.
 
-    Directories that their owner made unreadable are opened up first. The processes that worked in it must have ended.
+    Directories that their owner made unreadable are opened up first, and what lies very deep is brought up: to remove a tree
+    holds its directories open, one in the other. The processes that worked in it must have ended.
     """
     try:
         _remove(path)
-    except PermissionError:
+    except (OSError, RecursionError):
         _open_up(path)
         _remove(path)
 
@@ -117,8 +121,28 @@ def _remove(path: Path) -> None:
 
 
 def _open_up(top: Path) -> None:
-    """Make every directory of a tree readable and writable to its owner, from the top down."""
+    """Make every directory of a tree readable and writable to its owner, and none deeper than `_DEEP`."""
     top.chmod(_PRIVATE)
-    for parent, directories, _ in top.walk(follow_symlinks=False):
-        for name in directories:
-            (parent / name).chmod(_PRIVATE)
+    root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        while _open_up_once(root):
+            pass
+    finally:
+        os.close(root)
+
+
+def _open_up_once(root: int) -> bool:
+    """Go through a tree from the top down, moving to the top what lies deep; returns whether something did."""
+    moved = False
+    for at, names, _, directory in os.fwalk(".", dir_fd=root):
+        is_deep = at.count("/") >= _DEEP
+        for name in names:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                continue  # a link
+            os.chmod(name, _PRIVATE, dir_fd=directory)
+            if is_deep:
+                os.rename(name, f"deep-{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=root)
+                moved = True
+        if is_deep:
+            names.clear()
+    return moved

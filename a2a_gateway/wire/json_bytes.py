@@ -3,6 +3,8 @@
 import json
 from typing import Final
 
+from delegate_tool.wellformed import well_formed
+
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 # Many line readers split a stream at these too, though only CR and LF end a line of SSE; in JSON they only occur inside strings.
 _UNICODE_LINE_ENDS: Final = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
@@ -17,7 +19,4 @@ def encode_json(value: object) -> bytes:
     if text.isascii():
         return text.encode("ascii")
     text = text.translate(_UNICODE_LINE_ENDS)
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+    return well_formed(text).encode()

@@ -64,6 +64,12 @@ def test_the_finish_tool_s_message_streams_as_its_argument_arrives(narration: Na
     assert events == content("It is ", "42.")
 
 
+@pytest.mark.parametrize("narration", Narration)
+def test_a_finish_tool_that_is_named_after_its_arguments_began_tells_its_message(narration: Narration) -> None:
+    late: list[Piece] = [CallPiece(0, "", '{"mess'), CallPiece(0, "", 'age": "It'), CallPiece(0, "finish", ' is 42."}')]
+    assert told(narration, late)[0] == content("It is 42.")
+
+
 def test_text_beside_the_finish_tool_is_narration() -> None:
     events, _ = told(Narration.LIVE, [TextPiece("Done."), *FINISH])
     assert events == content("Done.", "\n\nIt is ", "42.")

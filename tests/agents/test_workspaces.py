@@ -2,6 +2,7 @@
 # ruff: noqa: ASYNC240  # a test may block its own loop
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,23 @@ async def test_a_sweep_removes_what_is_not_kept(workspaces: Workspaces) -> None:
     assert await workspaces.sweep([kept]) == 2
     assert [str(path) for path in workspaces.root.iterdir()] == [kept]
     assert not Path(lost).exists()
+
+
+async def test_a_tree_deeper_than_files_can_be_open_is_removed(workspaces: Workspaces, tmp_path: Path) -> None:
+    path = Path(await workspaces.create(ID))
+    (tmp_path / "outside").mkdir(mode=0o755)
+    directory = os.open(path, os.O_RDONLY)
+    for _ in range(400):
+        os.mkdir("d", dir_fd=directory)
+        os.symlink(tmp_path / "outside", "link", dir_fd=directory)
+        directory, above = os.open("d", os.O_RDONLY, dir_fd=directory), directory
+        os.close(above)
+    os.close(directory)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 150, limits[1]))
+    try:
+        await workspaces.remove(str(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert list(workspaces.root.iterdir()) == []
+    assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o755

@@ -104,6 +104,8 @@ async def test_what_is_sent_is_one_streamed_completion_with_the_limits_as_header
         ({"cost": 0}, 0, True),
         ({"cost": -1}, None, False),
         ({"cost": True}, None, False),
+        ({"cost": 1e30}, 10**15, True),
+        ({"cost": 10**400}, 10**15, True),
         ({"cost": "free"}, None, False),
         ({"cost": 0.1, "cost_details": {"self": "0.05", "descendants": "0.05", "complete": False}}, 100_000, False),
         ({"cost": 0.1, "cost_details": {"self": "much", "descendants": None}}, 100_000, True),
@@ -113,6 +115,13 @@ async def test_what_is_sent_is_one_streamed_completion_with_the_limits_as_header
 async def test_a_cost_is_taken_as_exactly_as_it_is_told(far_side: FarSide, cost: Any, known: int | None, complete: bool) -> None:
     result = await ask(far_side, Answer(usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, **cost}))
     assert (result.cost_micro_usd, result.cost_complete) == (known, complete)
+
+
+async def test_what_no_text_may_hold_is_replaced_in_the_task_and_in_the_answer(far_side: FarSide) -> None:
+    raw = b'data: {"choices": [{"delta": {"content": "so \\ud83d"}, "finish_reason": "stop"}]}\n\n'
+    result = await ask(far_side, Raw(raw), context="\ud83d")
+    assert result.answer == "so \N{REPLACEMENT CHARACTER}"
+    assert far_side.received[0].body["messages"][0]["content"].endswith("\n\n\N{REPLACEMENT CHARACTER}")
 
 
 async def test_a_litellm_proxys_cost_header_is_understood(far_side: FarSide) -> None:

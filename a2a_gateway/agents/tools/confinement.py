@@ -18,8 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from delegate_tool.wellformed import well_formed
+
 MAX_FILE_BYTES: Final = 10 * 1024 * 1024
 _MAX_LINKS: Final = 40
+_MAX_DEPTH: Final = 100
+"""Directories, one in the other: each is open while a path is walked, and the whole gateway shares what may be open."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Opening a FIFO without O_NONBLOCK waits for somebody to write.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -96,13 +100,19 @@ class Confinement:
             status = place.status()
             if status is not None and not stat.S_ISREG(status.st_mode):
                 raise Refused(f"{path} is not a regular file.")
-            temporary = f".{place.name[:100]}.{secrets.token_hex(4)}.tmp"
+            temporary = f".{secrets.token_hex(8)}.tmp"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=place.directory), "wb") as file:
-                if status is not None:
-                    os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
-                file.write(data)
-            os.replace(temporary, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+            descriptor = os.open(temporary, flags, 0o666, dir_fd=place.directory)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    if status is not None:
+                        os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
+                    file.write(data)
+                os.replace(temporary, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+            except OSError:  # the disk is full, or a directory has come where the file was
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=place.directory)
+                raise
 
     def entries(self, path: str) -> tuple[list[tuple[str, bool]], int]:
         """List a directory: names in order, each with whether it is a directory, and how many hidden ones were left out.
@@ -116,15 +126,17 @@ class Confinement:
         return visible, len(found) - len(visible)
 
     def files(self, path: str, *, hidden: bool = False) -> Generator[FoundFile]:
-        """Walk the regular files below a directory. Links are not followed; hidden names are left out unless asked for.
+        """Walk the regular files below a directory, not too deep. Links are not followed; hidden names are left out unless asked
+        for.
 
         Raises:
             Refused: it is no directory, or `locate` refuses the path.
         """
         with self._directory(path) as top:
             for at, directories, names, directory in os.fwalk(".", dir_fd=top):
-                directories[:] = sorted(name for name in directories if hidden or not name.startswith("."))
                 below = PurePosixPath(at)
+                deeper = directories if len(below.parts) < _MAX_DEPTH else []
+                directories[:] = sorted(name for name in deeper if hidden or not name.startswith("."))
                 for name in sorted(names):
                     status = Place(self.root, directory, name).status()
                     if (hidden or not name.startswith(".")) and status is not None and stat.S_ISREG(status.st_mode):
@@ -145,6 +157,8 @@ class Confinement:
         links = 0
         while pending:
             name = pending.popleft()
+            if well_formed(name) != name:
+                raise Refused(f"{well_formed(path)} leads to a name that is not UTF-8.")
             if name == "..":
                 if not names:
                     raise self._outside(path)
@@ -164,6 +178,8 @@ class Confinement:
                 else:
                     pending.extendleft(reversed(_parts(target)))
             elif pending:
+                if len(names) >= _MAX_DEPTH:
+                    raise Refused(f"{path} is more than {_MAX_DEPTH} directories deep.")
                 if make_parents:
                     with suppress(FileExistsError):
                         os.mkdir(name, dir_fd=opened[-1])

@@ -22,12 +22,14 @@ from openhands.tools.file_editor.utils.constants import (
 )
 
 from a2a_gateway.agents.tools.confinement import Confinement, Refused
+from delegate_tool.wellformed import well_formed
 
 if TYPE_CHECKING:
     from openhands.sdk.conversation import LocalConversation
 
 _IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp"})
 _CONTEXT_LINES: Final = 4
+_NAMED_LINES: Final = 20
 _REMEMBERED_CHARS: Final = 8 * 1024 * 1024
 type _Edit = Literal["str_replace", "insert"]
 _BOM: Final = b"\xef\xbb\xbf"
@@ -47,7 +49,8 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
         try:
             return self._apply(action)
         except Refused as refusal:
-            return FileEditorObservation.from_text(str(refusal), command=action.command, path=action.path, is_error=True)
+            text = maybe_truncate(str(refusal), MAX_RESPONSE_LEN_CHAR)  # it may quote what the agent wrote
+            return FileEditorObservation.from_text(text, command=action.command, path=action.path, is_error=True)
 
     def place(self, path: str) -> str:
         """Return where a path leads, for the SDK to keep edits of one file apart."""
@@ -100,7 +103,7 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
         text = f"Here's the files and directories up to 2 levels deep in {shown}, excluding hidden items:\n" + "\n".join(lines)
         if hidden:
             text += f"\n\n{hidden} hidden files/directories in this directory are excluded."
-        return maybe_truncate(text, MAX_RESPONSE_LEN_CHAR, DIRECTORY_CONTENT_TRUNCATED_NOTICE)
+        return maybe_truncate(well_formed(text), MAX_RESPONSE_LEN_CHAR, DIRECTORY_CONTENT_TRUNCATED_NOTICE)
 
     def _image(self, path: str, data: bytes) -> FileEditorObservation:
         if not self._vision:
@@ -130,9 +133,12 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
         if count == 0:
             raise Refused(f"No replacement was performed, old_str `{old}` did not appear verbatim in {path}.")
         if count > 1:
-            lines = [number for number, line in enumerate(file.text.split("\n"), 1) if sought.split("\n")[0] in line]
+            begins = sought.split("\n")[0]
+            lines = [number for number, line in enumerate(file.text.split("\n"), 1) if begins in line]
+            more = f" and {len(lines) - _NAMED_LINES} more" if len(lines) > _NAMED_LINES else ""
             raise Refused(
-                f"No replacement was performed. Multiple occurrences of old_str `{old}` in lines {lines}. Make it unique."
+                f"No replacement was performed. Multiple occurrences of old_str `{old}` in lines {lines[:_NAMED_LINES]}{more}. "
+                "Make it unique."
             )
         before, _, after = file.text.partition(sought)
         at = before.count("\n") + 1

@@ -16,9 +16,10 @@ from openhands.sdk.tool import ToolExecutor
 from openhands.tools.glob import GlobAction, GlobObservation
 from openhands.tools.grep import GrepAction, GrepObservation
 
-from a2a_gateway.agents.expressions import ExpressionError, compile_expression
+from a2a_gateway.agents.expressions import MAX_EXPRESSION_CHARS, ExpressionError, compile_expression
 from a2a_gateway.agents.tools.confinement import Confinement, FoundFile, Refused, read_regular
 from a2a_gateway.agents.tools.patterns import glob_expression
+from delegate_tool.wellformed import well_formed
 
 if TYPE_CHECKING:
     from openhands.sdk.conversation import LocalConversation
@@ -47,7 +48,7 @@ class _Search:
                     if left <= 0:
                         raise TimeoutError
                     if matches(file, left):
-                        self.found.append((file.modified_at, str(file.path)))
+                        self.found.append((file.modified_at, well_formed(str(file.path))))
         except TimeoutError:
             self.stopped = True
 
@@ -90,18 +91,18 @@ class ConfinedGrep(_Searcher, ToolExecutor[GrepAction, GrepObservation]):
         try:
             shown = self._directory(shown)
             pattern = _compiled(action.pattern, regex.IGNORECASE)
-            included = _compiled(glob_expression(action.include)) if action.include else None
+            included = _globbed(action.include) if action.include else None
+
+            def matches(file: FoundFile, left_s: float) -> bool:
+                if included is not None and included.fullmatch(file.path.name, timeout=left_s) is None:
+                    return False
+                text = _text(file)
+                return text is not None and pattern.search(text, timeout=left_s, concurrent=True) is not None
+
+            search = self._begin()
+            search.run(shown, matches, hidden=_asks_for_hidden(action.include or ""))
         except Refused as refusal:
             return self._observation(action, shown, str(refusal), is_error=True)
-        search = self._begin()
-
-        def matches(file: FoundFile, left_s: float) -> bool:
-            if included is not None and included.fullmatch(file.path.name, timeout=left_s) is None:
-                return False
-            text = _text(file)
-            return text is not None and pattern.search(text, timeout=left_s, concurrent=True) is not None
-
-        search.run(shown, matches, hidden=_asks_for_hidden(action.include or ""))
         paths = search.newest(shown)
         filtered = f" (filtered by '{action.include}')" if action.include else ""
         head = f"Found {len(paths)} file(s) containing" if paths else "No files found containing"
@@ -141,15 +142,15 @@ class ConfinedGlob(_Searcher, ToolExecutor[GlobAction, GlobObservation]):
             elif "**" not in wanted:
                 wanted = f"**/{wanted}"
             shown = self._directory(shown)
-            pattern = _compiled(glob_expression(wanted))
+            pattern = _globbed(wanted)
+            search = self._begin()
+            search.run(
+                shown,
+                lambda file, left_s: pattern.fullmatch(str(file.path), timeout=left_s, concurrent=True) is not None,
+                hidden=_asks_for_hidden(wanted),
+            )
         except Refused as refusal:
             return GlobObservation.from_text(str(refusal), files=[], pattern=action.pattern, search_path=shown, is_error=True)
-        search = self._begin()
-        search.run(
-            shown,
-            lambda file, left_s: pattern.fullmatch(str(file.path), timeout=left_s, concurrent=True) is not None,
-            hidden=_asks_for_hidden(wanted),
-        )
         paths = search.newest(shown)
         head = f"Found {len(paths)} file(s) matching" if paths else "No files found matching"
         text = f"{head} pattern '{action.pattern}' in '{shown}'{_list(paths)}{search.note}"
@@ -170,6 +171,13 @@ def _compiled(expression: str, flags: int = 0) -> "regex.Pattern[str]":
         return compile_expression(expression, flags)
     except ExpressionError as error:
         raise Refused(f"Invalid pattern: {error}") from None
+
+
+def _globbed(pattern: str) -> "regex.Pattern[str]":
+    # Before its braces are written out: many choices of a long pattern would take all memory.
+    if len(pattern) > MAX_EXPRESSION_CHARS:
+        raise Refused(f"Invalid pattern: it has {len(pattern)} characters, at most {MAX_EXPRESSION_CHARS} are allowed")
+    return _compiled(glob_expression(pattern))
 
 
 def _text(file: FoundFile) -> str | None:

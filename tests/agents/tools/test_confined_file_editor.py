@@ -155,3 +155,26 @@ def test_edits_of_one_file_are_kept_apart_however_it_is_named(desk: Desk) -> Non
     (desk.root / "link").symlink_to("file")
     names = {desk.executor.place(path) for path in ("file", "link", f"{desk.root}/file", "./file")}
     assert names == {f"{desk.root}/file"}
+
+
+def test_a_listing_tells_names_that_are_no_text(desk: Desk) -> None:
+    os.mkdir(os.fsencode(desk.root) + b"/d\xff")
+    (desk.root / "d").symlink_to(os.fsdecode(b"d\xff"))
+    assert f"\n{desk.root}/d\N{REPLACEMENT CHARACTER}/" in desk.do("view", ".").text
+    assert desk.do("view", "d").text == "d leads to a name that is not UTF-8."
+
+
+def test_what_an_agent_is_told_of_its_mistakes_is_short(desk: Desk) -> None:
+    (desk.root / "file").write_text("a\n" * 100_000)
+    many = desk.do("str_replace", "file", old_str="a", new_str="b")
+    assert many.is_error and "19, 20] and 99980 more." in many.text
+    assert len(desk.do("str_replace", "file", old_str="z" * 1_000_000, new_str="b").text) < 20_000
+
+
+def test_a_file_whose_name_is_as_long_as_names_may_be_is_written(desk: Desk) -> None:
+    assert not desk.do("create", "\N{CJK UNIFIED IDEOGRAPH-597D}" * 85, file_text="x").is_error
+
+
+def test_a_path_that_would_hold_very_many_directories_open_is_refused(desk: Desk) -> None:
+    made = desk.do("create", "d/" * 200 + "file", file_text="x")
+    assert made.is_error and made.text.endswith("is more than 100 directories deep.")

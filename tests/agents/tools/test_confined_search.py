@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,26 @@ def test_a_search_leaves_the_process_where_it_was(tree: Path) -> None:
     before = Path.cwd()
     glob(tree, "*")
     assert Path.cwd() == before
+
+
+def test_names_that_are_no_text_are_found_and_can_be_told(tree: Path) -> None:
+    os.mkdir(os.fsencode(tree) + b"/d\xff")
+    Path(os.fsdecode(os.fsencode(tree) + b"/d\xff/caf\xe9.tex")).write_text("needle")
+    expected = [f"{tree}/d\N{REPLACEMENT CHARACTER}/caf\N{REPLACEMENT CHARACTER}.tex"]
+    assert glob(tree, "*.tex").files == grep(tree, "needle", include="*.tex").matches == expected
+
+
+def test_a_search_goes_only_as_deep_as_the_gateway_can_afford(workspace: Path) -> None:
+    (workspace / "/".join(["d"] * 90) / "e").mkdir(parents=True)
+    (workspace / "/".join(["d"] * 90) / "near").touch()
+    (workspace / "/".join(["d"] * 90) / "e" / "/".join(["e"] * 90)).mkdir(parents=True)
+    (workspace / "/".join(["d"] * 90) / "e" / "/".join(["e"] * 90) / "far").touch()
+    assert [Path(path).name for path in glob(workspace, "{near,far}").files] == ["near"]
+
+
+@pytest.mark.parametrize("search", [lambda root, pattern: grep(root, "x", include=pattern), glob])
+def test_a_pattern_whose_choices_would_fill_the_memory_is_refused(
+    tree: Path, search: Callable[[Path, str], GrepObservation | GlobObservation]
+) -> None:
+    observation = search(tree, "x" * 100_000 + "{" + "," * 1_000 + "}")
+    assert (observation.is_error, observation.text[:26]) == (True, "Invalid pattern: it has 10")

@@ -1,6 +1,7 @@
 """Nothing outside a directory is reached through it, whatever stands in it, and however it changes meanwhile."""
 
 import os
+import resource
 import socket
 import threading
 from pathlib import Path
@@ -152,3 +153,15 @@ def test_no_descriptor_is_left_open(inside: Path) -> None:
     list(files.files("."))
     after = set(Path("/proc/self/fd").iterdir()) if before else set()
     assert len(after) == len(before)
+
+
+def test_a_write_that_fails_leaves_nothing_behind(inside: Path) -> None:
+    before = sorted(os.listdir(inside))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # Python ignores the signal, and sees an error as of a full disk
+    try:
+        with pytest.raises(Refused, match="large"):
+            Confinement(str(inside)).write("new", b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(os.listdir(inside)) == before
