@@ -77,14 +77,13 @@ class MarkdownSource:
         faults = tuple(_unsupported(front))
         if faults:
             raise DefinitionError(*faults)
-        definition = _definition(document.path)
+        definition = _definition(document)
         block = _block(front.get(BLOCK))
         body = definition.system_prompt or None
         try:
             llm = self.llms.of_definition(definition.model)
         except DefinitionError as error:
             raise placed(error, "model") from None
-        budget = definition.max_budget_per_run
         return assemble(
             Parts(
                 name=definition.name,
@@ -94,7 +93,7 @@ class MarkdownSource:
                 tools=_tools(front, definition),
                 block=block,
                 max_turns=definition.max_iteration_per_run,
-                budget_micro_usd=None if budget is None else micro_usd_from_float(budget),
+                budget_micro_usd=_budget(definition.max_budget_per_run),
                 system_prompt=body if block.prompt == "replace" else None,
                 system_suffix=body if block.prompt == "append" else None,
                 condenser_max_size=_condenser_max_size(definition),
@@ -132,9 +131,11 @@ def _is_list_of_text(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _definition(path: Path) -> AgentDefinition:
+def _definition(document: Document) -> AgentDefinition:
     try:
-        return AgentDefinition.load(path)
+        return AgentDefinition.load(document.path)
+    except yaml.YAMLError as error:  # its parser is another, and is given the end of the line before, too
+        raise malformed(error, document.first_line - 1) from None
     except ValidationError as error:
         raise invalid(error) from None
     except OSError as error:
@@ -148,6 +149,13 @@ def _block(values: object) -> GatewayBlock:
         return GatewayBlock.model_validate({} if values is None else values)
     except ValidationError as error:
         raise invalid(error, (BLOCK,)) from None
+
+
+def _budget(usd: float | None) -> int | None:
+    try:
+        return None if usd is None else micro_usd_from_float(usd)
+    except ValueError as error:
+        raise refusal(f"max_budget_per_run: {error}", "max_budget_per_run") from None
 
 
 def _tools(front: Mapping[str, object], definition: AgentDefinition) -> tuple[ToolSpec, ...]:
