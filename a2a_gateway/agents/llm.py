@@ -71,7 +71,7 @@ class _PricedTelemetry(Telemetry):
     def _compute_cost(self, resp: LLMReply, provider_info: object = None) -> float | None:
         attempt = call.attempt if (call := current_call.get()) else Attempt()
         attempt.usage = usage_of(resp)
-        attempt.cost_usd = self._prices.cost_usd(resp, attempt.usage or TokenUsage(), attempt.reported)
+        attempt.cost_usd = self._prices.cost_usd(resp, attempt.usage, attempt.reported)
         return None if attempt.cost_usd is None else float(attempt.cost_usd)
 
 

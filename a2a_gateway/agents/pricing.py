@@ -21,6 +21,9 @@ type LLMReply = ModelResponse | ResponsesAPIResponse
 
 _PROMPT_PRICES = frozenset({"input_cost_per_token", "cache_creation_input_token_cost"})
 _OUTPUT_PRICES = frozenset({"output_cost_per_token", "output_cost_per_reasoning_token"})
+_MAX_TOKENS = 10**9
+_MAX_USD = 10**6
+"""Of one call. More is a mistake, or a lie; no ledger could hold it, and less than nothing would be a gift."""
 _COST_HEADER = "llm_provider-x-litellm-response-cost"  # LiteLLM's name for the upstream's own header
 
 
@@ -53,15 +56,19 @@ class Prices:
         """Price tokens whose price nobody knows; None where that is not wanted."""
         return None if self.unpriced_usd_per_token is None else (usage.prompt + usage.completion) * self.unpriced_usd_per_token
 
-    def cost_usd(self, reply: LLMReply, usage: TokenUsage, reported: Decimal | None = None) -> Decimal | None:
-        """Price a whole reply; None if nothing is known of its price. `reported` is what the provider said in the stream."""
+    def cost_usd(self, reply: LLMReply, usage: TokenUsage | None, reported: Decimal | None = None) -> Decimal | None:
+        """Price a whole reply; None if nothing is known of its price. `reported` is what the provider said in the stream.
+
+        Without a `usage` only what the provider says counts: tokens that nobody has counted are not free.
+        """
         told = reported if reported is not None else reported_cost(reply)
         # Into a stream's usage LiteLLM puts a cost of its own reckoning where the provider put none; OpenRouter always puts one.
         told_first = told if self.model.startswith("openrouter/") else None
-        for cost in (_header_cost(reply), told_first, self._own_cost(usage), told):
+        own = None if usage is None else self._own_cost(usage)
+        for cost in (_header_cost(reply), told_first, own, told):
             if cost is not None:
                 return cost
-        return self._mapped_cost(reply)
+        return None if usage is None else self._mapped_cost(reply)
 
     def estimate_usd(self, usage: TokenUsage) -> Decimal | None:
         """Price an estimated usage; None if no price is known."""
@@ -108,7 +115,7 @@ class Prices:
 
 
 def usage_of(reply: LLMReply) -> TokenUsage | None:
-    """Read the tokens that a reply reports; None if it reports none."""
+    """Read the tokens that a reply reports; None if it reports none, or what cannot be."""
     usage: Any = getattr(reply, "usage", None)
     if usage is None:
         return None
@@ -122,7 +129,8 @@ def usage_of(reply: LLMReply) -> TokenUsage | None:
         cached=int(getattr(prompt_details, "cached_tokens", 0) or 0),
         reasoning=int(getattr(completion_details, "reasoning_tokens", 0) or 0),
     )
-    return read if read.prompt or read.completion else None
+    counts = (read.prompt, read.completion, read.cached, read.reasoning)
+    return read if any(counts[:2]) and all(0 <= count <= _MAX_TOKENS for count in counts) else None
 
 
 def reported_cost(reply: object) -> Decimal | None:
@@ -169,7 +177,7 @@ def _parse_cost(value: object) -> Decimal | None:
         cost = Decimal(str(value))
     except InvalidOperation:
         return None
-    return cost if cost.is_finite() and cost >= 0 else None
+    return cost if cost.is_finite() and 0 <= cost <= _MAX_USD else None
 
 
 def _listed(names: Iterable[str]) -> Iterator[str]:

@@ -48,6 +48,8 @@ GIVEN = Prices("openai/some-model", 1e-6, 2e-6)
         pytest.param(UNLISTED, reply(), None, id="else unknown, which is not zero"),
         pytest.param(GIVEN, reply(header="nan"), Decimal("0.0012"), id="a header that is no amount counts as none"),
         pytest.param(GIVEN, reply(header="-1"), Decimal("0.0012"), id="nor does a negative one"),
+        pytest.param(GIVEN, reply(header="1e30"), Decimal("0.0012"), id="nor one that nobody has"),
+        pytest.param(ROUTED, reply(cost=1e30), Decimal("0.0012"), id="nor that of OpenRouter"),
         pytest.param(GIVEN, reply(header="0"), Decimal(0), id="a reported zero is free"),
     ],
 )
@@ -58,6 +60,17 @@ def test_the_cost_is_the_first_that_is_known(prices: Prices, made: ModelResponse
 def test_the_map_knows_the_discount_on_cached_tokens() -> None:
     made = reply("gpt-4o", prompt_tokens_details={"cached_tokens": 400})
     assert cost(Prices("openai/gpt-4o"), made) == Decimal("0.0030")
+
+
+@pytest.mark.parametrize(
+    "counted", [{"prompt_tokens": -1000}, {"completion_tokens": -5}, {"prompt_tokens": 10**30}, {"completion_tokens": 10**12}]
+)
+def test_tokens_that_cannot_be_are_not_counted_and_nobody_prices_them(counted: dict[str, Any]) -> None:
+    made = reply("gpt-4o", **counted)
+    assert usage_of(made) is None
+    assert GIVEN.cost_usd(made, None) is None
+    assert Prices("openai/gpt-4o").cost_usd(made, None) is None
+    assert UNLISTED.cost_usd(reply(cost=0.5), None) == Decimal("0.5")
 
 
 def test_usage_is_read_from_both_endpoints() -> None:
