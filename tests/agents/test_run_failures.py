@@ -95,6 +95,16 @@ async def test_an_unknown_price_is_unknown_and_not_zero(llm: ScriptedLLM, tmp_pa
     assert TurnFinished(1, USED, None) in ran.events
 
 
+@pytest.mark.parametrize("tokens", [-1000, 10**30])
+async def test_usage_that_cannot_be_earns_and_hides_nothing(driver: Driver, tokens: int) -> None:
+    ran = await driver.run(script({"content": "one two three", "usage": {"prompt_tokens": tokens, "completion_tokens": 1}}))
+    assert isinstance(ran.outcome, Finished)
+    (charge,) = ran.meter.charges.values()
+    assert charge.usage.prompt > 500
+    assert charge.cost_micro_usd == charge.usage.prompt + 2 * charge.usage.completion
+    assert not charge.complete
+
+
 async def test_usage_that_was_not_told_is_estimated(driver: Driver) -> None:
     ran = await driver.run(script({"content": "one two three", "usage": "omitted"}))
     [(usage, cost)] = ran.meter.settled

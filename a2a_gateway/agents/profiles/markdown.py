@@ -134,8 +134,8 @@ def _is_list_of_text(value: object) -> bool:
 def _definition(document: Document) -> AgentDefinition:
     try:
         return AgentDefinition.load(document.path)
-    except yaml.YAMLError as error:  # its parser is another
-        raise malformed(error, document.first_line) from None
+    except yaml.YAMLError as error:  # its parser is another, and is given the end of the line before, too
+        raise malformed(error, document.first_line - 1) from None
     except ValidationError as error:
         raise invalid(error) from None
     except OSError as error:
