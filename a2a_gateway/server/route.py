@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from a2a_gateway.errors import (
     BodyTooLarge,
@@ -55,6 +56,14 @@ class GatewayRoute(APIRoute):
             return response
 
         return answer
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, or say which methods are; the application's own answer would have another shape."""
+        try:
+            await super().handle(scope, receive, send)
+        except HTTPException as error:
+            response = await unknown_path(Request(scope), error)
+            await response(scope, receive, send)
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
