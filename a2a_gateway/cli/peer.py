@@ -92,16 +92,26 @@ def remove(
 
 
 @app.command()
-def key(json_output: JsonOption = False, data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
+def key(
+    rotate: Annotated[bool, typer.Option("--rotate", help="Make a new key in its place, for when it may be known.")] = False,
+    json_output: JsonOption = False,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+) -> None:
     """Print the public key of this gateway, made if there is none yet; for `peer add --public-key` elsewhere."""
     from a2a_gateway.peers import SigningKey
 
     settings = read_settings(config, data_dir=data_dir)
-    own = SigningKey.open(settings.data_dir)
+    own = SigningKey.renew(settings.data_dir) if rotate else SigningKey.open(settings.data_dir)
     if json_output:
         show_json({"gateway_id": settings.gateway_id, "public_key": own.public_key})
     else:
         show(own.public_key)
+    if rotate:
+        note(
+            "Restart this gateway to sign with it. Peers that know it by `peer add`, or by public_key, believe the old key until "
+            "they have this one; those with a jwks_url fetch it themselves."
+        )
 
 
 def identity_of(settings: "Settings") -> "Identity":

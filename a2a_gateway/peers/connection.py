@@ -6,8 +6,10 @@ from typing import Final, cast
 import httpx
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-_MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+_MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
 _MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+_MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""Of what is no stream: it is read whole, and its objects take many times as much room."""
 
 
 class Unreadable(ValueError):
@@ -30,15 +32,22 @@ def bounded_client() -> httpx.AsyncClient:
 
 async def _bound(response: httpx.Response) -> None:
     body = cast("httpx.AsyncByteStream", response.stream)  # it is an asynchronous client's
-    response.stream = _Bounded(body, packing=response.headers.get("content-encoding", "identity"))
+    most_bytes = _MAX_STREAM_BYTES if _is_stream(response) else _MAX_ANSWER_BYTES
+    response.stream = _Bounded(body, packing=response.headers.get("content-encoding", "identity"), most_bytes=most_bytes)
+
+
+def _is_stream(response: httpx.Response) -> bool:
+    """Whether a response is read as it comes; what it says of itself would not do."""
+    return response.is_success and response.request.url.path.endswith("/chat/completions")
 
 
 class _Bounded(httpx.AsyncByteStream):
     """The body of a response, up to a size, and up to another without a line break: whoever reads lines keeps a whole one."""
 
-    def __init__(self, body: httpx.AsyncByteStream, *, packing: str) -> None:
+    def __init__(self, body: httpx.AsyncByteStream, *, packing: str, most_bytes: int) -> None:
         self._body = body
         self._packing = packing
+        self._most_bytes = most_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._packing.lower() != "identity":
@@ -48,7 +57,7 @@ class _Bounded(httpx.AsyncByteStream):
             answer_bytes += len(piece)
             line_end = piece.rfind(b"\n")
             line_bytes = len(piece) - line_end - 1 if line_end >= 0 else line_bytes + len(piece)
-            if answer_bytes > _MAX_ANSWER_BYTES or line_bytes > _MAX_LINE_BYTES:
+            if answer_bytes > self._most_bytes or line_bytes > _MAX_LINE_BYTES:
                 raise Unreadable("its answer is larger than any that makes sense")
             yield piece
 

@@ -58,7 +58,6 @@ class PeerDirectory:
         self._identity = identity
         self._refresh_s = refresh_s
         self._peers = {peer.id: _open(peer, identity) for peer in roster.peers.values() if peer.base_url is not None}
-        self._gone: list[Peer] = []
         self._refreshing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -71,7 +70,7 @@ class PeerDirectory:
             self._refreshing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._refreshing
-        for peer in (*self._peers.values(), *self._gone):
+        for peer in self._peers.values():
             await peer.client.close()
 
     def get(self, model: str) -> Profile:
@@ -124,24 +123,24 @@ class PeerDirectory:
             await self._roster.reread()
         except StoreError as error:
             log.warning("peers_not_read", code=error.code)
-        self._take_up(self._roster.peers)
+        await self._take_up(self._roster.peers)
         before = {peer.id: peer.unlisted for peer in self._peers.values()}
         await asyncio.gather(*(_ask(peer) for peer in self._peers.values()))
         for peer in self._peers.values():
             if peer.unlisted not in (None, before[peer.id]):
                 log.warning("peer_down", peer=peer.id, reason=peer.unlisted)
 
-    def _take_up(self, peers: Mapping[str, PeerSettings]) -> None:
+    async def _take_up(self, peers: Mapping[str, PeerSettings]) -> None:
         """Begin with the peers that are new or have changed, and leave those that are gone to the runs that they still have."""
-        for peer_id, peer in list(self._peers.items()):
-            if peers.get(peer_id) != peer.settings:
-                self._gone.append(self._peers.pop(peer_id))
+        gone = [self._peers.pop(peer.id) for peer in list(self._peers.values()) if peers.get(peer.id) != peer.settings]
         for settings in peers.values():
             if settings.base_url is not None and settings.id not in self._peers:
                 try:
                     self._peers[settings.id] = _open(settings, self._identity)
                 except ConfigurationError as error:
                     log.warning("peer_left_out", peer=settings.id, reason=error.message)
+        for peer in gone:
+            await peer.leave()
 
     async def _refresh_often(self) -> None:
         while True:

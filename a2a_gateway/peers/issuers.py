@@ -5,8 +5,9 @@ decides in the transaction that opens the run.
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -56,16 +57,17 @@ class _Fetched:
     """What a peer has published: its keys by their names. Anybody can ask for a name that is new, so it is asked now and then."""
 
     keys: Mapping[str, str] = field(default_factory=dict)
-    again_at: float = 0.0
+    again_at: float = -math.inf
     fetching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Issuers:
-    """The peers whose grants are taken."""
+    """The peers whose grants are taken. `now` is in seconds, from any origin."""
 
-    def __init__(self, roster: Roster, identity: Identity) -> None:
+    def __init__(self, roster: Roster, identity: Identity, *, now: Callable[[], float] = time.monotonic) -> None:
         self._roster = roster
         self._identity = identity
+        self._now = now
         self._fetched: dict[str, _Fetched] = {}
 
     async def caller(self, token: str, keys: Keys) -> Caller:
@@ -124,12 +126,12 @@ class Issuers:
 
     async def _published_key(self, peer: PeerSettings, url: str, kid: str) -> str | None:
         """Find a key by its name among those that a peer publishes; they are fetched again, now and then, for one that is new."""
-        fetched = self._fetched.setdefault(peer.id, _Fetched())
+        fetched = self._fetched.setdefault(url, _Fetched())
         if kid not in fetched.keys:
             async with fetched.fetching:
-                if kid not in fetched.keys and time.monotonic() >= fetched.again_at:
+                if kid not in fetched.keys and self._now() >= fetched.again_at:
                     fetched.keys = await _fetch(peer.id, url) or fetched.keys
-                    fetched.again_at = time.monotonic() + _FETCH_AGAIN_AFTER_S
+                    fetched.again_at = self._now() + _FETCH_AGAIN_AFTER_S
         return fetched.keys.get(kid)
 
 

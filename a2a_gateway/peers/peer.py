@@ -1,10 +1,12 @@
 """One peer, as far as it is known now: how it is reached, whether it is well, which agents it has."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+import anyio
 import httpx
 import openai
 from openai import AsyncOpenAI
@@ -31,6 +33,7 @@ class Peer:
         credential: how it is shown who asks.
         profiles: its agents, by the model id under which they are served here.
         unlisted: why it does not list its agents; None if it does.
+        calls: requests to it that are under way.
     """
 
     settings: PeerSettings
@@ -39,6 +42,8 @@ class Peer:
     breaker: Breaker = field(default_factory=Breaker)
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     unlisted: str | None = "it has not been asked yet"
+    calls: int = 0
+    _is_gone: bool = False
 
     @property
     def id(self) -> str:
@@ -65,6 +70,24 @@ class Peer:
                 f"The peer {self.id} is not asked: {problem}.", details=details, retry_after_s=self.breaker.wait_s or 5.0
             )
 
+    @asynccontextmanager
+    async def calling(self) -> AsyncIterator[None]:
+        """Keep the connection to it meanwhile, even if it is a peer no longer."""
+        self.calls += 1
+        try:
+            yield
+        finally:
+            self.calls -= 1
+            if self._is_gone:
+                with anyio.CancelScope(shield=True):
+                    await self.leave()
+
+    async def leave(self) -> None:
+        """Close the connection to it, now or when the last call has ended."""
+        self._is_gone = True
+        if not self.calls:
+            await self.client.close()
+
     async def ask(
         self,
         method: Literal["GET", "POST"],
@@ -86,7 +109,7 @@ class Peer:
         options: RequestOptions = {"params": params or {}, "headers": named, "timeout": within_s}
         request = self.client.get if method == "GET" else self.client.post
         try:
-            async with asyncio.timeout(within_s):
+            async with self.calling(), asyncio.timeout(within_s):
                 response = await request(path, cast_to=httpx.Response, options=options)
             return from_json(response.content, allow_inf_nan=False)
         except openai.APIStatusError as error:

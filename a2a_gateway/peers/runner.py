@@ -53,22 +53,23 @@ class PeerRunner:
         """See `Runner.run`."""
         events: asyncio.Queue[RunnerEvent | None] = asyncio.Queue()
         peer = self._directory.peer(run.peer or "")
-        forwarding = _Forwarding(run, meter, peer, self._gateway_id, events.put_nowait)
-        self._live[run.record.id] = forwarding
-        forwarding.task = asyncio.create_task(forwarding.drive(), name=f"run {run.record.id} at {peer.id}")
-        forwarding.task.add_done_callback(lambda _: events.put_nowait(None))
-        try:
-            while (event := await events.get()) is not None:
-                yield event
-            if forwarding.task.cancelled():  # before anything was sent
-                yield RunEnded(Cancelled(), run.transcript)
-            else:
-                forwarding.task.result()  # what it raised is the run's failure
-        finally:
-            self._live.pop(run.record.id, None)
-            forwarding.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait({forwarding.task})
+        async with peer.calling():
+            forwarding = _Forwarding(run, meter, peer, self._gateway_id, events.put_nowait)
+            self._live[run.record.id] = forwarding
+            forwarding.task = asyncio.create_task(forwarding.drive(), name=f"run {run.record.id} at {peer.id}")
+            forwarding.task.add_done_callback(lambda _: events.put_nowait(None))
+            try:
+                while (event := await events.get()) is not None:
+                    yield event
+                if forwarding.task.cancelled():  # before anything was sent
+                    yield RunEnded(Cancelled(), run.transcript)
+                else:
+                    forwarding.task.result()  # what it raised is the run's failure
+            finally:
+                self._live.pop(run.record.id, None)
+                forwarding.cancel()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait({forwarding.task})
 
     async def cancel(self, run_id: RunId) -> None:
         """See `Runner.cancel`."""

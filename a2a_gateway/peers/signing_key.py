@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -46,7 +47,7 @@ class SigningKey:
         path = data_dir / FILE_NAME
         try:
             if not path.exists():
-                _make(path)
+                _write(path)
             private = load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             why = error.strerror if isinstance(error, OSError) else "it holds no private key"
@@ -54,6 +55,22 @@ class SigningKey:
         if not isinstance(private, Ed25519PrivateKey):
             raise ConfigurationError(f"The key for grants cannot be used ({path}): it is no Ed25519 key. Remove it.")
         return cls.of(private)
+
+    @classmethod
+    def renew(cls, data_dir: Path) -> Self:
+        """Put a new key in the place of a data directory's, or of the file that holds none. Blocking.
+
+        A gateway that runs goes on signing by the old one, and publishing that, until it ends: no token outlives it for long.
+
+        Raises:
+            ConfigurationError: the file cannot be written.
+        """
+        path = data_dir / FILE_NAME
+        try:
+            _write(path, replace=True)
+        except OSError as error:
+            raise ConfigurationError(f"A new key for grants cannot be written ({path}): {error.strerror}.") from None
+        return cls.open(data_dir)
 
     @property
     def kid(self) -> str:
@@ -84,18 +101,22 @@ def _members(public_key: str) -> Mapping[str, str]:
     return {"kty": "OKP", "crv": "Ed25519", "x": public_key}
 
 
-def _make(path: Path) -> None:
-    """Write a new key, whole or not at all, and never over one that another process has made in the same instant."""
+def _write(path: Path, *, replace: bool = False) -> None:
+    """Write a new key, whole or not at all; not over one that another process has made in the same instant, unless told to."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pem = SigningKey.generate().private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".grant-key-") as draft:  # readable by its owner only
-        draft.write(pem)
-        draft.flush()
-        os.fsync(draft.fileno())
-        try:
-            os.link(draft.name, path)
-        except FileExistsError:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".grant-key-") as drafts:
+        draft = Path(drafts, path.name)
+        draft.touch(mode=0o600)
+        with draft.open("wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            draft.replace(path)
             return
+        with suppress(FileExistsError):
+            os.link(draft, path)
 
 
 def _base64url(data: bytes) -> str:

@@ -31,6 +31,7 @@ _OURS: Final = frozenset(
         "llm_bad_request",
         "llm_rate_limited",
         "llm_unavailable",
+        "max_turns_exceeded",
         "agent_error",
         "agent_stuck",
         "response_format_violated",

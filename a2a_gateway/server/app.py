@@ -40,6 +40,7 @@ def app_of(gateway: Gateway, lifespan: Lifespan[FastAPI] | None = None) -> FastA
         summary="OpenHands agents as OpenAI-compatible models, which delegate to each other.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # to http://, also behind a proxy that speaks TLS: what is asked would be sent there in the clear
     )
     app.include_router(create_router(gateway))
     app.add_exception_handler(HTTPException, unknown_path)

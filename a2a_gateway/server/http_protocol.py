@@ -1,21 +1,63 @@
-"""uvicorn's HTTP protocol, which sends the head of a response together with the first of its body.
+"""uvicorn's HTTP protocol, as a gateway needs it. Above it stands `serving`.
 
-uvicorn writes them one after the other, and uvloop sends each at once. The head alone wakes the client, which may get the
-processor then, while the first word waits: some 0.4 ms of a stream's first delta. Above it stands `serving`.
+- What is no HTTP is answered in OpenAI's shape, as every other error.
+- A request's head is bounded: httptools keeps as much of one as comes, from whomever.
+- The head of a response is sent together with the first of its body. uvicorn writes them one after the other, and uvloop sends
+  each at once. The head alone wakes the client, which may get the processor then, while the first word waits: some 0.4 ms of a
+  stream's first delta.
 """
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from a2a_gateway.errors import BodyTooLarge, GatewayError, RequestError
+from a2a_gateway.wire.errors import render_error
+from a2a_gateway.wire.json_bytes import encode_json
+
+_HEAD_BYTES: Final = 256 * 1024
+"""More than all that a peer's grant and its list of agents can come to. A chunked body's trailers count as a head."""
 
 
-class HeadHoldingProtocol(HttpToolsProtocol):
+class GatewayHttpProtocol(HttpToolsProtocol):
     """Serves one connection."""
+
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.transport = cast("asyncio.Transport", _HeadHolder(transport, self.loop))
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(
+                BodyTooLarge(f"The head of the request has more than {_HEAD_BYTES} bytes. Send fewer, or shorter, headers.")
+            )
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(RequestError(f"{msg} This is an HTTP/1.1 server; TLS is a proxy's task."))
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer and hang up; where an answer is under way already, only hang up."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # none before the first request
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            status, headers, body = render_error(error)
+            headers |= {"content-type": "application/json", "content-length": str(len(encode_json(body))), "connection": "close"}
+            head = [*self.server_state.default_headers, *((name.encode(), value.encode()) for name, value in headers.items())]
+            lines = b"".join(b"%b: %b\r\n" % header for header in head)
+            self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + encode_json(body))
+        self.transport.close()
 
 
 class _HeadHolder:

@@ -6,7 +6,7 @@ first fact that a client can use, so a run that fails before it has said anythin
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -81,16 +81,8 @@ class RunResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the client leaves first."""
-        answering = asyncio.create_task(self._answer(Outlet(send)))
-        leaving = asyncio.create_task(client_leaves(receive))
-        try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (answering, leaving):
-                task.cancel()
-            await asyncio.wait({answering, leaving})
-        if not answering.cancelled():
-            answering.result()
+        outlet = Outlet(send)
+        await unless_the_client_leaves(self._answer(outlet), outlet, receive)
 
     async def _answer(self, outlet: Outlet) -> None:
         headers = {"X-Request-ID": self._request_id}
@@ -193,7 +185,23 @@ def _failure(events: Sequence[RunEvent]) -> RunFinished | None:
     return end if isinstance(end, RunFinished) and isinstance(render_outcome(end), GatewayError) else None
 
 
-async def client_leaves(receive: Receive) -> None:
-    """Return when the client has hung up; the request's body has been read by now."""
+async def unless_the_client_leaves(answer: Coroutine[None, None, None], outlet: Outlet, receive: Receive) -> None:
+    """Send an answer to its end, or until the client has hung up; the request's body has been read by now."""
+    answering, leaving = asyncio.create_task(answer), asyncio.create_task(_client_leaves(receive))
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (answering, leaving):
+            task.cancel()
+        await asyncio.wait({answering, leaving})
+    if not answering.cancelled():
+        answering.result()
+    elif not outlet.started:
+        # Nobody reads it, but a middleware of the application around may take a response without any for a failure.
+        await outlet.start(499, {})
+        await outlet.write(b"", more=False)
+
+
+async def _client_leaves(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from a2a_gateway.errors import (
     BodyTooLarge,
@@ -36,7 +37,7 @@ class GatewayRoute(APIRoute):
         endpoint = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
-            request_id = request.state.request_id = f"req_{uuid.uuid4().hex}"
+            request_id = request.state.request_id = _new_request_id()
             try:
                 response = await endpoint(request)
             except RootKeyFromAgent as error:
@@ -55,6 +56,14 @@ class GatewayRoute(APIRoute):
             return response
 
         return answer
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, or say which methods are; the application's own answer would have another shape."""
+        try:
+            await super().handle(scope, receive, send)
+        except HTTPException as error:
+            response = await unknown_path(Request(scope), error)
+            await response(scope, receive, send)
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
@@ -85,10 +94,18 @@ async def unknown_path(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     where = f"{request.method} {request.url.path[:200]}"
     if status == 405:
-        return error_response(MethodNotAllowed(f"{where} is not allowed; see /docs for what is."))
-    if status == 404:
-        return error_response(RouteNotFound(f"There is no {where}; see /docs for what there is."))
-    return error_response(RequestError(f"{where} was refused."))
+        response = error_response(MethodNotAllowed(f"{where} is not allowed; see /docs for what is."))
+    elif status == 404:
+        response = error_response(RouteNotFound(f"There is no {where}; see /docs for what there is."))
+    else:
+        response = error_response(RequestError(f"{where} was refused."))
+    response.headers[REQUEST_ID_HEADER] = _new_request_id()
+    response.headers.update(error.headers or {} if isinstance(error, HTTPException) else {})  # which methods are allowed
+    return response
+
+
+def _new_request_id() -> str:
+    return f"req_{uuid.uuid4().hex}"
 
 
 def _unreadable(error: RequestValidationError) -> RequestError:

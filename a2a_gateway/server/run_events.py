@@ -1,6 +1,5 @@
 """The response to `GET /v1/runs/{id}/events`: a run's events as they happen, from any of them on."""
 
-import asyncio
 from contextlib import suppress
 
 from starlette.responses import Response
@@ -9,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from a2a_gateway.errors import RequestError
 from a2a_gateway.runs.events import RunFinished
 from a2a_gateway.runs.live import LiveRun
-from a2a_gateway.server.respond import SSE_HEADERS, Outlet, client_leaves
+from a2a_gateway.server.respond import SSE_HEADERS, Outlet, unless_the_client_leaves
 from a2a_gateway.wire.run_events import HEARTBEAT, render_run_event
 
 
@@ -38,17 +37,9 @@ class RunEventsResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, unless the client leaves first."""
-        sending = asyncio.create_task(self._send(Outlet(send)))
-        leaving = asyncio.create_task(client_leaves(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.wait({sending, leaving})
-        if not sending.cancelled():
-            with suppress(OSError):
-                sending.result()
+        outlet = Outlet(send)
+        with suppress(OSError):
+            await unless_the_client_leaves(self._send(outlet), outlet, receive)
 
     async def _send(self, outlet: Outlet) -> None:
         live = self._live

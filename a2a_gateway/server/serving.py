@@ -13,7 +13,7 @@ from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.server.app import app_of
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.gateway import Engine, Gateway
-from a2a_gateway.server.http_protocol import HeadHoldingProtocol
+from a2a_gateway.server.http_protocol import GatewayHttpProtocol
 from a2a_gateway.settings import Settings
 from a2a_gateway.stores import Store, open_store
 from a2a_gateway.stores.keys import is_secret
@@ -91,7 +91,7 @@ async def running_gateway(
         async with Gateway(bound, environ, clock or SystemClock()) as gateway:
             config = uvicorn.Config(
                 app_of(gateway),
-                http=HeadHoldingProtocol,
+                http=GatewayHttpProtocol,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -4,6 +4,7 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from a2a_gateway.peers import SigningKey
@@ -33,6 +34,15 @@ def test_one_command_on_each_side_makes_two_gateways_known_to_each_other(tmp_pat
         assert answer.choices[0].message.content == "from the office"
         assert _finding(at_laptop, "peer office")["status"] == "ok"
 
+        renewed = at_laptop.run("peer", "key", "--rotate")
+        assert (renewed.exit_code, "Restart this gateway" in renewed.stderr) == (0, True)
+        assert renewed.stdout.strip() == at_laptop.run_json("peer", "key")["public_key"]
+        assert _finding(at_laptop, "peer office")["detail"] == "it answers HTTP 401"  # it knows the old one
+        assert _published(laptop) != renewed.stdout.strip()  # so does the gateway, until it is started again
+        again = ("peer", "add", "--id", "laptop", "--public-key", renewed.stdout.strip())
+        assert at_office.run(*again).exit_code == 0
+        assert _finding(at_laptop, "peer office")["status"] == "ok"
+
         assert at_office.run("peer", "remove", "laptop").exit_code == 0
         broken = _finding(at_laptop, "peer office")
         assert (broken["status"], broken["detail"]) == ("broken", "it answers HTTP 401")
@@ -48,6 +58,11 @@ def _command_line(gateway: GatewayUnderTest, llm: ScriptedLLM) -> CommandLine:
     environ = scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(gateway.data_dir / "openhands"))
     named = {"A2A_DATA_DIR": str(gateway.data_dir), "A2A_GATEWAY_ID": gateway.running.settings.gateway_id}
     return CommandLine({**environ, **named, "A2A_BASE_URL": gateway.base_url, "A2A_API_KEY": gateway.key})
+
+
+def _published(gateway: GatewayUnderTest) -> str:
+    published = httpx.get(gateway.base_url.removesuffix("/v1") + "/.well-known/jwks.json").json()
+    return str(published["keys"][0]["x"])
 
 
 def _finding(command_line: CommandLine, what: str) -> dict[str, str]:

@@ -20,9 +20,9 @@ from a2a_gateway.peers.grant import Signer, encode_ask, encode_grant
 from a2a_gateway.peers.signing_key import SigningKey
 from a2a_gateway.runs.model import Grant, LimitPolicy
 from a2a_gateway.server.clock import SystemClock
-from a2a_gateway.testing.script import Step, Usage
+from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from tests.support.ask import call, delegation, direct, user
+from tests.support.ask import call, content_of, delegation, direct, user
 from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
 from tests.support.rogue_peer import RoguePeer, rogue_peer
 
@@ -299,6 +299,26 @@ async def test_revoking_a_peer_stops_what_it_has_running(pair: Pair) -> None:
             await asking
     assert stopped.value.code == "run_cancelled"
     assert pair.llm.traffic.received == received
+
+
+async def test_a_peer_that_is_removed_keeps_its_connection_until_its_last_run_has_ended(pair: Pair) -> None:
+    engine = pair.desk.running.gateway.started.result()
+    store, directory = engine.store, engine.directory
+    late = PeerSettings(id="late", gateway_id="box", base_url=pair.box.base_url)
+    pair.desk.portal.call(store.peers.add_peer, late)
+    pair.desk.portal.call(directory.refresh)
+    peer = directory.peer("late")
+    message = user("Go.", Step(content="first last", gate=Gate("removed-meanwhile", after=1)))
+    async with pair.desk.client() as client:
+        stream = await client.chat.completions.create(model="late/openhands_lead", messages=[message], stream=True)
+        await pair.llm.wait_until(lambda traffic: traffic.waiting_at("removed-meanwhile") == 1)
+        pair.desk.portal.call(store.peers.remove_peer, "late")
+        pair.desk.portal.call(directory.refresh)
+        assert (directory.find("late/openhands_lead"), peer.client.is_closed()) == (None, False)
+        pair.llm.open_gate("removed-meanwhile")
+        assert content_of([chunk async for chunk in stream]) == "first last"
+    while not peer.client.is_closed():
+        pair.desk.portal.call(asyncio.sleep, 0)
 
 
 async def test_the_published_key_is_the_one_in_the_data_directory(pair: Pair) -> None:

@@ -1,5 +1,6 @@
 """The gateway inside somebody else's FastAPI application."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.base import RequestResponseEndpoint
 
 from a2a_gateway import Gateway, Settings, create_router
 from a2a_gateway.runs.model import LimitPolicy
@@ -20,25 +22,67 @@ from tests.support.gateway import scripted_environ
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_shape(tmp_path: Path) -> None:
+@asynccontextmanager
+async def mounted(home: Path, app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application that has a gateway under `/agents`."""
     async with ScriptedLLM() as llm:
-        environ = scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(tmp_path / "openhands"))
-        gateway = Gateway(Settings(data_dir=tmp_path, profiles=(), shell_pool_size=0, unpriced_usd_per_mtok=Decimal(0)), environ)
+        environ = scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(home / "openhands"))
+        settings = Settings(
+            data_dir=home, profiles=(), shell_pool_size=0, unpriced_usd_per_mtok=Decimal(0), disconnect_grace_s=0, heartbeat_s=0.2
+        )
+        async with Gateway(settings, environ) as gateway:
+            app.include_router(create_router(gateway), prefix="/agents")
+            async with serve_app(app) as url, httpx.AsyncClient(base_url=f"{url}/agents", timeout=60) as http:
+                engine = await gateway.engine()
+                _, key = await engine.store.keys.create_key("mine", LimitPolicy())
+                http.headers["authorization"] = f"Bearer {key}"
+                yield http
 
-        @asynccontextmanager
-        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            async with gateway:
-                yield
 
-        app = FastAPI(lifespan=lifespan)
-        app.include_router(create_router(gateway), prefix="/agents")
-        async with lifespan(app), serve_app(app) as url, httpx.AsyncClient(base_url=url, timeout=60) as http:
-            engine = await gateway.engine()
-            _, key = await engine.store.keys.create_key("mine", LimitPolicy())
-            body = {"model": "openhands_default", "messages": [user("Hi", Step(content="mounted"))]}
-            answer = await http.post("/agents/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
-            nobody = await http.post("/agents/v1/chat/completions", json=body)
-            ready = await http.get("/agents/ready")
+BODY = {"model": "openhands_default", "messages": [user("Hi", Step(content="mounted"))]}
+
+
+async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_shape(tmp_path: Path) -> None:
+    async with mounted(tmp_path, FastAPI()) as http:
+        answer = await http.post("/v1/chat/completions", json=BODY)
+        nobody = await http.post("/v1/chat/completions", json=BODY, headers={"authorization": ""})
+        method = await http.get("/v1/chat/completions")
+        ready = await http.get("/ready")
     assert answer.json()["choices"][0]["message"]["content"] == "mounted"
     assert (nobody.status_code, nobody.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert (method.status_code, method.json()["error"]["code"], method.headers["allow"]) == (405, "method_not_allowed", "POST")
     assert ready.json() == {"status": "ready", "peers": {}}
+
+
+async def test_what_the_application_does_around_each_request_sees_no_failure_where_a_client_leaves(tmp_path: Path) -> None:
+    app, seen = FastAPI(), list[str]()
+
+    @app.middleware("http")
+    async def name_it(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers["x-theirs"] = "1"
+        return response
+
+    @app.exception_handler(Exception)
+    async def note(request: Request, error: Exception) -> Response:
+        seen.append(repr(error))
+        return Response(status_code=500)
+
+    async with mounted(tmp_path, app) as http:
+        stays = {"model": "openhands_default", "messages": [user("Hi", Step(hang=True))]}
+        waiting = asyncio.create_task(http.post("/v1/chat/completions", json=stays))
+        while not await states_of(http):
+            pass
+        waiting.cancel()
+        while await states_of(http) != ["cancelled"]:
+            pass
+        async with http.stream("POST", "/v1/chat/completions", json={**stays, "stream": True}) as stream:
+            assert stream.headers["x-theirs"] == "1"
+            run_id = stream.headers["x-a2a-run-id"]
+        await http.post(f"/v1/runs/{run_id}/cancel")
+        assert await states_of(http) == ["cancelled", "cancelled"]
+    assert seen == []
+
+
+async def states_of(http: httpx.AsyncClient) -> list[str]:
+    return [run["state"] for run in (await http.get("/v1/runs")).json()["data"]]

@@ -24,6 +24,24 @@ def test_those_who_make_it_at_the_same_time_have_the_same_one(tmp_path: Path) ->
     assert len(found) == 1
 
 
+def test_a_new_key_takes_the_place_of_the_old_one_or_of_a_file_without_any(tmp_path: Path) -> None:
+    old = SigningKey.open(tmp_path)
+    new = SigningKey.renew(tmp_path)
+    assert new.public_key not in (old.public_key, SigningKey.renew(tmp_path).public_key)
+    (tmp_path / FILE_NAME).write_bytes(b"")
+    assert SigningKey.renew(tmp_path).public_key == SigningKey.open(tmp_path).public_key
+    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_a_new_key_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    old = SigningKey.open(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        SigningKey.renew(tmp_path / "file")
+    assert SigningKey.open(tmp_path).public_key == old.public_key
+
+
 def test_the_published_key_is_one_that_other_software_reads(tmp_path: Path) -> None:
     key = SigningKey.open(tmp_path)
     published = jwt.PyJWKSet.from_dict(key.jwks("desk"))

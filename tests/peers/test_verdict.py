@@ -36,6 +36,7 @@ def test_an_answer_an_answer_cut_short_and_a_cancel_keep_what_was_said() -> None
         ("delegation_depth_exceeded", "delegation_depth_exceeded", False),
         ("budget_exceeded", "budget_exceeded", False),
         ("agent_stuck", "agent_stuck", False),
+        ("max_turns_exceeded", "max_turns_exceeded", False),
         ("gateway_loop_detected", "gateway_loop_detected", False),
     ],
 )
