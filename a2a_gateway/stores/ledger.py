@@ -20,6 +20,7 @@ from a2a_gateway.errors import (
     AuthenticationError,
     InternalError,
     RunCancelled,
+    RunLost,
     RunTokenRevoked,
     StoreError,
 )
@@ -86,6 +87,12 @@ _CLOSE: Final = (
         error_code=bindparam("code"),
     )
 )
+_END_ALL: Final = (
+    update(runs)
+    .where(runs.c.state.in_(_LIVE))
+    .values(state=RunState.LOST.value, ended_at=bindparam("now"), stop_reason=RunLost.code, error_code=RunLost.code)
+)
+_END_UNLED: Final = _END_ALL.where(runs.c.id == bindparam("run_id"))
 _ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
 _NOTE_REMOTE: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(remote_run_id=bindparam("remote"))
 _UNRECONCILED: Final = select(holds).where(holds.c.kind == ESCROW, holds.c.state == PRESUMED).order_by(holds.c.created_at)
@@ -105,7 +112,9 @@ class SqlLedger:
     clock: Clock
     answer_ttl_s: float = 86_400.0
     _unclaimed: set[str] = field(default_factory=set)
-    """Holds whose callers were cancelled, where the database has not taken them back yet."""
+    """Holds that nobody has got, if they were placed: their callers were cancelled, or the database did not tell any more."""
+    _unled: set[RunId] = field(default_factory=set)
+    """Runs that nobody leads, if they were opened, which the database did not tell any more."""
 
     async def open_run(self, proposal: RunProposal) -> RunRecord:
         now, day = self.clock.now(), today(self.clock)
@@ -134,6 +143,9 @@ class SqlLedger:
             return await self.database.transaction(work)
         except ClaimedMeanwhile:
             return await self.database.transaction(work)
+        except StoreError:
+            self._unled.add(proposal.id)
+            raise
 
     async def claimed(self, claim: IdempotencyClaim, grant: Grant | None = None) -> RunRecord | None:
         now = self.clock.now()
@@ -199,11 +211,12 @@ class SqlLedger:
 
         try:
             return await self.database.transaction(work)
-        except asyncio.CancelledError:
-            # The caller never got the hold, so nobody else can end it.
+        except (asyncio.CancelledError, StoreError) as error:
+            # The caller never gets the hold, so nobody else can end it.
             self._unclaimed.add(hold_id)
-            with suppress(StoreError):  # undone later
-                await self._undo_unclaimed()
+            if isinstance(error, asyncio.CancelledError):
+                with suppress(StoreError):  # undone later
+                    await self._undo_unclaimed()
             raise
 
     async def _undo_unclaimed(self) -> None:
@@ -211,6 +224,13 @@ class SqlLedger:
         if unclaimed:
             await self.database.transaction(lambda connection: undo(connection, unclaimed))
             self._unclaimed.difference_update(unclaimed)
+
+    async def _end_unled(self, now: float) -> None:
+        unled = frozenset(self._unled)
+        if unled:
+            lost = [{"run_id": run_id, "now": now} for run_id in unled]
+            await self.database.transaction(lambda connection: connection.execute(_END_UNLED, lost).close())
+            self._unled.difference_update(unled)
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         usage, cost = charge.usage, charge.cost_micro_usd or 0
@@ -298,6 +318,7 @@ class SqlLedger:
 
     async def forget_expired(self, now: float) -> None:
         await self._undo_unclaimed()
+        await self._end_unled(now)
 
         def work(connection: Connection) -> None:
             for table in (claims, answers, grants):
@@ -334,11 +355,11 @@ class SqlLedger:
     async def mark_lost(self) -> int:
         """End every run still recorded as live, and charge each call under way with all that was set aside for it: what it has
         really used, nobody knows."""
-        lost = {"state": RunState.LOST.value, "ended_at": self.clock.now(), "stop_reason": "run_lost", "error_code": "run_lost"}
+        now = self.clock.now()
 
         def work(connection: Connection) -> int:
             presume_open(connection)
-            return connection.execute(update(runs).where(runs.c.state.in_(_LIVE)).values(lost)).rowcount
+            return connection.execute(_END_ALL, {"now": now}).rowcount
 
         return await self.database.transaction(work)
 

@@ -1,12 +1,9 @@
 """The ledger: money is set aside, charged to all that it is of, and corrected when the truth comes late."""
 
-import asyncio
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from a2a_gateway.errors import BudgetExceeded, BudgetHeld, GatewayError
 from a2a_gateway.runs.events import AgentCost, Remainder, RunSummary
@@ -17,9 +14,8 @@ from a2a_gateway.runs.model import (
     TokenUsage,
 )
 from a2a_gateway.runs.ports import Charge
-from a2a_gateway.stores import SpendBy, SpendLine, open_store, sqlite_url
-from a2a_gateway.stores.database import Database
-from tests.stores.ledger_bench import NOW, Bench, SteppedClock
+from a2a_gateway.stores import SpendBy, SpendLine
+from tests.stores.ledger_bench import NOW, Bench
 from tests.stores.quotes import FREE, calls_of
 
 pytestmark = pytest.mark.anyio
@@ -285,50 +281,6 @@ async def test_what_a_run_has_left_heeds_its_profiles_budget_and_what_its_parent
     assert summary.remaining_micro_usd == 600
     assert summary.parent == Remainder(runs=49, budget_micro_usd=9_500 - 100)
     assert await ledger.summary(RunId("child"), caps) == summary
-
-
-async def cancelled_reserve(bench: Bench) -> None:
-    reserving = asyncio.create_task(bench.store.ledger.reserve(RunId("root"), calls_of(200)))
-    await asyncio.sleep(0)  # its transaction is under way
-    reserving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reserving
-
-
-async def test_a_hold_whose_caller_was_cancelled_is_given_back(bench: Bench) -> None:
-    await bench.running("root", budget_micro_usd=1_000)
-    await cancelled_reserve(bench)
-    await the_root_owes_nothing(bench)
-
-
-async def the_root_owes_nothing(bench: Bench) -> None:
-    root = await bench.store.ledger.get_run(RunId("root"))
-    assert root is not None
-    assert (root.reserved_micro_usd, root.cost_self_micro_usd, root.turns, root.cost_complete) == (0, 0, 0, True)
-    assert await bench.store.ledger.mark_lost() == 1
-    assert (await bench.store.ledger.get_run(RunId("root"))) == replace(
-        root, state=RunState.LOST, stop_reason="run_lost", error_code="run_lost", ended_at=NOW
-    )
-
-
-async def test_a_hold_whose_caller_was_cancelled_while_the_database_failed_is_given_back_later(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path / "gateway.db")
-    async with open_store(url, clock := SteppedClock()) as store, Database(url) as beside:
-        key, _ = await store.keys.create_key("laptop")
-        bench = Bench(store, clock, key, url)
-        await bench.running("root", budget_micro_usd=1_000)
-        await change(beside, "CREATE TRIGGER stuck BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 'stuck'); END")
-        await cancelled_reserve(bench)
-        held = await store.ledger.get_run(RunId("root"))
-        assert held is not None
-        assert held.reserved_micro_usd == 200
-        await change(beside, "DROP TRIGGER stuck")
-        await store.ledger.forget_expired(NOW)
-        await the_root_owes_nothing(bench)
-
-
-async def change(database: Database, statement: str) -> None:
-    await database.transaction(lambda connection: connection.execute(text(statement)).close())
 
 
 async def test_what_a_run_has_cost_is_not_all_while_a_call_of_it_could_not_be_booked(bench: Bench) -> None:
