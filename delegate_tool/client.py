@@ -22,6 +22,7 @@ from delegate_tool.context import IDEMPOTENCY_HEADER, DelegationContext, Narrati
 from delegate_tool.failures import Failure, explain, overdue
 from delegate_tool.reply import Reply
 from delegate_tool.result import DelegationResult
+from delegate_tool.wellformed import well_formed
 
 BASE_URL_ENV: Final = "A2A_BASE_URL"
 API_KEY_ENV: Final = "A2A_API_KEY"
@@ -86,7 +87,8 @@ class Delegation:
     @property
     def prompt(self) -> str:
         """The one user message that the agent gets."""
-        return f"{self.task}\n\n# Context\n\n{self.context}" if self.context and self.context.strip() else self.task
+        prompt = f"{self.task}\n\n# Context\n\n{self.context}" if self.context and self.context.strip() else self.task
+        return well_formed(prompt)
 
 
 async def call_agent(

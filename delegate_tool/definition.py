@@ -22,6 +22,7 @@ from delegate_tool.connection import Connection, LentConnection, OwnConnection
 from delegate_tool.context import AgentCard, DelegationContext
 from delegate_tool.executor import Caller, DelegationExecutor
 from delegate_tool.schema import DelegationAction, DelegationObservation
+from delegate_tool.wellformed import well_formed
 
 if TYPE_CHECKING:
     from openhands.sdk.conversation.state import ConversationState
@@ -33,6 +34,8 @@ TOOL_NAME: Final = "delegate"
 SELF: Final = "self"
 _CATALOGUE_TIMEOUT_S: Final = 3.0
 _MAX_CARDS: Final = 40
+_NO_LIST: Final = (ValueError, TypeError, AttributeError, RecursionError)
+"""What the OpenAI client makes of an answer that is no list of models, such as a page of HTML: it does not look at it."""
 
 _DESCRIPTION: Final = """\
 Delegate a task to another agent and get its answer. It works on its own, with its own instructions and tools, and sees nothing of
@@ -160,7 +163,7 @@ def _list_agents(connection: Connection) -> tuple[AgentCard, ...]:
     future = asyncio.run_coroutine_threadsafe(_fetch_cards(client), loop)
     try:
         return future.result(_CATALOGUE_TIMEOUT_S)
-    except (openai.APIError, TimeoutError, concurrent.futures.CancelledError) as error:
+    except (openai.APIError, TimeoutError, concurrent.futures.CancelledError, *_NO_LIST) as error:
         _log.info("the endpoint does not list its agents: %s", error)
         return ()
     finally:
@@ -170,4 +173,5 @@ def _list_agents(connection: Connection) -> tuple[AgentCard, ...]:
 async def _fetch_cards(client: openai.AsyncOpenAI) -> tuple[AgentCard, ...]:
     models = await client.with_options(max_retries=0).models.list(timeout=_CATALOGUE_TIMEOUT_S)
     # `description` is an extension of OpenAI's format.
-    return tuple(AgentCard(model.id, str((model.model_extra or {}).get("description") or "")) for model in models.data)
+    told = ((model.id, str((model.model_extra or {}).get("description") or "")) for model in models.data)
+    return tuple(AgentCard(well_formed(name), well_formed(description)) for name, description in told)

@@ -12,6 +12,7 @@ import httpx
 import openai
 
 from delegate_tool.result import DelegationStatus
+from delegate_tool.wellformed import well_formed
 
 _REFUSALS: Final = frozenset({402, 403, 404, 508})
 NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
@@ -100,7 +101,7 @@ def filtered() -> Failure:
 
 def with_remedy(code: str, message: str, details: Mapping[str, object] | None = None) -> str:
     """Complete a message: the limits that `details` tells, then what to do instead."""
-    limits = ", ".join(f"{name} {details[name]}" for name in _LIMITS if name in details) if details else ""
+    limits = ", ".join(f"{name} {str(details[name])[:20]}" for name in _LIMITS if name in details) if details else ""
     parts = (message.strip()[:_MAX_MESSAGE], f"({limits})" if limits else "", _REMEDIES.get(code, ""))
     return " ".join(part for part in parts if part)
 
@@ -135,8 +136,8 @@ def _read_body(error: openai.APIError) -> tuple[str | None, str | None, Mapping[
     body = error.body if isinstance(error.body, Mapping) else {}
     code, message, details = body.get("code"), body.get("message"), body.get("details")
     return (
-        str(code)[:100] if isinstance(code, str | int) and code != "" else None,
-        message if isinstance(message, str) else None,
+        well_formed(str(code)[:100]) if isinstance(code, str | int) and code != "" else None,
+        well_formed(message) if isinstance(message, str) else None,
         dict(details) if isinstance(details, Mapping) else {},
     )
 

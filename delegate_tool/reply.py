@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from delegate_tool.failures import Failure, broken_off, filtered
 from delegate_tool.result import DelegationResult, DelegationStatus
 from delegate_tool.usage import read_left, read_report, read_run
+from delegate_tool.wellformed import well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Reply:
 
 def _text(told: object, name: str) -> str:
     value = getattr(told, name, None)
-    return value if isinstance(value, str) else ""
+    return well_formed(value) if isinstance(value, str) else ""
 
 
 def _unsaid_failure(finish_reason: str | None) -> Failure | None:
@@ -137,7 +138,7 @@ def _failed(result: DelegationResult, failure: Failure) -> DelegationResult:
     result = replace(
         result,
         status=failure.status,
-        answer=result.answer or (partial if isinstance(partial, str) else ""),
+        answer=result.answer or (well_formed(partial) if isinstance(partial, str) else ""),
         left=result.left or read_left(failure.details, by_refusal=failure.status is DelegationStatus.REFUSED),
         error_code=failure.code,
         error_message=failure.message,

@@ -67,7 +67,7 @@ class FarSide:
 
     def __init__(self) -> None:
         self.behaviours: dict[str, list[Behaviour]] = {}
-        self.models: list[dict[str, Any]] | None = []
+        self.models: list[dict[str, Any]] | str | None = []
         self.received: list[Received] = []
         self.hanging = 0
         self.disconnects = 0
@@ -117,6 +117,8 @@ class FarSide:
     async def list_models(self, request: Request) -> Response:
         if self.models is None:
             return JSONResponse({"error": {"message": "no such route"}}, 404)
+        if isinstance(self.models, str):
+            return Response(self.models, media_type="text/html" if self.models.startswith("<") else "application/json")
         return JSONResponse({"object": "list", "data": self.models})
 
     async def _hang(self, request: Request) -> Response:

@@ -115,6 +115,13 @@ async def test_a_cost_is_taken_as_exactly_as_it_is_told(far_side: FarSide, cost:
     assert (result.cost_micro_usd, result.cost_complete) == (known, complete)
 
 
+async def test_what_no_text_may_hold_is_replaced_in_the_task_and_in_the_answer(far_side: FarSide) -> None:
+    raw = b'data: {"choices": [{"delta": {"content": "so \\ud83d"}, "finish_reason": "stop"}]}\n\n'
+    result = await ask(far_side, Raw(raw), context="\ud83d")
+    assert result.answer == "so \N{REPLACEMENT CHARACTER}"
+    assert far_side.received[0].body["messages"][0]["content"].endswith("\n\n\N{REPLACEMENT CHARACTER}")
+
+
 async def test_a_litellm_proxys_cost_header_is_understood(far_side: FarSide) -> None:
     result = await ask(far_side, Answer(headers={"x-litellm-response-cost": "4.25e-05"}))
     assert (result.cost_micro_usd, result.cost_complete) == (43, True)

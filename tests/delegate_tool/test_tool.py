@@ -350,6 +350,17 @@ async def test_outside_a_gateway_an_endpoint_without_a_list_works_too(far_side: 
     assert far_side.requests_to(CODER)[0].headers["x-a2a-budget-usd"] == "0.100000"
 
 
+@pytest.mark.parametrize("page", ["<html>Hello</html>", "{", "[]", '{"data": null}', '{"data": [7]}', '{"data": [{"id": null}]}'])
+async def test_outside_a_gateway_whatever_an_endpoint_says_instead_of_a_list_it_works(
+    far_side: FarSide, hire: Hire, page: str
+) -> None:
+    far_side.models = page
+    far_side.plays(CODER, Answer(["hi"]))
+    far_side.llm_says(calls(call(CODER)), says("done"))
+    (observation,) = await hire().run()
+    assert observation.answer == "hi"
+
+
 def test_a_synchronous_conversation_delegates_too(far_side: FarSide, hire: Hire) -> None:
     far_side.plays(CODER, Answer(["hi"]))
     far_side.llm_says(calls(call(CODER)), says("done"))
