@@ -31,6 +31,7 @@ _RECHECK_S: Final = 0.5
 _NOT_DEFINITIONS: Final = frozenset({"readme.md"})
 
 type Stamp = tuple[int, int, int]
+_UNREADABLE: Final[Stamp] = (0, 0, 0)
 type Snapshot = Mapping[Path, Stamp]
 
 
@@ -163,13 +164,26 @@ def _stamps(directory: Path, suffix: str) -> Iterator[tuple[Path, Stamp]]:
         return
     for entry in found:
         with suppress(FileNotFoundError):  # gone since it was listed
-            stat = entry.stat()
-            yield directory / entry.name, (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            yield directory / entry.name, _stamp(entry)
+
+
+def _stamp(entry: os.DirEntry[str]) -> Stamp:
+    try:
+        stat = entry.stat()
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return _UNREADABLE
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _is_definition(entry: os.DirEntry[str], suffix: str) -> bool:
-    hidden = entry.name.startswith(".") or entry.name.lower() in _NOT_DEFINITIONS
-    return entry.name.endswith(suffix) and not hidden and entry.is_file()
+    if not entry.name.endswith(suffix) or entry.name.startswith(".") or entry.name.lower() in _NOT_DEFINITIONS:
+        return False
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself, or to where nobody may look: whoever reads it says so
+        return True
 
 
 def _unique(entries: Iterator[Entry]) -> Iterator[Entry]:

@@ -27,7 +27,7 @@ class Fault:
     line: int | None = None
 
 
-UNEXPECTED: Final = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+UNEXPECTED: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, yaml.YAMLError)
 """What the SDK's validators raise, beside their own errors, on data that their authors did not think of."""
 
 

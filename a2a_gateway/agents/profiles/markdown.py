@@ -36,6 +36,7 @@ from a2a_gateway.settings import Settings
 from delegate_tool.money import micro_usd_from_float
 
 BLOCK: Final = "a2a"
+_MAX_USD: Final = 10**9
 
 _FRONT_MATTER: Final = re.compile(r"\s*^-{3,}[ \t]*\n(?P<header>.*?)^-{3,}[ \t]*$", re.DOTALL | re.MULTILINE)
 _NAME_LINE: Final = re.compile(r"^name:[ \t]*[\"']?([\w.-]+)", re.MULTILINE)
@@ -77,14 +78,13 @@ class MarkdownSource:
         faults = tuple(_unsupported(front))
         if faults:
             raise DefinitionError(*faults)
-        definition = _definition(document.path)
+        definition = _definition(document)
         block = _block(front.get(BLOCK))
         body = definition.system_prompt or None
         try:
             llm = self.llms.of_definition(definition.model)
         except DefinitionError as error:
             raise placed(error, "model") from None
-        budget = definition.max_budget_per_run
         return assemble(
             Parts(
                 name=definition.name,
@@ -94,7 +94,7 @@ class MarkdownSource:
                 tools=_tools(front, definition),
                 block=block,
                 max_turns=definition.max_iteration_per_run,
-                budget_micro_usd=None if budget is None else micro_usd_from_float(budget),
+                budget_micro_usd=_budget(definition.max_budget_per_run),
                 system_prompt=body if block.prompt == "replace" else None,
                 system_suffix=body if block.prompt == "append" else None,
                 condenser_max_size=_condenser_max_size(definition),
@@ -132,9 +132,11 @@ def _is_list_of_text(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _definition(path: Path) -> AgentDefinition:
+def _definition(document: Document) -> AgentDefinition:
     try:
-        return AgentDefinition.load(path)
+        return AgentDefinition.load(document.path)
+    except yaml.YAMLError as error:  # its parser is another, and is given the end of the line before, too
+        raise malformed(error, document.first_line - 1) from None
     except ValidationError as error:
         raise invalid(error) from None
     except OSError as error:
@@ -148,6 +150,12 @@ def _block(values: object) -> GatewayBlock:
         return GatewayBlock.model_validate({} if values is None else values)
     except ValidationError as error:
         raise invalid(error, (BLOCK,)) from None
+
+
+def _budget(usd: float | None) -> int | None:
+    if usd is not None and usd > _MAX_USD:
+        raise refusal(f"max_budget_per_run must be at most {_MAX_USD} USD", "max_budget_per_run")
+    return None if usd is None else micro_usd_from_float(usd)
 
 
 def _tools(front: Mapping[str, object], definition: AgentDefinition) -> tuple[ToolSpec, ...]:

@@ -9,12 +9,12 @@ from openhands.sdk import LLM
 
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.agents.profiles.block import GatewayBlock
-from a2a_gateway.agents.profiles.faults import refusal
+from a2a_gateway.agents.profiles.faults import UNEXPECTED, misunderstood, refusal
 from a2a_gateway.agents.profiles.llm_store import PROFILE_NAME
 from a2a_gateway.agents.profiles.llms import as_template, condenser_template
 from a2a_gateway.agents.profiles.tools import DEFAULT_TOOLS, DELEGATE
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
-from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem
+from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem, WorkspacePolicy
 from a2a_gateway.settings import Settings
 
 SELF: Final = "self"
@@ -55,9 +55,16 @@ def assemble(parts: Parts, settings: Settings) -> AgentRecipe:
     """Build a recipe.
 
     Raises:
-        DefinitionError: the name cannot be one.
+        DefinitionError: the name cannot be one, or what the profile says cannot be.
     """
     check_name(parts.name)
+    try:
+        return _assembled(parts, settings)
+    except UNEXPECTED as error:
+        raise misunderstood(error) from None
+
+
+def _assembled(parts: Parts, settings: Settings) -> AgentRecipe:
     llm = as_template(parts.llm, settings, parts.block)
     return AgentRecipe(
         profile=_profile(parts, llm, settings),
@@ -90,7 +97,7 @@ def check_name(name: str) -> None:
 def _profile(parts: Parts, llm: LLM, settings: Settings) -> Profile:
     names = tuple(tool.name for tool in parts.tools)
     prices = Prices(llm.model, llm.input_cost_per_token, llm.output_cost_per_token, settings.unpriced_usd_per_token)
-    workspace, path = parts.block.workspace_of(parts.source.parent if isinstance(parts.source, Path) else Path.cwd())
+    workspace, path = _workspace(parts)
     return Profile(
         name=parts.name,
         description=parts.description or _description(llm, names),
@@ -108,6 +115,13 @@ def _profile(parts: Parts, llm: LLM, settings: Settings) -> Profile:
         caps=parts.block.caps,
         is_priced=prices.are_known,
     )
+
+
+def _workspace(parts: Parts) -> tuple[WorkspacePolicy, str | None]:
+    try:
+        return parts.block.workspace_of(parts.source.parent if isinstance(parts.source, Path) else Path.cwd())
+    except (ValueError, RuntimeError):  # a NUL; the home of a user who is not known
+        raise refusal("workspace names no directory that there can be", "a2a", "workspace") from None
 
 
 def _policy(parts: Parts) -> LimitPolicy:

@@ -165,3 +165,19 @@ def test_a_named_pipe_among_the_definitions_does_not_block(place: Place) -> None
     os.mkfifo(place.openhands / "profiles" / "pipe.json")
 
     assert [profile.name for profile in place.open().list()] == ["default", "one", "saved"]
+
+
+@pytest.mark.parametrize("target", ["bad.md", "one.md/x", "x" * 300])
+def test_a_link_that_cannot_be_followed_is_reported_and_the_others_live(place: Place, target: str) -> None:
+    place.write("one.md", ONE)
+    (place.profiles / "bad.md").symlink_to(target)
+
+    catalog = place.open()
+
+    assert [profile.name for profile in catalog.list()] == ["default", "one"]
+    assert [(problem.path, problem.message[:17]) for problem in catalog.problems()] == [
+        (str(place.profiles / "bad.md"), "cannot be read: O" if "one" not in target else "cannot be read: N")
+    ]
+    (place.profiles / "bad.md").unlink()
+    place.later()
+    assert not catalog.problems()

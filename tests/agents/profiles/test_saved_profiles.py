@@ -113,6 +113,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "name",
         "unknown tool 'browser_tool_set'; known are terminal, file_editor, grep, glob, task_tracker, delegate",
     ),
+    "unknown parameter": (
+        {"tools": [Tool(name="TerminalTool", params={"terminal_type": "tmux"})]},
+        "terminal_type",
+        "the tool terminal has no parameter 'terminal_type'",
+    ),
+    "impossible duration": (
+        {"tools": [Tool(name="terminal", params={"no_change_timeout_seconds": "soon"})]},
+        "no_change_timeout_seconds",
+        "the tool terminal's no_change_timeout_seconds must be a number of seconds",
+    ),
+    "impossible environment": (
+        {"tools": [Tool(name="terminal", params={"env": {"A": 5}})]},
+        "env",
+        "the tool terminal's env must be variables and their texts",
+    ),
+    "impossible variable": (
+        {"tools": [Tool(name="terminal", params={"env": {"A; rm -r .": "x"}})]},
+        "env",
+        "the tool terminal's env must be variables and their texts",
+    ),
     "LLM switching": (
         {"enable_classify_and_switch_llm_tool": True},
         "enable_classify_and_switch_llm_tool",
