@@ -96,6 +96,8 @@ class AnswerForm:
             raise RequestError(
                 "The schema refers to itself without end, or the answer is nested too deeply.", param=_SCHEMA
             ) from None
+        except ArithmeticError:
+            raise AnswerInvalid("The answer has a number that is too large to be checked.") from None
         except TimeoutError:
             raise UnsupportedError(
                 f"To check an answer against the schema takes more than {_ENOUGH_S:g} s: simplify its patterns and references.",

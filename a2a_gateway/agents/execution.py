@@ -61,7 +61,7 @@ class Resources:
     """What executions share.
 
     Attributes:
-        threads: for the SDK's blocking code.
+        threads: for the SDK's blocking code, where it is brief; the loop's own take the rest.
         client: connections to this gateway itself, for its delegations.
     """
 
@@ -80,6 +80,8 @@ class Execution:
         self._run = run
         self._recipe = recipe
         self._resources = resources
+        # An MCP server may take half a minute to start, and the runs of other agents must not wait for that.
+        self._threads = None if recipe.mcp_config else resources.threads
         self._emit = emit
         token = run.binding.token if run.binding else None
         self._secrets = Secrets.of([*llm_secrets(recipe.llm, recipe.condenser_llm), token])
@@ -241,7 +243,7 @@ class Execution:
 
     async def _in_thread[T](self, work: Callable[[], T]) -> T:
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._resources.threads, context.run, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
 
 
 def _error_of(conversation: LocalConversation, secrets: Secrets) -> GatewayError:

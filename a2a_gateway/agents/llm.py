@@ -1,9 +1,9 @@
 """The SDK's LLM, metered: leave before every attempt, a booking after it, on both endpoints and in every ending.
 
 Below it stand the call's state, the run's account and prices. It decides nothing about an agent. What it needs of the SDK beyond
-its public interface are seven hooks (`_make_retry_decorator`, `_aiter_with_idle_timeout`, `_apply_prompt_caching`,
-`_model_features`, `Telemetry._compute_cost`, `_telemetry`, and that a subclass keeps its private attributes in `model_copy`);
-`tests/agents/test_llm.py` and `test_llm_budget.py` fail when a new version moves one.
+its public interface are eight hooks (`_make_retry_decorator`, `_aiter_with_idle_timeout`, `_apply_prompt_caching`,
+`_model_features`, `Telemetry._compute_cost` and `_record_usage`, `_telemetry`, and that a subclass keeps its private attributes
+in `model_copy`); `tests/agents/test_llm.py`, `test_llm_budget.py` and `test_run_failures.py` fail when a new version moves one.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from openhands.sdk import LLM
 from openhands.sdk.llm import LLMResponse, Message
 from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation
 from openhands.sdk.llm.utils.model_features import ModelFeatures
-from openhands.sdk.llm.utils.telemetry import Telemetry
 from openhands.sdk.tool import ToolDefinition
 from pydantic import PrivateAttr
 
@@ -28,7 +27,8 @@ from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
 from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.mending import mend_message
 from a2a_gateway.agents.pieces import Piece
-from a2a_gateway.agents.pricing import LLMReply, Prices, answer_bytes, usage_of
+from a2a_gateway.agents.priced_telemetry import PricedTelemetry
+from a2a_gateway.agents.pricing import LLMReply, Prices
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.replies import is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
@@ -62,20 +62,6 @@ class _Send(Protocol):
     """Makes the request, with these messages; the `last` one that the budget allows asks for no tool."""
 
     def __call__(self, messages: list[Message], /, *, last: bool) -> Awaitable[LLMResponse]: ...
-
-
-class _PricedTelemetry(Telemetry):
-    """The SDK's bookkeeping with our prices, so that its metrics and the ledger say the same."""
-
-    _prices: Prices = PrivateAttr()
-
-    def _compute_cost(self, resp: LLMReply, provider_info: object = None) -> float | None:
-        attempt = call.attempt if (call := current_call.get()) else Attempt()
-        attempt.usage = usage_of(resp)
-        attempt.cost_usd = self._prices.cost_usd(resp, attempt.usage, attempt.reported)
-        if attempt.usage is None:
-            attempt.answer_bytes = answer_bytes(resp)
-        return None if attempt.cost_usd is None else float(attempt.cost_usd)
 
 
 class MeteredLLM(LLM):
@@ -128,7 +114,7 @@ class MeteredLLM(LLM):
 
     def reset_metrics(self) -> None:
         super().reset_metrics()
-        telemetry = _PricedTelemetry(model_name=self.model, metrics=self.metrics)
+        telemetry = PricedTelemetry(model_name=self.model, metrics=self.metrics)
         telemetry._prices = self._prices
         self._telemetry = telemetry
 

@@ -4,6 +4,7 @@ Pure: it is told the values and knows nothing of where they come from. A stream 
 the beginning of a secret is held back.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -43,21 +44,27 @@ class StreamMask:
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
         self._initials = {value[0] for value in secrets.values}
+        self._whole = re.compile("|".join(map(re.escape, secrets.values)))
         self._held = ""
 
     def feed(self, text: str) -> str:
         """Return what can be shown by now."""
         if not self._secrets.values:
             return text
-        masked = self._secrets.mask(self._held + text)
-        cut = self._possible_start(masked)
-        self._held = masked[cut:]
-        return masked[:cut]
+        text, shown = self._held + text, ""
+        cut = self._possible_start(text)
+        # What is whole may be the beginning of a longer one: then it waits, too.
+        while (found := self._whole.search(text)) and found.start() < cut:
+            shown += text[: found.start()] + HIDDEN
+            text = text[found.end() :]
+            cut = self._possible_start(text)
+        self._held = text[cut:]
+        return shown + text[:cut]
 
     def flush(self) -> str:
-        """Return what was held back; the text has ended, so it is no secret."""
+        """Return what was held back; the text has ended, so only what is whole is a secret."""
         rest, self._held = self._held, ""
-        return rest
+        return self._secrets.mask(rest)
 
     def _possible_start(self, text: str) -> int:
         """Index from which the rest of the text may be the beginning of a secret."""

@@ -99,3 +99,9 @@ def test_a_property_may_be_called_like_a_keyword() -> None:
         AnswerFormat("json_schema", schema={"properties": {"patternProperties": {"type": "string"}, "$schema": {}}})
     )
     assert form.check('{"patternProperties": "x", "$schema": "y"}')
+
+
+def test_a_number_beyond_all_measure_is_the_answer_s_fault() -> None:
+    form = AnswerForm(AnswerFormat("json_schema", schema={"multipleOf": 0.1}))
+    with pytest.raises(AnswerInvalid, match="too large"):
+        form.check("1" + "0" * 400)

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from a2a_gateway.agents.masking import HIDDEN, Secrets
@@ -19,6 +19,15 @@ def test_a_stream_is_masked_like_the_whole_text_however_it_is_cut(text: str, cut
     shown = [stream.feed(text[start:end]) for start, end in pairwise(bounds)]
     assert "".join([*shown, stream.flush()]) == secrets.mask(text)
     assert all(SECRET not in piece for piece in shown)
+
+
+@example(["sk-abcd", "efgh", "-long"])
+@example(["x", "xsk-abcdefgh", "x", "x"])
+@given(pieces=st.lists(st.sampled_from(["sk-abcd", "efgh", "-long", "xx", "x"]), max_size=12))
+def test_of_secrets_that_contain_each_other_a_stream_shows_no_part(pieces: list[str]) -> None:
+    secrets = Secrets.of(["sk-abcdefgh", "sk-abcdefgh-long", "xxsk-abcdefghxx"])
+    stream = secrets.stream()
+    assert "".join([*map(stream.feed, pieces), stream.flush()]) == secrets.mask("".join(pieces))
 
 
 def test_text_that_cannot_become_a_secret_is_shown_at_once() -> None:

@@ -2,16 +2,21 @@
 
 import asyncio
 import gc
+import os
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from openhands.sdk import Agent, LocalConversation
 from openhands.sdk.conversation.state import ConversationState
 
 from a2a_gateway.agents.execution import Execution
+from a2a_gateway.agents.runner import AgentRunner
+from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.runs.events import Finished
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from tests.agents.driver import COST, USAGE, USED, Driver, script, think, user
+from tests.agents.driver import COST, USAGE, USED, Driver, a_recipe, an_llm, script, think, user
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +48,22 @@ async def test_what_a_run_has_used_is_gone_with_its_end_without_a_garbage_collec
                 await asyncio.sleep(0)
     finally:
         gc.enable()
+
+
+async def test_a_run_does_not_wait_for_the_mcp_servers_of_others(llm: ScriptedLLM, tmp_path: Path) -> None:
+    wait = {"command": "sh", "args": ["-c", f"until [ -e {tmp_path}/go ]; do sleep 0.02; done"]}
+    plain = a_recipe(an_llm(llm.base_url))
+    recipes = {"scripted": plain, "slow": replace(plain, mcp_config={"slow": wait})}
+    toolbox = Toolbox(tmp_path / "shells", shell_pool_size=0, environ=dict(os.environ))
+    async with toolbox, AgentRunner(recipes.__getitem__, toolbox, tool_threads=16) as runner:
+        driver = Driver(runner, str(tmp_path), plain)
+        slow = [asyncio.create_task(driver.run(user("Go."), profile="slow")) for _ in range(10)]
+        ran = await asyncio.create_task(driver.run(user("Go.")))
+        waited = [task.done() for task in slow]
+        (tmp_path / "go").touch()
+        await asyncio.gather(*slow)
+    assert isinstance(ran.outcome, Finished)
+    assert not any(waited)
 
 
 def _alive() -> Counter[str]:
