@@ -67,7 +67,9 @@ def create_router(gateway: Gateway) -> APIRouter:
 
     @router.get("/v1/runs", tags=["Runs"], summary="The latest trees of the caller, or the run of an idempotency key")
     async def runs(
-        request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20, idempotency_key: Annotated[str | None, Query()] = None
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        idempotency_key: Annotated[str | None, Query(max_length=255, pattern="^[!-~]+$")] = None,
     ) -> Response:
         engine, caller = await admit(request)
         if idempotency_key is not None:
