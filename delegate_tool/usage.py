@@ -107,7 +107,7 @@ def read_run(told: object) -> RunReport | None:
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """A run as an endpoint's list of runs tells it; `is_known` is False where the list is empty."""
+    """A run as an endpoint tells it; `is_known` is False where its list of runs is empty."""
 
     is_known: bool
     is_live: bool = False
@@ -119,9 +119,12 @@ def find_run(told: object) -> FoundRun | None:
     data = told.get("data") if isinstance(told, Mapping) else None
     if not isinstance(data, list):
         return None
-    if not data:
-        return FoundRun(is_known=False)
-    run = data[0] if isinstance(data[0], Mapping) else _NOTHING
+    return found_run(data[0]) if data else FoundRun(is_known=False)
+
+
+def found_run(told: object) -> FoundRun:
+    """Read the JSON object of a run that an endpoint knows (`GET /v1/runs/{id}`)."""
+    run = told if isinstance(told, Mapping) else _NOTHING
     return FoundRun(is_known=True, is_live=run.get("state") in ("queued", "running"), report=read_run(run))
 
 

@@ -61,7 +61,7 @@ class Ask:
     issuer: str
 
 
-type _Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+type _Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]+$")]  # PostgreSQL could not store NUL
 
 
 class _Told(BaseModel):

@@ -79,7 +79,7 @@ class Issuers:
         visit = await self.identify(token)
         key = await keys.of_peer(visit.peer.id, *policy_of(visit.peer))
         if isinstance(visit.told, Ask):
-            return Caller(key, may_run=False)
+            return Caller(key, asks_as=visit.told.issuer)
         return Caller(key, grant=_within(visit.told, micro_usd(visit.peer.accepts.budget_usd)))
 
     async def identify(self, token: str) -> Visit:

@@ -1,7 +1,7 @@
 """Late truth: what runs on peers have cost, asked of the peers once they can be asked again.
 
-A crash, here, there or further away, leaves runs whose cost nobody here knows for sure. The peer's ledger does, and the run's id,
-which is the idempotency key of the request that the peer got, finds it there.
+A crash, here, there or further away, leaves runs whose cost nobody here knows for sure. The peer's ledger does. The peer's own id
+of the run finds it there, or else the run's id here, which is the idempotency key of the request that the peer got.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
+from urllib.parse import quote
 
 import structlog
 
@@ -16,29 +17,39 @@ from a2a_gateway.errors import StoreError
 from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.runs.model import RunRecord, TokenUsage
-from a2a_gateway.runs.ports import Charge, Hold, Ledger
+from a2a_gateway.runs.ports import Charge, Clock, Hold, Ledger
 from delegate_tool.context import IDEMPOTENCY_HEADER
-from delegate_tool.usage import RunReport, find_run
+from delegate_tool.usage import FoundRun, RunReport, find_run, found_run
 
 log = structlog.get_logger(__name__)
 
 _ASK_WITHIN_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 3600.0
+_KEYS_ARE_KEPT_S: Final = 86_400.0
+"""How long an idempotency key stands for its run: after that, none of that name says nothing."""
 
 
 class Reconciler:
     """Asks peers for late truth: at once when one is back, and then after growing pauses.
 
     Args:
+        clock: of the ledger.
         first_pause_s: before a run is asked for again.
         now: seconds, from any origin.
     """
 
     def __init__(
-        self, ledger: Ledger, directory: PeerDirectory, *, first_pause_s: float, now: Callable[[], float] = time.monotonic
+        self,
+        ledger: Ledger,
+        directory: PeerDirectory,
+        clock: Clock,
+        *,
+        first_pause_s: float,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._directory = directory
+        self._clock = clock
         self._first_pause_s = first_pause_s
         self._now = now
         self._asked: dict[str, tuple[float, float]] = {}
@@ -60,7 +71,7 @@ class Reconciler:
             peer = self._directory.find(run.agent)
             if peer is None or peer.settings.opaque or peer.problem is not None or not self._is_due(hold):
                 continue
-            charge = await _ask(peer, run)
+            charge = await _ask(peer, run, age_s=self._clock.now() - run.created_at)
             if charge is not None:
                 await self._ledger.settle(hold, charge)
                 log.info("run_reconciled", run_id=run.id, micro_usd=charge.cost_micro_usd, final=charge.final)
@@ -74,19 +85,24 @@ class Reconciler:
         return True
 
 
-async def _ask(peer: Peer, run: RunRecord) -> Charge | None:
+async def _ask(peer: Peer, run: RunRecord, *, age_s: float) -> Charge | None:
     """What a run has cost, as its peer says; None while it does not answer, or is still at it, which it is told to end."""
+    path = None if run.remote_run_id is None else f"/runs/{quote(run.remote_run_id, safe='')}"
     try:
-        found = find_run(await peer.ask("GET", "/runs", within_s=_ASK_WITHIN_S, params={"idempotency_key": run.id}))
+        if path is not None:
+            found: FoundRun | None = found_run(await peer.ask("GET", path, within_s=_ASK_WITHIN_S))
+        else:
+            found = find_run(await peer.ask("GET", "/runs", within_s=_ASK_WITHIN_S, params={"idempotency_key": run.id}))
     except NoAnswer:
         return None
     if found is None:
         return None
     if not found.is_known:
-        return Charge(turns=0)  # the request never arrived
+        return Charge(turns=0) if age_s < _KEYS_ARE_KEPT_S else None  # the request never arrived, or it was too long ago
     if found.is_live:
         with suppress(NoAnswer):  # nobody here waits for it any more
-            await peer.ask("POST", "/runs/cancel", within_s=_ASK_WITHIN_S, headers={IDEMPOTENCY_HEADER: run.id})
+            headers = {IDEMPOTENCY_HEADER: run.id}
+            await peer.ask("POST", f"{path or '/runs'}/cancel", within_s=_ASK_WITHIN_S, headers=headers)
         return None
     return None if found.report is None else _late_charge(found.report, run)
 

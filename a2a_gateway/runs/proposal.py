@@ -33,13 +33,13 @@ class Caller:
         key: behind it all; a peer has one, too.
         run: whose token was presented, if one was.
         grant: of a peer, for the one run that it now asks for.
-        may_run: False for a peer that only asks what it has had run here.
+        asks_as: the name of a peer that only asks about what it has had run here, and may have nothing run.
     """
 
     key: KeyRecord
     run: RunRecord | None = None
     grant: Grant | None = None
-    may_run: bool = True
+    asks_as: str | None = None
 
 
 def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> Profile:
@@ -50,7 +50,7 @@ def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> 
         AuthenticationError: the caller's token opens no runs; `AgentNotAllowed` if it is for another agent.
     """
     model, grant = request.model, caller.grant
-    if not caller.may_run:
+    if caller.asks_as is not None:
         raise AuthenticationError("This token asks about runs; it opens none. A run needs a grant.")
     if grant is not None and grant.agent != model:
         raise AgentNotAllowed(f"The grant is for {grant.agent}, not for {model[:200]}.", param="model")

@@ -186,7 +186,7 @@ async def open_engine(
             profiles = Catalogue(agents.profiles, directory)
             runner = Runners(agents.runner, peers.PeerRunner(directory, gateway_id=settings.gateway_id))
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
-            reconciler = peers.Reconciler(store.ledger, directory, first_pause_s=settings.peer_refresh_s)
+            reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
             async with service, _sweeping(places, store, clock), reconciling, revoking:

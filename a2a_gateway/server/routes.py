@@ -67,11 +67,13 @@ def create_router(gateway: Gateway) -> APIRouter:
 
     @router.get("/v1/runs", tags=["Runs"], summary="The latest trees of the caller, or the run of an idempotency key")
     async def runs(
-        request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20, idempotency_key: Annotated[str | None, Query()] = None
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        idempotency_key: Annotated[str | None, Query(max_length=255, pattern="^[!-~]+$")] = None,
     ) -> Response:
         engine, caller = await admit(request)
         if idempotency_key is not None:
-            found = await engine.store.ledger.run_of_claim(scope_of(caller), idempotency_key)
+            found = await _run_of_key(engine, caller, idempotency_key)
             return JSONResponse({"object": "list", "data": [] if found is None else [await settled(engine, found)]})
         records = [caller.run] if caller.run else await engine.store.ledger.recent_runs(caller.key.id, limit)
         return JSONResponse({"object": "list", "data": [render_run(record, now=engine.clock.now()) for record in records]})
@@ -142,6 +144,14 @@ async def _parse(body: bytes, headers: Mapping[str, str]) -> RunRequest:
     if len(body) <= _QUICK_BYTES and not any(sign in body for sign in (b"schema", b"\\u")):  # which an escape could spell, too
         return parse_chat_request(body, headers)
     return await run_in_threadpool(parse_chat_request, body, headers)
+
+
+async def _run_of_key(engine: Engine, caller: Caller, idempotency_key: str) -> RunRecord | None:
+    found = await engine.store.ledger.run_of_claim(scope_of(caller), idempotency_key)
+    if found is None and caller.asks_as is not None:
+        # To a peer the key is its own run's id, which its run here is recorded with, also when keys are kept no longer.
+        found = await engine.store.ledger.run_of_origin(caller.key.id, f"{caller.asks_as}/{idempotency_key}")
+    return found
 
 
 async def settled(engine: Engine, record: RunRecord) -> RunNode:

@@ -92,6 +92,7 @@ async def running_gateway(
             config = uvicorn.Config(
                 app_of(gateway),
                 http=GatewayHttpProtocol,
+                ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,

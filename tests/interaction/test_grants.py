@@ -152,6 +152,14 @@ async def test_a_run_crosses_by_a_grant_and_is_paid(pair: Pair) -> None:
     assert record["limits"]["budget_usd"] == "0.400000"
 
 
+async def test_a_peer_finds_what_it_has_had_run_also_when_idempotency_keys_are_kept_no_longer(pair: Pair) -> None:
+    _, usage = await ask(pair.desk, "box/openhands_lead", user("Go.", Step(content="long ago", usage=CENT)))
+    run_id = usage["delegation"]["run_id"]
+    ledger = pair.box.running.gateway.started.result().store.ledger
+    pair.box.portal.call(ledger.forget_expired, SystemClock().now() + 2 * 86_400)
+    assert (await at_box(pair, run_id))["origin"] == f"desk/{run_id}"
+
+
 async def at_box(pair: Pair, run_id: str) -> dict[str, Any]:
     """What the box tells its peer of a run that it has had run there."""
     token = encode_ask("desk", audience="box", signer=Signer("EdDSA", pair.key.private, pair.key.kid), now=SystemClock().now())

@@ -77,6 +77,24 @@ def test_large_heads_and_bodies_in_many_pieces_are_taken(gateway: GatewayUnderTe
 
 
 @pytest.mark.anyio
+async def test_a_parameter_that_no_key_can_be_is_the_callers_error(gateway: GatewayUnderTest) -> None:
+    async with gateway.http() as http:
+        answers = [await http.get(f"/v1/runs?idempotency_key={key}") for key in ("%00", "", "two%20words", "x" * 256)]
+        none = await http.get("/v1/runs?idempotency_key=unheard-of")
+    told = {(answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"]) for answer in answers}
+    assert told == {(400, "invalid_request_error", "idempotency_key")}
+    assert none.json() == {"object": "list", "data": []}
+
+
+@pytest.mark.anyio
+async def test_who_asks_for_a_websocket_is_answered_in_http(gateway: GatewayUnderTest) -> None:
+    upgrade = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13", "sec-websocket-key": "a" * 24}
+    async with gateway.http() as http:
+        answer = await http.get("/v1/realtime", headers=upgrade)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.anyio
 async def test_a_method_or_a_path_that_there_is_not_is_told_with_what_there_is(gateway: GatewayUnderTest) -> None:
     async with gateway.http() as http:
         method = await http.get(CHAT)

@@ -120,6 +120,7 @@ def _by_public_key_as_secret() -> str:
         (forged(exp=...), "exp"),
         (forged(sub=...), "sub"),
         (forged(agent=""), "agent"),
+        (forged(sub="no\0id"), "sub"),
         (forged(depth=-1), "depth"),
         (forged(depth="1.5"), "depth"),
         (forged(budget_usd="1e9"), "budget_usd"),
