@@ -67,6 +67,9 @@ class RemoteGateway:
     """A client of one gateway; use as a context manager."""
 
     def __init__(self, base_url: str, key: str) -> None:
+        if not (key.isascii() and key.isprintable()):
+            # Said here, because the HTTP client would quote it.
+            raise CommandError("The API key has a character that no key has.", "Look at A2A_API_KEY or --key.", exit_code=2)
         self.base_url = base_url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"}
         try:
@@ -74,7 +77,7 @@ class RemoteGateway:
                 base_url=self.base_url, headers=headers, timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
             )
         except (httpx.InvalidURL, UnicodeError):
-            raise CommandError(f"{base_url!r} is not a URL, or the key is not one.", exit_code=2) from None
+            raise CommandError(f"{base_url!r} is not a URL.", exit_code=2) from None
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import CommandLine
 
-_HEAVY = ("openhands", "litellm", "openai", "fastapi", "sqlalchemy", "httpx")
+_HEAVY = ("openhands", "litellm", "openai", "fastapi", "sqlalchemy", "httpx", "pydantic_settings")
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,20 @@ def test_every_command_is_in_the_help(command_line: CommandLine) -> None:
 
 def test_an_unknown_command_is_wrong_usage(command_line: CommandLine) -> None:
     assert command_line.run("fly").exit_code == 2
+
+
+def test_ctrl_c_while_the_commands_are_imported_is_no_fault_to_trace() -> None:
+    program = """
+import sys
+from a2a_gateway.__main__ import main
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
