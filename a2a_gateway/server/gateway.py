@@ -75,6 +75,8 @@ class Gateway:
     _draining: bool = False
 
     async def __aenter__(self) -> Self:
+        # Anew each time, because an application may be started again, and in another event loop.
+        self._stop, self._draining = asyncio.Event(), False
         self._engine = asyncio.get_running_loop().create_future()
         # A start that fails before anybody asked for the engine is told by whoever asks, not by the garbage collector.
         self._engine.add_done_callback(lambda future: future.cancelled() or future.exception())

@@ -1,5 +1,6 @@
 """The gateway inside somebody else's FastAPI application."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -17,9 +18,19 @@ from a2a_gateway.testing.serving import serve_app
 from tests.support.ask import user
 from tests.support.gateway import scripted_environ
 
-pytestmark = pytest.mark.anyio
+
+def test_an_application_can_be_started_again_in_another_event_loop(tmp_path: Path) -> None:
+    async def ready() -> str:
+        async with gateway:
+            await gateway.engine()
+            return gateway.state
+
+    environ = {"OH_PERSISTENCE_DIR": str(tmp_path / "openhands")}
+    gateway = Gateway(Settings(data_dir=tmp_path, profiles=(), shell_pool_size=0), environ)
+    assert [asyncio.run(ready()), asyncio.run(ready())] == ["ready", "ready"]
 
 
+@pytest.mark.anyio
 async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_shape(tmp_path: Path) -> None:
     async with ScriptedLLM() as llm:
         environ = scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(tmp_path / "openhands"))
