@@ -1,11 +1,16 @@
 """`python -m a2a_gateway`, and the console script `a2a-gateway`."""
 
-from a2a_gateway.cli.app import app
+from a2a_gateway.cli.failure import EXIT_INTERRUPTED
 
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="a2a-gateway")
+    try:
+        from a2a_gateway.cli.app import app  # not above: Ctrl-C may come while it is imported, which is no fault to trace
+
+        app(prog_name="a2a-gateway")
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from a2a_gateway.errors import ConfigurationError
+from delegate_tool.context import can_be_key
 from delegate_tool.money import parse_usd
 
 PUBLIC_KEY_BYTES: Final = 32
@@ -150,11 +151,15 @@ class PeerSettings(BaseModel):
         """Return the ordinary key from where it is kept.
 
         Raises:
-            ConfigurationError: it is not there.
+            ConfigurationError: it is not there, or cannot be one.
         """
         if self.api_key is not None:
-            return self.api_key.get_secret_value()
-        return self._read_secret("key", environ, self.api_key_env, self.api_key_file)
+            key = self.api_key.get_secret_value()
+        else:
+            key = self._read_secret("key", environ, self.api_key_env, self.api_key_file)
+        if not can_be_key(key):
+            raise ConfigurationError(f"The key of the peer {self.id} has a character that no key has.")
+        return key
 
     def read_shared_secret(self, environ: Mapping[str, str]) -> str:
         """Return the shared secret from where it is kept.
@@ -171,7 +176,7 @@ class PeerSettings(BaseModel):
         return secret
 
     def _read_secret(self, what: str, environ: Mapping[str, str], variable: str | None, file: Path | None) -> str:
-        if variable is not None and (found := environ.get(variable)):
+        if variable is not None and (found := environ.get(variable, "").strip()):
             return found
         if file is None:
             where = f": {variable} is not set" if variable else ""

@@ -4,16 +4,19 @@ Knows no other module of the gateway but the error tree and the settings of a pe
 OpenHands' conventional variables (`LLM_*`, `OH_*`), which the profiles read.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -23,18 +26,39 @@ from delegate_tool.money import parse_usd
 
 type AgentKeyUse = Literal["refuse", "child", "allow"]
 
+_PREFIX: Final = "A2A_"
+_OF_CLIENTS: Final = frozenset({"A2A_BASE_URL", "A2A_API_KEY", "A2A_MODEL"})
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise ConfigurationError("This user has no home, which OpenHands needs. Set HOME to a directory of its own.") from None
+
+
+def _expand(path: Path) -> Path:
+    # A shell does so, but nobody else: not a file of settings, nor a container's environment.
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("the home that it begins with is not known") from None
+
+
+type _Place = Annotated[Path, AfterValidator(_expand)]
+
 
 class Settings(BaseSettings):
     """All that can be set. Durations end in `_s` (seconds), sizes in their unit, money is a decimal amount of USD."""
 
-    model_config = SettingsConfigDict(env_prefix="A2A_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, allow_inf_nan=False)
     config_file: ClassVar[Path | None] = None
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)  # an empty one would be every address
     port: int = Field(default=8420, ge=0, le=65535)
     public_url: str | None = Field(default=None, description="Base URL under which this gateway's own agents reach it.")
-    data_dir: Path = Field(default_factory=lambda: Path.home() / ".a2a-gateway")
-    profiles: Annotated[tuple[Path, ...], NoDecode] = Field(
+    data_dir: _Place = Field(default_factory=lambda: _home() / ".a2a-gateway")
+    profiles: Annotated[tuple[_Place, ...], NoDecode] = Field(
         default=(Path("profiles"),), description="Directories of markdown profiles."
     )
     gateway_id: str = Field(default="local", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -81,6 +105,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split_paths(cls, value: object) -> object:
         return [item for item in value.split(":") if item] if isinstance(value, str) else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("it is not a URL such as http://127.0.0.1:8420")
+        return value
 
     @field_validator("budget_usd", mode="before")
     @classmethod
@@ -129,14 +160,9 @@ class Settings(BaseSettings):
         return (*self.profiles, self.data_dir / "profiles")
 
     @property
-    def store_url(self) -> str:
-        """SQLAlchemy URL of the store."""
-        return self.database_url or f"sqlite:///{self.data_dir / 'gateway.db'}"
-
-    @property
     def own_url(self) -> str:
         """OpenAI base URL under which this gateway's own agents reach it, ending in `/v1`."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         host = f"[{host}]" if ":" in host else host
         return (self.public_url or f"http://{host}:{self.port}").rstrip("/").removesuffix("/v1") + "/v1"
 
@@ -144,6 +170,19 @@ class Settings(BaseSettings):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the gateway."""
         return self.host in {"127.0.0.1", "::1", "localhost"} or self.host.startswith("127.")
+
+    def make_data_dir(self) -> None:
+        """Make the data directory, for this user alone, if there is none.
+
+        Raises:
+            ConfigurationError: it cannot be made.
+        """
+        try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The data directory {self.data_dir} cannot be made: {error.strerror}. Choose another with --data-dir."
+            ) from None
 
     @classmethod
     def settings_customise_sources(
@@ -164,6 +203,7 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
     Raises:
         ConfigurationError: a value is malformed or unknown, or the file cannot be read; the message names each one.
     """
+    _home()  # the SDK is not even imported without one
     path = config_file if config_file is not None else Path("gateway.toml")
     if config_file is not None and not path.is_file():
         raise ConfigurationError(f"The settings file {path} does not exist.")
@@ -175,7 +215,22 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
         given = {name: value for name, value in overrides.items() if value is not None}
         return FileSettings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ConfigurationError(f"Settings cannot be used: {problems}.") from None
+        raise ConfigurationError(f"Settings cannot be used: {'; '.join(map(_worded, error.errors()))}.") from None
+    except SettingsError:
+        raise ConfigurationError("A2A_PEERS cannot be read: it is not JSON. Peers are better kept in gateway.toml.") from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"The settings file {path} cannot be read: {error}") from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Names in the environment that look like settings and are none, such as misspelled limits.
+
+    No reason not to start: other programs, and Kubernetes for a service named `a2a`, put names there that nobody can help.
+    """
+    known = _OF_CLIENTS | {_PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(name for name in environ if name.upper().startswith(_PREFIX) and name.upper() not in known)
+
+
+def _worded(error: ErrorDetails) -> str:
+    said = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, (".".join(map(str, error["loc"])), said)))

@@ -18,7 +18,7 @@ import openai
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
-from delegate_tool.context import IDEMPOTENCY_HEADER, DelegationContext, Narration, decode_body, encode_headers
+from delegate_tool.context import IDEMPOTENCY_HEADER, DelegationContext, Narration, can_be_key, decode_body, encode_headers
 from delegate_tool.failures import Failure, explain, overdue
 from delegate_tool.reply import Reply
 from delegate_tool.result import DelegationResult
@@ -59,9 +59,11 @@ class Endpoint:
             raise EndpointMissing(
                 f"No endpoint to delegate to: set {BASE_URL_ENV} (such as http://127.0.0.1:8420/v1) or base_url."
             )
-        api_key = api_key or os.environ.get(api_key_env)
+        api_key = (api_key or os.environ.get(api_key_env, "")).strip()
         if not api_key:
             raise EndpointMissing(f"No key for {base_url}: set {api_key_env}.")
+        if not can_be_key(api_key):
+            raise EndpointMissing(f"The key for {base_url} has a character that no key has: see {api_key_env}.")
         return cls(base_url, api_key)
 
     def connect(self) -> AsyncOpenAI:
@@ -174,19 +176,27 @@ def delegate(
     base_url: str | None = None,
     api_key: str | None = None,
 ) -> DelegationResult:
-    """Do what `adelegate` does, from code that has no event loop."""
-    return asyncio.run(
-        adelegate(
-            agent,
-            task,
-            context=context,
-            conversation_id=conversation_id,
-            budget_usd=budget_usd,
-            timeout_s=timeout_s,
-            base_url=base_url,
-            api_key=api_key,
+    """Do what `adelegate` does, from code that has no event loop.
+
+    Raises:
+        RuntimeError: there is one in this thread, which would stand still meanwhile.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(
+            adelegate(
+                agent,
+                task,
+                context=context,
+                conversation_id=conversation_id,
+                budget_usd=budget_usd,
+                timeout_s=timeout_s,
+                base_url=base_url,
+                api_key=api_key,
+            )
         )
-    )
+    raise RuntimeError("An event loop runs in this thread: use `await adelegate(…)` here.")
 
 
 def read_limits(

@@ -23,6 +23,11 @@ _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 _MODEL_ID: Final = re.compile(r"[A-Za-z0-9@~][A-Za-z0-9._/:@+~-]{0,199}")
 
 
+def can_be_key(text: str) -> bool:
+    """Whether a text can be sent as a key. HTTP clients quote one that cannot, a line break in it say, in their errors."""
+    return _VISIBLE_ASCII.fullmatch(text) is not None
+
+
 class Narration(StrEnum):
     """Where an agent's text before its tool calls goes."""
 

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from a2a_gateway.cli import ask, demo, doctor, keys, peer, profiles, runs, serve, spend
 from a2a_gateway.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 from a2a_gateway.cli.screen import tell
-from a2a_gateway.errors import GatewayError
+from a2a_gateway.errors import GatewayError, StoreError
 
 
 class _Commands(TyperGroup):
@@ -20,8 +20,16 @@ class _Commands(TyperGroup):
         except CommandError as error:
             tell(error.message, error.remedy)
             raise typer.Exit(error.exit_code) from None
+        except StoreError as error:
+            tell(error.message, "Check that the database is running, and that database_url (A2A_DATABASE_URL) is right.")
+            raise typer.Exit(EXIT_FAILED) from None
         except GatewayError as error:
             tell(error.message)
+            raise typer.Exit(EXIT_FAILED) from None
+        except BrokenPipeError:
+            raise  # whoever read the output has gone, and misses nothing
+        except OSError as error:
+            tell(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.")
             raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -23,7 +23,9 @@ def ask(
     task: Annotated[str, typer.Argument(help="What it is to do; - reads it from standard input.")],
     budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What it and all its delegations may cost.")] = None,
     max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 is none.")] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Time for it and all its delegations.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="Time for it and all its delegations.")
+    ] = None,
     conversation: Annotated[str | None, typer.Option(metavar="ID", help="Go on with this conversation.")] = None,
     json_output: JsonOption = False,
     url: UrlOption = None,

@@ -6,7 +6,7 @@ Everything but the LLM's words is real: the gateway, the agents, their tools, th
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 from tempfile import TemporaryDirectory
@@ -38,9 +38,7 @@ def demo(
     """Let a lead agent delegate to specialists and back, on a scripted LLM, or on LLM_MODEL if that is set."""
     from a2a_gateway.testing.demo import DEMO_TASK
 
-    if keep is not None and keep.exists():
-        raise CommandError(f"{keep} exists already.", "Name a directory that does not.", exit_code=2)
-    with TemporaryDirectory(prefix="a2a-demo-") as scratch, _llm() as environ:
+    with _made(keep), TemporaryDirectory(prefix="a2a-demo-") as scratch, _llm() as environ:
         data_dir = Path(scratch)
         with _gateway(data_dir, {**environ, "OH_PERSISTENCE_DIR": str(data_dir / "openhands")}) as gateway:
             show(f"Task for {_LEAD}: {DEMO_TASK}\n")
@@ -49,12 +47,32 @@ def demo(
             workspace = _workspace(data_dir, answer)
             show(_list_files(workspace))
             if keep is not None:
-                shutil.copytree(workspace, keep, symlinks=True)
+                shutil.copytree(workspace, keep, symlinks=True, dirs_exist_ok=True)
             show("\nThe tree of runs, with each run's own tokens (read + written) and cost:\n")
             tree = gateway.tree(answer.run_id)
             show(draw_tree(tree))
             show(f"\n{_try_one_level_deeper(gateway, tree)}")
     note(f"\n{'Copied to ' + str(keep) if keep else 'The files are gone again; --keep DIR keeps them'}.")
+
+
+@contextmanager
+def _made(keep: Path | None) -> Iterator[None]:
+    """Make the directory before anything is spent on what shall be in it."""
+    if keep is None:
+        yield
+        return
+    try:
+        keep.mkdir(parents=True)
+    except FileExistsError:
+        raise CommandError(f"{keep} exists already.", "Name a directory that does not.", exit_code=2) from None
+    except OSError as error:
+        raise CommandError(f"{keep} cannot be made: {error.strerror}.", "Name another directory.", exit_code=2) from None
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            keep.rmdir()
+        raise
 
 
 @contextmanager

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers import Identity
     from a2a_gateway.runs.model import Profile
-from a2a_gateway.settings import Settings
+    from a2a_gateway.settings import Settings
 
 _SDK: Final = "1.58."
 _PYTHON: Final = (3, 12)
@@ -70,6 +70,10 @@ def _examine(
         yield Finding("settings", "broken", error.message, "Correct the option, the A2A_… variable or the line of gateway.toml.")
         return
     yield Finding("settings", "ok", f"gateway.toml {'read' if Path('gateway.toml').is_file() or config else 'not there'}")
+    from a2a_gateway.settings import unknown_variables
+
+    for name in unknown_variables(os.environ):
+        yield Finding(f"variable {name}", "missing", "there is no such setting", "Correct its name, if this gateway is meant.")
     yield _data_dir(settings.data_dir)
     if sdk.status == "ok":
         yield from _profiles(settings)

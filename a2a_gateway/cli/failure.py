@@ -38,5 +38,6 @@ _REMEDIES: Final = {
     "model_not_found": "`a2a-gateway profiles list` shows the agents there are, `profiles check` what is wrong with the others.",
     "run_not_found": "`a2a-gateway runs list` shows the latest trees of this key.",
     "llm_auth_failed": "Check LLM_API_KEY, or the key saved with the LLM profile, and start the gateway again.",
+    "not_found": "Check the URL: a gateway's ends in /v1.",
     "not_ready": "Try again in a few seconds.",
 }

@@ -1,8 +1,6 @@
 """`a2a-gateway keys`: who may call the gateway. Works on the store itself, whether or not a gateway is running."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +8,12 @@ import typer
 from rich.table import Table
 
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, parse_budget, read_settings
+from a2a_gateway.cli.own_store import own_store
 from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:
     from a2a_gateway.runs.model import KeyRecord, LimitPolicy, SpendCaps
     from a2a_gateway.settings import Settings
-    from a2a_gateway.stores import SqlKeys
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
@@ -66,29 +64,19 @@ def revoke(
     show(f"Revoked {record.name} ({record.id}).")
 
 
-@asynccontextmanager
-async def _open_keys(settings: "Settings") -> "AsyncIterator[SqlKeys]":
-    from a2a_gateway.server.clock import SystemClock
-    from a2a_gateway.stores import open_store
-
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    async with open_store(settings.store_url, SystemClock()) as store:
-        yield store.keys
-
-
 async def _create(settings: "Settings", name: str, policy: "LimitPolicy", caps: "SpendCaps") -> "tuple[KeyRecord, str]":
-    async with _open_keys(settings) as keys:
-        return await keys.create_key(name, policy, caps)
+    async with own_store(settings) as store:
+        return await store.keys.create_key(name, policy, caps)
 
 
 async def _list(settings: "Settings") -> "list[KeyRecord]":
-    async with _open_keys(settings) as keys:
-        return list(await keys.list_keys())
+    async with own_store(settings) as store:
+        return list(await store.keys.list_keys())
 
 
 async def _revoke(settings: "Settings", name: str) -> "KeyRecord":
-    async with _open_keys(settings) as keys:
-        return await keys.revoke(name)
+    async with own_store(settings) as store:
+        return await store.keys.revoke(name)
 
 
 def _caps(total_usd: str | None, day_usd: str | None, month_usd: str | None) -> "SpendCaps":

@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,13 +10,13 @@ from rich.table import Table
 
 from a2a_gateway.cli.failure import CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, read_settings
+from a2a_gateway.cli.own_store import own_store
 from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers import Identity
     from a2a_gateway.settings import Settings
-    from a2a_gateway.stores import Store
 
 app = typer.Typer(no_args_is_help=True, help="Chain gateways: add, list and remove peers.")
 
@@ -135,7 +134,7 @@ def added_peers(settings: "Settings") -> "Sequence[PeerSettings]":
 
 
 async def _list(settings: "Settings") -> "Sequence[PeerSettings]":
-    async with _open_store(settings) as store:
+    async with own_store(settings) as store:
         return await store.peers.list_peers()
 
 
@@ -167,7 +166,7 @@ async def _add(
         raise CommandError("; ".join(problems), exit_code=2) from None
     except ValueError as error:
         raise CommandError(f"{error}.", "Set gateway_id in gateway.toml, or A2A_GATEWAY_ID, here and for `serve`.") from None
-    async with _open_store(settings) as store:
+    async with own_store(settings) as store:
         await store.peers.add_peer(peer)
         await store.keys.renew_peer(peer.id, *policy_of(peer))
     return peer
@@ -192,20 +191,10 @@ async def _remove(settings: "Settings", peer_id: str) -> None:
     from a2a_gateway.errors import ConfigurationError
     from a2a_gateway.stores.keys import peer_key_name
 
-    async with _open_store(settings) as store:
+    async with own_store(settings) as store:
         await store.peers.remove_peer(peer_id)
         with suppress(ConfigurationError):  # it has never called
             await store.keys.revoke(peer_key_name(peer_id))
-
-
-@asynccontextmanager
-async def _open_store(settings: "Settings") -> "AsyncIterator[Store]":
-    from a2a_gateway.server.clock import SystemClock
-    from a2a_gateway.stores import open_store
-
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    async with open_store(settings.store_url, SystemClock()) as store:
-        yield store
 
 
 def _names(text: str | None) -> list[str] | None:

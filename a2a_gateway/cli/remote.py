@@ -9,6 +9,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from a2a_gateway.cli.failure import CommandError, RemoteError
+from delegate_tool.context import can_be_key
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 60.0
@@ -67,6 +68,8 @@ class RemoteGateway:
     """A client of one gateway; use as a context manager."""
 
     def __init__(self, base_url: str, key: str) -> None:
+        if not can_be_key(key):
+            raise CommandError("The API key has a character that no key has.", "Look at A2A_API_KEY or --key.", exit_code=2)
         self.base_url = base_url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"}
         try:
@@ -74,7 +77,7 @@ class RemoteGateway:
                 base_url=self.base_url, headers=headers, timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
             )
         except (httpx.InvalidURL, UnicodeError):
-            raise CommandError(f"{base_url!r} is not a URL, or the key is not one.", exit_code=2) from None
+            raise CommandError(f"{base_url!r} is not a URL.", exit_code=2) from None
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +125,7 @@ def connect(url: str | None, key: str | None) -> RemoteGateway:
     """
     from a2a_gateway.settings import load_settings
 
+    key = (key or "").strip()
     if not key:
         raise CommandError(
             "No API key is given.", "Set A2A_API_KEY or pass --key; `a2a-gateway keys create me` makes a key, and prints it."

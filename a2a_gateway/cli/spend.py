@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, read_settings
+from a2a_gateway.cli.own_store import own_store
 from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:
@@ -43,13 +44,11 @@ def spend(
 
 
 async def _lines(settings: "Settings", by: str, since: datetime | None, until: datetime | None) -> "list[SpendLine]":
-    from a2a_gateway.server.clock import SystemClock
-    from a2a_gateway.stores import SpendBy, open_store
+    from a2a_gateway.stores import SpendBy
 
     if by not in list(SpendBy):
         raise typer.BadParameter(f"it is one of {', '.join(SpendBy)}, not {by!r}", param_hint="--by")
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    async with open_store(settings.store_url, SystemClock()) as store:
+    async with own_store(settings) as store:
         return await store.spending.lines(SpendBy(by), since=since and since.date(), until=until and until.date())
 
 

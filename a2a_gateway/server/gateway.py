@@ -31,7 +31,7 @@ from a2a_gateway.server.lock import sole_user
 from a2a_gateway.server.origin import Origins, can_tell
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.settings import AgentKeyUse, Settings
-from a2a_gateway.stores import Store, open_store
+from a2a_gateway.stores import Store, open_store, store_url
 
 if TYPE_CHECKING:
     from a2a_gateway.peers import FarTrees, PeerDirectory, SigningKey
@@ -75,6 +75,8 @@ class Gateway:
     _draining: bool = False
 
     async def __aenter__(self) -> Self:
+        # Anew each time, because an application may be started again, and in another event loop.
+        self._stop, self._draining = asyncio.Event(), False
         self._engine = asyncio.get_running_loop().create_future()
         # A start that fails before anybody asked for the engine is told by whoever asks, not by the garbage collector.
         self._engine.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -163,9 +165,9 @@ async def open_engine(
     """Put everything together, in the order in which it depends on each other."""
     live_runs = LiveRuns()
     async with AsyncExitStack() as stack:
-        stack.enter_context(sole_user(settings.data_dir))
+        stack.enter_context(sole_user(settings))
         store = await stack.enter_async_context(
-            open_store(settings.store_url, clock, answer_ttl_s=settings.idempotency_ttl_s, as_gateway=True)
+            open_store(store_url(settings), clock, answer_ttl_s=settings.idempotency_ttl_s, as_gateway=True)
         )
         lost = await store.ledger.mark_lost()
         if lost:

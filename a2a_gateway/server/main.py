@@ -6,13 +6,17 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from a2a_gateway.agents.environment import forbid_inspection, scrub_environment
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
 from a2a_gateway.agents.tools.orphans import take_in_orphans
 from a2a_gateway.server.logs import configure_logs
 from a2a_gateway.server.origin import can_tell
 from a2a_gateway.server.serving import Announcement, RunningGateway, running_gateway
-from a2a_gateway.settings import Settings
+from a2a_gateway.settings import Settings, unknown_variables
+
+log = structlog.get_logger(__name__)
 
 _SETTINGS_WITH_SECRETS: Final = frozenset({"A2A_DATABASE_URL", "A2A_PEERS"})
 """Settings that may have a password or a key within, and have been read by now."""
@@ -26,6 +30,8 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
     """
     configure_logs(settings.log_level)
     environ = dict(os.environ)
+    for name in unknown_variables(environ):
+        log.warning("unknown_setting", variable=name)
     # Agents run as this process's user: what they could read of it must not hold the secrets.
     of_peers = {name for peer in settings.peers for name in peer.secret_variables}
     scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers | _SETTINGS_WITH_SECRETS)

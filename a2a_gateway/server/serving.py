@@ -15,7 +15,7 @@ from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.http_protocol import GatewayHttpProtocol
 from a2a_gateway.settings import Settings
-from a2a_gateway.stores import Store, open_store
+from a2a_gateway.stores import Store, open_store, store_url
 from a2a_gateway.stores.keys import is_secret
 
 _FIRST_KEY_NAME = "default"
@@ -84,7 +84,7 @@ async def running_gateway(
     Raises:
         ConfigurationError: the settings, the keys or the socket do not allow a start.
     """
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.make_data_dir()
     with _listener(settings) as listener:
         bound = settings.model_copy(update={"port": listener.getsockname()[1]})
         await _refuse_strangers(bound)
@@ -123,7 +123,7 @@ async def _refuse_strangers(settings: Settings) -> None:
     Raises:
         ConfigurationError: there is none.
     """
-    async with open_store(settings.store_url, SystemClock()) as store:
+    async with open_store(store_url(settings), SystemClock()) as store:
         if not settings.is_loopback and not await _has_key(store):
             raise ConfigurationError(
                 f"Refusing to listen on {settings.host}, which other machines can reach, without a key. "

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from a2a_gateway.runs.ports import Clock
+from a2a_gateway.settings import Settings
 from a2a_gateway.stores.conversations import SqlConversations
 from a2a_gateway.stores.database import Database, sqlite_url
 from a2a_gateway.stores.keys import SqlKeys
@@ -27,7 +28,13 @@ __all__ = [
     "Store",
     "open_store",
     "sqlite_url",
+    "store_url",
 ]
+
+
+def store_url(settings: Settings) -> str:
+    """Return the SQLAlchemy URL of a gateway's store."""
+    return settings.database_url or sqlite_url(settings.data_dir / "gateway.db")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,14 @@ _POSTGRESQL_OPTIONS: Final = (
     # A gateway whose machine has gone leaves its locks to the next one after so many seconds, not after hours.
     " -c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
 )
+_UNREACHABLE: Final = (
+    "Connection refused",
+    "Name or service not known",
+    "authentication failed",
+    "does not exist",
+    "timeout expired",
+)
+"""What a PostgreSQL client says, and has no code for, where there is no connection to be had."""
 _MIGRATION_LOCK: Final = 0x61326167  # "a2ag": any number that no other program locks in this database
 
 
@@ -208,4 +216,5 @@ def _failure(error: SQLAlchemyError) -> StoreError:
 def _reason(error: SQLAlchemyError) -> str:
     """Name a failure without its message, which may quote statements, values or paths."""
     cause = getattr(error, "orig", None)
-    return getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None) or type(cause or error).__name__
+    code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+    return code or next((words for words in _UNREACHABLE if words in str(cause)), type(cause or error).__name__)

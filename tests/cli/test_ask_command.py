@@ -119,6 +119,27 @@ def test_a_run_can_be_cancelled_by_its_id(served: Served) -> None:
     assert served.run_json("runs", "tree", run["id"])["state"] == "cancelled"
 
 
+@pytest.mark.parametrize("key", ["a2a_secret\na2a_secret", "a2a_schlüssel"])
+def test_a_key_that_is_none_is_not_quoted(served: Served, key: str) -> None:
+    result = served.run("runs", "list", A2A_API_KEY=key)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "A2A_API_KEY" in result.stderr
+    assert "secret" not in result.stderr
+
+
+def test_a_url_without_its_end_is_told(served: Served) -> None:
+    result = served.run("runs", "list", A2A_BASE_URL=served.gateway.base_url.removesuffix("/v1"))
+    assert result.exit_code == 4
+    assert "ends in /v1" in result.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1"])
+def test_no_time_is_wrong_usage(served: Served, seconds: str) -> None:
+    result = served.run("ask", AGENT, "Do it.", "--timeout", seconds)
+    assert result.exit_code == 2
+    assert "--timeout" in result.stderr
+
+
 @pytest.mark.parametrize("run_id", ["nothing", "../models", "a/b", "?limit=1"])
 def test_an_id_that_names_no_run_is_refused_whatever_it_looks_like(served: Served, run_id: str) -> None:
     result = served.run("runs", "tree", run_id)

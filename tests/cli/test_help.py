@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import CommandLine
 
-_HEAVY = ("openhands", "litellm", "openai", "fastapi", "sqlalchemy", "httpx")
+_HEAVY = ("openhands", "litellm", "openai", "fastapi", "sqlalchemy", "httpx", "pydantic_settings")
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,20 @@ def test_without_a_home_directory_a_command_says_what_to_do(command_line: Comman
     done = command_line.run("doctor", HOME="~")  # as Python finds it where the user is a mere number
     assert done.exit_code == 1
     assert done.stderr == "a2a-gateway: This user has no home directory.\nSet HOME to a directory that it may write to.\n"
+
+
+def test_ctrl_c_while_the_commands_are_imported_is_no_fault_to_trace() -> None:
+    program = """
+import sys
+from a2a_gateway.__main__ import main
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

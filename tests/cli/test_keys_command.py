@@ -1,5 +1,7 @@
 """`a2a-gateway keys`, beside a running gateway and without one."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.cli.conftest import CommandLine, Served
@@ -59,6 +61,28 @@ def test_what_cannot_be_done_is_said_in_a_line(
     assert result.exit_code == exit_code
     assert said in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", [("keys", "list"), ("peer", "list"), ("spend",)])
+def test_a_data_directory_that_cannot_be_made_is_told_in_a_line(
+    command_line: CommandLine, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").touch()
+    result = command_line.run(*command, A2A_DATA_DIR=str(tmp_path / "file" / "data"))
+    assert result.exit_code == 1
+    assert "cannot be made: Not a directory. Choose another with --data-dir." in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_database_that_cannot_be_reached_is_told_with_the_reason_and_what_to_do(
+    command_line: CommandLine, unused_port: int
+) -> None:
+    url = f"postgresql://somebody:hunter2@127.0.0.1:{unused_port}/ledger"
+    result = command_line.run("keys", "list", A2A_DATABASE_URL=url)
+    assert result.exit_code == 1
+    assert "Connection refused" in result.stderr
+    assert "A2A_DATABASE_URL" in result.stderr
+    assert "hunter2" not in result.stderr
 
 
 def test_a_name_is_taken_until_its_key_is_revoked(command_line: CommandLine) -> None:

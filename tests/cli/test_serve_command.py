@@ -155,6 +155,19 @@ def test_a_port_that_is_taken_is_told_in_a_line(command_line: CommandLine, llm: 
     assert "Traceback" not in stderr
 
 
+def test_what_is_wrong_with_a_start_is_told_in_a_line_and_a_variable_without_effect_is_named(
+    command_line: CommandLine, llm: ScriptedLLM, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    environ = {"A2A_DATA_DIR": str(tmp_path / "file" / "data"), "A2A_MAX_DEPHT": "1"}
+    with command_line.start("serve", "--port", "0", **scripted_environ(llm.base_url), **environ) as process:
+        _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert "cannot be made: Not a directory. Choose another with --data-dir." in stderr
+    assert "A2A_MAX_DEPHT" in stderr
+    assert "Traceback" not in stderr
+
+
 def test_an_unknown_setting_in_the_file_is_named(command_line: CommandLine, tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
     config.write_text("max_dept = 3\n")

@@ -300,6 +300,18 @@ def test_a_missing_endpoint_is_said_by_the_name_of_the_variable(
         delegate(AGENT, "t")
 
 
+@pytest.mark.parametrize("key", ["hunter2\nschlüssel", "hünter2"])
+async def test_a_key_that_cannot_be_sent_is_refused_before_an_http_client_quotes_it(key: str) -> None:
+    with pytest.raises(EndpointMissing, match="A2A_API_KEY") as refusal:
+        await adelegate(AGENT, "t", base_url="http://127.0.0.1:1/v1", api_key=key)
+    assert key not in str(refusal.value)
+
+
+async def test_the_blocking_form_says_what_to_use_where_an_event_loop_runs() -> None:
+    with pytest.raises(RuntimeError, match="await adelegate"):
+        delegate(AGENT, "t", base_url="http://127.0.0.1:1/v1", api_key="key")
+
+
 @pytest.mark.parametrize("limits", [{"budget_usd": "lots"}, {"timeout_s": -1}, {"conversation_id": "7"}])
 async def test_a_malformed_limit_is_the_callers_error(limits: dict[str, Any]) -> None:
     with pytest.raises(ContextError) as refusal:

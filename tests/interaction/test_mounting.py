@@ -19,7 +19,16 @@ from a2a_gateway.testing.serving import serve_app
 from tests.support.ask import user
 from tests.support.gateway import scripted_environ
 
-pytestmark = pytest.mark.anyio
+
+def test_an_application_can_be_started_again_in_another_event_loop(tmp_path: Path) -> None:
+    async def ready() -> str:
+        async with gateway:
+            await gateway.engine()
+            return gateway.state
+
+    environ = {"OH_PERSISTENCE_DIR": str(tmp_path / "openhands")}
+    gateway = Gateway(Settings(data_dir=tmp_path, profiles=(), shell_pool_size=0), environ)
+    assert [asyncio.run(ready()), asyncio.run(ready())] == ["ready", "ready"]
 
 
 @asynccontextmanager
@@ -42,6 +51,7 @@ async def mounted(home: Path, app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 BODY = {"model": "openhands_default", "messages": [user("Hi", Step(content="mounted"))]}
 
 
+@pytest.mark.anyio
 async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_shape(tmp_path: Path) -> None:
     async with mounted(tmp_path, FastAPI()) as http:
         answer = await http.post("/v1/chat/completions", json=BODY)
@@ -54,6 +64,7 @@ async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_sh
     assert ready.json() == {"status": "ready", "peers": {}}
 
 
+@pytest.mark.anyio
 async def test_what_the_application_does_around_each_request_sees_no_failure_where_a_client_leaves(tmp_path: Path) -> None:
     app, seen = FastAPI(), list[str]()
 

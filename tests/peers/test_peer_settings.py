@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.peer_settings import PeerPolicy, PeerSettings
@@ -48,6 +49,17 @@ def test_a_key_comes_from_a_file_and_is_in_no_repr(tmp_path: Path) -> None:
     assert "hunter2" not in repr(PeerSettings.model_validate({"id": "b", "base_url": "x", "api_key": "hunter2"}))
     with pytest.raises(ConfigurationError, match="cannot be read"):
         PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "none").read_api_key({})
+
+
+def test_a_key_that_cannot_be_sent_is_refused_before_an_http_client_quotes_it() -> None:
+    assert PeerSettings(id="b", base_url="x", api_key_env="KEY").read_api_key({"KEY": "hunter2\r\n"}) == "hunter2"
+    for peer in (
+        PeerSettings(id="b", base_url="x", api_key_env="KEY"),
+        PeerSettings(id="b", base_url="x", api_key=SecretStr("a\nhunter2")),
+    ):
+        with pytest.raises(ConfigurationError, match="The key of the peer b has a character") as refusal:
+            peer.read_api_key({"KEY": "hunter2 schlüssel"})
+        assert "hunter2" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

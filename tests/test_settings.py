@@ -1,0 +1,71 @@
+"""Settings as people write them: what is meant is understood, and what cannot be meant is named."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.server.clock import SystemClock
+from a2a_gateway.settings import Settings, load_settings, unknown_variables
+from a2a_gateway.stores import open_store, store_url
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home without settings, which is the current directory, too."""
+    for name in [name for name in os.environ if name.startswith("A2A_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("A2A_HOST", "A2A_PORT", "A2A_DATA_DIR", "A2A_PROFILES", "A2A_BUDGET_USD", "A2A_PEERS"):
+        monkeypatch.setenv(name, "")
+    assert load_settings().model_dump() == Settings.model_construct(data_dir=Path.home() / ".a2a-gateway").model_dump()
+
+
+def test_a_leading_tilde_is_the_home_where_no_shell_has_read_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "gateway.toml").write_text('data_dir = "~/data"\n')
+    monkeypatch.setenv("A2A_PROFILES", "~/agents:here")
+    settings = load_settings()
+    assert (settings.data_dir, settings.profiles) == (home / "data", (home / "agents", Path("here")))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_dept = 3", "max_dept: there is no such setting"),
+        ('host = ""', "host: "),
+        ('public_url = "gateway.example"', "public_url: it is not a URL such as"),
+        ("timeout_s = inf", "timeout_s: Input should be a finite number"),
+        ('budget_usd = "lots"', "budget_usd: not a decimal amount of USD"),
+        ('data_dir = "~nobody-of-that-name/data"', "data_dir: the home that it begins with is not known"),
+        ('[[peers]]\nid = "b"\nbase_url = "http://b.example"', "used: peers need a gateway_id"),
+        ("port = ", "gateway.toml cannot be read"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_named(home: Path, text: str, said: str) -> None:
+    (home / "gateway.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        load_settings()
+
+
+def test_peers_in_the_environment_that_are_no_json_are_not_blamed_on_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A2A_PEERS", "build-box")
+    with pytest.raises(ConfigurationError, match="A2A_PEERS cannot be read"):
+        load_settings()
+
+
+def test_variables_that_look_like_settings_and_are_none_are_found() -> None:
+    environ = dict.fromkeys(("A2A_MAX_DEPHT", "A2A_MAX_DEPTH", "a2a_port", "A2A_API_KEY", "A2A_BASE_URL", "PATH"), "1")
+    assert unknown_variables(environ) == ["A2A_MAX_DEPHT"]
+
+
+@pytest.mark.anyio
+async def test_the_store_is_in_the_data_directory_whatever_characters_its_path_has(home: Path) -> None:
+    settings = load_settings(data_dir=home / "50%20off? #1")
+    async with open_store(store_url(settings), SystemClock()):
+        assert (settings.data_dir / "gateway.db").is_file()
