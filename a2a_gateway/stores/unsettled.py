@@ -10,7 +10,8 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, select
 
 from a2a_gateway.runs.model import RunId, RunRecord
-from a2a_gateway.stores.charges import OPEN, PRESUMED, give_back, presume, take_hold
+from a2a_gateway.runs.ports import Charge
+from a2a_gateway.stores.charges import OPEN, PRESUMED, book, give_back, presume, take_hold
 from a2a_gateway.stores.rows import AnyRow
 from a2a_gateway.stores.schema import holds, runs
 from a2a_gateway.stores.tree import LOCK_PATHS_OF_HOLDS, known_path
@@ -38,7 +39,10 @@ def presume_overdue(connection: Connection, now: float) -> None:
 def undo(connection: Connection, hold_ids: Collection[str]) -> None:
     """Give back what was set aside for calls that were never made; ids of which there is no hold are ignored."""
     for placed, path in _taken(connection, hold_ids):
-        give_back(connection, placed, path)
+        if placed.state == PRESUMED:  # charged by now
+            book(connection, placed, path, Charge(turns=0))
+        else:
+            give_back(connection, placed, path)
 
 
 def _presume_all(connection: Connection, hold_ids: Collection[str]) -> None:

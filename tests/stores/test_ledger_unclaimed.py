@@ -80,5 +80,22 @@ async def test_what_a_server_did_before_its_answer_was_lost_is_undone_later(post
         assert (root.reserved_micro_usd, root.state, child.state) == (0, RunState.RUNNING, RunState.LOST)
 
 
+async def test_a_hold_that_nobody_has_and_that_was_charged_meanwhile_is_given_back_once(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "gateway.db")
+    async with open_store(url, clock := SteppedClock()) as store, open_store(url, clock) as beside, Database(url) as database:
+        bench = Bench(store, clock, (await store.keys.create_key("laptop"))[0], url)
+        await bench.running("root", budget_micro_usd=1_000)
+        await change(database, "CREATE TRIGGER stuck BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 'stuck'); END")
+        await cancelled_reserve(bench)
+        await change(database, "DROP TRIGGER stuck")
+        await store.ledger.close_run(RunId("root"), RunState.CANCELLED, stop_reason="cancelled")
+        await beside.ledger.forget_expired(NOW + 600)
+        (charged,) = await store.ledger.subtree(RunId("root"))
+        await store.ledger.forget_expired(NOW + 600)
+        (root,) = await store.ledger.subtree(RunId("root"))
+        assert (charged.cost_self_micro_usd, charged.reserved_micro_usd, charged.cost_complete) == (200, 0, False)
+        assert (root.cost_self_micro_usd, root.reserved_micro_usd, root.cost_complete) == (0, 0, True)
+
+
 async def change(database: Database, statement: str) -> None:
     await database.transaction(lambda connection: connection.execute(text(statement)).close())
