@@ -31,12 +31,6 @@ def test_an_unknown_command_is_wrong_usage(command_line: CommandLine) -> None:
     assert command_line.run("fly").exit_code == 2
 
 
-def test_without_a_home_directory_a_command_says_what_to_do(command_line: CommandLine) -> None:
-    done = command_line.run("doctor", HOME="~")  # as Python finds it where the user is a mere number
-    assert done.exit_code == 1
-    assert done.stderr == "a2a-gateway: This user has no home directory.\nSet HOME to a directory that it may write to.\n"
-
-
 def test_ctrl_c_while_the_commands_are_imported_is_no_fault_to_trace() -> None:
     program = """
 import sys
@@ -52,3 +46,9 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_where_a_user_has_no_home_a_command_says_what_to_do(command_line: CommandLine) -> None:
+    done = command_line.run("keys", "list", HOME="~")  # what Python finds where the user is a mere number
+    assert done.exit_code == 1
+    assert "This user has no home, which OpenHands needs. Set HOME" in done.stderr
