@@ -54,10 +54,10 @@ from a2a_gateway.stores.charges import (
     take_hold,
     today,
 )
-from a2a_gateway.stores.claims import ClaimedMeanwhile, find_claimed, run_of_claim, stake, use_up
+from a2a_gateway.stores.claims import ClaimedMeanwhile, find_claimed, forget, run_of_claim, stake, use_up
 from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.rows import key_of, run_of, values_of_new_run
-from a2a_gateway.stores.schema import answers, claims, grants, holds, keys, runs
+from a2a_gateway.stores.schema import answers, holds, keys, runs
 from a2a_gateway.stores.tree import ANY_HOLD_BELOW, DESCENDANTS_BY_AGENT, SUBTREE, known_path, known_rows, path_to
 from a2a_gateway.stores.unsettled import presume_open, presume_overdue, undo
 
@@ -321,8 +321,8 @@ class SqlLedger:
         await self._end_unled(now)
 
         def work(connection: Connection) -> None:
-            for table in (claims, answers, grants):
-                connection.execute(delete(table).where(table.c.expires_at <= now))
+            connection.execute(delete(answers).where(answers.c.expires_at <= now))
+            forget(connection, now)
             presume_overdue(connection, now)
 
         await self.database.transaction(work)
