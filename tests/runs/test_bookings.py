@@ -32,6 +32,23 @@ async def test_a_run_that_the_database_will_not_let_end_is_told_at_once_and_reco
         assert await bench.state(live) is RunState.FINISHED
 
 
+async def test_a_run_that_is_recorded_as_finished_is_told_so_though_its_last_sums_cannot_be_read(tmp_path: Path) -> None:
+    end, go = asyncio.Event(), asyncio.Event()
+    async with bench_of(tmp_path, by_task(lead=[Until(end), DONE], part=[Until(go, stubborn=True), DONE])) as bench:
+        lead = await bench.start("lead")
+        await bench.start("part", lead)
+        await until(lambda: len(bench.runner.running) == 2)
+        end.set()
+        while await bench.state(lead) is not RunState.FINISHED:
+            pass
+        aside = bench.database.rename(tmp_path / "aside.db")
+        go.set()
+        told = finished(await follow(lead))
+        aside.rename(bench.database)
+        assert told.outcome == Finished("done")
+        assert (told.summary.record.state, told.summary.record.cost_complete) == (RunState.FINISHED, False)
+
+
 async def test_money_that_the_database_did_not_book_is_booked_later(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with bench_of(tmp_path, lambda _: [Until(gate), Spend(9), DONE]) as bench:
