@@ -1,13 +1,20 @@
 """What a run writes into the ledger while others, or a database that fails, stand in its way."""
 
 import asyncio
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from a2a_gateway.errors import BudgetHeld
+from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.events import Failed, Finished
 from a2a_gateway.runs.live import LiveRun
-from a2a_gateway.runs.model import RunState
+from a2a_gateway.runs.meter import RunMeter
+from a2a_gateway.runs.model import CallQuote, RunState, SpendCaps
+from a2a_gateway.runs.notice import Notice
+from a2a_gateway.runs.ports import Charge
 from a2a_gateway.testing.scripted_runner import Spend, Until
 from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, by_task, finished, follow, until
 
@@ -125,3 +132,20 @@ async def test_money_that_the_database_gives_back_later_is_there_for_those_who_w
         bench.change("DROP TRIGGER stuck")
         async with asyncio.timeout(20):
             assert isinstance(finished(await follow(poor)).outcome, Finished)
+
+
+async def test_money_that_is_given_back_without_a_word_is_found_by_those_who_wait_for_it(tmp_path: Path) -> None:
+    never = asyncio.Event()
+    async with bench_of(tmp_path, lambda _: [Until(never), DONE]) as bench:
+        ledger, run_id = bench.store.ledger, (await bench.start()).record.id
+        backlog = Backlog(1.0, on_written=lambda: None)
+        meter = RunMeter(ledger, run_id, SpendCaps(), backlog, Notice(), patience_s=20, look_again_s=0.001)
+        most = CallQuote(CHEAP_IN_THE_END, 0, Decimal("0.000001"), Decimal(0))
+        held = await meter.reserve(most)
+        waiting = asyncio.create_task(meter.reserve(most))
+        for _ in range(3):
+            await ledger.get_run(run_id)
+        await ledger.settle(held, Charge(turns=0))
+        assert (await waiting).reserved_micro_usd == CHEAP_IN_THE_END
+        with pytest.raises(BudgetHeld):
+            await replace(meter, patience_s=0).reserve(most)
