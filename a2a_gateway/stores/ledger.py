@@ -95,7 +95,12 @@ _END_ALL: Final = (
 _END_UNLED: Final = _END_ALL.where(runs.c.id == bindparam("run_id"))
 _ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
 _NOTE_REMOTE: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(remote_run_id=bindparam("remote"))
-_UNRECONCILED: Final = select(holds).where(holds.c.kind == ESCROW, holds.c.state == PRESUMED).order_by(holds.c.created_at)
+_UNRECONCILED: Final = (
+    select(runs, holds.c.id.label("hold_id"), holds.c.reserved_micro_usd.label("held_micro_usd"))
+    .join(holds, holds.c.run_id == runs.c.id)
+    .where(holds.c.kind == ESCROW, holds.c.state == PRESUMED)
+    .order_by(holds.c.created_at)
+)
 
 
 class _Decision(Protocol):
@@ -253,11 +258,8 @@ class SqlLedger:
 
     async def unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
         def work(connection: Connection) -> Sequence[tuple[RunRecord, Hold]]:
-            found = connection.execute(_UNRECONCILED).all()
-            return [
-                (known_path(connection, RunId(row.run_id))[-1], Hold(row.id, RunId(row.run_id), row.reserved_micro_usd))
-                for row in found
-            ]
+            rows = connection.execute(_UNRECONCILED)
+            return [(run_of(row), Hold(row.hold_id, RunId(row.id), row.held_micro_usd)) for row in rows]
 
         return await self.database.transaction(work)
 
