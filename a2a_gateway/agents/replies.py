@@ -1,15 +1,20 @@
 """What became of a request to an LLM: refused, filtered, cut off? Pure; knows the replies and errors of LiteLLM."""
 
+from typing import Final
+
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse
 
 from a2a_gateway.agents.pricing import LLMReply
 from a2a_gateway.errors import ContentFiltered
 
+_NOT_REFUSED: Final = (None, 200, 408, 504, 524)
+"""Statuses of requests that somebody has begun to work on: the last three say that it took longer than a server waited."""
+
 
 def is_refusal(error: Exception) -> bool:
     """Whether the provider, or the network, turned the request down before it worked on it; a timeout is work not waited for."""
-    return not isinstance(error, TimeoutError) and getattr(error, "status_code", None) not in (None, 200, 408)
+    return not isinstance(error, TimeoutError) and getattr(error, "status_code", None) not in _NOT_REFUSED
 
 
 def is_filtered_answer(error: Exception) -> bool:

@@ -53,11 +53,13 @@ class Account:
         kept_back = 0 if last and self.own else self.kept_back
         return self.cap - self.spent - kept_back - (0 if idle else self.held)
 
-    def refusal(self) -> str:
-        """Say why nothing more fits."""
+    def refusal(self, least: int = 0) -> str:
+        """Say why nothing more fits; `least` is what the shortest call might cost, where something is left."""
         held = f" and {format_usd(self.held)} set aside for calls under way" if self.held else ""
+        is_spent = not least or self.spent >= self.cap
+        why = "is used up" if is_spent else f"has too little left for one more LLM call, which may cost {format_usd(least)} USD"
         return (
-            f"The budget of {self.owner} is used up: {format_usd(self.spent)} of {format_usd(self.cap)} USD are spent{held}. "
+            f"The budget of {self.owner} {why}: {format_usd(self.spent)} of {format_usd(self.cap)} USD are spent{held}. "
             "Finish with what there is, or ask for a larger budget."
         )
 
@@ -163,9 +165,9 @@ def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -
             return Allotment(price.cost(output_tokens), output_tokens, last, tightest.cap, tightest.left)
         if price.output_for(min(account.room(last=last, idle=True) for account in accounts), least) >= least:
             held = min(accounts, key=lambda account: account.room(last=last))
-            raise BudgetHeld(held.refusal())
+            raise BudgetHeld(held.refusal(price.cost(least)))
     empty = min(accounts, key=lambda account: account.room(last=may_be_last))
-    raise BudgetExceeded(empty.refusal(), details={"budget_remaining_usd": format_usd(empty.left)})
+    raise BudgetExceeded(empty.refusal(price.cost(least)), details={"budget_remaining_usd": format_usd(empty.left)})
 
 
 def allot_escrow(accounts: Sequence[Account]) -> Allotment:

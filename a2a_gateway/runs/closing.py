@@ -39,7 +39,7 @@ class Closing:
         try:
             summary = await self.close(run_id, outcome, live.profile.caps, _kept(live, outcome))
             if await self.stopping.cancel_children(run_id):
-                summary = await self.ledger.summary(run_id, live.profile.caps) or summary
+                summary = await self._summed_up_again(summary, live.profile.caps)
         except GatewayError as error:
             # Whoever listens must hear of the end, whatever the ledger says, or would wait for ever.
             log.error("run_not_closed", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
@@ -48,6 +48,13 @@ class Closing:
             summary = RunSummary(replace(live.record, cost_complete=False))
         live.record = summary.record
         live.publish(RunFinished(outcome, summary))
+
+    async def _summed_up_again(self, summary: RunSummary, caps: SpendCaps) -> RunSummary:
+        """Read what a run has cost with the calls of its children, which were stopped after it was closed."""
+        try:
+            return await self.ledger.summary(summary.record.id, caps) or summary
+        except StoreError:  # its end is recorded, and so is told; the sums are booked later
+            return replace(summary, record=replace(summary.record, cost_complete=False))
 
     async def close(self, run_id: RunId, outcome: Outcome, caps: SpendCaps, answer: str | None = None) -> RunSummary:
         """End a run in the ledger: now, or else, where the database does not take it, as soon as it does.

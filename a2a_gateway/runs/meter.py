@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from a2a_gateway.errors import BudgetHeld, StoreError
@@ -19,6 +20,7 @@ class RunMeter:
         caps: of the run's profile.
         settled: told when a call of any run has given back what it held.
         patience_s: how long a call waits for others to give back what they hold: none holds it for ever.
+        look_again_s: how often it looks untold, because a day ends, and a hold that nobody settles is given back, without a word.
     """
 
     ledger: Ledger
@@ -27,6 +29,7 @@ class RunMeter:
     backlog: Backlog
     settled: Notice
     patience_s: float
+    look_again_s: float = 30.0
 
     async def reserve(self, quote: CallQuote) -> Hold:
         """See `Meter.reserve`."""
@@ -52,7 +55,8 @@ class RunMeter:
         await self.ledger.note_remote(self.run_id, remote_run_id)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Hold]]) -> Hold:
-        give_up_at = asyncio.get_running_loop().time() + self.patience_s
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self.patience_s
         while True:
             settlement = self.settled.next
             try:
@@ -60,9 +64,9 @@ class RunMeter:
             except asyncio.CancelledError:
                 self.settled.tell()  # what it may have been given in this instant was given back; others waited for it
                 raise
-            except BudgetHeld as refusal:
-                try:
-                    async with asyncio.timeout_at(give_up_at):
+            except BudgetHeld:
+                if (left_s := give_up_at - loop.time()) <= 0:
+                    raise
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left_s, self.look_again_s)):
                         await settlement.wait()
-                except TimeoutError:
-                    raise refusal from None

@@ -117,7 +117,7 @@ class IdempotencyClaim:
     Attributes:
         scope: whose key it is: `run:<id>` or `key:<id>`.
         fingerprint: of what is asked: model, messages, narrowing values.
-        expires_at: when the claim, and the answer kept for it, may be forgotten (seconds since the epoch).
+        expires_at: when the claim, and the answer kept for it, may be forgotten if the run has ended (seconds since the epoch).
     """
 
     scope: str

@@ -4,16 +4,19 @@ transaction."""
 from dataclasses import asdict
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from a2a_gateway.errors import AuthenticationError, IdempotencyKeyReused
-from a2a_gateway.runs.model import Grant, IdempotencyClaim, RunId, RunRecord, RunState
+from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyClaim, RunId, RunRecord, RunState
 from a2a_gateway.stores.rows import run_of
 from a2a_gateway.stores.schema import claims, grants, runs
 
 _CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
 _FREE_CLAIM: Final = delete(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
+_is_live: Final = exists().where(runs.c.id == claims.c.run_id, runs.c.state.in_(sorted(LIVE_STATES)))
+_FORGET_CLAIMS: Final = delete(claims).where(claims.c.expires_at <= bindparam("now"), ~_is_live)
+_FORGET_GRANTS: Final = delete(grants).where(grants.c.expires_at <= bindparam("now"))
 _RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
 
 
@@ -22,11 +25,15 @@ class ClaimedMeanwhile(Exception):
 
 
 def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, grant: Grant | None = None) -> RunRecord | None:
-    """Find the run that a claim stands for, and use up the grant that asks for it; a claim whose time has passed is forgotten."""
+    """Find the run that a claim stands for, and use up the grant that asks for it.
+
+    A claim whose time has passed is forgotten, once its run has ended.
+    """
     found = connection.execute(_CLAIM, {"of": claim.scope, "named": claim.key}).one_or_none()
     if found is None:
         return None
-    if found.expires_at <= now:
+    run = run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
+    if found.expires_at <= now and run.state not in LIVE_STATES:
         connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
         return None
     if found.fingerprint != claim.fingerprint:
@@ -35,7 +42,6 @@ def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, gr
             param="Idempotency-Key",
             details={"run_id": found.run_id},
         )
-    run = run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
     if run.state is RunState.LOST and not (run.turns or run.descendants or run.cost_tree_micro_usd) and run.cost_complete:
         # A crash came before it had done anything: carrying it out now is carrying it out once.
         connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
@@ -57,6 +63,12 @@ def stake(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> Non
         connection.execute(insert(claims), {**asdict(claim), "run_id": run_id})
     except IntegrityError:
         raise ClaimedMeanwhile from None
+
+
+def forget(connection: Connection, now: float) -> None:
+    """Forget the claims whose time has passed, and whose runs have ended, and the grants that nobody could use any more."""
+    connection.execute(_FORGET_CLAIMS, {"now": now})
+    connection.execute(_FORGET_GRANTS, {"now": now})
 
 
 def use_up(connection: Connection, grant: Grant) -> None:

@@ -54,10 +54,10 @@ from a2a_gateway.stores.charges import (
     take_hold,
     today,
 )
-from a2a_gateway.stores.claims import ClaimedMeanwhile, find_claimed, run_of_claim, stake, use_up
+from a2a_gateway.stores.claims import ClaimedMeanwhile, find_claimed, forget, run_of_claim, stake, use_up
 from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.rows import key_of, run_of, values_of_new_run
-from a2a_gateway.stores.schema import answers, claims, grants, holds, keys, runs
+from a2a_gateway.stores.schema import answers, holds, keys, runs
 from a2a_gateway.stores.tree import ANY_HOLD_BELOW, DESCENDANTS_BY_AGENT, SUBTREE, known_path, known_rows, path_to
 from a2a_gateway.stores.unsettled import presume_open, presume_overdue, undo
 
@@ -95,7 +95,12 @@ _END_ALL: Final = (
 _END_UNLED: Final = _END_ALL.where(runs.c.id == bindparam("run_id"))
 _ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
 _NOTE_REMOTE: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(remote_run_id=bindparam("remote"))
-_UNRECONCILED: Final = select(holds).where(holds.c.kind == ESCROW, holds.c.state == PRESUMED).order_by(holds.c.created_at)
+_UNRECONCILED: Final = (
+    select(runs, holds.c.id.label("hold_id"), holds.c.reserved_micro_usd.label("held_micro_usd"))
+    .join(holds, holds.c.run_id == runs.c.id)
+    .where(holds.c.kind == ESCROW, holds.c.state == PRESUMED)
+    .order_by(holds.c.created_at)
+)
 
 
 class _Decision(Protocol):
@@ -253,11 +258,8 @@ class SqlLedger:
 
     async def unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
         def work(connection: Connection) -> Sequence[tuple[RunRecord, Hold]]:
-            found = connection.execute(_UNRECONCILED).all()
-            return [
-                (known_path(connection, RunId(row.run_id))[-1], Hold(row.id, RunId(row.run_id), row.reserved_micro_usd))
-                for row in found
-            ]
+            rows = connection.execute(_UNRECONCILED)
+            return [(run_of(row), Hold(row.hold_id, RunId(row.id), row.held_micro_usd)) for row in rows]
 
         return await self.database.transaction(work)
 
@@ -321,8 +323,8 @@ class SqlLedger:
         await self._end_unled(now)
 
         def work(connection: Connection) -> None:
-            for table in (claims, answers, grants):
-                connection.execute(delete(table).where(table.c.expires_at <= now))
+            connection.execute(delete(answers).where(answers.c.expires_at <= now))
+            forget(connection, now)
             presume_overdue(connection, now)
 
         await self.database.transaction(work)

@@ -238,6 +238,20 @@ async def test_a_call_that_was_answered_is_charged_as_complete_and_one_that_was_
     assert list(meter.charges.values()) == [Charge(turns=1), Charge(TokenUsage(1000, 100), 1200, turns=0)]
 
 
+@pytest.mark.parametrize("status", [408, 504, 524])
+async def test_a_call_that_nobody_waited_for_is_charged_for_what_it_was_sent(tmp_path: Path, status: int) -> None:
+    meter = RecordingMeter()
+    replies = iter([Step(status=status, error="too slow"), Step(content="ok", usage=Usage(1000, 100))])
+    async with (
+        ScriptedLLM(direct=lambda _: next(replies)) as llm,
+        driving(tmp_path, a_recipe(an_llm(llm.base_url, num_retries=3))) as driver,
+    ):
+        await driver.run(user("hi"), meter=meter)
+    first = next(iter(meter.charges.values()))
+    assert first == Charge(first.usage, first.usage.prompt, complete=False)
+    assert first.usage.prompt > 500
+
+
 @pytest.mark.parametrize("usage", ["omitted", Usage(0, 0), Usage(10**30, 1)])
 async def test_an_answer_whose_usage_is_not_told_is_charged_for_its_size_as_incomplete(
     tmp_path: Path, usage: Literal["omitted"] | Usage

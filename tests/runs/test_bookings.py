@@ -1,13 +1,20 @@
 """What a run writes into the ledger while others, or a database that fails, stand in its way."""
 
 import asyncio
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from a2a_gateway.errors import BudgetHeld
+from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.events import Failed, Finished
 from a2a_gateway.runs.live import LiveRun
-from a2a_gateway.runs.model import RunState
+from a2a_gateway.runs.meter import RunMeter
+from a2a_gateway.runs.model import CallQuote, RunState, SpendCaps
+from a2a_gateway.runs.notice import Notice
+from a2a_gateway.runs.ports import Charge
 from a2a_gateway.testing.scripted_runner import Spend, Until
 from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, by_task, finished, follow, until
 
@@ -30,6 +37,23 @@ async def test_a_run_that_the_database_will_not_let_end_is_told_at_once_and_reco
         while await bench.state(live) is RunState.RUNNING:
             pass
         assert await bench.state(live) is RunState.FINISHED
+
+
+async def test_a_run_that_is_recorded_as_finished_is_told_so_though_its_last_sums_cannot_be_read(tmp_path: Path) -> None:
+    end, go = asyncio.Event(), asyncio.Event()
+    async with bench_of(tmp_path, by_task(lead=[Until(end), DONE], part=[Until(go, stubborn=True), DONE])) as bench:
+        lead = await bench.start("lead")
+        await bench.start("part", lead)
+        await until(lambda: len(bench.runner.running) == 2)
+        end.set()
+        while await bench.state(lead) is not RunState.FINISHED:
+            pass
+        aside = bench.database.rename(tmp_path / "aside.db")
+        go.set()
+        told = finished(await follow(lead))
+        aside.rename(bench.database)
+        assert told.outcome == Finished("done")
+        assert (told.summary.record.state, told.summary.record.cost_complete) == (RunState.FINISHED, False)
 
 
 async def test_money_that_the_database_did_not_book_is_booked_later(tmp_path: Path) -> None:
@@ -108,3 +132,20 @@ async def test_money_that_the_database_gives_back_later_is_there_for_those_who_w
         bench.change("DROP TRIGGER stuck")
         async with asyncio.timeout(20):
             assert isinstance(finished(await follow(poor)).outcome, Finished)
+
+
+async def test_money_that_is_given_back_without_a_word_is_found_by_those_who_wait_for_it(tmp_path: Path) -> None:
+    never = asyncio.Event()
+    async with bench_of(tmp_path, lambda _: [Until(never), DONE]) as bench:
+        ledger, run_id = bench.store.ledger, (await bench.start()).record.id
+        backlog = Backlog(1.0, on_written=lambda: None)
+        meter = RunMeter(ledger, run_id, SpendCaps(), backlog, Notice(), patience_s=20, look_again_s=0.001)
+        most = CallQuote(CHEAP_IN_THE_END, 0, Decimal("0.000001"), Decimal(0))
+        held = await meter.reserve(most)
+        waiting = asyncio.create_task(meter.reserve(most))
+        for _ in range(3):
+            await ledger.get_run(run_id)
+        await ledger.settle(held, Charge(turns=0))
+        assert (await waiting).reserved_micro_usd == CHEAP_IN_THE_END
+        with pytest.raises(BudgetHeld):
+            await replace(meter, patience_s=0).reserve(most)

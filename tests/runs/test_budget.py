@@ -55,7 +55,12 @@ def test_too_little_output_to_be_worth_a_turn_makes_it_the_last() -> None:
     assert (allotment.max_output_tokens, allotment.reserved_micro_usd, allotment.last) == (1_000, 3_000, True)
     with pytest.raises(BudgetExceeded) as refusal:
         allot(quote(1_000, 16_000), [run(10_000, spent=7_000)], may_be_last=False)
-    assert "0.007000 of 0.010000 USD are spent" in refusal.value.message
+    assert (
+        "has too little left for one more LLM call, which may cost 0.003048 USD: 0.007000 of 0.010000 USD are spent"
+        in refusal.value.message
+    )
+    with pytest.raises(BudgetExceeded, match=r"is used up: 0\.010000 of 0\.010000 USD are spent"):
+        allot(quote(1_000, 16_000), [run(10_000, spent=10_000)], may_be_last=True)
 
 
 def test_the_last_call_uses_what_its_own_run_keeps_back_and_not_what_others_do() -> None:

@@ -28,7 +28,11 @@ async def test_an_idempotency_key_stands_for_the_run_that_it_opened(bench: Bench
         await bench.propose("three", claim=claim("another request"))
     assert reused.value.code == "idempotency_key_reused"
     bench.clock.at += 101
+    await bench.store.ledger.forget_expired(bench.clock.now())
+    assert await bench.propose("too-early", claim=claim()) == first  # it may still end, and is not to be begun twice
+    await bench.store.ledger.close_run(first.id, RunState.FAILED, stop_reason="failed")
     assert (await bench.propose("four", claim=claim(expires_at=NOW + 200))).id == "four"
+    await bench.store.ledger.close_run(RunId("four"), RunState.FAILED, stop_reason="failed")
     bench.clock.at += 200
     await bench.store.ledger.forget_expired(bench.clock.now())
     assert (await bench.propose("five", claim=claim("another request"))).id == "five"
