@@ -29,8 +29,9 @@ from a2a_gateway.agents.mending import mend_message
 from a2a_gateway.agents.pieces import Piece
 from a2a_gateway.agents.pricing import LLMReply, Prices, usage_of
 from a2a_gateway.agents.prompt import Prompt
-from a2a_gateway.agents.replies import check_end, is_cut_off, is_filtered_answer, is_refusal, unfiltered
+from a2a_gateway.agents.replies import is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
+from a2a_gateway.agents.stream_end import check_end
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling

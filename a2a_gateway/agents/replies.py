@@ -1,8 +1,5 @@
 """What became of a request to an LLM: refused, filtered, cut off? Pure; knows the replies and errors of LiteLLM."""
 
-from litellm.exceptions import APIConnectionError
-from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
-from litellm.llms.openai.chat.gpt_transformation import OpenAIChatCompletionStreamingHandler as OpenAIStream
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse
 
@@ -37,19 +34,3 @@ def is_cut_off(reply: object) -> bool:
     if isinstance(reply, ResponsesAPIResponse):
         return getattr(reply.incomplete_details, "reason", None) == "max_output_tokens"
     return isinstance(reply, ModelResponse) and reply.choices[0].finish_reason == "length"
-
-
-def check_end(stream: object, model: str) -> None:
-    """Look at a stream that has ended whether its answer has, too: LiteLLM takes one that was cut politely for whole.
-
-    Only of OpenAI's format, because LiteLLM forgets the end of others (Gemini's, of a tool call).
-
-    Raises:
-        APIConnectionError: neither a finish reason nor `[DONE]` came.
-    """
-    if not isinstance(stream, CustomStreamWrapper) or not isinstance(stream.completion_stream, OpenAIStream):
-        return
-    if stream.received_finish_reason is None:
-        error = APIConnectionError("the stream ended before the answer did", llm_provider="", model=model)
-        error.status_code = 200  # it was worked on
-        raise error

@@ -43,6 +43,12 @@ def test_an_answer_without_the_form_is_refused_with_the_place(wanted: AnswerForm
     assert says in caught.value.message
 
 
+def test_a_number_beyond_all_measure_is_the_answer_s_fault() -> None:
+    form = AnswerForm(AnswerFormat("json_schema", schema={"multipleOf": 0.1}))
+    with pytest.raises(AnswerInvalid, match="too large"):
+        form.check("1" + "0" * 400)
+
+
 def test_the_agent_is_told_the_schema_and_what_was_wrong() -> None:
     form = AnswerForm(CITY)
     with pytest.raises(AnswerInvalid) as caught:
@@ -95,9 +101,3 @@ def test_a_pattern_is_looked_for_in_strings(answer: str, fits: bool) -> None:
 def test_a_property_may_be_called_like_a_keyword() -> None:
     form = AnswerForm(AnswerFormat("json_schema", schema={"properties": {"patternProperties": {"type": "string"}}}))
     assert form.check('{"patternProperties": "x"}')
-
-
-def test_a_number_beyond_all_measure_is_the_answer_s_fault() -> None:
-    form = AnswerForm(AnswerFormat("json_schema", schema={"multipleOf": 0.1}))
-    with pytest.raises(AnswerInvalid, match="too large"):
-        form.check("1" + "0" * 400)

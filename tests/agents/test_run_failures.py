@@ -107,7 +107,11 @@ async def test_usage_that_was_not_told_is_estimated(driver: Driver) -> None:
 @pytest.mark.parametrize(
     "cut", ["", 'data: {"choices": [{"index": 0, "delta": {"content": "half an"}, "finish_reason": null}]}\n\n']
 )
-async def test_an_answer_whose_stream_ends_politely_but_too_early_is_no_answer(tmp_path: Path, cut: str) -> None:
+async def test_an_answer_whose_stream_ends_politely_but_too_early_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    monkeypatch.setenv("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", "true")  # as a gateway does
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(cut)}\r\nconnection: close\r\n\r\n"
