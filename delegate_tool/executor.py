@@ -27,10 +27,12 @@ from delegate_tool.result import DelegationResult, DelegationStatus, refused
 from delegate_tool.schema import DelegationAction, DelegationObservation
 
 if TYPE_CHECKING:
+    from openai import AsyncOpenAI
     from openhands.sdk import LocalConversation
 
 _log = logging.getLogger(__name__)
 _RECENT_EVENTS: Final = 200
+_END_TIMEOUT_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         self._caller = caller
         self._allowance = allowance
         self._lock = threading.Lock()
+        self._call_ended = threading.Condition()
+        self._calls = 0
         self._in_flight: set[concurrent.futures.Future[DelegationResult]] = set()
 
     def __call__(self, action: DelegationAction, conversation: "LocalConversation | None" = None) -> DelegationObservation:
@@ -82,7 +86,14 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
     def close(self) -> None:
         """End what is in flight, then the connection if it is our own."""
         self.interrupt()
+        if self._is_from_outside:
+            with self._call_ended:  # a cancelled one still has to tell the gateway, over this connection
+                self._call_ended.wait_for(lambda: not self._calls, timeout=_END_TIMEOUT_S)
         self._connection.close()
+
+    @property
+    def _is_from_outside(self) -> bool:
+        return self._caller.run_id is None
 
     def _delegate(self, action: DelegationAction, conversation: "LocalConversation | None") -> DelegationResult:
         refusal = self._refusal(action)
@@ -126,8 +137,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
 
     def _wait(self, delegation: Delegation, conversation: "LocalConversation | None") -> DelegationResult:
         client, loop = self._connection.open()
-        is_from_outside = self._caller.run_id is None
-        call = call_agent(client, delegation, time_left_s=self._allowance.left().seconds, is_from_outside=is_from_outside)
+        call = self._call(client, delegation)
         try:
             future = asyncio.run_coroutine_threadsafe(call, loop)
         except RuntimeError:  # the loop has ended
@@ -147,6 +157,17 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
             future.cancel()  # if this thread was interrupted (Ctrl-C in a synchronous run), nobody waits for the child any more
             with self._lock:
                 self._in_flight.discard(future)
+
+    async def _call(self, client: "AsyncOpenAI", delegation: Delegation) -> DelegationResult:
+        with self._call_ended:
+            self._calls += 1
+        try:
+            left_s = self._allowance.left().seconds
+            return await call_agent(client, delegation, time_left_s=left_s, is_from_outside=self._is_from_outside)
+        finally:
+            with self._call_ended:
+                self._calls -= 1
+                self._call_ended.notify_all()
 
     def _idempotency_key(self, action: DelegationAction, conversation: "LocalConversation | None") -> str:
         """Make a key of ids only: the run's, and that of the event that asks for this call.

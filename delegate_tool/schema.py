@@ -27,7 +27,15 @@ _PREVIEW = 100
 
 def _number_as_text(value: object) -> object:
     # LLMs write money as a number as often as they write it as a string.
-    return f"{value:.6f}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+    match value:
+        case bool():
+            return value
+        case int():
+            return f"{value}.000000"  # it may be too large for a float
+        case float():
+            return f"{value:.6f}"
+        case _:
+            return value
 
 
 class DelegationAction(Action):

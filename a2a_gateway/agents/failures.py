@@ -37,6 +37,8 @@ _PROVIDER_MESSAGE: Final = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _EXCEPTION_PREFIX: Final = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception)(?::|\s+-)\s*")
 _INSIDES: Final = re.compile(r" \w+:<[^<>]* object at 0x[0-9a-f]+>")
 """Objects of Python that libraries print into their errors, such as the SSL context of a host that is not known."""
+_PYTHON: Final = re.compile(r" Original exception:|\s*Traceback \(most recent call last\)")
+"""Where LiteLLM goes on, after what it has to say, in the words of Python."""
 _RETRY_DELAY: Final = re.compile(r'"?retryDelay"?\s*:\s*"?(\d+(?:\.\d+)?)s')
 _QUOTA: Final = re.compile(r"insufficient_quota|usage_limit_reached|budget_exceeded|exceeded your current quota", re.IGNORECASE)
 
@@ -123,7 +125,7 @@ def _words(chain: list[BaseException], secrets: Secrets) -> str:
     text = next((str(link) for link in chain if str(link).strip()), "")
     if found := _PROVIDER_MESSAGE.search(text):
         text = re.sub(r"\\+n", " ", found.group(1)).replace('\\"', '"')
-    text = _INSIDES.sub("", text.partition(" Original exception:")[0])
+    text = _INSIDES.sub("", _PYTHON.split(text, 1)[0])
     while (shorter := _EXCEPTION_PREFIX.sub("", text)) != text:
         text = shorter
     text = mask_credentials(" ".join(text.split()), secrets)

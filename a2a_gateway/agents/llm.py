@@ -32,6 +32,7 @@ from a2a_gateway.agents.pricing import LLMReply, Prices
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.replies import is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
+from a2a_gateway.agents.stream_end import check_end
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
@@ -325,6 +326,7 @@ class MeteredLLM(LLM):
                 # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
                 await asyncio.sleep(0)
             yield item
+        check_end(stream, self.model)
 
 
 def metered(

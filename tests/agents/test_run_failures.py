@@ -1,5 +1,6 @@
 """What goes wrong with an LLM or a tool, and how the run ends then."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,3 +112,27 @@ async def test_usage_that_was_not_told_is_estimated(driver: Driver) -> None:
     assert usage.prompt > 500
     assert usage.completion > 0
     assert cost == usage.prompt + 2 * usage.completion
+
+
+@pytest.mark.parametrize(
+    "cut", ["", 'data: {"choices": [{"index": 0, "delta": {"content": "half an"}, "finish_reason": null}]}\n\n']
+)
+async def test_an_answer_whose_stream_ends_politely_but_too_early_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    monkeypatch.setenv("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", "true")  # as a gateway does
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(cut)}\r\nconnection: close\r\n\r\n"
+        writer.write((head + cut).encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with driving(tmp_path, a_recipe(an_llm(url))) as driver:
+            ran = await driver.run(user("Go."))
+    assert isinstance(ran.outcome, Failed)
+    assert (ran.code, ran.outcome.text) == ("llm_unavailable", "half an" if cut else "")
+    (charge,) = ran.meter.charges.values()
+    assert charge.cost_micro_usd and not charge.complete

@@ -69,6 +69,7 @@ class FarSide:
         self.behaviours: dict[str, list[Behaviour]] = {}
         self.models: list[dict[str, Any]] | str | None = []
         self.received: list[Received] = []
+        self.cancelled: list[str] = []
         self.hanging = 0
         self.disconnects = 0
         self.base_url = ""
@@ -121,6 +122,11 @@ class FarSide:
             return Response(self.models, media_type="text/html" if self.models.startswith("<") else "application/json")
         return JSONResponse({"object": "list", "data": self.models})
 
+    async def cancel_run(self, request: Request) -> Response:
+        self.cancelled.append(request.headers["idempotency-key"])
+        self.note()
+        return JSONResponse({})
+
     async def _hang(self, request: Request) -> Response:
         self.note(hanging=1)
         assert (await request.receive())["type"] == "http.disconnect"
@@ -138,6 +144,7 @@ def far_side_app(far_side: FarSide) -> Starlette:
         routes=[
             Route("/v1/chat/completions", far_side.chat, methods=["POST"]),
             Route("/v1/models", far_side.list_models),
+            Route("/v1/runs/cancel", far_side.cancel_run, methods=["POST"]),
         ]
     )
 

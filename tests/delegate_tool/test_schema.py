@@ -75,7 +75,11 @@ def test_an_observation_survives_being_stored() -> None:
     assert DelegationObservation.model_validate_json(observation.model_dump_json()) == observation
 
 
-@pytest.mark.parametrize(("written", "read"), [("0.5", "0.5"), (0.5, "0.500000"), (2, "2.000000"), (None, None)])
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("0.5", "0.5"), (0.5, "0.500000"), (2, "2.000000"), (10**400, f"{10**400}.000000"), (None, None)],
+    ids=["text", "float", "int", "more than a float holds", "nothing"],
+)
 def test_money_may_be_written_as_text_or_as_a_number(written: object, read: str | None) -> None:
     action = DelegationAction.model_validate({"agent": "a", "task": "t", "budget_usd": written})
     assert action.budget_usd == read

@@ -237,6 +237,22 @@ async def test_interrupting_the_agent_hangs_up_on_every_child(
     assert len([event for event in delegator.events if isinstance(event, AgentErrorEvent)]) == children
 
 
+async def test_outside_a_gateway_a_conversation_that_is_closed_cancels_its_children_by_name(
+    far_side: FarSide, hire: Hire
+) -> None:
+    far_side.plays(CODER, Hang(["so far"]))
+    far_side.llm_says(calls(call(CODER), call(CODER, "call_1", "more")), says("never said"))
+    delegator = hire(agents=[CODER])
+    await anyio.to_thread.run_sync(delegator.start)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(delegator.arun)
+        await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.hanging == 2)
+        delegator.conversation.interrupt()
+        await anyio.to_thread.run_sync(delegator.close)
+    keys = [received.headers["idempotency-key"] for received in far_side.requests_to(CODER)]
+    assert sorted(far_side.cancelled) == sorted(keys)
+
+
 async def test_what_children_cost_is_part_of_the_parents_metrics(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
     far_side.plays(CODER, Answer(usage=USAGE))
     far_side.plays(REVIEWER, Answer(usage=USAGE | {"delegation": {"run_id": "other child"}}))

@@ -42,7 +42,7 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
         """`vision` says whether the agent's LLM can look at an image file."""
         self._files = Confinement(workspace_dir)
         self._vision = vision
-        self._past: list[tuple[str, str]] = []
+        self._past: list[_TextFile] = []
 
     def __call__(self, action: FileEditorAction, conversation: "LocalConversation | None" = None) -> FileEditorObservation:
         """Do what the action says, or say why not."""
@@ -160,17 +160,17 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
 
     def _undo(self, path: str) -> FileEditorObservation:
         file = self._open(path)
-        at = next((i for i in reversed(range(len(self._past))) if self._past[i][0] == file.path), None)
-        if at is None:
+        before = next((past for past in reversed(self._past) if past.path == file.path), None)
+        if before is None:
             raise Refused(f"No edit history found for {path}.")
-        _, text = self._past.pop(at)
-        self._files.write(file.path, file.encode(text))
+        self._past = [past for past in self._past if past is not before]
+        self._files.write(file.path, before.encode(before.text))
         return FileEditorObservation.from_text(
-            f"Last edit to {file.path} undone successfully. {_numbered(_lines(text), file.path)}",
+            f"Last edit to {file.path} undone successfully. {_numbered(_lines(before.text), file.path)}",
             command="undo_edit",
             path=file.path,
             old_content=file.text,
-            new_content=text,
+            new_content=before.text,
         )
 
     def _open(self, path: str) -> "_TextFile":
@@ -197,8 +197,8 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
         )
 
     def _remember(self, file: "_TextFile") -> None:
-        self._past.append((file.path, file.text))
-        while sum(len(text) for _, text in self._past) > _REMEMBERED_CHARS and len(self._past) > 1:
+        self._past.append(file)
+        while sum(len(past.text) for past in self._past) > _REMEMBERED_CHARS and len(self._past) > 1:
             self._past.pop(0)
 
 

@@ -178,3 +178,10 @@ def test_a_file_whose_name_is_as_long_as_names_may_be_is_written(desk: Desk) -> 
 def test_a_path_that_would_hold_very_many_directories_open_is_refused(desk: Desk) -> None:
     made = desk.do("create", "d/" * 200 + "file", file_text="x")
     assert made.is_error and made.text.endswith("is more than 100 directories deep.")
+
+
+def test_an_edit_that_had_to_change_the_encoding_is_taken_back_to_the_byte(desk: Desk) -> None:
+    (desk.root / "old").write_bytes(b"caf\xe9\n")
+    assert not desk.do("insert", "old", insert_line=1, new_str="\N{CJK UNIFIED IDEOGRAPH-597D}").is_error
+    assert not desk.do("undo_edit", "old").is_error
+    assert (desk.root / "old").read_bytes() == b"caf\xe9\n"
