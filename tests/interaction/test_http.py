@@ -1,5 +1,6 @@
 """HTTP as strangers speak it: bare sockets, and what is no request of ours."""
 
+import gzip
 import json
 import socket
 from urllib.parse import urlsplit
@@ -90,6 +91,13 @@ def test_a_client_that_offers_http_2_as_javas_does_is_answered_in_http_1(gateway
             if pieces == 2:
                 connection.sendall(asked)
             assert b'"content":"Upgrade: no"' in connection.recv(65_536)
+
+
+@pytest.mark.anyio
+async def test_a_packed_body_is_said_to_be_one(gateway: GatewayUnderTest) -> None:
+    async with gateway.http() as http:
+        packed = await http.post(CHAT, content=gzip.compress(b"{}"), headers={"content-encoding": "gzip"})
+    assert (packed.status_code, packed.json()["error"]["param"]) == (400, "Content-Encoding")
 
 
 @pytest.mark.anyio
