@@ -14,6 +14,7 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -27,7 +28,7 @@ type AgentKeyUse = Literal["refuse", "child", "allow"]
 class Settings(BaseSettings):
     """All that can be set. Durations end in `_s` (seconds), sizes in their unit, money is a decimal amount of USD."""
 
-    model_config = SettingsConfigDict(env_prefix="A2A_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="A2A_", extra="forbid", frozen=True, allow_inf_nan=False)
     config_file: ClassVar[Path | None] = None
 
     host: str = "127.0.0.1"
@@ -43,7 +44,7 @@ class Settings(BaseSettings):
     max_depth: int = Field(default=3, ge=0)
     max_breadth: int = Field(default=5, ge=1)
     max_runs: int = Field(default=50, ge=0)
-    timeout_s: float = Field(default=1800.0, gt=0)
+    timeout_s: float = Field(default=1800.0, gt=0, le=10**9)
     max_turns: int = Field(default=100, ge=1)
     budget_usd: str = Field(default="10", description="Per tree; `none` for no budget.")
 
@@ -176,5 +177,7 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ConfigurationError(f"Settings cannot be used: {problems}.") from None
+    except SettingsError:  # which is told of a value in the environment that has to be JSON, and of no other
+        raise ConfigurationError("A2A_PEERS cannot be read: it is a list of peers as JSON.") from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"The settings file {path} cannot be read: {error}") from None

@@ -58,7 +58,7 @@ class Endpoint:
             raise EndpointMissing(
                 f"No endpoint to delegate to: set {BASE_URL_ENV} (such as http://127.0.0.1:8420/v1) or base_url."
             )
-        api_key = api_key or os.environ.get(api_key_env)
+        api_key = (api_key or os.environ.get(api_key_env, "")).strip()
         if not api_key:
             raise EndpointMissing(f"No key for {base_url}: set {api_key_env}.")
         return cls(base_url, api_key)

@@ -68,6 +68,11 @@ def explain(error: openai.APIError | httpx.HTTPError | ValueError) -> Failure:
             return _failed("unreachable", f"{_host(error.request)} cannot be reached: {str(error.__cause__) or error.message}.")
         case openai.APITimeoutError():
             return _failed("timeout", f"{_host(error.request)} did not answer in time.")
+        case openai.APIConnectionError() if isinstance(error.__cause__, httpx.LocalProtocolError):
+            # Its words quote the header at fault, which may be the credential.
+            return _failed(
+                "unreachable", "The request cannot be sent: a header, such as the API key, has characters that none can have."
+            )
         case openai.APIConnectionError():
             broken = str(error.__cause__ or "") or error.message
             return _failed("stream_broken", f"{_host(error.request)} broke the connection before it answered: {broken}.")

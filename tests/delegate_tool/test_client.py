@@ -260,6 +260,13 @@ async def test_cancelling_the_caller_hangs_up(far_side: FarSide, hang: Hang) -> 
     await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.disconnects == 1)
 
 
+async def test_a_key_that_no_header_can_hold_is_not_shown(far_side: FarSide) -> None:
+    result = await adelegate(AGENT, "t", base_url=far_side.base_url, api_key="s3c\nret")
+    assert (result.status, result.error_code) == (DelegationStatus.FAILED, "unreachable")
+    assert "characters that none can have" in str(result.error_message)
+    assert "s3c" not in repr(result)
+
+
 async def test_an_unreachable_endpoint_is_a_failure_that_names_it(unused_tcp_port: int) -> None:
     result = await adelegate(AGENT, "t", base_url=f"http://127.0.0.1:{unused_tcp_port}/v1", api_key="s3cret")
     assert (result.status, result.error_code) == (DelegationStatus.FAILED, "unreachable")
