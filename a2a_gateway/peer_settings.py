@@ -153,12 +153,9 @@ class PeerSettings(BaseModel):
         Raises:
             ConfigurationError: it is not there, or cannot be one.
         """
-        if self.api_key is not None:
-            key = self.api_key.get_secret_value()
-        else:
-            key = self._read_secret("key", environ, self.api_key_env, self.api_key_file)
+        key = self._read_secret("key", environ, self.api_key, self.api_key_env, self.api_key_file)
         if not can_be_key(key):
-            raise ConfigurationError(f"The key of the peer {self.id} has a character that no key has.")
+            raise ConfigurationError(f"The key of the peer {self.id} has characters that none can have.")
         return key
 
     def read_shared_secret(self, environ: Mapping[str, str]) -> str:
@@ -167,7 +164,7 @@ class PeerSettings(BaseModel):
         Raises:
             ConfigurationError: it is not there, or too short.
         """
-        secret = self._read_secret("shared secret", environ, self.shared_secret_env, self.shared_secret_file)
+        secret = self._read_secret("shared secret", environ, None, self.shared_secret_env, self.shared_secret_file)
         if len(secret) < _SECRET_CHARS:
             raise ConfigurationError(
                 f"The secret shared with the peer {self.id} has {len(secret)} characters; at least {_SECRET_CHARS} are needed, "
@@ -175,15 +172,23 @@ class PeerSettings(BaseModel):
             )
         return secret
 
-    def _read_secret(self, what: str, environ: Mapping[str, str], variable: str | None, file: Path | None) -> str:
-        if variable is not None and (found := environ.get(variable, "").strip()):
-            return found
-        if file is None:
+    def _read_secret(
+        self, what: str, environ: Mapping[str, str], given: SecretStr | None, variable: str | None, file: Path | None
+    ) -> str:
+        secret = given.get_secret_value() if given is not None else environ.get(variable or "", "")
+        if not secret and file is not None:
+            secret = self._read_file(what, file)
+        secret = secret.strip()  # files, and what is made of them, end with a line break
+        if not secret:
             where = f": {variable} is not set" if variable else ""
             raise ConfigurationError(f"The peer {self.id} has no {what}{where}.")
+        return secret
+
+    def _read_file(self, what: str, file: Path) -> str:
         try:
-            return file.read_text().strip()
+            return file.read_text()
         except OSError as error:
-            raise ConfigurationError(
-                f"The file of the {what} of the peer {self.id} cannot be read: {error.strerror or error}."
-            ) from None
+            why = error.strerror or str(error)
+        except UnicodeDecodeError:
+            why = "it is no text"
+        raise ConfigurationError(f"The file of the {what} of the peer {self.id} cannot be read: {why}.")

@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     max_depth: int = Field(default=3, ge=0)
     max_breadth: int = Field(default=5, ge=1)
     max_runs: int = Field(default=50, ge=0)
-    timeout_s: float = Field(default=1800.0, gt=0)
+    timeout_s: float = Field(default=1800.0, gt=0, le=10**9)
     max_turns: int = Field(default=100, ge=1)
     budget_usd: str = Field(default="10", description="Per tree; `none` for no budget.")
 

@@ -63,7 +63,7 @@ class Endpoint:
         if not api_key:
             raise EndpointMissing(f"No key for {base_url}: set {api_key_env}.")
         if not can_be_key(api_key):
-            raise EndpointMissing(f"The key for {base_url} has a character that no key has: see {api_key_env}.")
+            raise EndpointMissing(f"The key for {base_url} has characters that none can have: see {api_key_env}.")
         return cls(base_url, api_key)
 
     def connect(self) -> AsyncOpenAI:

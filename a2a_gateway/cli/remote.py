@@ -69,7 +69,7 @@ class RemoteGateway:
 
     def __init__(self, base_url: str, key: str) -> None:
         if not can_be_key(key):
-            raise CommandError("The API key has a character that no key has.", "Look at A2A_API_KEY or --key.", exit_code=2)
+            raise CommandError("The API key has characters that none can have.", "Look at A2A_API_KEY or --key.", exit_code=2)
         self.base_url = base_url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"}
         try:

@@ -117,7 +117,16 @@ class Peer:
         except (TimeoutError, openai.APITimeoutError):
             raise NoAnswer(f"it has not answered within {within_s:g} s") from None
         except openai.APIConnectionError as error:
-            cause = error.__cause__
-            raise NoAnswer(str(cause) if isinstance(cause, Unreadable) else f"it cannot be reached ({cause})") from None
+            raise NoAnswer(_why_unreached(error.__cause__)) from None
         except ValueError:
             raise NoAnswer("it answers what cannot be read") from None
+
+
+def _why_unreached(cause: BaseException | None) -> str:
+    match cause:
+        case Unreadable():
+            return str(cause)
+        case httpx.LocalProtocolError():
+            return "what is sent to it is no HTTP"  # the error quotes the header at fault, which may be the credential
+        case _:
+            return f"it cannot be reached ({cause})"

@@ -53,8 +53,9 @@ def outcome_of(result: DelegationResult, peer_id: str, text: str) -> Outcome:
             return Finished(text)
         case DelegationStatus.PARTIAL:
             reason = result.stop_reason or "max_tokens"
-            kind = error_class(reason) or RunError
-            return Limited(text, reason, kind(f"The run at the peer {peer_id} was ended by a limit: {reason}."))
+            return Limited(
+                text, reason, _kind(reason, RunError)(f"The run at the peer {peer_id} was ended by a limit: {reason}.")
+            )
         case DelegationStatus.CANCELLED:
             return Cancelled(text)
         case _:
@@ -130,5 +131,8 @@ def _error(result: DelegationResult, peer_id: str) -> GatewayError:
         return PeerLost(f"The peer {peer_id} broke off in the middle of the run ({code}).", details=details)
     if code == "malformed_response":
         return PeerRejected(f"The peer {peer_id} answered what cannot be read.", details=details)
-    kind = error_class(code) if code in _OURS else None
-    return (kind or PeerRejected)(words, details=details)
+    return _kind(code, PeerRejected)(words, details=details)
+
+
+def _kind(code: str, otherwise: type[GatewayError]) -> type[GatewayError]:
+    return (error_class(code) if code in _OURS else None) or otherwise

@@ -11,7 +11,7 @@ from typing import Final
 
 from a2a_gateway.errors import RunLost, RunNotFound
 from a2a_gateway.runs.answer import decode_answer, replayed_events
-from a2a_gateway.runs.events import RunFinished
+from a2a_gateway.runs.events import Failed, RunFinished
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import LIVE_STATES, IdempotencyClaim, Profile, RunRecord, RunRequest
 from a2a_gateway.runs.ports import Clock, Ledger, RunProposal
@@ -52,7 +52,7 @@ class Repeats:
         """Find the run that a request repeats: by its idempotency key, or by what it asks.
 
         Raises:
-            RunLost: it was cut short by a crash.
+            RunLost: nothing is known of it any more.
         """
         if proposal.claim is None:
             return self._retries.find(request, caller)
@@ -73,20 +73,13 @@ class Repeats:
         """Give an earlier run again: the live one, or what is known of the one that has ended.
 
         Raises:
-            RunLost: it was cut short by a crash.
+            RunLost: nothing is known of it any more.
         """
         live = self.live_runs.get(record.id)
         if live is None and record.state in LIVE_STATES:
             live = await self._arrival(record)
         if live is None:
-            kept = await self._kept_end(record)
-            if kept is None:
-                raise RunLost(
-                    f"Run {record.id} was cut short by a crash of the gateway, or its answer is no longer kept. Send the request "
-                    "with another idempotency key to run it again.",
-                    details={"run_id": record.id, "tree_id": record.tree_id, "turns": record.turns},
-                )
-            live = self._replay(profile, *kept)
+            live = self._replay(profile, *(await self._kept_end(record) or await self._lost_end(record)))
         return live
 
     async def _arrival(self, record: RunRecord) -> LiveRun | None:
@@ -135,6 +128,18 @@ class Repeats:
             return None
         outcome, reasoning = decode_answer(kept)
         return RunFinished(outcome, summary), reasoning
+
+    async def _lost_end(self, record: RunRecord) -> tuple[RunFinished, str]:
+        """The end of a run of which only its record is left: what it has cost is still told."""
+        error = RunLost(
+            f"Run {record.id} was cut short by a crash of the gateway, or its answer is no longer kept. Send the request "
+            "with another idempotency key to run it again.",
+            details={"run_id": record.id, "tree_id": record.tree_id, "turns": record.turns},
+        )
+        summary = await self.ledger.summary(record.id)
+        if summary is None:
+            raise error
+        return RunFinished(Failed(error), summary), ""
 
     def _replay(self, profile: Profile, finished: RunFinished, reasoning: str) -> LiveRun:
         ended = LiveRun(finished.summary.record, profile, OnDisconnect.CONTINUE, lambda _: None, self.clock)

@@ -71,7 +71,13 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
     Raises:
         BodyTooLarge: more than `limit_bytes`.
+        RequestError: it is packed.
     """
+    packing = request.headers.get("content-encoding", "identity")
+    if packing.lower() != "identity":
+        raise RequestError(
+            f"Content-Encoding: {packing[:40]} is not read here; send the body as it is.", param="Content-Encoding"
+        )
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit_bytes:
         raise _too_large(limit_bytes, int(announced))

@@ -167,6 +167,7 @@ async def check_repeat(client: Client, deed: Deed, dead: Books, run_id: str | No
     else:
         assert isinstance(again, APIStatusError), (state, again)
         assert again.response.headers["x-should-retry"] == "false"
+        assert (again.response.headers["x-a2a-run-id"], again.response.headers["x-a2a-idempotent-replay"]) == (run_id, "true")
         if state == "lost":
             assert (again.status_code, again.code) == (503, "run_lost")
         else:

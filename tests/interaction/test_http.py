@@ -1,5 +1,6 @@
 """HTTP as strangers speak it: bare sockets, and what is no request of ours."""
 
+import gzip
 import json
 import socket
 from urllib.parse import urlsplit
@@ -7,6 +8,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from a2a_gateway.testing.script import Step
+from tests.support.ask import user
 from tests.support.gateway import GatewayUnderTest
 
 CHAT = "/v1/chat/completions"
@@ -74,6 +77,27 @@ def test_large_heads_and_bodies_in_many_pieces_are_taken(gateway: GatewayUnderTe
         for _ in range(3):  # what counts is each head alone
             connection.sendall(head.encode())
             assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_client_that_offers_http_2_as_javas_does_is_answered_in_http_1(gateway: GatewayUnderTest, pieces: int) -> None:
+    asked = json.dumps({"model": "openhands_priced", "messages": [user("Hi", Step(content="Upgrade: no"))]}).encode()
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nUpgrade: h2c\r\n"
+    keys = f"Authorization: Bearer {gateway.key}\r\nContent-Length: {len(asked)}\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\n{offer}Host: x\r\n{keys}\r\n".encode()
+    with connect(gateway) as connection:
+        for _ in range(2):  # on one connection
+            connection.sendall(head if pieces == 2 else head + asked)
+            if pieces == 2:
+                connection.sendall(asked)
+            assert b'"content":"Upgrade: no"' in connection.recv(65_536)
+
+
+@pytest.mark.anyio
+async def test_a_packed_body_is_said_to_be_one(gateway: GatewayUnderTest) -> None:
+    async with gateway.http() as http:
+        packed = await http.post(CHAT, content=gzip.compress(b"{}"), headers={"content-encoding": "gzip"})
+    assert (packed.status_code, packed.json()["error"]["param"]) == (400, "Content-Encoding")
 
 
 @pytest.mark.anyio

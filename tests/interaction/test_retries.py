@@ -5,14 +5,20 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 from openai import APIStatusError
 
+from a2a_gateway.runs.model import IdempotencyClaim, TokenUsage
+from a2a_gateway.server.clock import SystemClock
+from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
+from a2a_gateway.wire.openai_request import parse_chat_request
 from delegate_tool import adelegate
+from tests.stores.ledger_bench import Bench, SteppedClock
 from tests.support.ask import content_of, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
 
@@ -128,6 +134,26 @@ async def test_a_key_and_its_answer_survive_a_restart(tmp_path: Path) -> None:
             again = await client.chat.completions.create(model=AGENT, messages=[message], extra_headers=headers)
         assert llm.traffic.received == 0
     assert again.model_dump() == first.model_dump()
+
+
+async def test_a_request_whose_run_a_crash_cut_short_is_told_which_it_was_and_what_it_has_cost(tmp_path: Path) -> None:
+    sent, headers = json.dumps(body(user("Cut short.", Step(content="never")))).encode(), {"Idempotency-Key": "cut-short"}
+    clock = SteppedClock(SystemClock().now())
+    async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:  # as a gateway that was killed has left it
+        key, secret = await store.keys.create_key("me")
+        dead = Bench(store, clock, key, "")
+        asked = parse_chat_request(sent, headers)
+        claim = IdempotencyClaim(f"key:{key.id}", "cut-short", asked.fingerprint, clock.now() + 3600)
+        run = await dead.propose(str(uuid4()), claim=claim, starts=True)
+        await dead.turn(run.id, TokenUsage(10, 5), 700)
+    with scripted_gateway(tmp_path) as (gateway, llm):
+        async with gateway.http(secret) as http:
+            told = await http.post("/v1/chat/completions", content=sent, headers=headers)
+        received = llm.traffic.received
+    assert (told.status_code, told.json()["error"]["code"], told.headers["x-should-retry"]) == (503, "run_lost", "false")
+    assert (told.headers["x-a2a-run-id"], told.headers["x-a2a-cost-usd"]) == (run.id, "0.000700")
+    assert told.headers["x-a2a-idempotent-replay"] == "true"
+    assert received == 0
 
 
 async def test_a_client_that_times_out_and_retries_by_itself_gets_one_run(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:

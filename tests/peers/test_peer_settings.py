@@ -49,17 +49,39 @@ def test_a_key_comes_from_a_file_and_is_in_no_repr(tmp_path: Path) -> None:
     assert "hunter2" not in repr(PeerSettings.model_validate({"id": "b", "base_url": "x", "api_key": "hunter2"}))
     with pytest.raises(ConfigurationError, match="cannot be read"):
         PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "none").read_api_key({})
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="it is no text"):
+        PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "binary").read_api_key({})
 
 
-def test_a_key_that_cannot_be_sent_is_refused_before_an_http_client_quotes_it() -> None:
-    assert PeerSettings(id="b", base_url="x", api_key_env="KEY").read_api_key({"KEY": "hunter2\r\n"}) == "hunter2"
-    for peer in (
-        PeerSettings(id="b", base_url="x", api_key_env="KEY"),
-        PeerSettings(id="b", base_url="x", api_key=SecretStr("a\nhunter2")),
-    ):
-        with pytest.raises(ConfigurationError, match="The key of the peer b has a character") as refusal:
-            peer.read_api_key({"KEY": "hunter2 schlüssel"})
-        assert "hunter2" not in str(refusal.value)
+def test_a_key_loses_its_line_end_and_one_that_no_header_can_hold_is_not_shown() -> None:
+    peer = PeerSettings(id="b", base_url="x", api_key_env="KEY")
+    assert peer.read_api_key({"KEY": "from-windows\r\n"}) == "from-windows"
+    for key in ("hunter2\nhunter2", "hünter2", "\0hunter2"):
+        with pytest.raises(ConfigurationError, match="characters that none can have") as refused:
+            peer.read_api_key({"KEY": key})
+        assert "nter2" not in refused.value.message
+    with pytest.raises(ConfigurationError, match="characters that none can have"):
+        PeerSettings(id="b", base_url="x", api_key=SecretStr("a\nhunter2")).read_api_key({})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("A2A_PEERS", '[{"id": "x", "api_key": "hunter2"', "A2A_PEERS cannot be read"),
+        ("A2A_PEERS", '[{"id": "x", "api_key": {"is": "hunter2"}}]', r"peers\.0\.api_key"),
+        ("A2A_TIMEOUT_S", "inf", "timeout_s"),
+        ("A2A_TIMEOUT_S", "1e10", "timeout_s"),
+        ("A2A_HEARTBEAT_S", "nan", "heartbeat_s"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named_and_no_secret_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        load_settings()
+    assert "hunter2" not in refused.value.message
 
 
 @pytest.mark.parametrize(

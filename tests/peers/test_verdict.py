@@ -47,6 +47,13 @@ def test_a_failure_of_a_peer_is_one_of_ours_or_between_us_and_it(code: str, ours
     assert outcome.error.details["peer_code"] == code
 
 
+@pytest.mark.parametrize(("reason", "ours"), [("deadline_exceeded", "deadline_exceeded"), ("invalid_api_key", "run_failed")])
+def test_a_limit_that_a_peer_names_is_one_of_a_run(reason: str, ours: str) -> None:
+    outcome = outcome_of(DelegationResult(DelegationStatus.PARTIAL, stop_reason=reason), "b", "")
+    assert isinstance(outcome, Limited)
+    assert (outcome.reason, outcome.error.code) == (reason, ours)
+
+
 def test_a_peer_whose_database_failed_in_the_middle_of_the_run_may_have_done_something() -> None:
     outcome = outcome_of(failed("store_unavailable", run_id="far"), "b", "half")
     assert isinstance(outcome, Failed)
