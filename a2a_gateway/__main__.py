@@ -1,10 +1,16 @@
 """`python -m a2a_gateway`, and the console script `a2a-gateway`."""
 
+import sys
+from io import TextIOWrapper
+
 from a2a_gateway.cli.failure import EXIT_INTERRUPTED
 
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an answer may have letters that an old terminal has not
     try:
         from a2a_gateway.cli.app import app  # not above: Ctrl-C may come while it is imported, which is no fault to trace
 

@@ -215,7 +215,7 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
         given = {name: value for name, value in overrides.items() if value is not None}
         return FileSettings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
-        raise ConfigurationError(f"Settings cannot be used: {'; '.join(map(_worded, error.errors()))}.") from None
+        raise ConfigurationError(f"Settings cannot be used: {worded(error)}.") from None
     except SettingsError:
         raise ConfigurationError("A2A_PEERS cannot be read: it is not JSON. Peers are better kept in gateway.toml.") from None
     except (OSError, ValueError) as error:
@@ -229,6 +229,11 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """
     known = _OF_CLIENTS | {_PREFIX + name.upper() for name in Settings.model_fields}
     return sorted(name for name in environ if name.upper().startswith(_PREFIX) and name.upper() not in known)
+
+
+def worded(error: ValidationError) -> str:
+    """Say what is wrong with settings, each by its name, in a line."""
+    return "; ".join(map(_worded, error.errors()))
 
 
 def _worded(error: ErrorDetails) -> str:

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from a2a_gateway.cli import ask, demo, doctor, keys, peer, profiles, runs, serve, spend
-from a2a_gateway.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, CommandError
+from a2a_gateway.cli.failure import DATABASE_REMEDY, EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 from a2a_gateway.cli.screen import tell
 from a2a_gateway.errors import GatewayError, StoreError
 
@@ -20,7 +20,7 @@ class _Commands(TyperGroup):
             tell(error.message, error.remedy)
             raise typer.Exit(error.exit_code) from None
         except StoreError as error:
-            tell(error.message, "Check that the database is running, and that database_url (A2A_DATABASE_URL) is right.")
+            tell(error.message, DATABASE_REMEDY)
             raise typer.Exit(EXIT_FAILED) from None
         except GatewayError as error:
             tell(error.message)

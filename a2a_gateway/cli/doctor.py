@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from a2a_gateway.cli.failure import EXIT_FAILED, CommandError
+from a2a_gateway.cli.failure import DATABASE_REMEDY, EXIT_FAILED, CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, KeyOption, ProfilesOption, UrlOption, read_settings
 from a2a_gateway.cli.screen import show, show_json, table
 from a2a_gateway.errors import ConfigurationError
@@ -152,11 +152,14 @@ def _unpriced(profile: "Profile") -> Finding:
 
 def _peers(settings: "Settings") -> Iterator[Finding]:
     from a2a_gateway.cli.peer import added_peers, identity_of
-    from a2a_gateway.errors import GatewayError
+    from a2a_gateway.errors import GatewayError, StoreError
 
     try:
         peers = [*settings.peers, *(added_peers(settings) if settings.data_dir.is_dir() else ())]
         identity = identity_of(settings)
+    except StoreError as error:
+        yield Finding("database", "broken", error.message, DATABASE_REMEDY)
+        return
     except GatewayError as error:
         yield Finding("peers", "broken", error.message, "See what `a2a-gateway peer list` says.")
         return

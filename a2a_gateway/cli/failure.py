@@ -7,6 +7,7 @@ EXIT_LIMITED: Final = 3
 EXIT_REFUSED: Final = 4
 EXIT_INTERRUPTED: Final = 130
 """As a shell reports a program that SIGINT ended."""
+DATABASE_REMEDY: Final = "Check that the database is running, and that database_url (A2A_DATABASE_URL) is right."
 
 
 class CommandError(Exception):

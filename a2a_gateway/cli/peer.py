@@ -145,6 +145,7 @@ async def _add(
 
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers.issuers import policy_of
+    from a2a_gateway.settings import worded
 
     root = None if url is None else url.rstrip("/").removesuffix("/v1")
     gateway_id = None
@@ -162,8 +163,7 @@ async def _add(
         peer = PeerSettings.model_validate(_given(described))
         settings.check_peer(peer)
     except ValidationError as error:
-        problems = [f"{item['loc'][-1] if item['loc'] else 'peer'}: {item['msg']}" for item in error.errors()]
-        raise CommandError("; ".join(problems), exit_code=2) from None
+        raise CommandError(f"{worded(error)}.", exit_code=2) from None
     except ValueError as error:
         raise CommandError(f"{error}.", "Set gateway_id in gateway.toml, or A2A_GATEWAY_ID, here and for `serve`.") from None
     async with own_store(settings) as store:

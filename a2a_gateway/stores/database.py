@@ -156,7 +156,7 @@ class Database:
 def _parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number, too
         # The text may hold a password, so it is not repeated.
         raise ConfigurationError("database_url is not a URL such as sqlite:///gateway.db.", param="database_url") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
@@ -187,7 +187,12 @@ def _connect_args(url: URL) -> dict[str, object]:
     patience_s = round(PATIENCE_S)
     if url.get_backend_name() == "sqlite":
         return {"timeout": patience_s}
-    defaults = {"connect_timeout": patience_s, "tcp_user_timeout": patience_s * 1000, "options": _POSTGRESQL_OPTIONS}
+    defaults: dict[str, object] = {
+        "connect_timeout": patience_s,
+        "tcp_user_timeout": patience_s * 1000,
+        "options": _POSTGRESQL_OPTIONS,
+        "client_encoding": "utf8",  # a cluster made under LANG=C says SQL_ASCII, and its texts would come as bytes
+    }
     return {name: value for name, value in defaults.items() if name not in url.query}
 
 

@@ -45,6 +45,14 @@ def test_a_list_shows_what_a_key_may_do_but_not_its_secret(command_line: Command
     assert made["key"] not in table
 
 
+def test_a_letter_that_the_terminal_does_not_have_is_no_failure(command_line: CommandLine) -> None:
+    command_line.run("keys", "create", "schlüssel")
+    with command_line.start("keys", "list", PYTHONIOENCODING="ascii") as process:
+        stdout, stderr = process.communicate()
+    assert (process.returncode, stderr) == (0, "")
+    assert "schl?ssel" in stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "said"),
     [

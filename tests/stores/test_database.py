@@ -138,6 +138,13 @@ async def test_a_postgresql_database_is_of_one_gateway_at_a_time(postgresql: str
         pass
 
 
+async def test_a_postgresql_cluster_that_was_made_without_a_locale_will_do(postgresql: str) -> None:
+    encoding = "ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    async with open_store(make_postgresql_database(postgresql, encoding), FixedClock(), as_gateway=True) as store:
+        await store.keys.create_key("schlüssel")
+        assert [key.name for key in await store.keys.list_keys()] == ["schlüssel"]
+
+
 async def test_a_locked_postgresql_table_is_a_failure_until_it_is_free(postgresql: str) -> None:
     url = f"{make_postgresql_database(postgresql)}&options=-c%20lock_timeout%3D100ms"
     async with open_store(url, FixedClock()) as store, Database(url) as other:
@@ -238,7 +245,15 @@ async def test_a_failure_names_its_kind_and_neither_statement_nor_path(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "gateway.db", "mysql://u:hunter2@h/d", "postgresql+nodriver://u:hunter2@h/d", "sqlite:////proc/none/gateway.db"]
+    "url",
+    [
+        "",
+        "gateway.db",
+        "mysql://u:hunter2@h/d",
+        "postgresql+nodriver://u:hunter2@h/d",
+        "postgresql://u:hunter2@h:port/d",
+        "sqlite:////proc/none/gateway.db",
+    ],
 )
 async def test_a_url_that_cannot_be_used_is_a_configuration_error_without_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError) as refusal:

@@ -87,9 +87,9 @@ def required_postgresql() -> Path:
     return programs
 
 
-def make_postgresql_database(directory: str | Path) -> str:
-    """Make an empty database and return its URL."""
+def make_postgresql_database(directory: str | Path, options: str = "") -> str:
+    """Make an empty database and return its URL; `options` are those of `CREATE DATABASE`."""
     name = f"gateway_{uuid.uuid4().hex}"
     with psycopg.connect(host=str(directory), user="gateway", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        connection.execute(f'CREATE DATABASE "{name}" {options}'.encode())
     return f"postgresql://gateway@/{name}?host={directory}"
