@@ -27,7 +27,7 @@ from a2a_gateway.agents.budget_notes import append_note, calls_tools, note_of, s
 from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
 from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.pieces import Piece
-from a2a_gateway.agents.pricing import LLMReply, Prices, answer_bytes, usage_of
+from a2a_gateway.agents.pricing import LLMReply, Prices, answer_bytes, tells_usage, usage_of
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.replies import is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
@@ -336,6 +336,8 @@ class MeteredLLM(LLM):
                 # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
                 await asyncio.sleep(0)
             yield item
+        if call is not None:
+            call.attempt.is_counted_here = not tells_usage(stream)
 
 
 def metered(

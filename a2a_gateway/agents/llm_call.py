@@ -21,6 +21,7 @@ class Attempt:
 
     Attributes:
         answer_bytes: of an answer that came without its usage.
+        is_counted_here: `usage` is LiteLLM's own count.
     """
 
     streamed_bytes: int = 0
@@ -29,6 +30,7 @@ class Attempt:
     usage: TokenUsage | None = None
     cost_usd: Decimal | None = None
     refused: bool = False
+    is_counted_here: bool = False
 
     def arrived(self, item: object) -> list[Piece]:
         """Take note of an item of the stream; returns its pieces."""
@@ -93,7 +95,7 @@ class LLMCall:
             cost_usd = prices.estimate_usd(usage)
         if cost_usd is None:
             return usage, prices.nominal_usd(usage), False
-        return usage, cost_usd, attempt.usage is not None
+        return usage, cost_usd, attempt.usage is not None and not attempt.is_counted_here
 
 
 current_call: Final[ContextVar[LLMCall | None]] = ContextVar("current_llm_call", default=None)
