@@ -28,7 +28,7 @@ from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.mending import mend_message
 from a2a_gateway.agents.pieces import Piece
 from a2a_gateway.agents.priced_telemetry import PricedTelemetry
-from a2a_gateway.agents.pricing import LLMReply, Prices
+from a2a_gateway.agents.pricing import LLMReply, Prices, tells_usage
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.replies import is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
@@ -326,6 +326,8 @@ class MeteredLLM(LLM):
                 # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
                 await asyncio.sleep(0)
             yield item
+        if call is not None:
+            call.attempt.is_counted_here = not tells_usage(stream)
         check_end(stream, self.model)
 
 

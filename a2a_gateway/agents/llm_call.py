@@ -22,6 +22,7 @@ class Attempt:
 
     Attributes:
         answer_bytes: of an answer that came without its usage.
+        is_counted_here: `usage` is LiteLLM's own count.
     """
 
     streamed_bytes: int = 0
@@ -30,6 +31,7 @@ class Attempt:
     usage: TokenUsage | None = None
     cost_usd: Decimal | None = None
     refused: bool = False
+    is_counted_here: bool = False
 
     def arrived(self, item: object) -> list[Piece]:
         """Mend an item of the stream and take note of it; returns its pieces."""
@@ -95,7 +97,7 @@ class LLMCall:
             cost_usd = prices.estimate_usd(usage)
         if cost_usd is None:
             return usage, prices.nominal_usd(usage), False
-        return usage, cost_usd, attempt.usage is not None
+        return usage, cost_usd, attempt.usage is not None and not attempt.is_counted_here
 
 
 current_call: Final[ContextVar[LLMCall | None]] = ContextVar("current_llm_call", default=None)

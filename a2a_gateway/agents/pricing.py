@@ -11,6 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
 import litellm
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse, ModelResponseStream
 
@@ -129,6 +130,11 @@ def usage_of(reply: LLMReply) -> TokenUsage | None:
     )
     can_be = all(0 <= tokens <= _MOST_TOKENS for tokens in (read.prompt, read.completion, read.cached, read.reasoning))
     return read if can_be and (read.prompt or read.completion) else None
+
+
+def tells_usage(stream: object) -> bool:
+    """Whether a stream that has ended brought its usage; LiteLLM counts by itself what a chat completion does not tell."""
+    return not isinstance(stream, CustomStreamWrapper) or any(getattr(chunk, "usage", None) for chunk in stream.chunks)
 
 
 def answer_bytes(reply: LLMReply) -> int:

@@ -270,6 +270,18 @@ async def test_an_answer_whose_usage_is_not_told_is_charged_for_its_size_as_inco
     assert charge == Charge(TokenUsage(prompt, completion), prompt + 2 * completion, complete=False)
 
 
+@pytest.mark.parametrize(("usage", "is_told"), [("omitted", False), ("estimated", True)])
+async def test_a_stream_whose_usage_is_counted_here_is_charged_as_incomplete(
+    tmp_path: Path, usage: Literal["omitted", "estimated"], is_told: bool
+) -> None:
+    meter = RecordingMeter()
+    answer = Step(content="It is 42.", usage=usage)
+    async with ScriptedLLM(direct=lambda _: answer) as llm, driving(tmp_path, a_recipe(an_llm(llm.base_url))) as driver:
+        await driver.run(user("hi"), meter=meter)
+    [charge] = meter.charges.values()
+    assert (charge.complete, charge.usage.prompt > 500, charge.usage.completion > 0) == (is_told, True, True)
+
+
 # ---------------------------------------------------------------------- how large a prompt is
 
 
