@@ -2,18 +2,19 @@
 
 from litellm.exceptions import APIConnectionError
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.llms.anthropic.chat.handler import ModelResponseIterator as AnthropicStream
 from litellm.llms.openai.chat.gpt_transformation import OpenAIChatCompletionStreamingHandler as OpenAIStream
 
 
 def check_end(stream: object, model: str) -> None:
     """Look at a stream that has ended whether its answer has, too: LiteLLM takes one that was cut politely for whole.
 
-    Only of OpenAI's format, because LiteLLM forgets the end of others (Gemini's, of a tool call).
+    Only in OpenAI's and Anthropic's format, because of others LiteLLM forgets the end (of Gemini's tool calls).
 
     Raises:
         APIConnectionError: neither a finish reason nor `[DONE]` came.
     """
-    if not isinstance(stream, CustomStreamWrapper) or not isinstance(stream.completion_stream, OpenAIStream):
+    if not isinstance(stream, CustomStreamWrapper) or not isinstance(stream.completion_stream, OpenAIStream | AnthropicStream):
         return
     if stream.received_finish_reason is None:
         error = APIConnectionError("the stream ended before the answer did", llm_provider="", model=model)
