@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 from openai import AsyncOpenAI
 from openhands.sdk import LocalConversation, TextContent
@@ -29,6 +29,7 @@ from a2a_gateway.agents.events import Narrator, translate_event
 from a2a_gateway.agents.failures import failure_of
 from a2a_gateway.agents.masking import Secrets, llm_secrets
 from a2a_gateway.agents.recipe import AgentRecipe
+from a2a_gateway.agents.replies import cut_short
 from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.agents.transcript import encode_transcript
 from a2a_gateway.errors import (
@@ -47,6 +48,8 @@ from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcom
 from a2a_gateway.runs.model import AdmittedRun
 from a2a_gateway.runs.ports import Meter
 from delegate_tool.binding import BoundClient
+
+_CUT_OFF: Final = "max_tokens"
 
 
 class _Stop(Enum):
@@ -118,7 +121,9 @@ class Execution:
             self._prepared = await self._in_thread(lambda: prepare(self._run, self._recipe, wiring, form))
             return await self._work(self._prepared, form)
         except (GatewayError, ConversationRunError) as error:
-            return self._failure(failure_of(error, self._secrets))
+            failure = failure_of(error, self._secrets)
+            silent = type(failure) is RunError and self._prepared is not None and self._prepared.llm.cut_off
+            return self._failure(failure, _CUT_OFF if silent else None)
 
     def _wiring(self) -> Wiring:
         binding, client = self._run.binding, self._resources.client
@@ -183,7 +188,7 @@ class Execution:
             case Status.FINISHED if prepared.llm.spent:
                 return self._failure(spent_up())
             case Status.FINISHED if prepared.llm.cut_off:
-                return self._failure(RunError("The LLM reached its limit of output tokens."), reason="max_tokens")
+                return self._failure(cut_short(), reason=_CUT_OFF)
             case Status.FINISHED:
                 return Finished(self._narrator.text)
             case Status.STUCK:

@@ -22,7 +22,7 @@ from openhands.sdk.tool import ToolDefinition
 from pydantic import PrivateAttr
 
 from a2a_gateway.agents.account import RunAccount
-from a2a_gateway.agents.budget_notes import append_note, calls_tools, note_of, spent_up
+from a2a_gateway.agents.budget_notes import append_note, note_of
 from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
 from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.mending import mend_message
@@ -30,9 +30,9 @@ from a2a_gateway.agents.pieces import Piece
 from a2a_gateway.agents.priced_telemetry import PricedTelemetry
 from a2a_gateway.agents.pricing import LLMReply, Prices, tells_usage
 from a2a_gateway.agents.prompt import Prompt
-from a2a_gateway.agents.replies import is_cut_off, is_filtered_answer, is_refusal, unfiltered
+from a2a_gateway.agents.replies import check_said, is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
-from a2a_gateway.agents.stream_end import check_end
+from a2a_gateway.agents.stream_end import as_completed, check_end
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
@@ -237,7 +237,7 @@ class MeteredLLM(LLM):
     async def _turn(self, call: LLMCall, observer: TurnObserver, messages: list[Message], send: _Send) -> LLMResponse:
         self._account.begin_turn()
         observer.turn_started()
-        ended, self._refusal, call.turns = False, None, 1
+        ended, self._cut_off, self._refusal, call.turns = False, False, None, 1
 
         async def send_with_note() -> LLMResponse:
             hold = call.hold
@@ -248,9 +248,8 @@ class MeteredLLM(LLM):
 
         try:
             response = await self._within_budget(call, send_with_note)
-            if self._spent and calls_tools(response.message):
-                raise spent_up()
             self._cut_off = is_cut_off(response.raw_response)
+            check_said(response.message, cut_off=self._cut_off, spent=self._spent)
             observer.turn_ended(response.message)
             ended = True
             return response
@@ -325,7 +324,7 @@ class MeteredLLM(LLM):
             if pieces:
                 # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
                 await asyncio.sleep(0)
-            yield item
+            yield as_completed(stream, item)
         if call is not None:
             call.attempt.is_counted_here = not tells_usage(stream)
         check_end(stream, self.model)

@@ -1,21 +1,37 @@
-"""Whether a stream that has ended had brought its answer to an end. Knows LiteLLM's streams."""
+"""How an LLM's stream ends: with its answer, before it, or at the limit of output. Knows LiteLLM's streams of both endpoints."""
+
+from typing import Any
 
 from litellm.exceptions import APIConnectionError
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.llms.anthropic.chat.handler import ModelResponseIterator as AnthropicStream
 from litellm.llms.openai.chat.gpt_transformation import OpenAIChatCompletionStreamingHandler as OpenAIStream
+from litellm.types.llms.openai import ResponseCompletedEvent, ResponseIncompleteEvent, ResponsesAPIStreamEvents
 
 
 def check_end(stream: object, model: str) -> None:
     """Look at a stream that has ended whether its answer has, too: LiteLLM takes one that was cut politely for whole.
 
-    Only of OpenAI's format, because LiteLLM forgets the end of others (Gemini's, of a tool call).
+    Only in OpenAI's and Anthropic's format, because of others LiteLLM forgets the end (of Gemini's tool calls).
 
     Raises:
         APIConnectionError: neither a finish reason nor `[DONE]` came.
     """
-    if not isinstance(stream, CustomStreamWrapper) or not isinstance(stream.completion_stream, OpenAIStream):
+    if not isinstance(stream, CustomStreamWrapper) or not isinstance(stream.completion_stream, OpenAIStream | AnthropicStream):
         return
     if stream.received_finish_reason is None:
         error = APIConnectionError("the stream ended before the answer did", llm_provider="", model=model)
         error.status_code = 200  # it was worked on
         raise error
+
+
+def as_completed(stream: Any, item: object) -> object:
+    """Make an answer that was cut off, in OpenAI's Responses, one that is complete and says so: the SDK knows no other end.
+
+    It would take it for none, and ask again, at the same price.
+    """
+    if not isinstance(item, ResponseIncompleteEvent):
+        return item
+    completed = ResponseCompletedEvent(type=ResponsesAPIStreamEvents.RESPONSE_COMPLETED, response=item.response)
+    stream.completed_response = completed
+    return completed

@@ -10,7 +10,7 @@ from openhands.sdk import LLM, Message, TextContent
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.llm import MeteredLLM, metered
 from a2a_gateway.agents.pricing import Prices
-from a2a_gateway.runs.events import Cancelled, ContentDelta, Finished, ReasoningDelta, RunnerEvent, TurnFinished
+from a2a_gateway.runs.events import Cancelled, ContentDelta, Finished, Limited, ReasoningDelta, RunnerEvent, TurnFinished
 from a2a_gateway.runs.messages import AssistantMessage, Sampling, TextPart
 from a2a_gateway.runs.model import AdmittedRun, TokenUsage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
@@ -32,6 +32,22 @@ async def test_the_responses_endpoint_streams_the_finish_message_and_is_metered(
     assert ran.events[:-1] == [ReasoningDelta("Hm."), ContentDelta("It "), ContentDelta("is 42."), TurnFinished(1, used, 1200)]
     assert ran.outcome == Finished("It is 42.")
     assert ran.meter.settled == [(used, 1200)]
+
+
+@pytest.mark.parametrize(("reason", "code"), [("max_output_tokens", "run_failed"), ("content_filter", "content_filter")])
+async def test_an_answer_of_the_responses_endpoint_that_is_cut_off_is_paid_once_and_says_so(
+    tmp_path: Path, reason: str, code: str
+) -> None:
+    response = {**FINISH[-1]["response"], "status": "incomplete", "incomplete_details": {"reason": reason}}
+    cut_off = [*FINISH[:-1], {"type": "response.incomplete", "response": response}]
+    async with (
+        ResponsesServer(cut_off).serving() as url,
+        driving(tmp_path, a_recipe(an_llm(url, model="openai/gpt-5", num_retries=3))) as driver,
+    ):
+        ran = await driver.run(user("hi"))
+    assert (ran.code, ran.outcome.text, ran.content) == (code, "It is 42.", "It is 42.")
+    assert isinstance(ran.outcome, Limited) == (reason == "max_output_tokens")
+    assert ran.meter.settled == [(TokenUsage(1000, 100, cached=400, reasoning=30), 1200)]
 
 
 async def test_a_cancelled_call_of_the_responses_endpoint_is_charged_for_what_it_streamed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from a2a_gateway.runs.events import Cancelled, Limited
 from a2a_gateway.runs.model import Limits
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from delegate_tool.context import Narration
-from tests.agents.driver import Driver, RecordingMeter, script, think, user
+from tests.agents.driver import COST, USAGE, USED, Driver, RecordingMeter, script, think, user
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +38,14 @@ async def test_a_refused_reservation_ends_the_run_before_the_call(driver: Driver
 async def test_a_run_that_the_ledger_has_closed_ends_as_cancelled(driver: Driver) -> None:
     meter = RecordingMeter(refuse_from=0, refusal=RunCancelled("Closed."))
     assert (await driver.run(user("hi"), meter=meter)).outcome == Cancelled("", "Closed.")
+
+
+async def test_an_answer_cut_off_before_it_said_anything_is_paid_once(driver: Driver) -> None:
+    silent = {"reasoning": "Let me think about", "finish_reason": "length", "usage": USAGE}
+    ran = await driver.run(script(think(content="So far.", usage=USAGE), silent))
+    assert isinstance(ran.outcome, Limited)
+    assert (ran.outcome.text, ran.outcome.reason) == ("So far.", "max_tokens")
+    assert ran.meter.settled == [(USED, COST)] * 2
 
 
 async def test_an_answer_cut_off_at_the_limit_of_tokens_is_limited(driver: Driver) -> None:
