@@ -46,7 +46,7 @@ def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, gr
 
 
 def _did_nothing(run: RunRecord) -> bool:
-    """Whether a run came to nothing before it had done anything: by a crash, or since its first call was refused for the moment."""
+    """Whether a run came to nothing before it had done anything: by a crash, or because its first call was put off."""
     failure = error_class(run.error_code) if run.error_code else None
     if run.state is RunState.FAILED and failure is not None and failure.retryable:
         calls = run.turns - 1
