@@ -74,7 +74,7 @@ class RemoteGateway:
                 base_url=self.base_url, headers=headers, timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
             )
         except (httpx.InvalidURL, UnicodeError):
-            raise CommandError(f"{base_url!r} is not a URL, or the key is not one.", exit_code=2) from None
+            raise CommandError(f"{base_url!r} is not a URL.", exit_code=2) from None
 
     def __enter__(self) -> Self:
         return self
@@ -118,14 +118,16 @@ def connect(url: str | None, key: str | None) -> RemoteGateway:
     """Make a client for the gateway at `url`, or the one that the local settings describe.
 
     Raises:
-        CommandError: there is no key.
+        CommandError: there is no key, or it cannot be one.
     """
     from a2a_gateway.settings import load_settings
 
-    if not key:
+    if not (key := (key or "").strip()):
         raise CommandError(
             "No API key is given.", "Set A2A_API_KEY or pass --key; `a2a-gateway keys create me` makes a key, and prints it."
         )
+    if not (key.isascii() and key.isprintable()):  # or the HTTP client would show it
+        raise CommandError("The API key has characters that none can have.", exit_code=2)
     return RemoteGateway(url or load_settings().own_url, key)
 
 
