@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Annotated, Final, Self
 
 import structlog
-from pydantic import BaseModel, PositiveInt, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BaseModel, BeforeValidator, PositiveInt, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from a2a_gateway.errors import ConfigurationError, ModelNotFound, StoreError
 from a2a_gateway.peer_settings import PeerSettings
@@ -42,8 +42,12 @@ class _Listing(BaseModel):
     context_length: Annotated[PositiveInt | None, WrapValidator(_or_none)] = None
 
 
+def _first(listed: object) -> object:
+    return listed[:_MOST_MODELS] if isinstance(listed, list) else listed
+
+
 class _Listed(BaseModel):
-    data: list[_Listing]
+    data: Annotated[list[_Listing], BeforeValidator(_first)]
 
 
 class PeerDirectory:
@@ -173,7 +177,7 @@ async def _ask(peer: Peer) -> None:
     except ValidationError:
         peer.profiles, peer.unlisted = {}, "it does not list its models as OpenAI does"
         return
-    profiles = [_profile(peer.settings, model) for model in listed.data[:_MOST_MODELS]]
+    profiles = [_profile(peer.settings, model) for model in listed.data]
     peer.profiles, peer.unlisted = {profile.model: profile for profile in profiles if profile is not None}, None
     peer.breaker.succeeded()
 

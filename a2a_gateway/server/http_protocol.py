@@ -75,8 +75,10 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
 def _without_upgrade(data: bytes) -> bytes:
     """Leave the header out of the head that the data begins with, if all of that is there: clients send it in one piece."""
+    if b"pgrade" not in data:
+        return data
     head, end, rest = data.partition(b"\r\n\r\n")
-    return _UPGRADE.sub(b"", head) + end + rest if end and b"pgrade" in head else data
+    return _UPGRADE.sub(b"", head) + end + rest if end else data
 
 
 class _HeadHolder:

@@ -7,8 +7,8 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from a2a_gateway.errors import AuthenticationError, IdempotencyKeyReused
-from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyClaim, RunId, RunRecord, RunState
+from a2a_gateway.errors import AuthenticationError, IdempotencyKeyReused, error_class
+from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyClaim, RunId, RunRecord, RunState, TokenUsage
 from a2a_gateway.stores.rows import run_of
 from a2a_gateway.stores.schema import claims, grants, runs
 
@@ -42,13 +42,26 @@ def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, gr
             param="Idempotency-Key",
             details={"run_id": found.run_id},
         )
-    if run.state is RunState.LOST and not (run.turns or run.descendants or run.cost_tree_micro_usd) and run.cost_complete:
-        # A crash came before it had done anything: carrying it out now is carrying it out once.
+    if _did_nothing(run):
+        # Carrying it out now is carrying it out once.
         connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
         return None
     if grant is not None:
         use_up(connection, grant)
     return run
+
+
+def _did_nothing(run: RunRecord) -> bool:
+    """Whether a run came to nothing before it had done anything: by a crash, or because its first call was put off."""
+    failure = error_class(run.error_code) if run.error_code else None
+    if run.state is RunState.FAILED and failure is not None and failure.retryable:
+        calls = run.turns - 1
+    elif run.state is RunState.LOST:
+        calls = run.turns
+    else:
+        return False
+    is_free = run.usage == TokenUsage() and not run.cost_tree_micro_usd and run.cost_complete
+    return calls <= 0 and is_free and not run.descendants
 
 
 def run_of_claim(connection: Connection, scope: str, key: str) -> RunRecord | None:

@@ -89,6 +89,14 @@ def test_without_a_key_it_says_how_to_make_one(command_line: CommandLine) -> Non
     assert "a2a-gateway keys create me" in result.stderr
 
 
+def test_a_key_may_end_with_a_line_and_one_that_none_can_be_is_not_shown(served: Served) -> None:
+    key = served.environ["A2A_API_KEY"]
+    assert served.run("runs", "list", A2A_API_KEY=f"{key}\r\n").exit_code == 0
+    broken = served.run("runs", "list", A2A_API_KEY=f"{key[:9]}\n{key[9:]}")
+    assert (broken.exit_code, key[:9] in broken.stderr) == (2, False)
+    assert "characters that none can have" in broken.stderr
+
+
 def test_without_a_gateway_it_says_how_to_start_one(command_line: CommandLine, unused_port: int) -> None:
     result = command_line.run("ask", AGENT, "hello", "--url", f"http://127.0.0.1:{unused_port}/v1", "--key", "k")
     assert result.exit_code == 1

@@ -19,7 +19,7 @@ from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from a2a_gateway.wire.openai_request import parse_chat_request
 from delegate_tool import adelegate
 from tests.stores.ledger_bench import Bench, SteppedClock
-from tests.support.ask import content_of, user
+from tests.support.ask import call, content_of, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +121,23 @@ async def test_a_failure_with_a_key_is_given_again(gateway: GatewayUnderTest, ll
             assert failed.value.code == "llm_bad_request"
     assert failed.value.response.headers["x-a2a-idempotent-replay"] == "true"
     assert llm.traffic.received - before == 1
+
+
+@pytest.mark.parametrize("is_begun", [False, True], ids=["at-once", "after-work"])
+async def test_a_failure_of_the_moment_with_a_key_is_tried_again_unless_something_was_done(
+    gateway: GatewayUnderTest, llm: ScriptedLLM, is_begun: bool
+) -> None:
+    busy = Step(status=429, error="slow down", headers={"retry-after": "1"})
+    steps = (Step(tool_calls=(call("terminal", command="true"),)), busy) if is_begun else (busy,)
+    headers = {"Idempotency-Key": f"busy-{is_begun}"}
+    runs = set()
+    async with gateway.client() as client:
+        for _ in range(2):
+            with pytest.raises(APIStatusError) as failed:
+                await client.chat.completions.create(model=AGENT, messages=[user("Busy?", *steps)], extra_headers=headers)
+            assert failed.value.code == "llm_rate_limited"
+            runs.add(failed.value.response.headers["x-a2a-run-id"])
+    assert len(runs) == (1 if is_begun else 2)
 
 
 async def test_a_key_and_its_answer_survive_a_restart(tmp_path: Path) -> None:

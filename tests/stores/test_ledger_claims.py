@@ -11,6 +11,7 @@ from a2a_gateway.runs.model import (
     LimitPolicy,
     RunId,
     RunState,
+    TokenUsage,
 )
 from tests.stores.ledger_bench import NOW, Bench
 
@@ -49,6 +50,24 @@ async def test_a_refused_request_leaves_its_idempotency_key_free(bench: Bench) -
     with pytest.raises(GatewayError):
         await bench.propose("child", parent_id=RunId("root"), claim=claim())
     assert (await bench.propose("other", claim=claim("another request"))).id == "other"
+
+
+@pytest.mark.parametrize(
+    ("code", "usage", "again"),
+    [
+        ("llm_rate_limited", TokenUsage(), "two"),
+        ("peer_unavailable", TokenUsage(), "two"),
+        ("llm_rate_limited", TokenUsage(1, 0), "one"),
+        ("llm_bad_request", TokenUsage(), "one"),
+    ],
+)
+async def test_a_run_that_came_to_nothing_for_the_moment_leaves_its_idempotency_key_free(
+    bench: Bench, code: str, usage: TokenUsage, again: str
+) -> None:
+    await bench.propose("one", claim=claim(), starts=True)
+    await bench.turn("one", usage, 0)
+    await bench.store.ledger.close_run(RunId("one"), RunState.FAILED, stop_reason=code, error_code=code, answer="kept")
+    assert (await bench.propose("two", claim=claim())).id == again
 
 
 async def test_a_grant_opens_one_run(bench: Bench) -> None:
