@@ -88,7 +88,7 @@ class Answer:
 
 
 def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapping[str, str], *, quiet: bool = False) -> Answer:
-    """Give an agent a task and write its answer as it comes; Ctrl-C cancels the run and all below it.
+    """Give an agent a task and write its answer as it comes; Ctrl-C, or a reader who goes, cancels the run and all below it.
 
     Raises:
         CommandError: it was refused, failed or was cancelled.
@@ -111,6 +111,9 @@ def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapp
     except KeyboardInterrupt:
         _cancel(gateway, answer.run_id)
         raise CommandError("Cancelled.", exit_code=EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        _cancel(gateway, answer.run_id)  # nobody reads on
+        raise
     finally:
         if answer.text and not answer.finish_reason and not quiet:
             print(flush=True)

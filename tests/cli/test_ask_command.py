@@ -115,6 +115,17 @@ def test_ctrl_c_cancels_the_run(served: Served) -> None:
     assert served.run_json("runs", "list")[0]["state"] == "cancelled"
 
 
+def test_a_reader_who_goes_away_cancels_the_run(served: Served) -> None:
+    with served.start("ask", AGENT, scripted({"content": "word " * 10_000, "token_ms": 1})) as process:
+        assert process.stdout is not None
+        process.stdout.read(4)
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+    assert served.run_json("runs", "list")[0]["state"] == "cancelled"
+
+
 def test_a_run_can_be_cancelled_by_its_id(served: Served) -> None:
     with served.start("ask", AGENT, scripted({"hang": True})) as process:
         served.llm.block_until(lambda traffic: traffic.in_flight == 1)

@@ -93,22 +93,26 @@ def _children(pid: int) -> Iterator[int]:
 
 def _look(pid: int, link: str, uid: int) -> Look:
     """Look whether one of a process's threads, which may have files of their own, has a socket open that a user has made."""
-    try:
-        for thread in _entries(f"/proc/{pid}/task"):
+    found = Look.HAS_NOT
+    for thread in _entries(f"/proc/{pid}/task"):
+        try:
             for descriptor in _entries(f"{thread}/fd"):
                 with suppress(FileNotFoundError, ProcessLookupError):
                     if os.readlink(descriptor) == link:  # noqa: PTH115  # see `_entries`
                         return Look.HAS
-    except PermissionError:
-        return Look.HIDDEN if _user_of(pid) == uid else Look.HAS_NOT
-    return Look.HAS_NOT
+        except PermissionError:
+            if _may_hide_files(thread, uid):
+                found = Look.HIDDEN
+    return found
 
 
-def _user_of(pid: int) -> int | None:
-    # The owner of the directory will not do: it is root for a process that hides.
-    with suppress(OSError), Path(f"/proc/{pid}/status").open(encoding="utf-8", errors="replace") as status:
-        return next((int(line.split()[2]) for line in status if line.startswith("Uid:")), None)
-    return None
+def _may_hide_files(thread: str, uid: int) -> bool:
+    """Whether a thread that does not let itself be looked at is of that user, and has not just ended: then it has no files."""
+    # The owner of its directory does not tell: it is root for one that hides, and for one that has ended.
+    with suppress(OSError), Path(thread, "status").open(encoding="utf-8", errors="replace") as status:
+        fields = {name: value.split() for name, _, value in (line.partition(":") for line in status)}
+        return fields["State"][0] not in "ZX" and fields["Uid"][1] == str(uid)
+    return False
 
 
 def _pids(directory: str) -> Iterator[int]:
