@@ -54,7 +54,7 @@ def _schema_fault(schema: dict[str, object]) -> str | None:
     except ValueError:
         return "holds a number that JSON does not have"
     try:
-        if fault := _size_fault(schema):
+        if fault := _dialect_fault(schema) or _size_fault(schema):
             return fault
         _check_dialect(schema, schema)
         return _reference_fault(schema)
@@ -62,6 +62,14 @@ def _schema_fault(schema: dict[str, object]) -> str | None:
         return f"is not a valid JSON Schema: at {error.json_path[:200]}, {error.message[:200]}"
     except (RecursionError, CycleError):
         return "is nested too deeply, or refers to itself without end"
+
+
+def _dialect_fault(schema: dict[str, object]) -> str | None:
+    try:
+        validator_for(schema, default=Draft202012Validator)
+    except (AttributeError, TypeError, ValueError):  # what the library makes of a number, a list, and half an address
+        return "names a $schema that is no address"
+    return None
 
 
 def _size_fault(schema: object) -> str | None:

@@ -59,6 +59,13 @@ def test_a_schema_that_asks_for_too_much_work_is_refused(schema: dict[str, objec
     assert caught.value.param == "response_format.json_schema.schema"
 
 
+@pytest.mark.parametrize("dialect", [5, True, [], {}, "http://[::1"])
+def test_a_dialect_that_cannot_be_one_is_refused(dialect: object) -> None:
+    with pytest.raises(RequestError, match=r"names a \$schema that is no address") as caught:
+        parse_chat_request(body(response_format=schema_format({"$schema": dialect, "type": "object"})), {})
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
 def test_nothing_that_a_schema_names_is_fetched() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
