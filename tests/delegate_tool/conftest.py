@@ -1,13 +1,16 @@
-"""The far side of a delegation as a fixture: a real server on a real socket, one per test."""
+"""The far side of a delegation as a fixture, a real server on a real socket, one per test; and agents that delegate to it."""
 
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 
+from tests.delegate_tool.delegator import Delegator, Hire
 from tests.delegate_tool.far_side import FarSide, far_side_app
 
 
@@ -38,3 +41,18 @@ def unused_tcp_port() -> Iterator[int]:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
+
+
+@pytest.fixture
+def hire(far_side: FarSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hire]:
+    """Make delegators, whose environment names the far side as their endpoint."""
+    monkeypatch.setenv("A2A_BASE_URL", far_side.base_url)
+    monkeypatch.setenv("A2A_API_KEY", "key")
+    with ExitStack() as closing:
+
+        def make(**params: Any) -> Delegator:
+            delegator = Delegator(far_side, tmp_path, **params)
+            closing.callback(delegator.close)
+            return delegator
+
+        yield make

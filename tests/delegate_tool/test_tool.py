@@ -3,10 +3,7 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,24 +11,21 @@ from uuid import uuid4
 import anyio
 import pytest
 from openai import AsyncOpenAI
-from openhands.sdk import LLM, Agent, BaseConversation, LocalConversation, Tool
 from openhands.sdk.conversation.state import ConversationExecutionStatus
-from openhands.sdk.event import ActionEvent, AgentErrorEvent, ObservationEvent
-from openhands.sdk.event.base import Event
+from openhands.sdk.event import ActionEvent, AgentErrorEvent
 from openhands.sdk.tool import Action, list_registered_tools
-from pydantic import SecretStr
 
-from delegate_tool import BoundClient, DelegationBinding, register, use_binding
+from delegate_tool import BoundClient, DelegationBinding, register
 from delegate_tool.context import AgentCard
 from delegate_tool.definition import WithheldDelegationTool
-from delegate_tool.schema import DelegationObservation
 from tests.delegate_tool import far_side as fakes
-from tests.delegate_tool.far_side import Answer, FarSide, Hang, Refusal, calls, says, tool_call
+from tests.delegate_tool.delegator import CODER, Hire, call
+from tests.delegate_tool.far_side import Answer, FarSide, Hang, Refusal, calls, says
 
 pytestmark = pytest.mark.anyio
 
 TOKEN = "run-token-that-nobody-may-see"
-CODER, REVIEWER = "openhands_coder", "openhands_reviewer"
+REVIEWER = "openhands_reviewer"
 CARDS = (AgentCard(CODER, "Writes code."), AgentCard(REVIEWER, "Reviews\n  code."))
 USAGE = {
     "prompt_tokens": 50,
@@ -41,76 +35,6 @@ USAGE = {
     "cost_details": {"self": "0.200000", "descendants": "0.050000", "complete": True},
     "delegation": {"run_id": "child", "runs": 2, "stop_reason": "finished", "tree_tokens": {"prompt": 70, "completion": 7}},
 }
-
-
-class Delegator:
-    """An agent with the tool, in a conversation of its own."""
-
-    def __init__(self, far_side: FarSide, directory: Path, **params: Any) -> None:
-        llm = LLM(
-            model=f"openai/{fakes.LLM}",
-            base_url=far_side.base_url,
-            api_key=SecretStr("llm-key"),
-            num_retries=0,
-            input_cost_per_token=0.001,
-            output_cost_per_token=0.01,
-        )
-        agent = Agent(llm=llm, tools=[Tool(name=register(), params=params)], tool_concurrency_limit=4, system_prompt="Delegate.")
-        self.conversation = LocalConversation(
-            agent, directory / "workspace", persistence_dir=directory / "state", conversation_id=uuid4(), visualizer=None
-        )
-
-    @property
-    def _typed(self) -> BaseConversation:
-        # The SDK's tracing decorator hides the types of the methods of LocalConversation from mypy.
-        return self.conversation
-
-    @property
-    def events(self) -> list[Event]:
-        return list(self.conversation.state.events)
-
-    @property
-    def observations(self) -> list[DelegationObservation]:
-        found = [event.observation for event in self.events if isinstance(event, ObservationEvent)]
-        return [observation for observation in found if isinstance(observation, DelegationObservation)]
-
-    def start(self, bound: BoundClient | None = None, *, in_gateway: bool = False) -> None:
-        with ExitStack() as stack:
-            if bound is not None or in_gateway:
-                stack.enter_context(use_binding(self.conversation.id, bound))
-            self._typed.send_message("Build it.")
-
-    def run_here(self) -> None:
-        self._typed.run()
-
-    async def arun(self) -> None:
-        await self._typed.arun()
-
-    async def run(self, bound: BoundClient | None = None) -> list[DelegationObservation]:
-        await anyio.to_thread.run_sync(self.start, bound)
-        await self.arun()
-        return self.observations
-
-    def close(self) -> None:
-        self.conversation.close()
-
-
-type Hire = Callable[..., Delegator]
-
-
-@pytest.fixture
-def hire(far_side: FarSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hire]:
-    """Make delegators, whose environment names the far side as their endpoint."""
-    monkeypatch.setenv("A2A_BASE_URL", far_side.base_url)
-    monkeypatch.setenv("A2A_API_KEY", "key")
-    with ExitStack() as closing:
-
-        def make(**params: Any) -> Delegator:
-            delegator = Delegator(far_side, tmp_path, **params)
-            closing.callback(delegator.close)
-            return delegator
-
-        yield make
 
 
 def bind(far_side: FarSide, client: AsyncOpenAI, **changes: Any) -> BoundClient:
@@ -129,10 +53,6 @@ async def shared() -> AsyncIterator[AsyncOpenAI]:
 
 def contents(directory: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-
-
-def call(agent: str, call_id: str = "call_0", task: str = "do it", **more: Any) -> dict[str, Any]:
-    return tool_call("delegate", call_id, agent=agent, task=task, **more)
 
 
 async def test_an_agent_reads_the_answer_the_facts_and_what_is_left(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
@@ -237,22 +157,6 @@ async def test_interrupting_the_agent_hangs_up_on_every_child(
     assert len([event for event in delegator.events if isinstance(event, AgentErrorEvent)]) == children
 
 
-async def test_outside_a_gateway_a_conversation_that_is_closed_cancels_its_children_by_name(
-    far_side: FarSide, hire: Hire
-) -> None:
-    far_side.plays(CODER, Hang(["so far"]))
-    far_side.llm_says(calls(call(CODER), call(CODER, "call_1", "more")), says("never said"))
-    delegator = hire(agents=[CODER])
-    await anyio.to_thread.run_sync(delegator.start)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(delegator.arun)
-        await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.hanging == 2)
-        delegator.conversation.interrupt()
-        await anyio.to_thread.run_sync(delegator.close)
-    keys = [received.headers["idempotency-key"] for received in far_side.requests_to(CODER)]
-    assert sorted(far_side.cancelled) == sorted(keys)
-
-
 async def test_what_children_cost_is_part_of_the_parents_metrics(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
     far_side.plays(CODER, Answer(usage=USAGE))
     far_side.plays(REVIEWER, Answer(usage=USAGE | {"delegation": {"run_id": "other child"}}))
@@ -343,66 +247,6 @@ async def test_a_tool_that_breaks_lets_the_agent_go_on(far_side: FarSide, hire: 
     (observation,) = await hire().run(BoundClient(bound.binding, bound.client, ended))
     assert (observation.status, observation.error_code) == ("failed", "internal_error")
     assert far_side.requests_to(fakes.LLM)[-1].body["messages"][-1]["role"] == "tool"
-
-
-async def test_outside_a_gateway_the_endpoint_is_asked_which_agents_it_has(far_side: FarSide, hire: Hire) -> None:
-    far_side.models = [{"id": CODER, "object": "model", "description": "Writes code."}, {"id": "plain", "object": "model"}]
-    far_side.plays("unlisted", Answer(["hi"]))
-    far_side.llm_says(calls(call("unlisted")), says("done"))
-    (observation,) = await hire().run()
-    description = json.dumps(far_side.requests_to(fakes.LLM)[0].body["tools"])
-    assert "- openhands_coder: Writes code." in description
-    assert "- plain" in description
-    assert (observation.answer, observation.cost_usd, observation.left) == ("hi", None, "")
-    assert far_side.requests_to("unlisted")[0].headers["authorization"] == "Bearer key"
-
-
-async def test_outside_a_gateway_an_endpoint_without_a_list_works_too(far_side: FarSide, hire: Hire) -> None:
-    far_side.models = None
-    far_side.plays(CODER, Answer(["hi"]))
-    far_side.llm_says(calls(call(CODER)), says("done"))
-    (observation,) = await hire(budget_usd="0.10").run()
-    assert observation.answer == "hi"
-    assert far_side.requests_to(CODER)[0].headers["x-a2a-budget-usd"] == "0.100000"
-
-
-@pytest.mark.parametrize("page", ["<html>Hello</html>", "{", "[]", '{"data": null}', '{"data": [7]}', '{"data": [{"id": null}]}'])
-async def test_outside_a_gateway_whatever_an_endpoint_says_instead_of_a_list_it_works(
-    far_side: FarSide, hire: Hire, page: str
-) -> None:
-    far_side.models = page
-    far_side.plays(CODER, Answer(["hi"]))
-    far_side.llm_says(calls(call(CODER)), says("done"))
-    (observation,) = await hire().run()
-    assert observation.answer == "hi"
-
-
-def test_a_synchronous_conversation_delegates_too(far_side: FarSide, hire: Hire) -> None:
-    far_side.plays(CODER, Answer(["hi"]))
-    far_side.llm_says(calls(call(CODER)), says("done"))
-    delegator = hire(agents={CODER: "Writes code."})
-    delegator.start()
-    delegator.run_here()
-    assert [observation.answer for observation in delegator.observations] == ["hi"]
-
-
-def test_a_missing_key_is_said_when_the_conversation_starts(hire: Hire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("A2A_API_KEY")
-    with pytest.raises(ValueError, match="A2A_API_KEY"):
-        hire().start()
-
-
-def test_a_script_that_forgets_to_close_its_conversation_still_ends(far_side: FarSide, hire: Hire, tmp_path: Path) -> None:
-    far_side.plays(CODER, Answer(["hi"]))
-    far_side.llm_says(calls(call(CODER)), says("done"))
-    program = (
-        "import sys; from pathlib import Path; from tests.delegate_tool.test_tool import Delegator, FarSide;"
-        "far_side = FarSide(); far_side.base_url = sys.argv[1]; it = Delegator(far_side, Path(sys.argv[2]));"
-        "it.start(); it.run_here(); print(it.observations[0].answer)"
-    )
-    command = [sys.executable, "-c", program, far_side.base_url, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
-    assert done.stdout.strip().splitlines()[-1] == "hi"
 
 
 def test_the_tools_names_clash_with_none_of_the_sdks_own_tools(hire: Hire) -> None:
