@@ -1,6 +1,7 @@
 """`a2a-gateway ask`: run an agent on a running gateway, stream its answer, then show the tree of runs below it."""
 
 import sys
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -94,7 +95,11 @@ def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapp
         CommandError: it was refused, failed or was cancelled.
     """
     from a2a_gateway.cli.chat import Silence, read_chat
+    from delegate_tool.context import IDEMPOTENCY_HEADER
 
+    # A run is known by its id only when the first word of it has come, and may have to be cancelled before.
+    request = uuid.uuid4().hex
+    headers = {**headers, IDEMPOTENCY_HEADER: request}
     body = {"model": model, "messages": [{"role": "user", "content": task}], "stream": True}
     answer = Answer()
     try:
@@ -109,10 +114,10 @@ def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapp
                 elif isinstance(event, Silence):
                     clock.show()
     except KeyboardInterrupt:
-        _cancel(gateway, answer.run_id)
+        _cancel(gateway, request)
         raise CommandError("Cancelled.", exit_code=EXIT_INTERRUPTED) from None
     except BrokenPipeError:
-        _cancel(gateway, answer.run_id)  # nobody reads on
+        _cancel(gateway, request)  # nobody reads on
         raise
     finally:
         if answer.text and not answer.finish_reason and not quiet:
@@ -120,8 +125,7 @@ def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapp
     return answer
 
 
-def _cancel(gateway: "RemoteGateway", run_id: str) -> None:
+def _cancel(gateway: "RemoteGateway", request: str) -> None:
     """Cancel by name as well: a gateway may let the run of a client that hung up go on for a while."""
-    if run_id:
-        with suppress(CommandError):
-            gateway.cancel(run_id)
+    with suppress(CommandError):
+        gateway.cancel_request(request)

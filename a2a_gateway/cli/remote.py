@@ -9,7 +9,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from a2a_gateway.cli.failure import CommandError, RemoteError
-from delegate_tool.context import can_be_key
+from delegate_tool.context import IDEMPOTENCY_HEADER, can_be_key
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 60.0
@@ -97,6 +97,10 @@ class RemoteGateway:
         """Stop a run and all below it."""
         return _parse(RunNode, self._call("POST", f"/runs/{quote(run_id, safe='')}/cancel"))
 
+    def cancel_request(self, idempotency_key: str) -> None:
+        """Stop what a request with that key has begun, whether or not it has been answered."""
+        self._call("POST", "/runs/cancel", {IDEMPOTENCY_HEADER: idempotency_key})
+
     @contextmanager
     def stream(self, body: Mapping[str, object], headers: Mapping[str, str]) -> Iterator[httpx.Response]:
         """Post a chat request; leaving the context before its stream has ended hangs up."""
@@ -110,9 +114,9 @@ class RemoteGateway:
             _raise_for_error(response)
             yield response
 
-    def _call(self, method: Literal["GET", "POST"], path: str) -> bytes:
+    def _call(self, method: Literal["GET", "POST"], path: str, headers: Mapping[str, str] | None = None) -> bytes:
         with _connection_errors(self.base_url):
-            response = self._http.request(method, path)
+            response = self._http.request(method, path, headers=headers)
         _raise_for_error(response)
         return response.content
 

@@ -67,7 +67,8 @@ def command_line(tmp_path: Path) -> CommandLine:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A machine on which a gateway is running."""
     data_dir = tmp_path_factory.mktemp("gateway")
-    with scripted_gateway(data_dir) as (gateway, llm):
+    # It would wait for a client that has gone: a command that ends a run has to say so.
+    with scripted_gateway(data_dir, disconnect_grace_s=60) as (gateway, llm):
         environ = {
             "A2A_DATA_DIR": str(data_dir),
             "A2A_BASE_URL": gateway.base_url,
