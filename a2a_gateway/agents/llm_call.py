@@ -14,6 +14,7 @@ from a2a_gateway.agents.pricing import Prices, estimate_usage, reported_cost
 from a2a_gateway.agents.prompt import Prompt, count_utf8_bytes
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Hold
+from delegate_tool.wellformed import well_formed
 
 
 @dataclass(slots=True)
@@ -35,9 +36,11 @@ class Attempt:
 
     def arrived(self, item: object) -> list[Piece]:
         """Mend an item of the stream and take note of it; returns its pieces."""
-        mend_chunk(item)
         self.reported = reported_cost(item) or self.reported
         pieces = list(pieces_of_chunk(item))
+        if not all(map(_is_well_formed, pieces)):  # to look into each item a second time would take as long as all the rest
+            mend_chunk(item)
+            pieces = list(pieces_of_chunk(item))
         self.streamed_bytes += sum(map(_length, pieces))
         return pieces
 
@@ -104,9 +107,17 @@ current_call: Final[ContextVar[LLMCall | None]] = ContextVar("current_llm_call",
 """The call under way: the SDK's hooks have no parameter for it."""
 
 
+def _is_well_formed(piece: Piece) -> bool:
+    return all(text.isascii() or well_formed(text) == text for text in _texts(piece))
+
+
 def _length(piece: Piece) -> int:
+    return sum(map(count_utf8_bytes, _texts(piece)))
+
+
+def _texts(piece: Piece) -> tuple[str, ...]:
     match piece:
         case TextPiece(text=text) | ReasoningPiece(text=text):
-            return count_utf8_bytes(text)
+            return (text,)
         case CallPiece(name=name, arguments=arguments):
-            return count_utf8_bytes(name) + count_utf8_bytes(arguments)
+            return name, arguments

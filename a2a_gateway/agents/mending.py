@@ -1,7 +1,8 @@
-"""Mends what an LLM wrote, before anybody reads it: a half of a surrogate pair becomes U+FFFD.
+"""Mends what an LLM wrote, before anybody reads it: a half of a surrogate pair becomes U+FFFD, and JSON that is too deep none.
 
-Models let one slip in an escape, and providers where they cut a stream. No UTF-8 can carry it, so it would end a run that has
-been paid for. Above it stand `llm` and `llm_call`; it knows LiteLLM's chunks and the SDK's message.
+Models let a half slip in an escape, and providers where they cut a stream. No UTF-8 can carry it, so it would end a run that has
+been paid for, and so would arguments nested deeper than Python reads: the SDK tells the LLM only of those that are no JSON. Above
+it stand `llm` and `llm_call`; it knows LiteLLM's chunks and the SDK's message.
 """
 
 import re
@@ -16,6 +17,8 @@ _ESCAPE: Final = re.compile(
     r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL
 )
 """An escape of JSON; the group is the half of a pair that stands alone."""
+_STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_MAX_DEPTH: Final = 100
 
 
 def mend_chunk(chunk: Any) -> None:
@@ -40,12 +43,24 @@ def mend_message(message: Message) -> None:
     for call in message.tool_calls or ():
         _mend(call, "name")
         call.arguments = mend_json(call.arguments)
+        if _is_too_deep(call.arguments):
+            call.arguments = f"nested more than {_MAX_DEPTH} deep"
 
 
 def mend_json(text: str) -> str:
     """Mend JSON text, be it well formed otherwise or not."""
     text = well_formed(text)
     return _ESCAPE.sub(lambda escape: r"\ufffd" if escape[1] else escape[0], text) if r"\u" in text else text
+
+
+def _is_too_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= _MAX_DEPTH:
+        return False
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest > _MAX_DEPTH
 
 
 def _mend(owner: Any, name: str) -> None:

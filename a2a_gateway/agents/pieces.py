@@ -25,7 +25,7 @@ class ReasoningPiece:
 
 @dataclass(frozen=True, slots=True)
 class CallPiece:
-    """A piece of the tool call number `index` of this answer; `name` stands in its first piece, `arguments` is JSON text."""
+    """A piece of tool call number `index` of this answer; `name` stands in one, mostly the first; `arguments` is JSON text."""
 
     index: int
     name: str = ""

@@ -108,7 +108,7 @@ class Prices:
         if name is None:
             return None
         # `base_model`, because LiteLLM prefers the reply's name to `model`, and takes one that it does not list for free.
-        return _exact(
+        return _parse_cost(
             litellm.completion_cost(completion_response=reply, model=name, base_model=name, custom_llm_provider=_provider(name))
         )
 
@@ -128,13 +128,15 @@ def usage_of(reply: LLMReply) -> TokenUsage | None:
         cached=int(getattr(prompt_details, "cached_tokens", 0) or 0),
         reasoning=int(getattr(completion_details, "reasoning_tokens", 0) or 0),
     )
-    can_be = all(0 <= tokens <= _MOST_TOKENS for tokens in (read.prompt, read.completion, read.cached, read.reasoning))
+    written = int(getattr(prompt_details, "cache_creation_tokens", 0) or 0)  # to the provider's cache: a part of the prompt
+    can_be = all(0 <= tokens <= _MOST_TOKENS for tokens in (read.prompt, read.completion, read.cached, read.reasoning, written))
     return read if can_be and (read.prompt or read.completion) else None
 
 
 def tells_usage(stream: object) -> bool:
     """Whether a stream that has ended brought its usage; LiteLLM counts by itself what a chat completion does not tell."""
-    return not isinstance(stream, CustomStreamWrapper) or any(getattr(chunk, "usage", None) for chunk in stream.chunks)
+    # It comes last, mostly, and to look for it in a chunk that has none takes its time.
+    return not isinstance(stream, CustomStreamWrapper) or any(getattr(chunk, "usage", None) for chunk in reversed(stream.chunks))
 
 
 def answer_bytes(reply: LLMReply) -> int:

@@ -1,12 +1,35 @@
 """How an LLM's stream ends: with its answer, before it, or at the limit of output. Knows LiteLLM's streams of both endpoints."""
 
+from collections.abc import Callable
 from typing import Any
 
 from litellm.exceptions import APIConnectionError
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.llms.anthropic.chat.handler import ModelResponseIterator as AnthropicStream
+from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
 from litellm.llms.openai.chat.gpt_transformation import OpenAIChatCompletionStreamingHandler as OpenAIStream
 from litellm.types.llms.openai import ResponseCompletedEvent, ResponseIncompleteEvent, ResponsesAPIStreamEvents
+
+
+def keep_quoted_ends() -> None:
+    """Have LiteLLM take `[DONE]` for a stream's end only where it stands alone, for the whole process. Idempotent.
+
+    It drops each piece of an answer that says so, with a whole tool call if that is one piece.
+    """
+    original = BaseModelResponseIterator._handle_string_chunk
+    if not getattr(original, "keeps", False):
+        keeping: Any = _keeping(original)
+        keeping.keeps = True
+        BaseModelResponseIterator._handle_string_chunk = keeping  # type: ignore[method-assign]
+
+
+def _keeping(read: Callable[..., object]) -> Callable[..., object]:
+    def keep(self: BaseModelResponseIterator, str_line: str) -> object:
+        if "[DONE]" in str_line and (chunk := self._string_to_dict_parser(str_line)):
+            return self.chunk_parser(chunk)
+        return read(self, str_line)
+
+    return keep
 
 
 def check_end(stream: object, model: str) -> None:

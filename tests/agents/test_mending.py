@@ -1,4 +1,4 @@
-"""Halves of surrogate pairs in what an LLM writes: they end no run."""
+"""What an LLM writes and nobody can read, halves of surrogate pairs and JSON without end: it ends no run."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.agents.mending import mend_json
-from a2a_gateway.runs.events import Finished
+from a2a_gateway.runs.events import Finished, ToolFinished
 from a2a_gateway.testing.script import Script, Step, ToolCall
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import a_recipe, an_llm, driving, sent, user
@@ -36,6 +36,21 @@ async def test_a_half_of_a_pair_ends_no_run_wherever_the_llm_puts_it(llm: Script
         {"thought": f"b{R}"},
         {},
     ]
+
+
+@pytest.mark.anyio
+async def test_arguments_that_are_nested_without_end_are_an_error_to_the_llm_only(llm: ScriptedLLM, tmp_path: Path) -> None:
+    deep = '{"thought": ' + "[" * 50_000 + "]" * 50_000 + "}"
+    written = {"thought": '\\"[' * 1000}
+    llm.default = Script(
+        (Step(tool_calls=(ToolCall("think", deep),)), Step(tool_calls=(ToolCall("think", written),)), Step(finish="end"))
+    )
+    async with driving(tmp_path, a_recipe(an_llm(llm.base_url))) as driver:
+        ran = await driver.run(user("Go."))
+    assert ran.outcome == Finished("end")
+    assert [event.is_error for event in ran.events if isinstance(event, ToolFinished)] == [True, False]
+    said = [message for message in sent(llm)["messages"] if message.get("tool_calls")]
+    assert json.loads(said[1]["tool_calls"][0]["function"]["arguments"]) == written
 
 
 @pytest.mark.parametrize(

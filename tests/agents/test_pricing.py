@@ -85,10 +85,20 @@ def test_usage_is_read_from_both_endpoints() -> None:
 
 @pytest.mark.parametrize(
     "nonsense",
-    [{"prompt_tokens": -5}, {"completion_tokens": 10**30}, {"prompt_tokens_details": {"cached_tokens": -1}}],
+    [
+        {"prompt_tokens": -5},
+        {"completion_tokens": 10**30},
+        {"prompt_tokens_details": {"cached_tokens": -1}},
+        {"cache_creation_input_tokens": -5},
+    ],
 )
 def test_tokens_that_cannot_be_are_no_usage(nonsense: dict[str, Any]) -> None:
     assert usage_of(reply(**nonsense)) is None
+
+
+def test_a_price_of_the_map_for_what_cannot_be_is_none() -> None:
+    made = reply("gpt-4o-audio-preview", prompt_tokens_details={"audio_tokens": 10**15})
+    assert cost(Prices("openai/gpt-4o-audio-preview"), made) is None
 
 
 def test_a_reply_without_usage_has_none_rather_than_zero() -> None:

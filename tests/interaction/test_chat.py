@@ -59,6 +59,13 @@ async def test_a_stream_begins_with_the_role_ends_with_one_reason_and_joins_to_t
     assert all(chunk.usage is None for chunk in chunks)
 
 
+async def test_an_answer_may_speak_of_the_mark_that_ends_a_stream(gateway: GatewayUnderTest) -> None:
+    said = "It ends with data: [DONE] and an empty line."
+    async with gateway.client() as client:
+        completion = await client.chat.completions.create(model=PRICED, messages=[user("Hi", Step(content=said))])
+    assert completion.choices[0].message.content == said
+
+
 async def test_usage_comes_in_a_last_chunk_only_when_asked_for(gateway: GatewayUnderTest) -> None:
     step = Step(content="x", usage=Usage(10, 5))
     async with gateway.client() as client:

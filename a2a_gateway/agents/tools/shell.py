@@ -151,7 +151,7 @@ class Shell:
                 script.write(command.replace("\0", "").encode(errors="replace"))
         except OSError:
             raise ShellError("The shell's own directory is gone.") from None
-        self.type(f'__shell_load {self._number}; eval "$__shell_text"\n'.encode())
+        self.type(f'__shell_load {self._number}; eval "$__shell_text"; __shell_end\n'.encode())
 
     def type(self, keys: bytes) -> None:
         """Send keystrokes to whatever reads the terminal.

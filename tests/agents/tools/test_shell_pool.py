@@ -218,6 +218,30 @@ def test_how_a_shell_ended_is_told(tmp_path: Path, command: str, exit_code: int)
     assert outcome.exit_code == exit_code
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "unset PROMPT_COMMAND",
+        "PROMPT_COMMAND=",
+        "PROMPT_COMMAND=true",
+        "set -u; unset PROMPT_COMMAND",
+        "PROMPT_COMMAND=(true true)",
+        'PROMPT_COMMAND="true; $PROMPT_COMMAND"',
+    ],
+)
+def test_a_command_that_changes_what_comes_before_the_prompt_is_seen_to_end(tmp_path: Path, command: str) -> None:
+    shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
+    try:
+        assert output(shell, command) == ""
+        shell.run("(exit 7)")
+        outcome = shell.wait(timeout_s=20, quiet_s=20)
+        assert isinstance(outcome, Done)
+        assert outcome.report.exit_code == 7
+        assert output(shell, "echo $?") == "7\n"
+    finally:
+        shell.kill()
+
+
 def test_typing_at_a_program_that_does_not_read_is_refused_in_the_end(tmp_path: Path) -> None:
     shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
     shell.run("stty raw; sleep 60")
