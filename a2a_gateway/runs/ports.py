@@ -199,7 +199,8 @@ class Ledger(Protocol):
     async def open_run(self, proposal: RunProposal) -> RunRecord:
         """Decide, with `admission.admit`, whether a run may start, and record it: as queued, or as running if it `starts`.
 
-        Returns the record of an earlier run instead, whose id is another, where the proposal's idempotency claim is that run's.
+        Returns the record of an earlier run instead, whose id is another, where the proposal's idempotency claim is that run's;
+        its grant is used up by `claimed` then.
 
         Raises:
             IdempotencyKeyReused: the claim's key belongs to a request that asked for something else.

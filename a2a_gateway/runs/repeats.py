@@ -56,10 +56,12 @@ class Repeats:
         """
         if proposal.claim is None:
             return self._retries.find(request, caller)
-        record = await self.ledger.claimed(proposal.claim, proposal.grant)
+        record = await self.ledger.claimed(proposal.claim)
         if record is not None and record.state in LIVE_STATES and await self._arrival(record) is None:
             record = await self.ledger.claimed(proposal.claim)  # its client had left, and nothing was done: the claim is free
-        return None if record is None else await self.again(record, profile)
+        if record is not None and proposal.grant is not None:
+            record = await self.ledger.claimed(proposal.claim, proposal.grant)  # only now: a grant is good once
+        return None if record is None else await self._again(record, profile)
 
     def remember(self, request: RunRequest, caller: Caller, live: LiveRun) -> None:
         """Note which run a request has begun."""
@@ -69,7 +71,7 @@ class Repeats:
         """Take note that a client has received the end of a run."""
         self._retries.delivered(live)
 
-    async def again(self, record: RunRecord, profile: Profile) -> LiveRun:
+    async def _again(self, record: RunRecord, profile: Profile) -> LiveRun:
         """Give an earlier run again: the live one, or what is known of the one that has ended.
 
         Raises:

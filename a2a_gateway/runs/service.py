@@ -258,12 +258,12 @@ class RunService:
         """Lead one run from its admission to its end. Never raises: what goes wrong is the outcome, or refuses `admitted`."""
         try:
             async with slot:
-                record = await self._open(proposal)
-                if record.id != proposal.id:  # the same request came twice at once
-                    again = await self.repeats.again(record, profile)
-                    if not admitted.done():
-                        admitted.set_result(again)
-                    return
+                while (record := await self._open(proposal)).id != proposal.id:  # the same request came twice at once
+                    earlier = await self.repeats.find(request, caller, proposal, profile)
+                    if earlier is not None:
+                        if not admitted.done():
+                            admitted.set_result(earlier)
+                        return
                 live = self._enter(record, request, caller, profile)
                 self.repeats.remember(request, caller, live)
                 try:

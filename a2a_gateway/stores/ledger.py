@@ -125,7 +125,7 @@ class SqlLedger:
         now, day = self.clock.now(), today(self.clock)
 
         def work(connection: Connection) -> RunRecord:
-            earlier = find_claimed(connection, proposal.claim, now, proposal.grant) if proposal.claim else None
+            earlier = find_claimed(connection, proposal.claim, now) if proposal.claim else None
             if earlier is not None:
                 return earlier
             ancestors = path_to(connection, proposal.parent_id, lock=True) if proposal.parent_id else []

@@ -316,7 +316,7 @@ async def test_a_peer_that_is_removed_keeps_its_connection_until_its_last_run_ha
     pair.desk.portal.call(store.peers.add_peer, late)
     pair.desk.portal.call(directory.refresh)
     peer = directory.peer("late")
-    message = user("Go.", Step(content="first last", gate=Gate("removed-meanwhile", after=1)))
+    message = user("Go.", Step(content="One two three.", gate=Gate("removed-meanwhile", after=2)))
     async with pair.desk.client() as client:
         stream = await client.chat.completions.create(model="late/openhands_lead", messages=[message], stream=True)
         await pair.llm.wait_until(lambda traffic: traffic.waiting_at("removed-meanwhile") == 1)
@@ -324,7 +324,7 @@ async def test_a_peer_that_is_removed_keeps_its_connection_until_its_last_run_ha
         pair.desk.portal.call(directory.refresh)
         assert (directory.find("late/openhands_lead"), peer.client.is_closed()) == (None, False)
         pair.llm.open_gate("removed-meanwhile")
-        assert content_of([chunk async for chunk in stream]) == "first last"
+        assert content_of([chunk async for chunk in stream]) == "One two three."
     while not peer.client.is_closed():
         pair.desk.portal.call(asyncio.sleep, 0)
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from a2a_gateway.errors import AuthenticationError
 from a2a_gateway.runs.events import Finished
 from a2a_gateway.runs.messages import TextPart, UserMessage
-from a2a_gateway.runs.model import RunRequest, RunState
+from a2a_gateway.runs.model import Grant, LimitPolicy, RunRequest, RunState
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.testing.scripted_runner import Spend, Until
 from delegate_tool.context import DelegationContext, OnDisconnect
@@ -114,6 +115,41 @@ async def test_the_idempotency_key_of_a_client_that_left_while_it_was_admitted_m
         await asyncio.wait({starting})
         again = await bench.service.start(once("k"), Caller(bench.key))
         assert (again.is_replay, finished(await follow(again.live)).outcome) == (False, Finished("done"))
+
+
+async def test_the_second_of_two_requests_with_one_key_is_carried_out_if_the_first_was_left_while_it_was_admitted(
+    tmp_path: Path, halt: Halt
+) -> None:
+    async with bench_of(tmp_path, lambda _: [DONE]) as bench:
+        first, second = [asyncio.create_task(bench.service.start(once("k"), Caller(bench.key))) for _ in range(2)]
+        await until(lambda: halt.reached.is_set() and bench.service.capacity.working == 2)
+        first.cancel()
+        halt.go_on.set()
+        await asyncio.wait({first})
+        begun = await second
+        assert not begun.is_replay
+        assert finished(await follow(begun.live)).outcome == Finished("done")
+
+
+async def test_a_peer_that_asks_again_for_what_it_left_while_it_was_admitted_has_its_grant_taken_once(
+    tmp_path: Path, halt: Halt
+) -> None:
+    def asked(jti: str) -> Caller:
+        expires_at = bench.service.clock.now() + 60
+        return Caller(bench.key, grant=Grant("desk", "its-run", "its-tree", jti, expires_at, "openhands_a", 0, LimitPolicy()))
+
+    async with bench_of(tmp_path, lambda _: [DONE]) as bench:
+        starting = asyncio.create_task(bench.service.start(once("k"), asked("first")))
+        await until(halt.reached.is_set)
+        starting.cancel()
+        halt.go_on.set()
+        await asyncio.wait({starting})
+        again = await bench.service.start(once("k"), asked("second"))
+        assert not again.is_replay
+        assert finished(await follow(again.live)).outcome == Finished("done")
+        with pytest.raises(AuthenticationError):
+            await bench.service.start(once("k"), asked("second"))
+        assert (await bench.service.start(once("k"), asked("third"))).is_replay
 
 
 async def test_a_client_that_leaves_while_it_is_led_to_the_run_of_another_does_not_end_that(tmp_path: Path, halt: Halt) -> None:
