@@ -40,7 +40,7 @@ async def test_a_half_of_a_pair_ends_no_run_wherever_the_llm_puts_it(llm: Script
 
 @pytest.mark.anyio
 async def test_arguments_that_are_nested_without_end_are_an_error_to_the_llm_only(llm: ScriptedLLM, tmp_path: Path) -> None:
-    deep = '{"thought": ' + "[" * 50_000 + "]" * 50_000 + "}"
+    deep = '{"thought": ' + "[" * 15_000 + "]" * 15_000 + "}"
     written = {"thought": '\\"[' * 1000}
     llm.default = Script(
         (Step(tool_calls=(ToolCall("think", deep),)), Step(tool_calls=(ToolCall("think", written),)), Step(finish="end"))

@@ -17,6 +17,7 @@ from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.runs.events import Finished
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import COST, USAGE, USED, Driver, a_recipe, an_llm, script, think, user
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,9 @@ async def test_what_a_run_has_used_is_gone_with_its_end_without_a_garbage_collec
 
 
 async def test_a_run_does_not_wait_for_the_mcp_servers_of_others(llm: ScriptedLLM, tmp_path: Path) -> None:
-    wait = {"command": "sh", "args": ["-c", f"until [ -e {tmp_path}/go ]; do sleep 0.02; done"]}
+    # A server that ends before it is asked anything is waited for by the SDK all the same, for half a minute.
+    asked = f"read -r _; touch {tmp_path}/asked.$$; until [ -e {tmp_path}/go ]; do sleep 0.02; done"
+    wait = {"command": "sh", "args": ["-c", asked]}
     plain = a_recipe(an_llm(llm.base_url))
     recipes = {"scripted": plain, "slow": replace(plain, mcp_config={"slow": wait})}
     toolbox = Toolbox(tmp_path / "shells", shell_pool_size=0, environ=dict(os.environ))
@@ -60,6 +63,7 @@ async def test_a_run_does_not_wait_for_the_mcp_servers_of_others(llm: ScriptedLL
         slow = [asyncio.create_task(driver.run(user("Go."), profile="slow")) for _ in range(10)]
         ran = await asyncio.create_task(driver.run(user("Go.")))
         waited = [task.done() for task in slow]
+        await until(lambda: len(list(tmp_path.glob("asked.*"))) == len(slow))
         (tmp_path / "go").touch()
         await asyncio.gather(*slow)
     assert isinstance(ran.outcome, Finished)

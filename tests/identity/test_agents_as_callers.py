@@ -18,7 +18,8 @@ from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import Step
 from tests.support.ask import user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
-from tests.support.terminal import AGENT, PROFILE, chat, curl, types, until
+from tests.support.terminal import AGENT, PROFILE, chat, curl, types
+from tests.support.until import until
 
 pytestmark = [
     pytest.mark.anyio,

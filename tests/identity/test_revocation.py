@@ -17,7 +17,8 @@ from a2a_gateway.testing.script import Gate, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import call, content_of, delegation, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
-from tests.support.terminal import AGENT, PROFILE, until
+from tests.support.terminal import AGENT, PROFILE
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 type Pair = tuple[GatewayUnderTest, ScriptedLLM]

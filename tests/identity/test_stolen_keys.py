@@ -19,7 +19,8 @@ from psutil import STATUS_ZOMBIE, NoSuchProcess, Process, process_iter
 
 from a2a_gateway.testing.script import Step
 from tests.support.ask import call, user
-from tests.support.terminal import AGENT, ServedGateway, chat, curl, served_gateway, types, until
+from tests.support.terminal import AGENT, ServedGateway, chat, curl, served_gateway, types
+from tests.support.until import until
 
 pytestmark = [
     pytest.mark.anyio,

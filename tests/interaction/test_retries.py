@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +21,7 @@ from delegate_tool import adelegate
 from tests.stores.ledger_bench import Bench, SteppedClock
 from tests.support.ask import call, content_of, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 AGENT = "openhands_default"
@@ -43,13 +44,6 @@ def gateway(_patient: tuple[GatewayUnderTest, ScriptedLLM]) -> GatewayUnderTest:
 @pytest.fixture
 def llm(_patient: tuple[GatewayUnderTest, ScriptedLLM]) -> ScriptedLLM:
     return _patient[1]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread sees in a moment, and tells nobody."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - the condition is of another event loop
-            await asyncio.sleep(0.001)
 
 
 def body(message: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """What an agent types into its terminal to call the gateway by itself, and gateways for it to call."""
 
-import asyncio
 import json
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,13 +82,6 @@ def curl(url: str, secret: str | Path, body: dict[str, Any] | None = None, *, me
         parts += ["--header", "Content-Type: application/json", "--data", json.dumps(body)]
     command = shlex.join(parts)
     return command if isinstance(secret, str) else f'{command} --oauth2-bearer "$(cat {shlex.quote(str(secret))})"'
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what a process does, which tells nobody."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  # see above
-            await asyncio.sleep(0.02)
 
 
 def chat(answer: str = "a tree of its own") -> dict[str, Any]:

@@ -13,6 +13,8 @@ import pytest
 from openhands.sdk.conversation import ConversationExecutionStatus
 from openhands.tools.terminal import TerminalAction
 
+from tests.support.until import until
+
 pytestmark = pytest.mark.anyio
 
 
@@ -223,12 +225,6 @@ async def test_closing_a_conversation_ends_the_thread_of_a_running_command(start
         assert "interrupted" in (await command).metadata.suffix
         assert (await asyncio.to_thread(terminal, TerminalAction(command="pwd"))).is_error
     assert not _running(["sleep", seconds])
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not condition():  # noqa: ASYNC110  # processes of others set no events
-            await anyio.sleep(0.01)
 
 
 def _running(command: list[str]) -> bool:
