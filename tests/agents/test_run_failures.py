@@ -1,6 +1,7 @@
 """What goes wrong with an LLM or a tool, and how the run ends then."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -116,7 +117,12 @@ async def test_usage_that_was_not_told_is_estimated(driver: Driver) -> None:
     assert cost == usage.prompt + 2 * usage.completion
 
 
-OPENAI_CUT = 'data: {"choices": [{"index": 0, "delta": {"content": "half an"}, "finish_reason": null}]}\n\n'
+def event(*choices: dict[str, Any]) -> str:
+    return f"data: {json.dumps({'id': 'x', 'created': 1, 'model': 'm', 'choices': [{'index': 0, **one} for one in choices]})}\n\n"
+
+
+OPENAI_CUT = event({"delta": {"content": "half an"}, "finish_reason": None})
+REASON = event({"delta": {}, "finish_reason": "stop"})
 ANTHROPIC_CUT = """\
 event: message_start
 data: {"type": "message_start", "message": {"id": "m", "role": "assistant", "usage": {"input_tokens": 9, "output_tokens": 1}}}
@@ -132,8 +138,13 @@ data: {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta"
 
 @pytest.mark.parametrize(
     ("model", "cut"),
-    [("openai/scripted", ""), ("openai/scripted", OPENAI_CUT), ("anthropic/claude-sonnet-4-5", ANTHROPIC_CUT)],
-    ids=["nothing", "openai", "anthropic"],
+    [
+        ("openai/scripted", ""),
+        ("openai/scripted", OPENAI_CUT),
+        ("openrouter/scripted", OPENAI_CUT),
+        ("anthropic/claude-sonnet-4-5", ANTHROPIC_CUT),
+    ],
+    ids=["nothing", "openai", "openrouter", "anthropic"],
 )
 async def test_an_answer_whose_stream_ends_politely_but_too_early_is_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, cut: str
@@ -147,21 +158,21 @@ async def test_an_answer_whose_stream_ends_politely_but_too_early_is_no_answer(
     assert charge.cost_micro_usd and not charge.complete
 
 
+@pytest.mark.parametrize("model", ["openai/scripted", "openrouter/scripted"])
 @pytest.mark.parametrize(
     "end",
     [
-        "data: [DONE]\n\n",
-        "data:[DONE]",
-        'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n',
-        'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n: bye\n\ndata: {"choices": []}\n\n',
+        pytest.param("data: [DONE]\n\n", id="mark only"),
+        pytest.param("data:[DONE]", id="mark without a space"),
+        pytest.param(REASON, id="reason only"),
+        pytest.param(f"{REASON}: bye\n\n{event()}", id="something after the reason"),
     ],
-    ids=["mark only", "mark without a space", "reason only", "something after the reason"],
 )
 async def test_an_answer_is_whole_if_either_its_reason_or_the_mark_came(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, model: str
 ) -> None:
     monkeypatch.setenv("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", "true")
-    async with saying(OPENAI_CUT + end) as url, driving(tmp_path, a_recipe(an_llm(url))) as driver:
+    async with saying(OPENAI_CUT + end) as url, driving(tmp_path, a_recipe(an_llm(url, model=model))) as driver:
         ran = await driver.run(user("Go."))
     assert ran.outcome == Finished("half an")
 
