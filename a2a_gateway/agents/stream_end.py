@@ -15,7 +15,7 @@ from litellm.types.llms.openai import ResponseCompletedEvent, ResponseIncomplete
 def keep_quoted_ends() -> None:
     """Have LiteLLM take `[DONE]` for a stream's end only where it stands alone, for the whole process. Idempotent.
 
-    It drops each piece of an answer that says so, with a whole tool call if that is one piece.
+    Otherwise it drops each piece of an answer that quotes the mark: a whole tool call, where that comes in one piece.
     """
     original = BaseModelResponseIterator._handle_string_chunk
     if not getattr(original, "keeps", False):
