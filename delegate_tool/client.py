@@ -184,19 +184,21 @@ def delegate(
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(
-            adelegate(
-                agent,
-                task,
-                context=context,
-                conversation_id=conversation_id,
-                budget_usd=budget_usd,
-                timeout_s=timeout_s,
-                base_url=base_url,
-                api_key=api_key,
-            )
+        pass
+    else:
+        raise RuntimeError("An event loop runs in this thread: use `await adelegate(…)` here.")
+    return asyncio.run(
+        adelegate(
+            agent,
+            task,
+            context=context,
+            conversation_id=conversation_id,
+            budget_usd=budget_usd,
+            timeout_s=timeout_s,
+            base_url=base_url,
+            api_key=api_key,
         )
-    raise RuntimeError("An event loop runs in this thread: use `await adelegate(…)` here.")
+    )
 
 
 def read_limits(

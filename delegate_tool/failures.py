@@ -101,7 +101,7 @@ def filtered() -> Failure:
 
 def with_remedy(code: str, message: str, details: Mapping[str, object] | None = None) -> str:
     """Complete a message: the limits that `details` tells, then what to do instead."""
-    limits = ", ".join(f"{name} {str(details[name])[:20]}" for name in _LIMITS if name in details) if details else ""
+    limits = ", ".join(f"{name} {well_formed(str(details[name])[:20])}" for name in _LIMITS if name in details) if details else ""
     parts = (message.strip()[:_MAX_MESSAGE], f"({limits})" if limits else "", _REMEDIES.get(code, ""))
     return " ".join(part for part in parts if part)
 

@@ -8,13 +8,14 @@ from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.llms.anthropic.chat.handler import ModelResponseIterator as AnthropicStream
 from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
 from litellm.llms.openai.chat.gpt_transformation import OpenAIChatCompletionStreamingHandler as OpenAIStream
+from litellm.llms.openrouter.chat.transformation import OpenRouterChatCompletionStreamingHandler as OpenRouterStream
 from litellm.types.llms.openai import ResponseCompletedEvent, ResponseIncompleteEvent, ResponsesAPIStreamEvents
 
 
 def keep_quoted_ends() -> None:
     """Have LiteLLM take `[DONE]` for a stream's end only where it stands alone, for the whole process. Idempotent.
 
-    It drops each piece of an answer that says so, with a whole tool call if that is one piece.
+    Otherwise it drops each piece of an answer that quotes the mark: a whole tool call, where that comes in one piece.
     """
     original = BaseModelResponseIterator._handle_string_chunk
     if not getattr(original, "keeps", False):
@@ -35,12 +36,14 @@ def _keeping(read: Callable[..., object]) -> Callable[..., object]:
 def check_end(stream: object, model: str) -> None:
     """Look at a stream that has ended whether its answer has, too: LiteLLM takes one that was cut politely for whole.
 
-    Only in OpenAI's and Anthropic's format, because of others LiteLLM forgets the end (of Gemini's tool calls).
+    Only in OpenAI's format (OpenRouter's is one) and in Anthropic's, because of others LiteLLM forgets the end (of Gemini's tool
+    calls).
 
     Raises:
         APIConnectionError: neither a finish reason nor `[DONE]` came.
     """
-    if not isinstance(stream, CustomStreamWrapper) or not isinstance(stream.completion_stream, OpenAIStream | AnthropicStream):
+    checked = OpenAIStream | OpenRouterStream | AnthropicStream
+    if not isinstance(stream, CustomStreamWrapper) or not isinstance(stream.completion_stream, checked):
         return
     if stream.received_finish_reason is None:
         error = APIConnectionError("the stream ended before the answer did", llm_provider="", model=model)

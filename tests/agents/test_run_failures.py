@@ -1,6 +1,9 @@
 """What goes wrong with an LLM or a tool, and how the run ends then."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,25 +117,75 @@ async def test_usage_that_was_not_told_is_estimated(driver: Driver) -> None:
     assert cost == usage.prompt + 2 * usage.completion
 
 
+def event(*choices: dict[str, Any]) -> str:
+    return f"data: {json.dumps({'id': 'x', 'created': 1, 'model': 'm', 'choices': [{'index': 0, **one} for one in choices]})}\n\n"
+
+
+OPENAI_CUT = event({"delta": {"content": "half an"}, "finish_reason": None})
+REASON = event({"delta": {}, "finish_reason": "stop"})
+ANTHROPIC_CUT = """\
+event: message_start
+data: {"type": "message_start", "message": {"id": "m", "role": "assistant", "usage": {"input_tokens": 9, "output_tokens": 1}}}
+
+event: content_block_start
+data: {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+
+event: content_block_delta
+data: {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "half an"}}
+
+"""
+
+
 @pytest.mark.parametrize(
-    "cut", ["", 'data: {"choices": [{"index": 0, "delta": {"content": "half an"}, "finish_reason": null}]}\n\n']
+    ("model", "cut"),
+    [
+        ("openai/scripted", ""),
+        ("openai/scripted", OPENAI_CUT),
+        ("openrouter/scripted", OPENAI_CUT),
+        ("anthropic/claude-sonnet-4-5", ANTHROPIC_CUT),
+    ],
+    ids=["nothing", "openai", "openrouter", "anthropic"],
 )
 async def test_an_answer_whose_stream_ends_politely_but_too_early_is_no_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, cut: str
 ) -> None:
     monkeypatch.setenv("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", "true")  # as a gateway does
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(cut)}\r\nconnection: close\r\n\r\n"
-        writer.write((head + cut).encode())
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        async with driving(tmp_path, a_recipe(an_llm(url))) as driver:
-            ran = await driver.run(user("Go."))
+    async with saying(cut) as url, driving(tmp_path, a_recipe(an_llm(url, model=model))) as driver:
+        ran = await driver.run(user("Go."))
     assert isinstance(ran.outcome, Failed)
     assert (ran.code, ran.outcome.text) == ("llm_unavailable", "half an" if cut else "")
     (charge,) = ran.meter.charges.values()
     assert charge.cost_micro_usd and not charge.complete
+
+
+@pytest.mark.parametrize("model", ["openai/scripted", "openrouter/scripted"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("data: [DONE]\n\n", id="mark only"),
+        pytest.param("data:[DONE]", id="mark without a space"),
+        pytest.param(REASON, id="reason only"),
+        pytest.param(f"{REASON}: bye\n\n{event()}", id="something after the reason"),
+    ],
+)
+async def test_an_answer_is_whole_if_either_its_reason_or_the_mark_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, model: str
+) -> None:
+    monkeypatch.setenv("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", "true")
+    async with saying(OPENAI_CUT + end) as url, driving(tmp_path, a_recipe(an_llm(url, model=model))) as driver:
+        ran = await driver.run(user("Go."))
+    assert ran.outcome == Finished("half an")
+
+
+@asynccontextmanager
+async def saying(stream: str) -> AsyncIterator[str]:
+    """Serve an LLM that answers each request with these events, and closes the connection as one does at the end."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(stream)}\r\nconnection: close\r\n\r\n"
+        writer.write((head + stream).encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

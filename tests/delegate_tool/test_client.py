@@ -124,6 +124,13 @@ async def test_what_no_text_may_hold_is_replaced_in_the_task_and_in_the_answer(f
     assert far_side.received[0].body["messages"][0]["content"].endswith("\n\n\N{REPLACEMENT CHARACTER}")
 
 
+async def test_what_no_text_may_hold_is_replaced_in_an_error(far_side: FarSide) -> None:
+    raw = b'data: {"error": {"message": "No \\ud83d", "code": "c\\ud83d", "details": {"max_depth": "\\ud83d"}}}\n\n'
+    result = await ask(far_side, Raw(raw))
+    assert result.error_code == "c\N{REPLACEMENT CHARACTER}"
+    assert result.error_message == "No \N{REPLACEMENT CHARACTER} (max_depth \N{REPLACEMENT CHARACTER})"
+
+
 async def test_a_litellm_proxys_cost_header_is_understood(far_side: FarSide) -> None:
     result = await ask(far_side, Answer(headers={"x-litellm-response-cost": "4.25e-05"}))
     assert (result.cost_micro_usd, result.cost_complete) == (43, True)
@@ -296,8 +303,9 @@ def test_a_missing_endpoint_is_said_by_the_name_of_the_variable(
     monkeypatch.delenv("A2A_API_KEY", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(EndpointMissing, match=missing):
+    with pytest.raises(EndpointMissing, match=missing) as refusal:
         delegate(AGENT, "t")
+    assert refusal.value.__context__ is None  # a traceback of it speaks of nothing else
 
 
 @pytest.mark.parametrize("key", ["hunter2\nschlüssel", "hünter2"])

@@ -111,7 +111,7 @@ def line_of(text: str, at: KeyPath) -> int | None:
         return None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, *UNEXPECTED):
+    except UNEXPECTED:
         return None
     line = None
     for key in at:
