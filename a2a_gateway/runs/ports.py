@@ -282,7 +282,8 @@ class Ledger(Protocol):
         ...
 
     async def forget_expired(self, now: float) -> None:
-        """Forget the claims, answers and used grants whose time has passed, and charge the calls that nobody will settle."""
+        """Forget the claims, answers and used grants whose time has passed, take back the holds and end the runs that nobody has
+        got, and charge the calls that nobody will settle."""
         ...
 
     async def get_run(self, run_id: RunId) -> RunRecord | None: ...

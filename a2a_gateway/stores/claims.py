@@ -13,7 +13,12 @@ from a2a_gateway.stores.rows import run_of
 from a2a_gateway.stores.schema import claims, grants, runs
 
 _CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
-_FREE_CLAIM: Final = delete(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
+_FREE_CLAIM: Final = delete(claims).where(
+    claims.c.scope == bindparam("of"),
+    claims.c.key == bindparam("named"),
+    # Since it was read, another transaction may have freed it and claimed it for a run of its own (PostgreSQL).
+    claims.c.run_id == bindparam("claimed_by"),
+)
 _is_live: Final = exists().where(runs.c.id == claims.c.run_id, runs.c.state.in_(sorted(LIVE_STATES)))
 _FORGET_CLAIMS: Final = delete(claims).where(claims.c.expires_at <= bindparam("now"), ~_is_live)
 _FORGET_GRANTS: Final = delete(grants).where(grants.c.expires_at <= bindparam("now"))
@@ -34,7 +39,7 @@ def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, gr
         return None
     run = run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
     if found.expires_at <= now and run.state not in LIVE_STATES:
-        connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
+        _free(connection, claim, run.id)
         return None
     if found.fingerprint != claim.fingerprint:
         raise IdempotencyKeyReused(
@@ -44,11 +49,15 @@ def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, gr
         )
     if _did_nothing(run):
         # Carrying it out now is carrying it out once.
-        connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key})
+        _free(connection, claim, run.id)
         return None
     if grant is not None:
         use_up(connection, grant)
     return run
+
+
+def _free(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> None:
+    connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key, "claimed_by": run_id})
 
 
 def _did_nothing(run: RunRecord) -> bool:

@@ -145,9 +145,9 @@ class SqlLedger:
             return record
 
         try:
-            return await self.database.transaction(work)
-        except ClaimedMeanwhile:
-            return await self.database.transaction(work)
+            while True:
+                with suppress(ClaimedMeanwhile):
+                    return await self.database.transaction(work)
         except StoreError:
             self._unled.add(proposal.id)
             raise

@@ -89,12 +89,8 @@ def test_without_a_key_it_says_how_to_make_one(command_line: CommandLine) -> Non
     assert "a2a-gateway keys create me" in result.stderr
 
 
-def test_a_key_may_end_with_a_line_and_one_that_none_can_be_is_not_shown(served: Served) -> None:
-    key = served.environ["A2A_API_KEY"]
-    assert served.run("runs", "list", A2A_API_KEY=f"{key}\r\n").exit_code == 0
-    broken = served.run("runs", "list", A2A_API_KEY=f"{key[:9]}\n{key[9:]}")
-    assert (broken.exit_code, key[:9] in broken.stderr) == (2, False)
-    assert "characters that none can have" in broken.stderr
+def test_a_key_may_end_with_a_line(served: Served) -> None:
+    assert served.run("runs", "list", A2A_API_KEY=f"{served.environ['A2A_API_KEY']}\r\n").exit_code == 0
 
 
 def test_without_a_gateway_it_says_how_to_start_one(command_line: CommandLine, unused_port: int) -> None:
@@ -142,6 +138,7 @@ def test_a_run_can_be_cancelled_by_its_id(served: Served) -> None:
 def test_a_key_that_is_none_is_not_quoted(served: Served, key: str) -> None:
     result = served.run("runs", "list", A2A_API_KEY=key)
     assert (result.exit_code, result.stdout) == (2, "")
+    assert "characters that none can have" in result.stderr
     assert "A2A_API_KEY" in result.stderr
     assert "secret" not in result.stderr
 

@@ -1,7 +1,7 @@
 """Keys that peers publish: fetched from a stranger, and fetched again when one of them signs with another."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from a2a_gateway.peers.issuers import fetch_keys
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.settings import Settings
 from a2a_gateway.testing.serving import serve_app
+from tests.peers.added import Added
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +91,7 @@ async def test_a_peer_that_signs_with_another_key_is_believed_once_it_publishes_
         return encode_ask("desk", audience="box", signer=Signer("EdDSA", key.private, key.kid), now=clock.wall())
 
     async with published(KEY.jwks("desk")) as (there, url):
-        roster = Roster(Settings(gateway_id="box", peers=(PeerSettings(id="desk", jwks_url=url),)), NobodyAdded())
+        roster = Roster(Settings(gateway_id="box", peers=(PeerSettings(id="desk", jwks_url=url),)), Added())
         issuers = Issuers(roster, Identity("box", SigningKey.generate(), clock, {}), now=lambda: at[0])
         assert (await issuers.identify(token(KEY))).told == Ask("desk")
         there.content = json.dumps(NEXT.jwks("desk")).encode()
@@ -107,8 +108,3 @@ async def test_a_peer_that_signs_with_another_key_is_believed_once_it_publishes_
         with pytest.raises(AuthenticationError):
             await issuers.identify(token(KEY))
         assert (await issuers.identify(token(NEXT))).told == Ask("desk")
-
-
-class NobodyAdded:
-    async def list_peers(self) -> Sequence[PeerSettings]:
-        return ()

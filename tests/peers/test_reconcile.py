@@ -1,7 +1,7 @@
 """What runs at peers have cost, learnt after a crash: from the peer's ledger, or not at all."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.settings import Settings
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.serving import serve_app
+from tests.peers.added import Added
 from tests.stores.ledger_bench import Bench, SteppedClock
 
 pytestmark = pytest.mark.anyio
@@ -52,11 +53,6 @@ class FarSide:
         await answer(scope, receive, send)
 
 
-class NobodyAdded:
-    async def list_peers(self) -> Sequence[PeerSettings]:
-        return ()
-
-
 @asynccontextmanager
 async def crashed(home: Path, far_side: FarSide, remote_run_id: str | None) -> AsyncIterator[tuple[Bench, Reconciler]]:
     """A gateway that was killed while a peer worked for it, and is back."""
@@ -69,7 +65,7 @@ async def crashed(home: Path, far_side: FarSide, remote_run_id: str | None) -> A
             await store.ledger.note_remote(RunId("near-run"), remote_run_id)
         await store.ledger.mark_lost()
         box = PeerSettings(id="box", base_url=f"{url}/v1", api_key=SecretStr("sk-box"))
-        roster = Roster(Settings(gateway_id="desk", peers=(box,)), NobodyAdded())
+        roster = Roster(Settings(gateway_id="desk", peers=(box,)), Added())
         identity = Identity("desk", SigningKey.generate(), SystemClock(), {})
         async with PeerDirectory(roster, identity, refresh_s=600) as directory:
             yield bench, Reconciler(store.ledger, directory, clock, first_pause_s=0)

@@ -1,28 +1,15 @@
 """Which peers there are, where some were added beside those of the settings."""
 
-from collections.abc import Sequence
-
 import pytest
 
-from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.roster import Roster
 from a2a_gateway.settings import Settings
+from tests.peers.added import Added
 
 pytestmark = pytest.mark.anyio
 
 OF_SETTINGS = PeerSettings(id="box", base_url="http://box.example/v1")
-
-
-class Added:
-    """Peers that were added; None is what cannot be read."""
-
-    peers: Sequence[PeerSettings] | None = ()
-
-    async def list_peers(self) -> Sequence[PeerSettings]:
-        if self.peers is None:
-            raise ConfigurationError("A newer release has written it.")
-        return self.peers
 
 
 async def test_added_peers_come_beside_those_of_the_settings_and_go_again() -> None:

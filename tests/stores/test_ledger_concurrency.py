@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from a2a_gateway.errors import BudgetExceeded, GatewayError
-from a2a_gateway.runs.model import ConversationId, KeyId, LimitPolicy, Limits, RunId, RunState, SpendCaps, TokenUsage
+from a2a_gateway.errors import BudgetExceeded, GatewayError, LLMRateLimited
+from a2a_gateway.runs.model import (
+    LIVE_STATES,
+    ConversationId,
+    IdempotencyClaim,
+    KeyId,
+    LimitPolicy,
+    Limits,
+    RunId,
+    RunState,
+    SpendCaps,
+    TokenUsage,
+)
 from a2a_gateway.runs.ports import Charge, RunProposal
 from a2a_gateway.stores import Store, open_store
 from tests.stores.quotes import FREE, calls_of
@@ -101,27 +113,53 @@ async def test_turns_settled_at_once_are_all_charged(database_url: str) -> None:
         assert [(run.turns, run.usage, run.cost_self_micro_usd) for run in below] == [(5, TokenUsage(10, 5), 15)] * 5
 
 
+@asynccontextmanager
+async def two_stores(url: str) -> AsyncIterator[tuple[Store, Store]]:
+    async with open_store(url, FixedClock()) as one, open_store(url, FixedClock()) as two:
+        yield one, two
+
+
+@contextmanager
+def before_the_first(statement: str, deed: Coroutine[Any, Any, object]) -> Iterator[None]:
+    """Have something done by another connection before the first statement that has this in it is executed."""
+    loop, to_do = asyncio.get_running_loop(), [deed]
+
+    def do(*args: Any) -> None:
+        if statement in args[2] and to_do:
+            asyncio.run_coroutine_threadsafe(to_do.pop(), loop).result()
+
+    event.listen(Engine, "before_cursor_execute", do)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", do)
+    assert not to_do
+
+
 async def test_a_call_settled_while_a_profiles_budget_is_read_is_counted(postgresql: str) -> None:
     caps, half = SpendCaps(day_micro_usd=100), calls_of(60)
-    async with AsyncExitStack() as stack:
-        one, two = [
-            await stack.enter_async_context(open_store(url, FixedClock())) for url in [make_postgresql_database(postgresql)] * 2
-        ]
+    async with two_stores(make_postgresql_database(postgresql)) as (one, two):
         key, _ = await one.keys.create_key("laptop")
         for run_id in ("first", "second"):
             await one.ledger.open_run(replace(proposal(run_id, key.id), starts=True))
         hold = await one.ledger.reserve(RunId("first"), half, caps)
-        loop, settling = asyncio.get_running_loop(), [Charge(TokenUsage(1, 1), 60)]
-
-        def settle_first(*args: Any) -> None:
-            if "sum(holds" in args[2] and settling:
-                asyncio.run_coroutine_threadsafe(two.ledger.settle(hold, settling.pop()), loop).result()
-
-        event.listen(Engine, "before_cursor_execute", settle_first)
-        stack.callback(event.remove, Engine, "before_cursor_execute", settle_first)
-        with pytest.raises(BudgetExceeded):
+        with (
+            before_the_first("sum(holds", two.ledger.settle(hold, Charge(TokenUsage(1, 1), 60))),
+            pytest.raises(BudgetExceeded),
+        ):
             await one.ledger.reserve(RunId("second"), half, caps)
-        assert not settling
+
+
+async def test_an_idempotency_key_that_is_free_again_begins_one_run_and_not_two_at_once(postgresql: str) -> None:
+    claim, busy = IdempotencyClaim("key:k", "mine", "f", FixedClock().now() + 100), LLMRateLimited.code
+    async with two_stores(make_postgresql_database(postgresql)) as (one, two):
+        key, _ = await one.keys.create_key("laptop")
+        first, second, third = (replace(proposal(run_id, key.id), claim=claim, starts=True) for run_id in ("1", "2", "3"))
+        await one.ledger.open_run(first)
+        await one.ledger.close_run(first.id, RunState.FAILED, stop_reason=busy, error_code=busy)
+        with before_the_first("DELETE FROM claims", two.ledger.open_run(third)):
+            assert (await one.ledger.open_run(second)).id == third.id
+        assert [run.id for run in await one.ledger.recent_runs(key.id, 10) if run.state in LIVE_STATES] == [third.id]
 
 
 OTHER_PROCESS = """
