@@ -11,15 +11,19 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+import structlog
 from anyio import to_thread
 
 from a2a_gateway.errors import StoreError
 from a2a_gateway.runs.model import ConversationId
+
+log = structlog.get_logger(__name__)
 
 _PRIVATE: Final = 0o700
 _DEEP: Final = 50
@@ -42,15 +46,21 @@ class Workspaces:
         return await _made(self._create, prefix)
 
     async def ensure(self, path: str) -> str:
-        """Make a directory named by a profile if it does not exist, and return its resolved path.
+        """Make a directory if it does not exist, one that a profile names or that was removed by hand; return its resolved path.
 
         Raises:
             StoreError: it cannot be made.
         """
         return await _made(_ensure, path)
 
+    def locate(self, path: str) -> str:
+        """Say where a workspace is now that `create` made at `path`, perhaps before `root` was moved."""
+        return str(self.root.resolve() / Path(path).name)
+
     async def remove(self, path: str) -> None:
         """Remove a directory made by `create`, whatever an agent put into it; a missing one is ignored.
+
+        What the gateway's user may not remove stays; see `remove_tree`.
 
         Raises:
             ValueError: the path is not one that `create` made.
@@ -64,7 +74,7 @@ class Workspaces:
 
         Returns how many were removed.
         """
-        return await to_thread.run_sync(partial(self._sweep, frozenset(keep)))
+        return await to_thread.run_sync(partial(self._sweep, frozenset(map(self.locate, keep))))
 
     def _create(self, prefix: str) -> str:
         root = self.root.resolve()
@@ -78,9 +88,7 @@ class Workspaces:
         if not self.root.is_dir():
             return 0
         leftovers = [path for path in self.root.resolve().iterdir() if str(path) not in keep]
-        for path in leftovers:
-            remove_tree(path)
-        return len(leftovers)
+        return sum(map(remove_tree, leftovers))
 
 
 async def _made(make: Callable[[str], str], name: str) -> str:
@@ -96,17 +104,30 @@ def _ensure(path: str) -> str:
     return str(directory.resolve())
 
 
-def remove_tree(path: Path) -> None:
+def remove_tree(path: Path) -> bool:
     """Remove a directory with everything in it; links are removed, not followed; a missing one is ignored.
 
     Directories that their owner made unreadable are opened up first, and what lies very deep is brought up: to remove a tree
-    holds its directories open, one in the other. The processes that worked in it must have ended.
+    holds its directories open, one in the other. The processes that worked in it must have ended. What the gateway's user may
+    not remove, such as what a container has made as root, stays, and the log says so; returns whether nothing did.
     """
     try:
         _remove(path)
     except (OSError, RecursionError):
+        return _remove_what_goes(path)
+    return True
+
+
+def _remove_what_goes(path: Path) -> bool:
+    failures: list[BaseException] = []
+    try:
         _open_up(path)
-        _remove(path)
+        shutil.rmtree(path, onexc=lambda _, __, error: failures.append(error))
+    except OSError as error:
+        failures.append(error)
+    if failures:  # not raised: the others are to go, and the gateway is to start, all the same
+        log.warning("directory_not_removed", path=str(path), error=type(failures[0]).__name__)
+    return not failures
 
 
 def _remove(path: Path) -> None:
@@ -139,7 +160,8 @@ def _open_up_once(root: int) -> bool:
         for name in names:
             if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
                 continue  # a link
-            os.chmod(name, _PRIVATE, dir_fd=directory)
+            with suppress(PermissionError):  # another user's
+                os.chmod(name, _PRIVATE, dir_fd=directory)
             if is_deep:
                 os.rename(name, f"deep-{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=root)
                 moved = True

@@ -77,8 +77,7 @@ class Places:
     async def sweep(self) -> None:
         """Remove the conversations whose time has passed, and their directories."""
         for conversation in await self.conversations.expire(self.clock.now()):
-            if conversation.workspace_dir is not None:
-                await self.workspaces.remove(conversation.workspace_dir)
+            await self._remove_workspace(conversation)
 
     @asynccontextmanager
     async def _begin(self, live: LiveRun) -> AsyncIterator[Conversation]:
@@ -127,8 +126,11 @@ class Places:
             return Place(conversation, await self.workspaces.ensure(profile.workspace_path))
         if profile.workspace is WorkspacePolicy.INHERIT and parent is not None and parent.workspace_dir is not None:
             return Place(conversation, parent.workspace_dir)
-        path = conversation.workspace_dir or await self.workspaces.create(conversation.id)
-        return Place(replace(conversation, workspace_dir=path), path)
+        if conversation.workspace_dir is None:
+            path = await self.workspaces.create(conversation.id)
+            return Place(replace(conversation, workspace_dir=path), path)
+        path = self.workspaces.locate(conversation.workspace_dir)
+        return Place(replace(conversation, workspace_dir=path), await self.workspaces.ensure(path))
 
     async def _leave(self, place: Place) -> None:
         conversation = place.conversation
@@ -136,8 +138,12 @@ class Places:
             return
         if self.ttl_s > 0 and conversation.transcript:
             await self.keep(place, conversation.transcript)  # as it was before
-        elif conversation.workspace_dir is not None:
-            await self.workspaces.remove(conversation.workspace_dir)
+        else:
+            await self._remove_workspace(conversation)
+
+    async def _remove_workspace(self, conversation: Conversation) -> None:
+        if conversation.workspace_dir is not None:
+            await self.workspaces.remove(self.workspaces.locate(conversation.workspace_dir))
 
 
 def _checked(found: Conversation | None, record: RunRecord) -> Conversation:

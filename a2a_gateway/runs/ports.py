@@ -359,7 +359,11 @@ class Workspaces(Protocol):
         ...
 
     async def ensure(self, path: str) -> str:
-        """Make a directory named by a profile if it does not exist, and return its resolved path."""
+        """Make a directory if it does not exist, and return its resolved path."""
+        ...
+
+    def locate(self, path: str) -> str:
+        """Say where a directory made by `create` is now: all of them may have been moved while no gateway ran."""
         ...
 
     async def remove(self, path: str) -> None:

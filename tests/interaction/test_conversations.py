@@ -126,3 +126,36 @@ async def test_without_retention_nothing_of_a_run_stays(tmp_path: Path) -> None:
                     extra_headers={CONVERSATION: raw.headers[CONVERSATION]},
                 )
     assert gone.value.code == "conversation_not_found"
+
+
+async def test_a_conversation_goes_on_in_its_workspace_after_the_data_directory_was_moved(tmp_path: Path) -> None:
+    before, after, model = tmp_path / "before", tmp_path / "after", "openhands_default"
+    with scripted_gateway(before) as (gateway, _):
+        key, message = gateway.key, user("Write.", *run_in_terminal("echo kept > note.txt"))
+        async with gateway.client() as client:
+            first = await client.chat.completions.with_raw_response.create(model=model, messages=[message])
+    before.rename(after)
+    with scripted_gateway(after) as (gateway, _):
+        steps = (Step(tool_calls=(call("terminal", command="cat note.txt"),)), Step(content="$LAST"))
+        async with gateway.client(key) as client:
+            second = await client.chat.completions.create(
+                model=model, messages=[user("Read.", *steps)], extra_headers={CONVERSATION: first.headers[CONVERSATION]}
+            )
+    assert (second.choices[0].message.content or "").startswith("kept")
+    assert not before.exists()
+    assert len(list((after / "workspaces").iterdir())) == 1
+
+
+async def test_a_conversation_whose_data_directory_was_moved_expires_with_its_workspace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after, model = tmp_path / "before", tmp_path / "after", "openhands_default"
+    with scripted_gateway(before, conversation_ttl_s=1e-6) as (gateway, _):
+        async with gateway.client() as client:
+            await client.chat.completions.create(model=model, messages=[user("Write.", *run_in_terminal("touch note.txt"))])
+    before.rename(after)
+    with scripted_gateway(after):
+        while list((after / "workspaces").iterdir()):  # noqa: ASYNC110  # swept in the background, at once
+            await asyncio.sleep(0)
+    assert "failed" not in capsys.readouterr().out
+    assert not before.exists()
