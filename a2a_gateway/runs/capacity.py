@@ -78,8 +78,8 @@ class Capacity:
         return seat
 
     async def _wait(self, seat: _Seat, timeout_s: float) -> None:
-        if seat.parent_id is None and len(self._waiting) >= self.queue_limit:
-            raise self._refusal(f"{len(self._waiting)} more are waiting, the most that may")
+        if seat.parent_id is None and self._waiting_roots() >= self.queue_limit:
+            raise self._refusal(f"{self.queue_limit} more are waiting, the most that may")
         self._waiting.append(seat)
         try:
             async with asyncio.timeout(timeout_s):
@@ -90,6 +90,9 @@ class Capacity:
         except BaseException:
             self._give_up(seat)
             raise
+
+    def _waiting_roots(self) -> int:
+        return sum(seat.parent_id is None for seat in self._waiting)
 
     def _refusal(self, why: str) -> CapacityExceeded:
         return CapacityExceeded(
