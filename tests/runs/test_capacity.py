@@ -37,17 +37,16 @@ async def test_a_full_gateway_queues_in_order_and_refuses_what_exceeds_the_queue
 
 async def test_children_that_wait_take_no_place_in_the_queue_from_new_trees() -> None:
     capacity, started, release = Capacity(limit=1, queue_limit=1), list[str](), asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        async with capacity.slot(RunId("parent"), None, timeout_s=60):
-            for name in ("first child", "second child", "third child"):
-                group.create_task(_hold(capacity, name, "parent", started, release))
-            await _wait_for_waiters(capacity, 2)
-            group.create_task(_hold(capacity, "next", None, started, release))
-            await _wait_for_waiters(capacity, 3)
-            with pytest.raises(CapacityExceeded, match="1 more are waiting"):
-                async with capacity.slot(RunId("one too many"), None, timeout_s=60):
-                    pass
-            release.set()
+    async with asyncio.TaskGroup() as group, capacity.slot(RunId("parent"), None, timeout_s=60):
+        for name in ("first child", "second child", "third child"):
+            group.create_task(_hold(capacity, name, "parent", started, release))
+        await _wait_for_waiters(capacity, 2)
+        group.create_task(_hold(capacity, "next", None, started, release))
+        await _wait_for_waiters(capacity, 3)
+        with pytest.raises(CapacityExceeded, match="1 more are waiting"):
+            async with capacity.slot(RunId("one too many"), None, timeout_s=60):
+                pass
+        release.set()
     assert (sorted(started), capacity.working) == (["first child", "next", "second child", "third child"], 0)
 
 

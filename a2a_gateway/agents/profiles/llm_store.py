@@ -110,7 +110,7 @@ def _with_connection(llm: LLM, directory: Path, cipher: Cipher | None) -> LLM:
         connection = ProviderConnectionStore(directory).get(llm.provider_connection_id, cipher=cipher)
     except ValidationError as error:
         raise _undecryptable() if cipher else invalid(error, ("provider_connection_id",)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, *UNEXPECTED) as error:
         message = f"the provider connections cannot be read: {type(error).__name__}"
         raise refusal(message, "provider_connection_id") from None
     if connection is None:

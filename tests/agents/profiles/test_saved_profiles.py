@@ -333,6 +333,18 @@ def test_a_connection_that_is_gone_breaks_its_profile(bare_place: Place) -> None
     assert problem.message == "there is no provider connection 'shared'"
 
 
+@pytest.mark.parametrize(("text", "cause"), [("{", "ValueError"), ("[" * 100_000, "RecursionError")])
+def test_connections_that_cannot_be_read_break_their_profile_only(bare_place: Place, text: str, cause: str) -> None:
+    connect(bare_place, KEY)
+    bare_place.save_llm("other")
+    (bare_place.openhands / "provider-connections" / "provider_connections.json").write_text(text)
+
+    catalog = bare_place.open({"OH_SECRET_KEY": KEY})
+
+    assert [problem.message for problem in catalog.problems()] == [f"the provider connections cannot be read: {cause}"]
+    assert [profile.name for profile in catalog.list()] == ["other"]
+
+
 def test_reading_leaves_nothing_in_openhands_directory(bare_place: Place) -> None:
     path = bare_place.openhands / "profiles" / "fast.json"
     path.parent.mkdir(parents=True)
