@@ -77,10 +77,12 @@ class Database:
         if self._lock is not None:
             await self._in_thread(self._lock.release)
         await self._in_thread(self._engine.dispose)
+        if self._file is not None:
+            self._file.release()
         self._threads.shutdown()
 
     async def keep_gateways_out(self) -> None:
-        """Hold a PostgreSQL database against other gateways until it is closed; an SQLite file is held with its data directory.
+        """Hold the database against other gateways until it is closed.
 
         Raises:
             ConfigurationError: another gateway uses it.
@@ -88,10 +90,12 @@ class Database:
         """
         if self._url.get_backend_name() == "postgresql":
             self._lock = GatewayLock(self._url, _connect_args(self._url))
-            await self._in_thread(self._lock_out)
+        await self._in_thread(self._lock_out)
 
     def _lock_out(self) -> None:
         try:
+            if self._file is not None:
+                self._file.keep_gateways_out()
             if self._lock is not None:
                 self._lock.hold(self._engine)
         except DatabaseTaken as taken:

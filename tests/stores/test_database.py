@@ -138,6 +138,20 @@ async def test_a_postgresql_database_is_of_one_gateway_at_a_time(postgresql: str
         pass
 
 
+async def test_an_sqlite_file_is_of_one_gateway_at_a_time_by_whichever_path(tmp_path: Path) -> None:
+    url, other = sqlite_url(tmp_path / "gateway.db"), sqlite_url(tmp_path / "alias" / "gateway.db")
+    (tmp_path / "alias").symlink_to(tmp_path)
+    async with open_store(url, FixedClock(), as_gateway=True) as store:
+        with pytest.raises(ConfigurationError, match="Another gateway uses this database"):
+            async with open_store(other, FixedClock(), as_gateway=True):
+                pass
+        async with open_store(other, FixedClock()) as beside:  # as the command line does
+            await beside.keys.create_key("beside")
+        assert [key.name for key in await store.keys.list_keys()] == ["beside"]
+    async with open_store(other, FixedClock(), as_gateway=True):
+        pass
+
+
 async def test_a_postgresql_cluster_that_was_made_without_a_locale_will_do(postgresql: str) -> None:
     encoding = "ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
     async with open_store(make_postgresql_database(postgresql, encoding), FixedClock(), as_gateway=True) as store:
