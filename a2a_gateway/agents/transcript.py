@@ -32,7 +32,7 @@ def encode_transcript(system: str, events: Iterable[Event], secrets: Secrets) ->
     lines = [json.dumps({"version": _VERSION, "system": system})]
     # parent_id would name an event of this conversation's tree, which the next one does not have
     lines += [event.model_dump_json(exclude={"parent_id"}, exclude_none=True) for event in _portable(list(events))]
-    return secrets.mask("\n".join(lines))
+    return _as_written(secrets).mask("\n".join(lines))
 
 
 def decode_transcript(text: str) -> History:
@@ -49,6 +49,16 @@ def decode_transcript(text: str) -> History:
         return History(str(head["system"]), tuple(Event.model_validate_json(line) for line in rest))
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError("The stored conversation cannot be read by this version; begin a new one.") from error
+
+
+def _as_written(secrets: Secrets) -> Secrets:
+    """The secrets as they stand in JSON, quotation marks and the like escaped: twice in the arguments of a call."""
+    once = _escaped(secrets.values)
+    return Secrets.of(once | _escaped(once))
+
+
+def _escaped(texts: Iterable[str]) -> set[str]:
+    return {json.dumps(text, ensure_ascii=ascii_only)[1:-1] for text in texts for ascii_only in (True, False)}
 
 
 def _portable(events: Sequence[Event]) -> Iterator[Event]:

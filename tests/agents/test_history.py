@@ -190,11 +190,19 @@ def test_a_call_that_a_cancelled_run_left_open_is_closed_and_can_never_run_again
     assert [event.action for event in read.events if isinstance(event, ActionEvent)] == [None, None]
 
 
-def test_no_known_secret_is_written_into_a_transcript() -> None:
-    said = history_of([user(f"my key is {SECRET}")], vision=False)
-    text = encode_transcript(f"use {SECRET}", said.events, Secrets.of([SECRET]))
-    assert SECRET not in text
-    assert text.count(HIDDEN) == 2
+@pytest.mark.parametrize("secret", [SECRET, 'sk-"quoted"\\0123', "sk-geheimnisträger"])
+def test_no_known_secret_is_written_into_a_transcript(secret: str) -> None:
+    arguments = json.dumps({"city": secret})
+    messages: list[Message] = [
+        user(f"my key is {secret}"),
+        assistant("", ToolCall("c1", "weather", arguments)),
+        tool("c1", secret),
+    ]
+    text = encode_transcript(f"use {secret}", history_of(messages, vision=False).events, Secrets.of([secret]))
+    assert text.count(HIDDEN) == 4
+    head, *events = map(json.loads, text.split("\n"))
+    assert head["system"] == f"use {HIDDEN}"
+    assert [json.loads(event["tool_call"]["arguments"]) for event in events if "tool_call" in event] == [{"city": HIDDEN}]
 
 
 @pytest.mark.parametrize(
