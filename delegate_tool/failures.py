@@ -4,6 +4,7 @@ A message says what happened, which limit had which value, and what to do instea
 decide how to go on. Above stands `client`. Knows openai and httpx; not OpenHands, not the gateway.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,6 +19,7 @@ _REFUSALS: Final = frozenset({402, 403, 404, 508})
 NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Errors of a request that has not left: nothing was executed."""
 _MAX_MESSAGE: Final = 2_000
+_SECONDS: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 _LIMITS: Final = ("depth", "max_depth", "runs_left", "budget_remaining_usd")
 
 _REMEDIES: Final[Mapping[str, str]] = {
@@ -38,8 +40,14 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "conversation_not_found": "Start a new conversation: leave conversation_id out and repeat what matters in the task.",
     "deadline_exceeded": "Use what there is, delegate a smaller task, or allow more time.",
     "invalid_api_key": "Do it yourself: the credential for delegations is not accepted.",
+    "empty_answer": "Ask again in other words, or do it yourself.",
+    "answer_too_large": "Ask for less at once.",
     "unreachable": "Do it yourself, or try again later.",
 }
+
+
+class TooLarge(ValueError):
+    """An answer is longer than may be kept of one; the message states the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +56,12 @@ class Failure:
 
     Attributes:
         code: the endpoint's, else `unreachable` (so nothing was executed), `timeout`, `stream_broken`, `stream_error`,
-            `malformed_response`, `content_filter`, `deadline_exceeded` or `http_<status>`.
+            `malformed_response`, `answer_too_large`, `empty_answer`, `unanswered_tool_call`, `content_filter`,
+            `deadline_exceeded` or `http_<status>`.
         details: the endpoint's facts about the error.
         headers: of the response, where there was one.
+        http_status: of the response that is the error; None where the error came in a stream, or from here.
+        retry_after_s: when the endpoint wants the request again, where it says so.
     """
 
     status: DelegationStatus
@@ -58,6 +69,8 @@ class Failure:
     message: str
     details: Mapping[str, object] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    http_status: int | None = None
+    retry_after_s: float | None = None
 
 
 def explain(error: openai.APIError | httpx.HTTPError | ValueError) -> Failure:
@@ -80,6 +93,8 @@ def explain(error: openai.APIError | httpx.HTTPError | ValueError) -> Failure:
             return _failed(
                 "stream_broken", f"The connection broke before the answer was complete: {str(error) or type(error).__name__}."
             )
+        case TooLarge():
+            return _failed("answer_too_large", str(error))
         case _:
             return _failed("malformed_response", f"The endpoint does not answer in OpenAI's format: {error}")
 
@@ -92,6 +107,24 @@ def overdue(timeout_s: float) -> Failure:
 def broken_off() -> Failure:
     """The stream ended politely, but before the agent had."""
     return _failed("stream_broken", "The stream ended before the answer was complete.")
+
+
+def stream_error() -> Failure:
+    """Say that the endpoint marked its answer as failed and gave no reason."""
+    return _failed("stream_error", "The endpoint ended its answer with an error, and says no more.")
+
+
+def unanswered(*, asks_for_tools: bool) -> Failure:
+    """Say that a plain endpoint ended without an answer."""
+    if asks_for_tools:
+        return _failed("unanswered_tool_call", "The endpoint asked for a tool instead of answering, and it was offered no tools.")
+    return _failed("empty_answer", "The endpoint ended without any text in its answer.")
+
+
+def told_pause_s(headers: Mapping[str, str]) -> float | None:
+    """Read `Retry-After` in seconds; a date, which it may also be, is not read."""
+    told = headers.get("retry-after", "").strip()
+    return float(told) if _SECONDS.fullmatch(told) else None
 
 
 def filtered() -> Failure:
@@ -120,7 +153,8 @@ def _from_status(error: openai.APIStatusError) -> Failure:
     else:
         status = DelegationStatus.FAILED
     message = message or f"HTTP {error.status_code} from {_host(error.request)}."
-    return Failure(status, code, with_remedy(code, message, details), details, error.response.headers)
+    headers = error.response.headers
+    return Failure(status, code, with_remedy(code, message, details), details, headers, error.status_code, told_pause_s(headers))
 
 
 def _from_stream(error: openai.APIError) -> Failure:

@@ -4,17 +4,28 @@ Above stands `client`, which sends and times; below `usage`, which reads what th
 client's types.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Final
 
+import httpx
+import openai
 from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
-from pydantic import BaseModel
 
-from delegate_tool.failures import Failure, broken_off, filtered
+from delegate_tool.chunk import Chunk, ErrorInStream, is_end, parse_chunk
+from delegate_tool.failures import Failure, TooLarge, broken_off, filtered, stream_error, unanswered
+from delegate_tool.masking import Secrets
 from delegate_tool.result import DelegationResult, DelegationStatus
+from delegate_tool.sse import EventDecoder, ServerSentEvent
 from delegate_tool.usage import read_left, read_report, read_run
 from delegate_tool.wellformed import well_formed
+
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
+"""Of one answer with its reasoning: several times what the largest models can write. It is kept in memory, more than once."""
+_PIECE_BYTES: Final = 16
+"""What a piece counts at least, because each is an object that is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,56 +37,93 @@ class Delta:
 
 
 class Reply:
-    """One response, complete or not."""
+    """One response, complete or not.
 
-    def __init__(self) -> None:
+    Args:
+        secrets: the credentials that the endpoint was sent. They are masked in all that it returns: it may quote them, and
+            its words reach other callers and the LLMs of agents.
+    """
+
+    def __init__(self, secrets: Secrets | None = None) -> None:
+        self._secrets = secrets or Secrets()
         self._text: list[str] = []
         self._headers: Mapping[str, str] = {}
         self._usage: Mapping[str, object] = {}
         self._finish_reason: str | None = None
+        self._asks_for_tools = False
+        self._answer_bytes = 0
+        self._held_bytes = 0
 
     @property
     def text(self) -> str:
         """What has arrived."""
         return "".join(self._text)
 
+    @property
+    def answer_bytes(self) -> int:
+        """The size of what has arrived, with the reasoning."""
+        return self._answer_bytes
+
     async def read(
         self, stream: AsyncStream[ChatCompletionChunk], on_delta: Callable[[Delta], None] = lambda delta: None
     ) -> None:
         """Take in a stream to its end, and close it; what arrived before an error is kept.
 
+        The bytes are decoded here, not by the OpenAI client, which loses chunks and fails at keep-alives: see `sse`.
+
         Args:
-            on_delta: told each piece of the answer as it arrives.
+            on_delta: called with each piece of the answer as it arrives.
 
         Raises:
+            TooLarge: the answer is longer than `MAX_ANSWER_BYTES`.
             ValueError: it is not in OpenAI's format; `openai.APIError` and `httpx.HTTPError`, as the client does.
         """
         self._headers = stream.response.headers
+        content, reasoning = self._secrets.stream(), self._secrets.stream()
         async with stream:
             try:
-                async for chunk in stream:
-                    for delta in self._take(chunk):
-                        on_delta(delta)
-            except RecursionError:
-                raise ValueError("its JSON is nested too deeply") from None
+                async for chunk in self._chunks(stream.response):
+                    self._keep(Delta(content.feed(chunk.content), reasoning.feed(chunk.reasoning)), on_delta)
+                    # Of a peer that sends as fast as it can, each read returns at once: the loop must get to other tasks.
+                    await asyncio.sleep(0)
+            finally:
+                self._keep(Delta(content.flush(), reasoning.flush()), on_delta)
 
-    def _take(self, chunk: object) -> Iterator[Delta]:
-        # The client does not validate chunks: what their types promise may be missing, null or something else.
-        usage, choices = getattr(chunk, "usage", None), getattr(chunk, "choices", None)
-        if isinstance(usage, BaseModel):
-            self._usage = usage.model_dump(warnings=False)
-        for choice in choices if isinstance(choices, list) else ():
-            told = getattr(choice, "delta", None)
-            delta = Delta(_text(told, "content"), _text(told, "reasoning_content"))
+    async def _chunks(self, response: httpx.Response) -> AsyncIterator[Chunk]:
+        async for event in _events(response):
+            try:
+                chunk = parse_chunk(event)
+            except ErrorInStream as error:
+                raise _as_api_error(error, response.request) from None
+            except ValueError:
+                if event.is_whole:
+                    raise
+                return  # the connection was closed in the middle of it: whether the answer was whole, its end mark says
+            self._take(chunk)
+            yield chunk
+
+    def _take(self, chunk: Chunk) -> None:
+        size = sum(len(text.encode()) for text in (chunk.content, chunk.reasoning))
+        self._answer_bytes += size
+        self._held_bytes += max(size, _PIECE_BYTES)
+        if self._held_bytes > MAX_ANSWER_BYTES:
+            raise TooLarge(f"The answer is longer than {MAX_ANSWER_BYTES // 1024**2} MiB.")
+        self._usage = chunk.usage or self._usage
+        self._finish_reason = chunk.finish_reason or self._finish_reason
+        self._asks_for_tools |= chunk.asks_for_tools
+
+    def _keep(self, delta: Delta, on_delta: Callable[[Delta], None]) -> None:
+        if delta.content or delta.reasoning:
             self._text.append(delta.content)
-            self._finish_reason = _text(choice, "finish_reason") or self._finish_reason
-            yield delta
+            on_delta(delta)
 
     def conclude(self, failure: Failure | None) -> DelegationResult:
         """Make the result of what has arrived, and of what went wrong if something did."""
-        failure = failure or _unsaid_failure(self._finish_reason)
+        failure = self._masked(failure or self._unsaid_failure())
         headers, details = (failure.headers or self._headers, failure.details) if failure else (self._headers, {})
-        report = read_report(headers, self._usage, details)
+        report = read_report(self._mask(headers), self._mask(self._usage), details)
+        if failure is None and report.run_id is None:
+            failure = self._missing_answer()
         result = DelegationResult(
             status=self._status(report.stop_reason),
             answer=self.text,
@@ -97,7 +145,7 @@ class Reply:
 
     def conclude_run(self, told: object) -> DelegationResult | None:
         """Make the result of a cancelled run, of what the endpoint tells of it as `GET /v1/runs/{id}` does; None if nothing."""
-        report = read_run(told)
+        report = read_run(self._secrets.mask_json(told))
         if report is None:
             return None
         return DelegationResult(
@@ -113,24 +161,67 @@ class Reply:
             tree_tokens=report.tree_tokens,
         )
 
+    def _unsaid_failure(self) -> Failure | None:
+        """Find what went wrong in a stream that ended without an error."""
+        match self._finish_reason:
+            case None:
+                return broken_off()
+            case "error":
+                return stream_error()
+            case "content_filter":
+                return filtered()
+            case "tool_calls" | "function_call":
+                return unanswered(asks_for_tools=True)
+            case _:
+                return None
+
+    def _missing_answer(self) -> Failure | None:
+        """Find out whether a plain endpoint gave no answer. A gateway reports by itself how its run ended."""
+        if self._asks_for_tools:
+            return unanswered(asks_for_tools=True)
+        if self._finish_reason != "length" and not self.text.strip():
+            return unanswered(asks_for_tools=False)
+        return None
+
+    def _masked(self, failure: Failure | None) -> Failure | None:
+        if failure is None:
+            return None
+        return replace(
+            failure,
+            code=self._secrets.mask(failure.code),
+            message=self._secrets.mask(failure.message),
+            details=self._mask(failure.details),
+            headers=self._mask(failure.headers),
+        )
+
+    def _mask(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        masked = self._secrets.mask_json(dict(told))
+        return masked if isinstance(masked, dict) else {}
+
     def _status(self, stop_reason: str | None) -> DelegationStatus:
         limited = self._finish_reason == "length" or stop_reason not in (None, "finished")
         return DelegationStatus.PARTIAL if limited else DelegationStatus.FINISHED
 
 
-def _text(told: object, name: str) -> str:
-    value = getattr(told, name, None)
-    return well_formed(value) if isinstance(value, str) else ""
+async def _events(response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
+    """Decode the events of a stream up to its end mark, or to its end."""
+    decoder = EventDecoder()
+    async for piece in response.aiter_bytes():
+        for event in decoder.feed(piece):
+            if is_end(event):
+                return
+            yield event
+    for event in decoder.end():
+        if not is_end(event):
+            yield event
 
 
-def _unsaid_failure(finish_reason: str | None) -> Failure | None:
-    match finish_reason:
-        case None:
-            return broken_off()
-        case "content_filter":
-            return filtered()
-        case _:
-            return None
+def _as_api_error(error: ErrorInStream, request: httpx.Request) -> openai.APIError:
+    """Make what the OpenAI client makes of an error in a stream."""
+    body = error.body
+    told = body.get("message") if isinstance(body, Mapping) else body
+    message = told if isinstance(told, str) and told else "The endpoint reported an error in the stream."
+    return openai.APIError(message, request, body=body)
 
 
 def _failed(result: DelegationResult, failure: Failure) -> DelegationResult:
@@ -143,6 +234,8 @@ def _failed(result: DelegationResult, failure: Failure) -> DelegationResult:
         error_code=failure.code,
         error_message=failure.message,
         details=failure.details,
+        http_status=failure.http_status,
+        retry_after_s=failure.retry_after_s,
         stop_reason=result.stop_reason or failure.code,
     )
     # A gateway says of each error whether to try again, and names the run if it had admitted one.
