@@ -39,13 +39,13 @@ class Delta:
 class Reply:
     """One response, complete or not.
 
-    Args:
+    Attributes:
         secrets: the credentials that the endpoint was sent. They are masked in all that it returns: it may quote them, and
             its words reach other callers and the LLMs of agents.
     """
 
     def __init__(self, secrets: Secrets | None = None) -> None:
-        self._secrets = secrets or Secrets()
+        self.secrets = secrets or Secrets()
         self._text: list[str] = []
         self._headers: Mapping[str, str] = {}
         self._usage: Mapping[str, object] = {}
@@ -79,7 +79,7 @@ class Reply:
             ValueError: it is not in OpenAI's format; `openai.APIError` and `httpx.HTTPError`, as the client does.
         """
         self._headers = stream.response.headers
-        content, reasoning = self._secrets.stream(), self._secrets.stream()
+        content, reasoning = self.secrets.stream(), self.secrets.stream()
         async with stream:
             try:
                 async for chunk in self._chunks(stream.response):
@@ -145,7 +145,7 @@ class Reply:
 
     def conclude_run(self, told: object) -> DelegationResult | None:
         """Make the result of a cancelled run, of what the endpoint tells of it as `GET /v1/runs/{id}` does; None if nothing."""
-        report = read_run(self._secrets.mask_json(told))
+        report = read_run(self.secrets.mask_json(told))
         if report is None:
             return None
         return DelegationResult(
@@ -188,14 +188,14 @@ class Reply:
             return None
         return replace(
             failure,
-            code=self._secrets.mask(failure.code),
-            message=self._secrets.mask(failure.message),
+            code=self.secrets.mask(failure.code),
+            message=self.secrets.mask(failure.message),
             details=self._mask(failure.details),
             headers=self._mask(failure.headers),
         )
 
     def _mask(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        masked = self._secrets.mask_json(dict(told))
+        masked = self.secrets.mask_json(dict(told))
         return masked if isinstance(masked, dict) else {}
 
     def _status(self, stop_reason: str | None) -> DelegationStatus:

@@ -186,7 +186,9 @@ async def open_engine(
             roster = peers.Roster(settings, store.peers)
             directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
             profiles = Catalogue(agents.profiles, directory)
-            runner = Runners(agents.runner, peers.PeerRunner(directory, gateway_id=settings.gateway_id))
+            unpriced = settings.unpriced_usd_per_token
+            forwarder = peers.PeerRunner(directory, gateway_id=settings.gateway_id, unpriced_usd_per_token=unpriced)
+            runner = Runners(agents.runner, forwarder)
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")

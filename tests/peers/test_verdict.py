@@ -63,8 +63,8 @@ def test_a_peer_whose_database_failed_in_the_middle_of_the_run_may_have_done_som
     assert before.error.retryable
 
 
-def charged(result: DelegationResult, hold: Hold = ESCROW, *, has_begun: bool = True, is_plain: bool = False) -> Charge:
-    return charge_of(result, hold, has_begun=has_begun, is_plain=is_plain)
+def charged(result: DelegationResult, hold: Hold = ESCROW, *, has_begun: bool = True) -> Charge:
+    return charge_of(result, hold, has_begun=has_begun)
 
 
 def answered(cost_micro_usd: int | None, **told: Any) -> DelegationResult:
@@ -86,14 +86,12 @@ def test_a_peer_is_paid_what_it_tells_and_never_more_than_was_set_aside() -> Non
     assert charged(answered(501), Hold("h", RunId("r"))) == Charge(TokenUsage(), 501)
 
 
-def test_a_gateway_that_does_not_know_yet_is_asked_later_and_a_plain_endpoint_never_knows() -> None:
+def test_a_gateway_that_does_not_know_yet_is_asked_later() -> None:
     pending = answered(300, cost_complete=False, cost_final=False)
     assert charged(pending) == Charge(TokenUsage(), 300, complete=False, final=False)
-    assert charged(pending, is_plain=True) == Charge(TokenUsage(), 300, complete=False)
     assert charged(answered(300, cost_complete=False)) == Charge(TokenUsage(), 300, complete=False)
     silent = answered(None, cost_complete=False, cost_final=False)
     assert charged(silent) == charged(failed("stream_broken")) == UNKNOWN
-    assert charged(silent, is_plain=True) == Charge(TokenUsage(), None, complete=False)
 
 
 @pytest.mark.parametrize(
