@@ -5,7 +5,7 @@ client's types.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from delegate_tool.wellformed import well_formed
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """Of one answer with its reasoning: several times what the largest models can write. It is kept in memory, more than once."""
 _PIECE_BYTES: Final = 16
-"""What a piece counts at least, because each is an object that is kept."""
+"""What each piece counts beside its text, because it is an object that is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,43 +79,47 @@ class Reply:
             ValueError: it is not in OpenAI's format; `openai.APIError` and `httpx.HTTPError`, as the client does.
         """
         self._headers = stream.response.headers
-        content, reasoning = self.secrets.stream(), self.secrets.stream()
+        outlet = _Outlet(self.secrets, lambda delta: self._keep(delta, on_delta))
         async with stream:
             try:
-                async for chunk in self._chunks(stream.response):
-                    self._keep(Delta(content.feed(chunk.content), reasoning.feed(chunk.reasoning)), on_delta)
-                    # Of a peer that sends as fast as it can, each read returns at once: the loop must get to other tasks.
-                    await asyncio.sleep(0)
+                await self._read(stream.response, outlet)
             finally:
-                self._keep(Delta(content.flush(), reasoning.flush()), on_delta)
+                outlet.end()
 
-    async def _chunks(self, response: httpx.Response) -> AsyncIterator[Chunk]:
-        async for event in _events(response):
+    async def _read(self, response: httpx.Response, outlet: "_Outlet") -> None:
+        decoder = EventDecoder()
+        async for piece in response.aiter_bytes():
             try:
-                chunk = parse_chunk(event)
-            except ErrorInStream as error:
-                raise _as_api_error(error, response.request) from None
+                for event in decoder.feed(piece):
+                    if is_end(event):
+                        return
+                    self._take(_parse(event, response.request), outlet)
+            finally:
+                outlet.emit()
+            # From a peer that sends as fast as it can, each read returns at once: let the loop get to other tasks.
+            await asyncio.sleep(0)
+        for event in decoder.end():
+            try:
+                chunk = _parse(event, response.request)
             except ValueError:
-                if event.is_whole:
-                    raise
-                return  # the connection was closed in the middle of it: whether the answer was whole, its end mark says
-            self._take(chunk)
-            yield chunk
+                return  # the stream was cut in the middle of an event: whether the answer was whole, its end mark says
+            self._take(chunk, outlet)
 
-    def _take(self, chunk: Chunk) -> None:
+    def _take(self, chunk: Chunk, outlet: "_Outlet") -> None:
         size = sum(len(text.encode()) for text in (chunk.content, chunk.reasoning))
         self._answer_bytes += size
-        self._held_bytes += max(size, _PIECE_BYTES)
+        self._held_bytes += size
         if self._held_bytes > MAX_ANSWER_BYTES:
             raise TooLarge(f"The answer is longer than {MAX_ANSWER_BYTES // 1024**2} MiB.")
         self._usage = chunk.usage or self._usage
         self._finish_reason = chunk.finish_reason or self._finish_reason
         self._asks_for_tools |= chunk.asks_for_tools
+        outlet.add(chunk)
 
     def _keep(self, delta: Delta, on_delta: Callable[[Delta], None]) -> None:
-        if delta.content or delta.reasoning:
-            self._text.append(delta.content)
-            on_delta(delta)
+        self._held_bytes += _PIECE_BYTES
+        self._text.append(delta.content)
+        on_delta(delta)
 
     def conclude(self, failure: Failure | None) -> DelegationResult:
         """Make the result of what has arrived, and of what went wrong if something did."""
@@ -138,7 +142,7 @@ class Reply:
             runs=report.runs,
             tokens=report.tokens,
             tree_tokens=report.tree_tokens,
-            stop_reason=report.stop_reason or self._finish_reason,
+            stop_reason=report.stop_reason or (self._finish_reason and self.secrets.mask(self._finish_reason)),
             left=report.left,
         )
         return result if failure is None else _failed(result, failure)
@@ -203,17 +207,44 @@ class Reply:
         return DelegationStatus.PARTIAL if limited else DelegationStatus.FINISHED
 
 
-async def _events(response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
-    """Decode the events of a stream up to its end mark, or to its end."""
-    decoder = EventDecoder()
-    async for piece in response.aiter_bytes():
-        for event in decoder.feed(piece):
-            if is_end(event):
-                return
-            yield event
-    for event in decoder.end():
-        if not is_end(event):
-            yield event
+class _Outlet:
+    """Masks the texts of chunks and passes them on, joined where they arrived together, so that a flood makes few pieces."""
+
+    def __init__(self, secrets: Secrets, keep: Callable[[Delta], None]) -> None:
+        self._content_mask, self._reasoning_mask = secrets.stream(), secrets.stream()
+        self._keep = keep
+        self._content: list[str] = []
+        self._reasoning: list[str] = []
+
+    def add(self, chunk: Chunk) -> None:
+        """Add what a chunk says; reasoning that follows text begins another piece, because a piece's reasoning comes first."""
+        if chunk.reasoning:
+            if self._content:
+                self.emit()
+            self._reasoning.append(self._reasoning_mask.feed(chunk.reasoning))
+        if chunk.content:
+            self._content.append(self._content_mask.feed(chunk.content))
+
+    def emit(self) -> None:
+        """Pass on what was added."""
+        delta = Delta("".join(self._content), "".join(self._reasoning))
+        self._content.clear()
+        self._reasoning.clear()
+        if delta.content or delta.reasoning:
+            self._keep(delta)
+
+    def end(self) -> None:
+        """Pass on what the masks have held back, because it might have been the beginning of a secret."""
+        self._content.append(self._content_mask.flush())
+        self._reasoning.append(self._reasoning_mask.flush())
+        self.emit()
+
+
+def _parse(event: ServerSentEvent, request: httpx.Request) -> Chunk:
+    try:
+        return parse_chunk(event)
+    except ErrorInStream as error:
+        raise _as_api_error(error, request) from None
 
 
 def _as_api_error(error: ErrorInStream, request: httpx.Request) -> openai.APIError:

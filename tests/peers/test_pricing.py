@@ -56,7 +56,7 @@ def test_a_call_is_quoted_its_prompt_and_its_longest_answer() -> None:
     assert (terms(peer(reports_cost=True)).must_escrow, terms(peer(reports_cost=True, **OWN)).must_escrow) == (True, False)
 
 
-def test_the_endpoint_is_told_how_long_the_answer_may_be_only_where_a_budget_binds_it() -> None:
+def test_the_endpoint_gets_a_bound_of_output_only_where_a_budget_binds_it() -> None:
     priced, free = Terms(PRICE, False, PROMPT, 1000), Terms(TokenPrice(Decimal(1), Decimal(0)), False, PROMPT, 1000)
     assert [priced.output_bound(HELD), priced.output_bound(FREE), free.output_bound(HELD)] == [200, None, None]
     assert (priced.is_shortened(HELD), Terms(PRICE, False, PROMPT, 200).is_shortened(HELD)) == (True, False)
