@@ -240,6 +240,7 @@ async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator
     async def sweep() -> None:
         while True:
             try:
+                places.live_runs.shed_old(clock.now())
                 await places.sweep()
                 await store.ledger.forget_expired(min(clock.now(), clock.wall()))  # grants are a matter of wall clocks
             except (GatewayError, OSError) as error:
