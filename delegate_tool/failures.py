@@ -7,7 +7,7 @@ decide how to go on. Above stands `client`. Knows openai and httpx; not OpenHand
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 import httpx
 import openai
@@ -48,6 +48,8 @@ _REMEDIES: Final[Mapping[str, str]] = {
 
 class TooLarge(ValueError):
     """An answer is longer than may be kept of one; the message states the limit."""
+
+    code: ClassVar[str] = "answer_too_large"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def explain(error: openai.APIError | httpx.HTTPError | ValueError) -> Failure:
                 "stream_broken", f"The connection broke before the answer was complete: {str(error) or type(error).__name__}."
             )
         case TooLarge():
-            return _failed("answer_too_large", str(error))
+            return _failed(error.code, str(error))
         case _:
             return _failed("malformed_response", f"The endpoint does not answer in OpenAI's format: {error}")
 

@@ -42,10 +42,12 @@ class Reply:
     Attributes:
         secrets: the credentials that the endpoint was sent. They are masked in all that it returns: it may quote them, and
             its words reach other callers and the LLMs of agents.
+        max_answer_bytes: of the answer with its reasoning; a longer one ends with `TooLarge`.
     """
 
     def __init__(self, secrets: Secrets | None = None) -> None:
         self.secrets = secrets or Secrets()
+        self.max_answer_bytes = MAX_ANSWER_BYTES
         self._text: list[str] = []
         self._headers: Mapping[str, str] = {}
         self._usage: Mapping[str, object] = {}
@@ -75,7 +77,7 @@ class Reply:
             on_delta: called with each piece of the answer as it arrives.
 
         Raises:
-            TooLarge: the answer is longer than `MAX_ANSWER_BYTES`.
+            TooLarge: the answer is longer than `max_answer_bytes`.
             ValueError: it is not in OpenAI's format; `openai.APIError` and `httpx.HTTPError`, as the client does.
         """
         self._headers = stream.response.headers
@@ -109,8 +111,8 @@ class Reply:
         size = sum(len(text.encode()) for text in (chunk.content, chunk.reasoning))
         self._answer_bytes += size
         self._held_bytes += size
-        if self._held_bytes > MAX_ANSWER_BYTES:
-            raise TooLarge(f"The answer is longer than {MAX_ANSWER_BYTES // 1024**2} MiB.")
+        if self._held_bytes > self.max_answer_bytes:
+            raise TooLarge(f"The answer is longer than the {self.max_answer_bytes} bytes that may be kept of one.")
         self._usage = chunk.usage or self._usage
         self._finish_reason = chunk.finish_reason or self._finish_reason
         self._asks_for_tools |= chunk.asks_for_tools

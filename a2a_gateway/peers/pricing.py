@@ -27,6 +27,8 @@ from delegate_tool.result import DelegationResult, DelegationStatus
 
 _TOKENS_PER_MTOK: Final = 1_000_000
 _BYTES_PER_TOKEN: Final = 4
+_MOST_BYTES_PER_TOKEN: Final = 32
+"""16 of text, since no answer has longer tokens on average, and 16 that each piece counts beside its text."""
 _STATUSES_AFTER_WORK: Final = frozenset({408, 504, 524})
 """Errors of a server that waited for work that had begun. With any other status the endpoint refused the request."""
 
@@ -76,6 +78,11 @@ class Terms:
         """Whether the budget allows a shorter answer than was asked for."""
         bound = self.output_bound(hold)
         return bound is not None and bound < self.max_output_tokens
+
+    def max_answer_bytes(self, hold: Hold, most: int) -> int:
+        """Bound the answer, for an endpoint that ignores its bound of tokens; `most` is the bound of any answer."""
+        bound = self.output_bound(hold)
+        return most if bound is None else min(most, bound * _MOST_BYTES_PER_TOKEN)
 
 
 def terms_of(

@@ -31,9 +31,9 @@ from a2a_gateway.runs.events import Cancelled, ContentDelta, Limited, Outcome, R
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
 from delegate_tool.context import IDEMPOTENCY_HEADER, encode_headers
-from delegate_tool.failures import NOT_SENT, Failure, explain
-from delegate_tool.reply import Delta, Reply
-from delegate_tool.result import DelegationResult
+from delegate_tool.failures import NOT_SENT, Failure, TooLarge, explain
+from delegate_tool.reply import MAX_ANSWER_BYTES, Delta, Reply
+from delegate_tool.result import DelegationResult, DelegationStatus
 
 log = structlog.get_logger(__name__)
 
@@ -190,10 +190,15 @@ class _Forwarding:
             failure = doubtful(explain(error)) if self._may_have_begun else explain(error)
         result = self._reply.conclude(failure)
         (self._peer.breaker.failed if is_sick(result) else self._peer.breaker.succeeded)()
+        return self._outcome(result, hold), self._charge(result, hold)
+
+    def _outcome(self, result: DelegationResult, hold: Hold) -> Outcome:
+        if result.error_code == TooLarge.code and self._reply.max_answer_bytes < MAX_ANSWER_BYTES:
+            result = replace(result, status=DelegationStatus.PARTIAL, stop_reason="length")  # stopped here at its bound
         outcome = outcome_of(result, self._peer.id, self._reply.text)
         if isinstance(outcome, Limited) and self._terms is not None and self._terms.is_shortened(hold):
-            outcome = cut_by_budget(outcome.text, hold)
-        return outcome, self._charge(result, hold)
+            return cut_by_budget(outcome.text, hold)
+        return outcome
 
     async def _send(self, hold: Hold) -> AsyncStream[ChatCompletionChunk]:
         peer = self._peer.settings
@@ -203,7 +208,10 @@ class _Forwarding:
         # A plain endpoint sends no heartbeat, so there silence alone is no reason to give up.
         longest_silence_s = self._patience_s if peer.opaque else _SILENCE_S
 
-        bound = None if self._terms is None else self._terms.output_bound(hold)
+        bound = None
+        if self._terms is not None:
+            bound = self._terms.output_bound(hold)
+            self._reply.max_answer_bytes = self._terms.max_answer_bytes(hold, MAX_ANSWER_BYTES)
 
         async def send() -> AsyncStream[ChatCompletionChunk]:
             authorization = self._peer.credential.for_run(self._run, context)

@@ -121,6 +121,19 @@ async def test_an_answer_may_be_as_long_as_the_budget_pays_for(gateway: GatewayU
     assert (raw.headers["x-a2a-stop-reason"], raw.parse().choices[0].finish_reason) == ("budget_exceeded", "length")
 
 
+async def test_an_endpoint_that_ignores_its_bound_is_stopped(gateway: GatewayUnderTest, endpoint: RawEndpoint) -> None:
+    endpoint.answer = stream(*[said("word " * 100)] * 1000, said(finish_reason="stop"), used(100, 100_000))
+    run = await call(gateway, "priced/m", "0.001")
+    assert 0 < len(run["text"]) < 32 * 500
+    assert 0.0008 < float(run["cost"]) <= 0.001
+    assert not run["complete"]
+
+
+async def test_small_pieces_do_not_stop_an_answer_within_its_bound(gateway: GatewayUnderTest, endpoint: RawEndpoint) -> None:
+    endpoint.answer = stream(*[said("a")] * 20, said(finish_reason="length"), used(100, 20))
+    assert (await call(gateway, "priced/m", max_completion_tokens=20))["text"] == "a" * 20
+
+
 async def test_an_answer_as_long_as_was_asked_for_is_ended_by_that_limit(
     gateway: GatewayUnderTest, endpoint: RawEndpoint
 ) -> None:
