@@ -79,8 +79,8 @@ def _chunk(data: Mapping[str, object]) -> Chunk:
         content += _text(delta, "content") + _text(delta, "refusal")
         reasoning += _thinking(delta) + (_text(delta, "reasoning_content") or _text(delta, "reasoning"))
         asks_for_tools |= bool(delta.get("tool_calls") or delta.get("function_call"))
-        told = choice.get("finish_reason")
-        finish_reason = told if isinstance(told, str) and told else finish_reason
+        reason = choice.get("finish_reason")
+        finish_reason = reason if isinstance(reason, str) and reason else finish_reason
     usage = data.get("usage")
     return Chunk(content, reasoning, finish_reason, usage if isinstance(usage, Mapping) else None, asks_for_tools)
 
@@ -125,6 +125,6 @@ def _parts(parts: list[object], kind: str) -> Iterator[Mapping[str, object]]:
     for item in parts:
         part = _object(item, "content")
         if part.get("type") not in ("text", "thinking", "reference"):
-            raise ValueError(f"content in a chunk of its stream has a part of the unknown type {str(part.get('type'))[:40]!r}")
+            raise ValueError("content in a chunk of its stream has a part of an unknown type")
         if part["type"] == kind:
             yield part

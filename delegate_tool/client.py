@@ -120,7 +120,7 @@ async def call_agent(
     except TimeoutError:
         failure = overdue(timeout_s)
     except (openai.APIError, httpx.HTTPError, ValueError) as error:
-        failure = explain(error)
+        failure = explain(error, reply.secrets)
     return replace(reply.conclude(failure), seconds=time.monotonic() - started)
 
 

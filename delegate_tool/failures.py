@@ -6,12 +6,13 @@ decide how to go on. Above stands `client`. Knows openai and httpx; not OpenHand
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 
 import httpx
 import openai
 
+from delegate_tool.masking import Secrets
 from delegate_tool.result import DelegationStatus
 from delegate_tool.wellformed import well_formed
 
@@ -75,30 +76,39 @@ class Failure:
     retry_after_s: float | None = None
 
 
-def explain(error: openai.APIError | httpx.HTTPError | ValueError) -> Failure:
-    """Say what an error of the OpenAI client, or of the stream below it, means for the delegation."""
+def explain(error: openai.APIError | httpx.HTTPError | ValueError, secrets: Secrets | None = None) -> Failure:
+    """Say what an error of the OpenAI client, or of the stream below it, means for the delegation.
+
+    Args:
+        secrets: masked in what the error quotes, before texts are cut: a part of a secret could not be recognised any more.
+    """
+    secrets = secrets or Secrets()
     match error:
         case openai.APIStatusError():
-            return _from_status(error)
-        case openai.APIConnectionError() if isinstance(error.__cause__, NOT_SENT):
-            return _failed("unreachable", f"{_host(error.request)} cannot be reached: {str(error.__cause__) or error.message}.")
-        case openai.APITimeoutError():
-            return _failed("timeout", f"{_host(error.request)} did not answer in time.")
+            return _from_status(error, secrets)
         case openai.APIConnectionError():
-            broken = str(error.__cause__ or "") or error.message
-            return _failed("stream_broken", f"{_host(error.request)} broke the connection before it answered: {broken}.")
+            code, message = _read_connection_error(error)
         case openai.APIError():
-            return _from_stream(error)
+            return _from_stream(error, secrets)
         case httpx.TimeoutException():
-            return _failed("timeout", "The connection fell silent before the answer was complete.")
+            code, message = "timeout", "The connection fell silent before the answer was complete."
         case httpx.HTTPError():
-            return _failed(
-                "stream_broken", f"The connection broke before the answer was complete: {str(error) or type(error).__name__}."
-            )
+            why = str(error) or type(error).__name__
+            code, message = "stream_broken", f"The connection broke before the answer was complete: {why}."
         case TooLarge():
-            return _failed(error.code, str(error))
+            code, message = error.code, str(error)
         case _:
-            return _failed("malformed_response", f"The endpoint does not answer in OpenAI's format: {error}")
+            code, message = "malformed_response", f"The endpoint does not answer in OpenAI's format: {error}"
+    return _failed(code, secrets.mask(message))
+
+
+def _read_connection_error(error: openai.APIConnectionError) -> tuple[str, str]:
+    host, why = _host(error.request), str(error.__cause__ or "") or error.message
+    if isinstance(error.__cause__, NOT_SENT):
+        return "unreachable", f"{host} cannot be reached: {why}."
+    if isinstance(error, openai.APITimeoutError):
+        return "timeout", f"{host} did not answer in time."
+    return "stream_broken", f"{host} broke the connection before it answered: {why}."
 
 
 def overdue(timeout_s: float) -> Failure:
@@ -123,10 +133,10 @@ def unanswered(*, asks_for_tools: bool) -> Failure:
     return _failed("empty_answer", "The endpoint ended without any text in its answer.")
 
 
-def told_pause_s(headers: Mapping[str, str]) -> float | None:
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Read `Retry-After` in seconds; a date, which it may also be, is not read."""
-    told = headers.get("retry-after", "").strip()
-    return float(told) if _SECONDS.fullmatch(told) else None
+    text = headers.get("retry-after", "").strip()
+    return float(text) if _SECONDS.fullmatch(text) else None
 
 
 def filtered() -> Failure:
@@ -145,8 +155,8 @@ def _failed(code: str, message: str) -> Failure:
     return Failure(DelegationStatus.FAILED, code, with_remedy(code, message))
 
 
-def _from_status(error: openai.APIStatusError) -> Failure:
-    code, message, details = _read_body(error)
+def _from_status(error: openai.APIStatusError, secrets: Secrets) -> Failure:
+    code, message, details = _read_body(error, secrets)
     code = code or f"http_{error.status_code}"
     if code == "run_cancelled":
         status = DelegationStatus.CANCELLED
@@ -156,20 +166,22 @@ def _from_status(error: openai.APIStatusError) -> Failure:
         status = DelegationStatus.FAILED
     message = message or f"HTTP {error.status_code} from {_host(error.request)}."
     headers = error.response.headers
-    return Failure(status, code, with_remedy(code, message, details), details, headers, error.status_code, told_pause_s(headers))
+    failure = Failure(status, code, with_remedy(code, message, details), details, headers)
+    return replace(failure, http_status=error.status_code, retry_after_s=parse_retry_after(headers))
 
 
-def _from_stream(error: openai.APIError) -> Failure:
+def _from_stream(error: openai.APIError, secrets: Secrets) -> Failure:
     # The run had been admitted when it failed, so this is never a refusal, whatever the code.
-    code, message, details = _read_body(error)
+    code, message, details = _read_body(error, secrets)
     code = code or "stream_error"
     status = DelegationStatus.CANCELLED if code == "run_cancelled" else DelegationStatus.FAILED
-    return Failure(status, code, with_remedy(code, message or error.message, details), details)
+    return Failure(status, code, with_remedy(code, message or secrets.mask(error.message), details), details)
 
 
-def _read_body(error: openai.APIError) -> tuple[str | None, str | None, Mapping[str, object]]:
+def _read_body(error: openai.APIError, secrets: Secrets) -> tuple[str | None, str | None, Mapping[str, object]]:
     # The client has unwrapped {"error": …} already; some endpoints put numbers into `code`, or no object at all.
-    body = error.body if isinstance(error.body, Mapping) else {}
+    masked = secrets.mask_json(error.body)
+    body = masked if isinstance(masked, Mapping) else {}
     code, message, details = body.get("code"), body.get("message"), body.get("details")
     return (
         well_formed(str(code)[:100]) if isinstance(code, str | int) and code != "" else None,

@@ -200,8 +200,8 @@ class Reply:
             headers=self._mask(failure.headers),
         )
 
-    def _mask(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        masked = self.secrets.mask_json(dict(told))
+    def _mask(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        masked = self.secrets.mask_json(dict(values))
         return masked if isinstance(masked, dict) else {}
 
     def _status(self, stop_reason: str | None) -> DelegationStatus:
@@ -252,8 +252,8 @@ def _parse(event: ServerSentEvent, request: httpx.Request) -> Chunk:
 def _as_api_error(error: ErrorInStream, request: httpx.Request) -> openai.APIError:
     """Make what the OpenAI client makes of an error in a stream."""
     body = error.body
-    told = body.get("message") if isinstance(body, Mapping) else body
-    message = told if isinstance(told, str) and told else "The endpoint reported an error in the stream."
+    text = body.get("message") if isinstance(body, Mapping) else body
+    message = text if isinstance(text, str) and text else "The endpoint reported an error in the stream."
     return openai.APIError(message, request, body=body)
 
 

@@ -187,7 +187,8 @@ class _Forwarding:
             told = await self._cancel_there()
             return overdue(self._reply.text, self._run.timeout_s), self._charge(told, hold)
         except (openai.APIError, httpx.HTTPError, ValueError) as error:
-            failure = doubtful(explain(error)) if self._may_have_begun else explain(error)
+            failure = explain(error, self._reply.secrets)
+            failure = doubtful(failure) if self._may_have_begun else failure
         result = self._reply.conclude(failure)
         (self._peer.breaker.failed if is_sick(result) else self._peer.breaker.succeeded)()
         return self._outcome(result, hold), self._charge(result, hold)

@@ -59,7 +59,7 @@ def test_a_failure_of_a_peer_is_one_of_ours_or_between_us_and_it(code: str, ours
         ("insufficient_quota", 429, "peer_rejected", False),
     ],
 )
-def test_a_peer_that_says_when_to_come_again_is_heard(code: str, http_status: int, ours: str, retryable: bool) -> None:
+def test_a_rate_limit_keeps_its_kind_and_its_retry_after(code: str, http_status: int, ours: str, retryable: bool) -> None:
     told = failed(code, http_status=http_status, retry_after_s=37.0)
     outcome = outcome_of(told, "b", "")
     assert isinstance(outcome, Failed)
