@@ -136,6 +136,8 @@ class RunService:
             return Attached(earlier, is_replay=True)
         if self.draining and caller.run is None:  # what is running may still delegate
             raise _shutting_down()
+        for stopped in self.repeats.stopped(request, caller):
+            self._stopping.request(stopped, "Its client left in the middle of the answer and sent the request anew.")
         live = await self._begin(request, caller, proposal, profile)
         return Attached(live, is_replay=live.record.id != proposal.id)
 

@@ -163,6 +163,7 @@ class RunResponse(Response):
             opening = b""
             if body:
                 await outlet.write(body, more=not last)
+                live.content_delivered |= any(isinstance(event, ContentDelta) for event in told)
             if last:
                 return None
             events = await listener.take(self._heartbeat_s)

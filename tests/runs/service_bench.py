@@ -96,8 +96,9 @@ async def bench_of(
     ttl_s: float = 0,
     grace_s: float = 0,
     queue_timeout_s: float = 30,
+    clock: SystemClock | None = None,
 ) -> AsyncIterator[Bench]:
-    clock, live_runs, runner = SystemClock(), LiveRuns(), ScriptedRunner(script)
+    clock, live_runs, runner = clock or SystemClock(), LiveRuns(), ScriptedRunner(script)
     async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:
         key, _ = await store.keys.create_key("laptop", LimitPolicy())
         places = Places(store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s)
