@@ -178,12 +178,6 @@ class LiveRuns:
         """Find a run whose end nobody was there to hear; only the latest of them are kept."""
         return next((live for live in self._ended if live.record.id == run_id), None)
 
-    def ancestors(self, live: LiveRun) -> Iterator[LiveRun]:
-        """The runs above a run, nearest first."""
-        while (parent := self.get(live.record.parent_id)) is not None:
-            yield parent
-            live = parent
-
     def children(self, run_id: RunId) -> list[LiveRun]:
         """The runs directly below a run."""
         return [live for live in self if live.record.parent_id == run_id]

@@ -7,7 +7,7 @@ order of things: admit, lease, start, run, close, stop the descendants, tell, cl
 
 import asyncio
 import time
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -257,9 +257,13 @@ class RunService:
         slot: AbstractAsyncContextManager[None],
         admitted: asyncio.Future[LiveRun],
     ) -> None:
-        """Lead one run from its admission to its end. Never raises: what goes wrong is the outcome, or refuses `admitted`."""
+        """Lead one run from its admission to its end. Never raises: what goes wrong is the outcome, or refuses `admitted`.
+
+        A run that continues a conversation takes its slot when it is its turn there, so that those who wait hold none.
+        """
+        first, in_turn = (slot, None) if proposal.starts else (nullcontext(), slot)
         try:
-            async with slot:
+            async with first:
                 while (record := await self._open(proposal)).id != proposal.id:  # the same request came twice at once
                     earlier = await self.repeats.find(request, caller, proposal, profile)
                     if earlier is not None:
@@ -271,7 +275,7 @@ class RunService:
                 try:
                     if not admitted.done():
                         admitted.set_result(live)
-                    await self._execute(live, request)
+                    await self._execute(live, request, in_turn)
                 finally:
                     self.live_runs.forget(live)
                     self._run_ended.tell()
@@ -296,11 +300,11 @@ class RunService:
             live.cancelled.set()  # its parent ended, or was stopped, between the ledger's answer and now
         return live
 
-    async def _execute(self, live: LiveRun, request: RunRequest) -> None:
+    async def _execute(self, live: LiveRun, request: RunRequest, in_turn: AbstractAsyncContextManager[None] | None) -> None:
         """Run an admitted run in its place, and finish it whatever happens."""
         run_id = live.record.id
         try:
-            async with self.places.hold(live, continues=request.context.conversation_id is not None) as place:
+            async with self.places.hold(live, in_turn=in_turn) as place:
                 if live.record.state is RunState.QUEUED:
                     live.record = await self.ledger.start_run(run_id)
                 if live.cancelled.is_set():

@@ -25,6 +25,7 @@ from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
 from a2a_gateway.runs.revocation import Revocation
 from a2a_gateway.runs.service import RunService, ServicePolicy
+from a2a_gateway.runs.turns import Turns
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.lock import sole_user
@@ -179,7 +180,8 @@ async def open_engine(
         async with assembly.open_agents(settings, environ) as agents:
             await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
             tokens = JwtRunTokens(settings.gateway_id)
-            places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s)
+            turns = Turns(settings.max_queued_runs)
+            places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s, turns)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
             identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)

@@ -17,6 +17,7 @@ from a2a_gateway.runs.model import AdmittedRun, KeyRecord, LimitPolicy, Limits, 
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.service import RunService, ServicePolicy
+from a2a_gateway.runs.turns import Turns
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.stores import Store, open_store, sqlite_url
@@ -97,11 +98,12 @@ async def bench_of(
     grace_s: float = 0,
     queue_timeout_s: float = 30,
     clock: SystemClock | None = None,
+    turns: Turns | None = None,
 ) -> AsyncIterator[Bench]:
     clock, live_runs, runner = clock or SystemClock(), LiveRuns(), ScriptedRunner(script)
     async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:
         key, _ = await store.keys.create_key("laptop", LimitPolicy())
-        places = Places(store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s)
+        places = Places(store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s, turns or Turns())
         policy = ServicePolicy(
             "here",
             "http://here.invalid/v1",

@@ -127,7 +127,7 @@ async def test_a_changed_request_or_another_key_begins_anew_after_a_failure(tmp_
 
 async def test_of_a_failure_little_more_than_the_error_is_kept(tmp_path: Path) -> None:
     text = "x" * 100_000
-    script = [ContentDelta(text), Spend(7), RunEnded(Failed(LLMUnavailable("down"), text))]
+    script: list[Part] = [ContentDelta(text), Spend(7), RunEnded(Failed(LLMUnavailable("down"), text))]
     async with bench_of(tmp_path, lambda _: script) as bench:
         await ended(bench, request())
         again = (await bench.service.start(request(), Caller(bench.key))).live
