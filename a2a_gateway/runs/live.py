@@ -34,6 +34,7 @@ class LiveRun:
         closing: its end is being written; what it delegates from here on comes too late.
         closed: set when nothing of it is left but its slot: outcome told, descendants ended, conversation saved.
         actors: the agents that led to it, root first, its own last.
+        trail: the marks of their tasks, its own last.
         on_abandoned: called when its last listener leaves before its end.
     """
 
@@ -44,6 +45,7 @@ class LiveRun:
     clock: Clock
     claimed: bool = False
     actors: tuple[str, ...] = ()
+    trail: tuple[str, ...] = ()
     delivered: bool = False
     content_delivered: bool = False
     times_left: int = 0

@@ -267,7 +267,7 @@ class RunRecord:
         agent: model id of the agent, such as `openhands_reviewer`.
         depth: edges from the root of its tree.
         deadline_at: when the run and all below it must have ended (seconds since the epoch).
-        task_hash: fingerprint of agent and task, for the detection of cycles.
+        task_hash: mark of agent and task, for the detection of cycles; see `task_marks`.
         usage: tokens of this run's own LLM calls.
         cost_self_micro_usd: money for this run's own LLM calls.
         cost_tree_micro_usd: the same plus that of all descendants.
@@ -358,6 +358,7 @@ class AdmittedRun:
         peer: id of the peer that executes it, whose model id is then `profile`; None for this gateway.
         via: gateways that the request has come through.
         actors: the agents that led here, root first, the run's own last; on which gateway stands before the `/`.
+        trail: marks of the runs that led here, its own last, for other gateways to pass on; see `task_marks`.
         traceparent: of the caller (W3C); None without.
     """
 
@@ -374,5 +375,6 @@ class AdmittedRun:
     peer: str | None = None
     via: tuple[str, ...] = ()
     actors: tuple[str, ...] = ()
+    trail: tuple[str, ...] = ()
     traceparent: str | None = None
     tracestate: str | None = None

@@ -175,6 +175,7 @@ class RunProposal:
         on_peer: a peer is to execute it.
         claim: idempotency key of the request, if it has one.
         grant: of the peer that asks, used up when the run is opened.
+        trail: marks of the runs that led here, those on other gateways included.
     """
 
     id: RunId
@@ -191,6 +192,7 @@ class RunProposal:
     on_peer: bool = False
     claim: IdempotencyClaim | None = None
     grant: Grant | None = None
+    trail: tuple[str, ...] = ()
 
 
 class Ledger(Protocol):

@@ -46,6 +46,7 @@ from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_prof
 from a2a_gateway.runs.repeats import Repeats
 from a2a_gateway.runs.retries import scope_of
 from a2a_gateway.runs.stopping import Stopping
+from a2a_gateway.runs.task_marks import LONGEST_TRAIL, TaskMarks
 from delegate_tool.context import AgentCard, DelegationBinding, OnDisconnect
 
 log = structlog.get_logger(__name__)
@@ -85,6 +86,7 @@ class RunService:
     Attributes:
         draining: no new trees are taken any more.
         repeats: finds the run that a request, or a question about a run, means.
+        marks: by which an agent's task is recognised when it comes back.
     """
 
     ledger: Ledger
@@ -97,6 +99,7 @@ class RunService:
     clock: SettableClock
     policy: ServicePolicy
     draining: bool = False
+    marks: TaskMarks = field(default_factory=TaskMarks)
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
     _roots: set[RunId] = field(default_factory=set)
     _run_ended: Notice = field(default_factory=Notice)
@@ -130,7 +133,9 @@ class RunService:
         """
         refuse_loop(request, self.policy.gateway_id)
         profile = resolve_profile(request, caller, self.profiles)
-        proposal = propose(request, caller, profile, self.policy.defaults, claim=self.repeats.claim(request, caller))
+        parent = self.live_runs.get(caller.run.id if caller.run else None)
+        claim, trail = self.repeats.claim(request, caller), request.context.trail if parent is None else parent.trail
+        proposal = propose(request, caller, profile, self.policy.defaults, self.marks, trail=trail, claim=claim)
         earlier = await self.repeats.find(request, caller, proposal, profile)
         if earlier is not None:
             return Attached(earlier, is_replay=True)
@@ -270,7 +275,7 @@ class RunService:
                         if not admitted.done():
                             admitted.set_result(earlier)
                         return
-                live = self._enter(record, request, caller, profile)
+                live = self._enter(record, request, proposal, profile)
                 self.repeats.remember(request, caller, live)
                 try:
                     if not admitted.done():
@@ -287,14 +292,14 @@ class RunService:
                 admitted, InternalError(f"The gateway failed to run this request ({type(error).__name__}); its log says more.")
             )
 
-    def _enter(self, record: RunRecord, request: RunRequest, caller: Caller, profile: Profile) -> LiveRun:
+    def _enter(self, record: RunRecord, request: RunRequest, proposal: RunProposal, profile: Profile) -> LiveRun:
         """Make an admitted run one of the live ones."""
-        parent = self.live_runs.get(record.parent_id)
-        led_by = parent.actors if parent is not None else caller.grant.actors if caller.grant is not None else ()
+        parent, grant, on_abandoned = self.live_runs.get(record.parent_id), proposal.grant, self._stopping.abandon
+        led_by = parent.actors if parent is not None else grant.actors if grant is not None else ()
         on_disconnect = OnDisconnect.CANCEL if record.parent_id else request.context.on_disconnect or OnDisconnect.CANCEL
-        claimed = self.repeats.claim(request, caller) is not None
-        actors = (*led_by, f"{self.policy.gateway_id}/{record.agent}")
-        live = LiveRun(record, profile, on_disconnect, self._stopping.abandon, self.clock, claimed=claimed, actors=actors)
+        claimed, actors = proposal.claim is not None, (*led_by, f"{self.policy.gateway_id}/{record.agent}")
+        trail = (*proposal.trail, record.task_hash)[-LONGEST_TRAIL:]
+        live = LiveRun(record, profile, on_disconnect, on_abandoned, self.clock, claimed=claimed, actors=actors, trail=trail)
         self.live_runs.add(live)
         if record.parent_id is not None and (parent is None or parent.ending):
             live.cancelled.set()  # its parent ended, or was stopped, between the ledger's answer and now
@@ -358,6 +363,7 @@ class RunService:
             peer=live.profile.peer,
             via=request.context.via,
             actors=live.actors,
+            trail=live.trail,
             traceparent=request.context.traceparent,
             tracestate=request.context.tracestate,
         )

@@ -54,7 +54,8 @@ def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> RunRequest:
 def _fingerprint(values: Mapping[str, object], context: DelegationContext) -> str:
     """Hash all that is asked, as it was said: a repeat is the same text, whether or not it is to be streamed this time."""
     asked = {name: value for name, value in values.items() if name not in _FORM_OF_RESPONSE}
-    headers = encode_headers(replace(context, idempotency_key=None, traceparent=None, tracestate=None, on_disconnect=None))
+    aside = {"idempotency_key": None, "traceparent": None, "tracestate": None, "on_disconnect": None, "trail": ()}
+    headers = encode_headers(replace(context, **aside))  # type: ignore[arg-type]  # fields of DelegationContext
     return hashlib.sha256(to_json([asked, sorted(headers.items())])).hexdigest()
 
 
