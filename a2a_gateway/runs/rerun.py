@@ -16,6 +16,11 @@ from a2a_gateway.runs.model import RunRecord, RunState, TokenUsage
 
 _MAY_PASS: Final = (InternalError, LLMUnavailable, NotReady, RunCancelled, RunLost, StoreError)
 """Failures that a later try may not meet although `x-should-retry` advises against an immediate one."""
+REMEDY: Final = (
+    "The run had worked before it failed or was cancelled, so the same request gets this error again instead of doing the work "
+    "twice. To run it anew, change the request, send another Idempotency-Key, or, without a key, send nothing for a minute."
+)
+"""For callers with a key. The first error of a cancelled run goes without, because it has a reason of its own."""
 
 
 def has_worked(run: RunRecord) -> bool:
@@ -37,12 +42,8 @@ def final_error(error: GatewayError, run: RunRecord) -> GatewayError:
     """Return the error that a run's caller gets: after work one that forbids the retry and states how to run the request anew."""
     if not _may_pass(type(error)) or not has_worked(run):
         return error
-    if run.parent_id is not None or run.origin is not None:  # an agent delegates again with a new key, and a peer likewise
-        return error.as_final()
-    return error.as_final(
-        "The run had worked before it failed, so the same request gets this failure again instead of doing the work twice. "
-        "To run it anew, change the request, send another Idempotency-Key, or, without a key, send nothing for a minute."
-    )
+    has_reader = run.parent_id is None and run.origin is None  # an agent delegates again with a new key, and so does a peer
+    return error.as_final(REMEDY if has_reader and not isinstance(error, RunCancelled) else "")
 
 
 def _may_pass(failure: type[GatewayError]) -> bool:

@@ -28,7 +28,7 @@ from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import Profile, RunId, RunRequest
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.runs.proposal import Caller
-from a2a_gateway.runs.rerun import has_worked, may_rerun
+from a2a_gateway.runs.rerun import REMEDY, has_worked, may_rerun
 
 REMEMBERED_S: Final = 60.0
 """How long a run that has ended is still what a repeated request means."""
@@ -136,6 +136,8 @@ class Retries:
     def _brief(self, profile: Profile, end: RunFinished) -> LiveRun:
         """Copy a failed run as far as it is sent again; it has been delivered."""
         outcome = replace(end.outcome, text=end.outcome.text[:_FAILURE_CHARS])
+        if isinstance(outcome, Cancelled):
+            outcome = replace(outcome, why=f"{outcome.why} {REMEDY}".lstrip())
         brief = replay(profile, replace(end, outcome=outcome), "", self.clock)
         brief.delivered = True
         return brief

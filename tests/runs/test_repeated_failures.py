@@ -22,6 +22,7 @@ from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.runs.rerun import REMEDY
 from a2a_gateway.runs.retries import REMEMBERED_S
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.testing.scripted_runner import Part, Spend, Until
@@ -82,7 +83,7 @@ async def test_a_failure_that_may_pass_is_run_again_only_if_nothing_was_done(
         assert [(error_of(live).code, error_of(live).retryable) for live in (worked, again)] == [(kind.code, False)] * 2
         assert error_of(again).details["partial"] == "half"
         assert error_of(again).message == error_of(worked).message
-        assert "Idempotency-Key" in error_of(again).message
+        assert REMEDY in error_of(again).message
 
 
 async def test_a_cancelled_run_that_had_worked_is_not_begun_again_by_a_repetition(tmp_path: Path) -> None:
@@ -92,6 +93,7 @@ async def test_a_cancelled_run_that_had_worked_is_not_begun_again_by_a_repetitio
         assert len(bench.runner.admitted) == 2
         assert runs[1].record.id == runs[2].record.id
         assert (error_of(runs[2]).code, error_of(runs[2]).retryable) == ("run_cancelled", False)
+        assert [REMEDY in error_of(live).message for live in runs] == [False, False, True]
 
 
 async def test_each_repetition_renews_the_minute_of_a_failure_after_work(tmp_path: Path) -> None:
