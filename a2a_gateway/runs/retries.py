@@ -10,7 +10,7 @@ equal request gets depends on what became of the earlier runs:
     under way, its client left after text had come      a run of its own, and this one is cancelled; the marked one gets this run
     finished, its client had left before                this run, for a minute; after text had come only the marked one does
     finished, its end was delivered                     a run of its own
-    failed, and a rerun is pointless or was worked for  the failure, for a minute; each repetition renews it if the run had worked
+    failed after work, or for a reason that stays       the failure, for a minute; each repetition renews it if the run had worked
     failed otherwise (see `rerun`)                      a run of its own
 
 Of several runs the one that was begun first is meant, so that each of several clients that come back gets one of its own.
@@ -42,7 +42,7 @@ def scope_of(caller: Caller) -> str:
     return f"key:{caller.key.id}" if caller.run is None else f"run:{caller.run.id}"
 
 
-type _Question = tuple[str, str]
+type _RequestKey = tuple[str, str]
 """Scope and fingerprint of a request."""
 
 
@@ -55,7 +55,7 @@ class _Remembered:
         renewed_at: when its failure was last sent again; None if it was not.
     """
 
-    question: _Question
+    request_key: _RequestKey
     live: LiveRun
     renewed_at: float | None = None
 
@@ -70,7 +70,7 @@ class Retries:
 
     clock: Clock
     _runs: OrderedDict[RunId, _Remembered] = field(default_factory=OrderedDict)
-    _by_question: dict[_Question, list[_Remembered]] = field(default_factory=dict)
+    _by_request: dict[_RequestKey, list[_Remembered]] = field(default_factory=dict)
 
     def find(self, request: RunRequest, caller: Caller) -> LiveRun | None:
         """Find the run that a request repeats; None if it is a new one."""
@@ -90,7 +90,7 @@ class Retries:
             return
         entry = _Remembered((scope_of(caller), request.fingerprint), live)
         self._runs[live.record.id] = entry
-        self._by_question.setdefault(entry.question, []).append(entry)
+        self._by_request.setdefault(entry.request_key, []).append(entry)
         self._forget_old()
 
     def delivered(self, live: LiveRun) -> None:
@@ -105,7 +105,7 @@ class Retries:
             entry.live = self._brief(live.profile, end)
 
     def _known(self, request: RunRequest, caller: Caller) -> Sequence[_Remembered]:
-        return self._by_question.get((scope_of(caller), request.fingerprint), ()) if request.fingerprint else ()
+        return self._by_request.get((scope_of(caller), request.fingerprint), ()) if request.fingerprint else ()
 
     def _under_way(self, known: Sequence[_Remembered], request: RunRequest) -> LiveRun | None:
         runs = [entry.live for entry in known if not entry.live.finished and not entry.live.ending]
@@ -153,13 +153,13 @@ class Retries:
 
     def _forget(self, entry: _Remembered) -> None:
         del self._runs[entry.live.record.id]
-        same = self._by_question[entry.question]
+        same = self._by_request[entry.request_key]
         same.remove(entry)
         if not same:
-            del self._by_question[entry.question]
+            del self._by_request[entry.request_key]
 
     def _is_recent(self, entry: _Remembered) -> bool:
-        since = entry.renewed_at or entry.live.record.ended_at or 0.0
+        since = entry.renewed_at or entry.live.happened_at[-1]
         return 0 <= self.clock.now() - since <= REMEMBERED_S  # less than nothing: the clock was set back since
 
 

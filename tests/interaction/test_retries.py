@@ -278,7 +278,7 @@ async def test_a_stream_that_broke_in_mid_answer_is_not_begun_again_by_a_repetit
     assert llm.traffic.received - before == 1
 
 
-async def test_an_answer_that_a_person_stopped_is_begun_anew_and_the_stopped_run_is_cancelled(
+async def test_a_stopped_answer_is_begun_anew_and_the_stopped_run_is_cancelled(
     gateway: GatewayUnderTest, llm: ScriptedLLM
 ) -> None:
     message = user("Write.", Step(content="One two three four.", gate=Gate("regenerate", after=3)))

@@ -96,6 +96,16 @@ async def test_a_cancelled_run_that_had_worked_is_not_begun_again_by_a_repetitio
         assert [REMEDY in error_of(live).message for live in runs] == [False, False, True]
 
 
+async def test_a_run_whose_end_the_database_refused_is_not_begun_again_by_a_repetition(tmp_path: Path) -> None:
+    async with bench_of(tmp_path, lambda _: [Spend(7), DONE]) as bench:
+        bench.change("CREATE TRIGGER stuck BEFORE UPDATE OF ended_at ON runs BEGIN SELECT RAISE(ABORT, 'stuck'); END")
+        first = await ended(bench, request())
+        bench.change("DROP TRIGGER stuck")
+        again = await ended(bench, request())
+        assert (error_of(first).code, error_of(again).code) == ("store_unavailable", "store_unavailable")
+        assert len(bench.runner.admitted) == 1
+
+
 async def test_each_repetition_renews_the_minute_of_a_failure_after_work(tmp_path: Path) -> None:
     clock = MovedClock()
     async with bench_of(tmp_path, lambda _: [Spend(7), LLMUnavailable("down")], clock=clock) as bench:
