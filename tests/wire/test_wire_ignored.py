@@ -56,7 +56,7 @@ def test_a_repeat_is_recognised_by_all_that_is_asked_and_not_by_the_form_of_the_
 
     first = fingerprint()
     assert fingerprint(stream=True, stream_options={"include_usage": True}) == first
-    assert fingerprint({"Idempotency-Key": "k", "traceparent": "00-a-b-01"}) == first
+    assert fingerprint({"Idempotency-Key": "k", "traceparent": "00-a-b-01", "X-A2A-Trail": "0f8e"}) == first
     others = [
         fingerprint(temperature=0.5),
         fingerprint(user="ada"),
