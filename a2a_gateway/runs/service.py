@@ -42,6 +42,7 @@ from a2a_gateway.runs.model import (
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.place import Place, Places
 from a2a_gateway.runs.ports import Ledger, Profiles, Runner, RunProposal, RunTokens, SettableClock
+from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
 from a2a_gateway.runs.repeats import Repeats
 from a2a_gateway.runs.retries import scope_of
@@ -85,6 +86,7 @@ class RunService:
     Attributes:
         draining: no new trees are taken any more.
         repeats: finds the run that a request, or a question about a run, means.
+        presumptions: what a crash would charge for the calls under way.
     """
 
     ledger: Ledger
@@ -102,12 +104,14 @@ class RunService:
     _run_ended: Notice = field(default_factory=Notice)
     _settled: Notice = field(default_factory=Notice)
     repeats: Repeats = field(init=False)
+    presumptions: Presumptions = field(init=False)
     _stopping: Stopping = field(init=False)
     _backlog: Backlog = field(init=False)
     _closing: Closing = field(init=False)
 
     def __post_init__(self) -> None:
         self.repeats = Repeats(self.ledger, self.live_runs, self.clock, self.policy.idempotency_ttl_s)
+        self.presumptions = Presumptions(self.ledger)
         self._stopping = Stopping(self.live_runs, self.runner, self.policy.disconnect_grace_s)
         self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._tell_written)
         self._closing = Closing(self.ledger, self._stopping, self._backlog)
@@ -321,7 +325,7 @@ class RunService:
         Whoever has an answer may go on from it, even if the gateway is killed now; for the rest the caller need not wait.
         """
         patience_s, caps = self._left_s(live.record), live.profile.caps
-        meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settled, patience_s)
+        meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settled, self.presumptions, patience_s)
         async with aclosing(self.runner.run(self._admitted(live, request, place), meter)) as events:
             async for event in events:
                 if isinstance(event, RunEnded):

@@ -191,7 +191,8 @@ async def open_engine(
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
-            async with service, _sweeping(places, store, clock), reconciling, revoking:
+            presuming = _background(service.presumptions.record_often(), "record presumptions")
+            async with presuming, service, _sweeping(places, store, clock), reconciling, revoking:
                 origins = Origins(agents.processes, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
                 far_trees = peers.FarTrees(directory)
