@@ -85,6 +85,13 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(default=15.0, gt=0)
     disconnect_grace_s: float = Field(default=10.0, ge=0, description="How long a run waits for its client to come back.")
     idempotency_ttl_s: float = Field(default=86_400.0, gt=0, description="How long an idempotency key, and its answer, are kept.")
+    run_retention_s: float = Field(
+        # A peer may ask within a day what a run has cost, and "not known" would then mean that it was never executed.
+        default=90 * 86_400.0,
+        ge=86_400,
+        le=10**9,
+        description="How long the record of a run that has ended is kept; what it has cost stays in the sums.",
+    )
     drain_s: float = Field(default=30.0, ge=0, description="How long running runs may go on after SIGTERM.")
     conversation_ttl_s: float = Field(default=3600.0, ge=0)
 

@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 _READY_WITHIN_S = 60.0
 _SWEEP_EVERY_S = 30.0
+_REMOVE_RUNS_EVERY_S = 600.0
 _REVOKED_WITHIN_S = 0.5
 
 
@@ -192,7 +193,8 @@ async def open_engine(
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
             presuming = _background(service.presumptions.record_often(), "record presumptions")
-            async with presuming, service, _sweeping(places, store, clock), reconciling, revoking:
+            removing = _background(_remove_runs_often(store, clock, settings.run_retention_s), "remove old runs")
+            async with presuming, service, _sweeping(places, store, clock), removing, reconciling, revoking:
                 origins = Origins(agents.processes, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
                 far_trees = peers.FarTrees(directory)
@@ -247,6 +249,17 @@ async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator
 
     async with _background(sweep(), "sweep"):
         yield
+
+
+async def _remove_runs_often(store: Store, clock: Clock, retention_s: float) -> None:
+    while True:
+        try:
+            removed = await store.retention.remove_trees(min(clock.now(), clock.wall()) - retention_s)
+            if removed:
+                log.info("runs_removed", count=removed)
+        except StoreError as error:
+            log.warning("runs_not_removed", error=type(error).__name__)
+        await asyncio.sleep(_REMOVE_RUNS_EVERY_S)
 
 
 async def _enforce_often(revocation: Revocation) -> None:
