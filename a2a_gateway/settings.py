@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     max_concurrent_runs: int = Field(default=100, ge=1)
     max_queued_runs: int = Field(default=200, ge=0)
     queue_timeout_s: float = Field(default=30.0, gt=0)
+    # No limits unless they are set: most gateways have one key, whose bursts (an evaluation, say) the slots and the queue bound.
+    max_concurrent_runs_per_key: int | None = Field(default=None, ge=1, description="For keys without a limit of their own.")
+    requests_per_minute_per_key: int | None = Field(default=None, ge=1, description="For keys without a limit of their own.")
     body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     heartbeat_s: float = Field(default=15.0, gt=0)
     disconnect_grace_s: float = Field(default=10.0, ge=0, description="How long a run waits for its client to come back.")

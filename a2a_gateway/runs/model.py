@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NewType
 
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.messages import AnswerFormat, Message, Sampling
 from delegate_tool.context import DelegationBinding, DelegationContext, Narration
 
@@ -206,8 +207,8 @@ class ProfileProblem:
 class KeyRecord:
     """A stored key, without its secret.
 
-    `policy` narrows each of its trees, `caps` all of them together; `spent_micro_usd` is what they have cost so far. A peer that
-    presents grants has a key of its own, whose secret nobody knows.
+    `policy` narrows each of its trees, `caps` all of them together, `request_limits` their number; `spent_micro_usd` is what they
+    have cost so far. A peer that presents grants has a key of its own, whose secret nobody knows.
     """
 
     id: KeyId
@@ -218,6 +219,7 @@ class KeyRecord:
     revoked_at: float | None = None
     last_used_at: float | None = None
     spent_micro_usd: int = 0
+    request_limits: RequestLimits = field(default_factory=RequestLimits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from a2a_gateway.runs.events import RunnerEvent, RunSummary
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.model import (
     AdmittedRun,
     CallQuote,
@@ -323,7 +324,7 @@ class Keys(Protocol):
         """Those of the keys that were revoked."""
         ...
 
-    async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> KeyRecord:
+    async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits = ...) -> KeyRecord:
         """The account of a peer that presents grants, with the limits that hold for it now.
 
         Raises:

@@ -47,6 +47,7 @@ from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_prof
 from a2a_gateway.runs.repeats import Repeats
 from a2a_gateway.runs.retries import scope_of
 from a2a_gateway.runs.stopping import Stopping
+from a2a_gateway.runs.throttle import Throttle
 from delegate_tool.context import AgentCard, DelegationBinding, OnDisconnect
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,7 @@ class RunService:
     """Leads runs. Use as `async with`; leaving it drains, then cancels what still runs.
 
     Attributes:
+        throttle: refuses requests beyond the limits of their keys.
         draining: no new trees are taken any more.
         repeats: finds the run that a request, or a question about a run, means.
         presumptions: what a crash would charge for the calls under way.
@@ -98,6 +100,7 @@ class RunService:
     capacity: Capacity
     clock: SettableClock
     policy: ServicePolicy
+    throttle: Throttle = field(default_factory=Throttle)
     draining: bool = False
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
     _roots: set[RunId] = field(default_factory=set)
@@ -114,7 +117,7 @@ class RunService:
         self.presumptions = Presumptions(self.ledger)
         self._stopping = Stopping(self.live_runs, self.runner, self.policy.disconnect_grace_s)
         self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._tell_written)
-        self._closing = Closing(self.ledger, self._stopping, self._backlog)
+        self._closing = Closing(self.ledger, self._stopping, self._backlog, self.throttle)
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,6 +147,8 @@ class RunService:
         return Attached(live, is_replay=live.record.id != proposal.id)
 
     async def _begin(self, request: RunRequest, caller: Caller, proposal: RunProposal, profile: Profile) -> LiveRun:
+        if proposal.parent_id is None:
+            self.throttle.enter(caller.key, proposal.id)
         if not self._leading:
             self.clock.set_right()  # no deadline hangs on it now
         slot = self.capacity.slot(proposal.id, proposal.parent_id, timeout_s=self._queue_timeout_s(caller))
@@ -153,7 +158,7 @@ class RunService:
         self._leading[proposal.id] = task
         if proposal.parent_id is None:
             self._roots.add(proposal.id)
-        task.add_done_callback(lambda _: self._left(proposal.id, admitted))
+        task.add_done_callback(lambda _: self._left(proposal, admitted))
         try:
             return await asyncio.shield(admitted)
         except asyncio.CancelledError:
@@ -242,10 +247,11 @@ class RunService:
         self._run_ended.tell()
         self._settled.tell()
 
-    def _left(self, run_id: RunId, admitted: asyncio.Future[LiveRun]) -> None:
+    def _left(self, proposal: RunProposal, admitted: asyncio.Future[LiveRun]) -> None:
         """Forget the task of a run; one that was cancelled before the run was admitted has refused nobody yet."""
-        self._leading.pop(run_id, None)
-        self._roots.discard(run_id)
+        self._leading.pop(proposal.id, None)
+        self._roots.discard(proposal.id)
+        self.throttle.leave(proposal.key_id, proposal.id)
         _refuse(admitted, _shutting_down())
 
     # ------------------------------------------------------------------ the life of a run

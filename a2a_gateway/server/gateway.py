@@ -19,12 +19,14 @@ from a2a_gateway.agents.loading import load_agents_side
 from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.live import LiveRuns
 from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
 from a2a_gateway.runs.revocation import Revocation
 from a2a_gateway.runs.service import RunService, ServicePolicy
+from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.lock import sole_user
@@ -188,7 +190,8 @@ async def open_engine(
             directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
             profiles = Catalogue(agents.profiles, directory)
             runner = Runners(agents.runner, peers.PeerRunner(directory, gateway_id=settings.gateway_id))
-            service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
+            throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
+            service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy, throttle)
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")

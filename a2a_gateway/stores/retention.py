@@ -9,9 +9,10 @@ a charge that waits for its final cost), an idempotency key, a kept answer.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from itertools import accumulate
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, exists, or_, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, exists, or_, select, tuple_
 
 from a2a_gateway.runs.model import KeyId
 from a2a_gateway.stores.database import Database
@@ -23,8 +24,11 @@ _BATCH_TREES: Final = 100
 _PAUSE_S: Final = 0.05
 """Between two batches, for the transactions of running runs."""
 
-_root_ids: Final = bindparam("root_ids", expanding=True)
-_start: Final = select(runs.c.id, runs.c.id.label("root_id")).where(runs.c.id.in_(_root_ids)).cte("tree", recursive=True)
+_start: Final = (
+    select(runs.c.id, runs.c.id.label("root_id"))
+    .where(runs.c.id.in_(bindparam("root_ids", expanding=True)))
+    .cte("tree", recursive=True)
+)
 _below: Final = runs.alias("below")
 _tree: Final = _start.union_all(select(_below.c.id, _start.c.root_id).join(_start, _below.c.parent_id == _start.c.id))
 
@@ -84,9 +88,10 @@ class SqlRetention:
     async def _remove_batch(self, key_id: KeyId, ended_before: float, after: _Position) -> tuple[int, _Position | None]:
         def work(connection: Connection) -> tuple[int, _Position | None]:
             looked_for = {"key_id": key_id, "ended_before": ended_before, **after._asdict()}
-            batch = _batch_of(connection.execute(_OLD_ROOTS, looked_for).all())
-            if not batch:
+            old = connection.execute(_OLD_ROOTS, looked_for).all()
+            if not old:
                 return 0, None
+            batch = old[: _trees_in_batch([1 + root.descendants for root in old])]
             root_ids = [root.id for root in batch]
             needed = set(connection.scalars(_NEEDED_ROOTS, {"root_ids": root_ids, "ended_before": ended_before}))
             unneeded = [root_id for root_id in root_ids if root_id not in needed]
@@ -100,11 +105,7 @@ def _key_ids(connection: Connection) -> Sequence[KeyId]:
     return [KeyId(key_id) for key_id in connection.scalars(select(keys.c.id).order_by(keys.c.id))]
 
 
-def _batch_of(roots: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-    """Take as many trees as make a batch, at least one."""
-    rows = 0
-    for number, root in enumerate(roots):
-        rows += 1 + root.descendants
-        if rows > BATCH_ROWS:
-            return roots[: max(1, number)]
-    return roots
+def _trees_in_batch(sizes: Sequence[int]) -> int:
+    """Tell how many trees of these sizes make a batch, at least one."""
+    fitting = [rows for rows in accumulate(sizes) if rows <= BATCH_ROWS]
+    return max(1, len(fitting))

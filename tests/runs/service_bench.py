@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from a2a_gateway.agents.workspaces import Workspaces
 from a2a_gateway.errors import ModelNotFound
@@ -96,10 +97,11 @@ async def bench_of(
     ttl_s: float = 0,
     grace_s: float = 0,
     queue_timeout_s: float = 30,
+    database_url: str | None = None,
 ) -> AsyncIterator[Bench]:
     clock, live_runs, runner = SystemClock(), LiveRuns(), ScriptedRunner(script)
-    async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:
-        key, _ = await store.keys.create_key("laptop", LimitPolicy())
+    async with open_store(database_url or sqlite_url(tmp_path / "gateway.db"), clock) as store:
+        key, _ = await store.keys.create_key(f"laptop-{uuid4()}", LimitPolicy())
         places = Places(store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s)
         policy = ServicePolicy(
             "here",
