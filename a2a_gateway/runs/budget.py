@@ -160,7 +160,7 @@ def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -
     price = _Price.of(quote)
     if not accounts:
         reserved = 0 if price is None else price.cost(quote.max_output_tokens)
-        return Allotment(reserved, quote.max_output_tokens, presumed_micro_usd=min(quote.sent_micro_usd, reserved))
+        return Allotment(reserved, quote.max_output_tokens, presumed_micro_usd=_presumed(quote, reserved))
     if price is None:
         raise ModelUnpriced(
             "A budget is in force, and no price is known for this agent's model, so nothing could hold the run to it. Give its "
@@ -173,8 +173,7 @@ def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -
         output_tokens = price.output_for(min(account.room(last=last) for account in accounts), quote.max_output_tokens)
         if output_tokens >= least:
             reserved = price.cost(output_tokens)
-            presumed = min(quote.sent_micro_usd, reserved)
-            return Allotment(reserved, output_tokens, last, tightest.cap, tightest.left, presumed)
+            return Allotment(reserved, output_tokens, last, tightest.cap, tightest.left, _presumed(quote, reserved))
         if price.output_for(min(account.room(last=last, idle=True) for account in accounts), least) >= least:
             held = min(accounts, key=lambda account: account.room(last=last))
             raise BudgetHeld(held.refusal(price.cost(least)))
@@ -215,6 +214,10 @@ def share(accounts: Iterable[Account], shares: int) -> int | None:
     """An equal share of what nobody has spent, set aside or kept back; None where nobody set a budget."""
     room = min((account.room() for account in accounts), default=None)
     return None if room is None else max(0, room) // shares
+
+
+def _presumed(quote: CallQuote, reserved_micro_usd: int) -> int:
+    return reserved_micro_usd if quote.sent_micro_usd is None else min(quote.sent_micro_usd, reserved_micro_usd)
 
 
 @dataclass(frozen=True, slots=True)

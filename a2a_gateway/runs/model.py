@@ -101,7 +101,8 @@ class CallQuote:
         prompt_tokens: estimated, rather too many than too few.
         max_output_tokens: the most that the call may produce if nothing lowers it.
         usd_per_prompt_token: None, like its sibling, where no price is known.
-        sent_micro_usd: what the call has probably used once it is sent: its prompt, and output that cannot be seen arriving.
+        sent_micro_usd: what the call has probably used once it is sent: its prompt, and output that cannot be seen arriving; None
+            where that is not known, so that a crash charges all that was set aside.
         is_turn: False for a side call, in which the agent cannot answer: what is kept back for its last words is not for that.
     """
 
@@ -109,7 +110,7 @@ class CallQuote:
     max_output_tokens: int
     usd_per_prompt_token: Decimal | None = None
     usd_per_output_token: Decimal | None = None
-    sent_micro_usd: int = 0
+    sent_micro_usd: int | None = None
     is_turn: bool = True
 
 

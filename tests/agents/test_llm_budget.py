@@ -250,6 +250,7 @@ async def test_a_crash_would_charge_a_call_answered_whole_an_answer_of_usual_len
     async with ScriptedLLM() as llm, driving(tmp_path, a_recipe(an_llm(llm.base_url, stream=False))) as driver:
         await driver.run(user("hi"), meter=meter)
     [quote], [estimate] = meter.quotes, meter.followed.values()
+    assert quote.sent_micro_usd is not None
     assert 500 < quote.sent_micro_usd - 2 * USUAL_OUTPUT_TOKENS < quote.prompt_tokens
     assert estimate() == quote.sent_micro_usd
 

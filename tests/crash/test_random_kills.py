@@ -187,10 +187,9 @@ async def test_after_a_kill_at_any_instant_only_calls_under_way_are_uncertain_an
     tmp_path: Path,
 ) -> None:
     chance = seeded()
-    with ScriptedLLM.in_thread() as llm:
-        gateway = GatewayProcess(
-            tmp_path, llm.base_url, "disconnect_grace_s = 0\nshell_pool_size = 1\nmax_concurrent_runs = 12\n"
-        )
+    with database(tmp_path) as database_url, ScriptedLLM.in_thread() as llm:
+        settings = "disconnect_grace_s = 0\nshell_pool_size = 1\nmax_concurrent_runs = 12\n"
+        gateway = GatewayProcess(tmp_path, llm.base_url, settings, database_url=database_url)
         gateway.write_profiles(**PROFILES)
         scene = Scene(gateway, llm, await make_keys(gateway), chance)
         await scene.start()

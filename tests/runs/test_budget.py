@@ -29,12 +29,12 @@ def above(cap: int, spent: int = 0, held: int = 0) -> Account:
 
 def test_a_call_that_fits_gets_all_that_it_asks_for() -> None:
     assert allot(quote(1_000, 4_000), [run(100_000, spent=10_000)], may_be_last=True) == Allotment(
-        9_000, 4_000, last=False, budget_micro_usd=100_000, left_micro_usd=90_000
+        9_000, 4_000, last=False, budget_micro_usd=100_000, left_micro_usd=90_000, presumed_micro_usd=9_000
     )
 
 
 def test_without_a_budget_a_known_price_is_shown_as_set_aside_and_an_unknown_one_is_not() -> None:
-    assert allot(quote(10, 20), [], may_be_last=True) == Allotment(50, 20)
+    assert allot(quote(10, 20), [], may_be_last=True) == Allotment(50, 20, presumed_micro_usd=50)
     assert allot(CallQuote(10, 20), [], may_be_last=True) == Allotment(0, 20)
 
 
@@ -45,6 +45,7 @@ def test_a_crash_charges_what_a_call_has_probably_used_and_never_more_than_was_s
     assert allot(replace(quote(10, 20), sent_micro_usd=700), [], may_be_last=True).presumed_micro_usd == 50
     short = allot(replace(quote(1_000, 4_000), sent_micro_usd=70_000), tight, may_be_last=True)
     assert short.presumed_micro_usd == short.reserved_micro_usd > 0
+    assert allot(quote(1_000, 4_000), roomy, may_be_last=True).presumed_micro_usd == 9_000  # of which nothing is known
 
 
 def test_a_budget_without_a_price_is_refused_with_what_to_do() -> None:

@@ -230,8 +230,8 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
                 return "held", False
         return "budget_exceeded", False
 
-    @rule(target=holds, run=runs, amount=st.integers(0, 120), sent=st.integers(0, 60))
-    def reserve(self, run: ModelRun, amount: int, sent: int) -> object:
+    @rule(target=holds, run=runs, amount=st.integers(0, 120), sent=st.none() | st.integers(0, 60))
+    def reserve(self, run: ModelRun, amount: int, sent: int | None) -> object:
         expected = self.verdict(run, amount)
         quote = CallQuote(amount, 0, Decimal("0.000001"), Decimal(0), sent)
         try:
@@ -240,7 +240,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
             assert ("held" if isinstance(error, BudgetHeld) else error.code, False) == expected
             return multiple()
         assert (("granted", hold.last), hold.reserved_micro_usd) == (expected, amount)
-        assert hold.presumed_micro_usd == min(sent, amount)
+        assert hold.presumed_micro_usd == (amount if sent is None else min(sent, amount))
         run.held += amount
         run.had_last_call |= hold.last
         return self.remember(hold)
