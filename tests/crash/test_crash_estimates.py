@@ -56,10 +56,12 @@ async def killed_while_answers_stream(gateway: GatewayProcess, llm: ScriptedLLM,
     await asyncio.to_thread(gateway.start)
     client = AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=secret, max_retries=0, timeout=60)
     listening = [asyncio.create_task(listen(client, task)) for task in tasks]
-    await llm.wait_until(lambda traffic: traffic.waiting_at("never") == CALLS)
-    used = sum(used_by(request) for request in llm.traffic.requests if request.number >= first)
-    await until(lambda: Books.read(gateway.database_url).presumed().total() > 0.8 * used)
-    await asyncio.to_thread(gateway.end)
+    try:
+        await llm.wait_until(lambda traffic: traffic.waiting_at("never") == CALLS)
+        used = sum(used_by(request) for request in llm.traffic.requests if request.number >= first)
+        await until(lambda: Books.read(gateway.database_url).presumed().total() > 0.8 * used)
+    finally:
+        await asyncio.to_thread(gateway.end)
     await asyncio.gather(*listening)
     await client.close()
     await llm.wait_until(lambda traffic: traffic.in_flight == 0)
@@ -87,7 +89,7 @@ async def test_calls_that_a_crash_cuts_short_are_charged_about_what_they_had_use
                 assert await store.ledger.mark_lost() == CALLS  # as the next start does
             after = Books.read(gateway.database_url)
             booked_now = after.spent().total() - before
-            assert 0.8 * used_now < booked_now < 1.2 * used_now < set_aside_now / 4
+            assert 0.8 * used_now < booked_now < 1.2 * used_now < set_aside_now / 2
             assert all(run["unknown_charges"] == 1 and run["state"] == "lost" for run in after.runs)
             assert after.disagreements() == []
             booked, used, set_aside = booked + booked_now, used + used_now, set_aside + set_aside_now
