@@ -32,7 +32,6 @@ from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.meter import RunMeter
 from a2a_gateway.runs.model import (
     AdmittedRun,
-    Limits,
     Profile,
     RunId,
     RunRecord,
@@ -46,31 +45,12 @@ from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
 from a2a_gateway.runs.repeats import Repeats
 from a2a_gateway.runs.retries import scope_of
+from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.stopping import Stopping
 from a2a_gateway.runs.throttle import Throttle
 from delegate_tool.context import AgentCard, DelegationBinding, OnDisconnect
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ServicePolicy:
-    """The server's own settings, as far as runs are concerned.
-
-    Attributes:
-        base_url: where this gateway's own agents reach it, ending in `/v1`.
-        disconnect_grace_s: how long an abandoned run waits for somebody to attach.
-        retry_store_after_s: pause before writing again what the database refused to take at the end of a call or of a run.
-    """
-
-    gateway_id: str
-    base_url: str
-    defaults: Limits
-    queue_timeout_s: float = 30.0
-    disconnect_grace_s: float = 0.0
-    drain_s: float = 30.0
-    idempotency_ttl_s: float = 86_400.0
-    retry_store_after_s: float = 1.0
 
 
 class Attached(NamedTuple):

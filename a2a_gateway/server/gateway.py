@@ -25,7 +25,8 @@ from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
 from a2a_gateway.runs.revocation import Revocation
-from a2a_gateway.runs.service import RunService, ServicePolicy
+from a2a_gateway.runs.service import RunService
+from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock

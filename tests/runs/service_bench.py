@@ -17,7 +17,8 @@ from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import AdmittedRun, KeyRecord, LimitPolicy, Limits, Profile, ProfileProblem, RunRequest, RunState
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.proposal import Caller
-from a2a_gateway.runs.service import RunService, ServicePolicy
+from a2a_gateway.runs.service import RunService
+from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.stores import Store, open_store, sqlite_url
