@@ -6,7 +6,8 @@ the end of the run, so that a client may send its next request at once. What doe
 
 - requests of run tokens, because a tree is bounded by its own depth, breadth and runs, and to refuse a child would waste what its
   parent has spent already;
-- requests that get the run of an earlier one, and refused ones, because a client that repeats them must get through in the end.
+- requests that get the run of an earlier one, and those refused here, because a client that repeats them must get through in the
+  end.
 
 In memory, which is exact: a database has one gateway at a time, that is one process, and no run outlives it. A restart begins a
 new minute.
