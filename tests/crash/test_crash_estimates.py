@@ -6,7 +6,7 @@
 import asyncio
 import os
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -29,19 +29,26 @@ pytestmark = pytest.mark.anyio
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 CALLS = 4
 ANSWER = Step(tokens=4_000)
-STOPS: dict[str, int] = {}
-"""After how many words the answer to a task stops for ever."""
 
 
-def half_an_answer(request: ChatRequest) -> Step:
-    stop = STOPS[text_of(request.messages[-1])]
-    return replace(ANSWER, gate=Gate("never", after=stop and stop + 1))  # the first delta is the role
+@dataclass
+class HalfAnswers:
+    """What the LLM answers: after how many words the answer to each task stops for ever."""
 
+    stops: dict[str, int] = field(default_factory=dict)
 
-def used_by(request: ChatRequest) -> int:
-    """What a provider would charge for a prompt and half an answer, at four bytes a token."""
-    said = "".join(words(ANSWER.text or "")[: STOPS[text_of(request.messages[-1])]])
-    return request.size_bytes // 4 * IN_PRICE + len(said) // 4 * OUT_PRICE
+    def answer(self, request: ChatRequest) -> Step:
+        stop = self._stop(request)
+        sent = 0 if stop == 0 else stop + 1  # the first delta is the role
+        return replace(ANSWER, gate=Gate("never", after=sent))
+
+    def used_by(self, request: ChatRequest) -> int:
+        """What a provider would charge for a prompt and half an answer, at four bytes a token."""
+        said = "".join(words(ANSWER.text or "")[: self._stop(request)])
+        return request.size_bytes // 4 * IN_PRICE + len(said) // 4 * OUT_PRICE
+
+    def _stop(self, request: ChatRequest) -> int:
+        return self.stops[text_of(request.messages[-1])]
 
 
 async def listen(client: AsyncOpenAI, task: str) -> None:
@@ -50,15 +57,15 @@ async def listen(client: AsyncOpenAI, task: str) -> None:
             pass
 
 
-async def killed_while_answers_stream(gateway: GatewayProcess, llm: ScriptedLLM, secret: str, tasks: list[str]) -> int:
+async def killed_while_answers_stream(gateway: GatewayProcess, llm: ScriptedLLM, halves: HalfAnswers, secret: str) -> int:
     """Let calls come to where their answers stop, and what they have used be recorded; kill, and return what they have used."""
     first = llm.traffic.received + 1
     await asyncio.to_thread(gateway.start)
     client = AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=secret, max_retries=0, timeout=60)
-    listening = [asyncio.create_task(listen(client, task)) for task in tasks]
+    listening = [asyncio.create_task(listen(client, task)) for task in halves.stops]
     try:
         await llm.wait_until(lambda traffic: traffic.waiting_at("never") == CALLS)
-        used = sum(used_by(request) for request in llm.traffic.requests if request.number >= first)
+        used = sum(halves.used_by(request) for request in llm.traffic.requests if request.number >= first)
         await until(lambda: Books.read(gateway.database_url).presumed().total() > 0.8 * used)
     finally:
         await asyncio.to_thread(gateway.end)
@@ -70,8 +77,8 @@ async def killed_while_answers_stream(gateway: GatewayProcess, llm: ScriptedLLM,
 
 @pytest.mark.timeout(60 + 30 * ROUNDS)
 async def test_calls_that_a_crash_cuts_short_are_charged_about_what_they_had_used(tmp_path: Path) -> None:
-    chance = seeded()
-    with ScriptedLLM.in_thread(direct=half_an_answer) as llm:
+    chance, halves = seeded(), HalfAnswers()
+    with ScriptedLLM.in_thread(direct=halves.answer) as llm:
         gateway = GatewayProcess(tmp_path, llm.base_url, "shell_pool_size = 0\n")
         gateway.write_profiles(writer=profile("writer", ""))
         gateway.data_dir.mkdir(parents=True)
@@ -79,11 +86,10 @@ async def test_calls_that_a_crash_cuts_short_are_charged_about_what_they_had_use
             _, secret = await store.keys.create_key("reader")
         booked = used = set_aside = 0
         for number in range(ROUNDS):
-            tasks = [f"task {number}-{index}" for index in range(CALLS)]
-            stops = [0, chance.randint(1, 50), *(chance.randint(500, 3_000) for _ in tasks[2:])]
-            STOPS.update(zip(tasks, stops, strict=True))
+            stops = [0, chance.randint(1, 50), *(chance.randint(500, 3_000) for _ in range(CALLS - 2))]
+            halves.stops = {f"task {number}-{index}": stop for index, stop in enumerate(stops)}
             before = Books.read(gateway.database_url).spent().total()
-            used_now = await killed_while_answers_stream(gateway, llm, secret, tasks)
+            used_now = await killed_while_answers_stream(gateway, llm, halves, secret)
             set_aside_now = Books.read(gateway.database_url).held()[0].total()
             async with open_store(gateway.database_url, SystemClock()) as store:
                 assert await store.ledger.mark_lost() == CALLS  # as the next start does
