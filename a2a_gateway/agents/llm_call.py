@@ -96,7 +96,7 @@ class LLMCall:
         Of an answer that comes whole nothing is seen before its end, and the provider writes it whatever becomes of this process:
         it counts as one of the usual length.
         """
-        used = estimate_usage(self.prompt.utf8_bytes, self.attempt.streamed_bytes, self.quote.max_output_tokens)
+        used = self._estimate(self.attempt.streamed_bytes, self.quote.max_output_tokens)
         if not self.is_streamed:
             used = replace(used, completion=min(USUAL_OUTPUT_TOKENS, self.quote.max_output_tokens))
         return price_by(self.quote, used)
@@ -111,13 +111,17 @@ class LLMCall:
         if attempt.usage is None and attempt.refused and not attempt.streamed_bytes:
             return TokenUsage(), Decimal(0), True
         arrived = max(attempt.streamed_bytes, attempt.answer_bytes)
-        usage = attempt.usage or estimate_usage(self.prompt.utf8_bytes, arrived, hold.max_output_tokens)
+        usage = attempt.usage or self._estimate(arrived, hold.max_output_tokens)
         cost_usd = attempt.cost_usd
         if cost_usd is None and attempt.usage is None:
             cost_usd = prices.estimate_usd(usage)
         if cost_usd is None:
             return usage, prices.nominal_usd(usage), False
         return usage, cost_usd, attempt.usage is not None and not attempt.is_counted_here
+
+    def _estimate(self, arrived_bytes: int, max_output_tokens: int | None) -> TokenUsage:
+        usage = estimate_usage(self.prompt.utf8_bytes, arrived_bytes, max_output_tokens)
+        return replace(usage, prompt=usage.prompt + self.prompt.image_tokens)
 
 
 current_call: Final[ContextVar[LLMCall | None]] = ContextVar("current_llm_call", default=None)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -11,15 +12,15 @@ from openhands.sdk import LLM, ImageContent, Message, TextContent
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.llm import MeteredLLM, metered
-from a2a_gateway.agents.llm_call import USUAL_OUTPUT_TOKENS
+from a2a_gateway.agents.llm_call import USUAL_OUTPUT_TOKENS, Attempt, LLMCall
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.errors import BudgetExceeded
 from a2a_gateway.runs.events import ContentDelta, Finished, Limited, RunnerEvent
 from a2a_gateway.runs.messages import Sampling
-from a2a_gateway.runs.model import AdmittedRun, TokenUsage
-from a2a_gateway.runs.ports import Charge
+from a2a_gateway.runs.model import AdmittedRun, CallQuote, RunId, TokenUsage
+from a2a_gateway.runs.ports import Charge, Hold
 from a2a_gateway.testing.script import Step, ToolCall, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from delegate_tool.context import Narration
@@ -253,6 +254,14 @@ async def test_a_crash_would_charge_a_call_answered_whole_an_answer_of_usual_len
     assert quote.sent_micro_usd is not None
     assert 500 < quote.sent_micro_usd - 2 * USUAL_OUTPUT_TOKENS < quote.prompt_tokens
     assert estimate() == quote.sent_micro_usd
+
+
+def test_images_of_a_prompt_count_in_an_estimate() -> None:
+    quote = CallQuote(9_000, 1_000, Decimal("0.000001"), Decimal("0.000002"))
+    call = LLMCall(quote, Prompt(400, images=2), is_streamed=True, attempt=Attempt(streamed_bytes=40))
+    assert call.used_micro_usd() == 100 + 2 * 1_000 + 2 * 10
+    usage, _, complete = call.charge(Hold("hold", RunId("run")), Prices("none/none"))
+    assert (usage, complete) == (TokenUsage(2_100, 10), False)
 
 
 async def test_a_call_that_was_answered_is_charged_as_complete_and_one_that_was_refused_with_nothing(tmp_path: Path) -> None:
