@@ -218,7 +218,10 @@ class MeteredLLM(LLM):
         if most is None:
             context_tokens = self.effective_max_input_tokens
             most = min(DEFAULT_MAX_OUTPUT_TOKENS, context_tokens // 2 if context_tokens else DEFAULT_MAX_OUTPUT_TOKENS)
-        return LLMCall(replace(self._prices.quote(prompt.most_tokens(), most), is_turn=is_turn), prompt, bound_name)
+        quote = replace(self._prices.quote(prompt.most_tokens(), most), is_turn=is_turn)
+        call = LLMCall(quote, prompt, bound_name, is_streamed=self.stream)
+        call.quote = replace(quote, sent_micro_usd=call.used_micro_usd())
+        return call
 
     async def _within_budget(self, call: LLMCall, send: Callable[[], Awaitable[LLMResponse]]) -> LLMResponse:
         """Have the money set aside before the request is built, because it may have to ask for less output."""
@@ -281,6 +284,7 @@ class MeteredLLM(LLM):
             call = current_call.get() or self._call(Prompt(), is_turn=False)
             call.attempt = Attempt()
             hold, call.hold = call.hold or await self._account.reserve(call.quote), None
+            self._account.follow(hold, call.used_micro_usd)
             try:
                 return unfiltered(await send(*args, **{**kwargs, **call.amendments(hold)}))
             except Exception as error:

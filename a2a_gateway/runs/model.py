@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NewType
 
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.messages import AnswerFormat, Message, Sampling
 from delegate_tool.context import DelegationBinding, DelegationContext, Narration
 
@@ -100,6 +101,8 @@ class CallQuote:
         prompt_tokens: estimated, rather too many than too few.
         max_output_tokens: the most that the call may produce if nothing lowers it.
         usd_per_prompt_token: None, like its sibling, where no price is known.
+        sent_micro_usd: what the call has probably used once it is sent: its prompt, and output that cannot be seen arriving; None
+            where that is not known, so that a crash charges all that was set aside.
         is_turn: False for a side call, in which the agent cannot answer: what is kept back for its last words is not for that.
     """
 
@@ -107,6 +110,7 @@ class CallQuote:
     max_output_tokens: int
     usd_per_prompt_token: Decimal | None = None
     usd_per_output_token: Decimal | None = None
+    sent_micro_usd: int | None = None
     is_turn: bool = True
 
 
@@ -204,8 +208,8 @@ class ProfileProblem:
 class KeyRecord:
     """A stored key, without its secret.
 
-    `policy` narrows each of its trees, `caps` all of them together; `spent_micro_usd` is what they have cost so far. A peer that
-    presents grants has a key of its own, whose secret nobody knows.
+    `policy` narrows each of its trees, `caps` all of them together, `request_limits` their number; `spent_micro_usd` is what they
+    have cost so far. A peer that presents grants has a key of its own, whose secret nobody knows.
     """
 
     id: KeyId
@@ -216,6 +220,7 @@ class KeyRecord:
     revoked_at: float | None = None
     last_used_at: float | None = None
     spent_micro_usd: int = 0
+    request_limits: RequestLimits = field(default_factory=RequestLimits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.meter import RunMeter
 from a2a_gateway.runs.model import (
     AdmittedRun,
-    Limits,
     Profile,
     RunId,
     RunRecord,
@@ -42,34 +41,17 @@ from a2a_gateway.runs.model import (
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.place import Place, Places
 from a2a_gateway.runs.ports import Ledger, Profiles, Runner, RunProposal, RunTokens, SettableClock
+from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
 from a2a_gateway.runs.repeats import Repeats
 from a2a_gateway.runs.retries import scope_of
+from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.stopping import Stopping
 from a2a_gateway.runs.task_marks import LONGEST_TRAIL, TaskMarks
+from a2a_gateway.runs.throttle import Throttle
 from delegate_tool.context import AgentCard, DelegationBinding, OnDisconnect
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ServicePolicy:
-    """The server's own settings, as far as runs are concerned.
-
-    Attributes:
-        base_url: where this gateway's own agents reach it, ending in `/v1`.
-        disconnect_grace_s: how long an abandoned run waits for somebody to attach.
-        retry_store_after_s: pause before writing again what the database refused to take at the end of a call or of a run.
-    """
-
-    gateway_id: str
-    base_url: str
-    defaults: Limits
-    queue_timeout_s: float = 30.0
-    disconnect_grace_s: float = 0.0
-    drain_s: float = 30.0
-    idempotency_ttl_s: float = 86_400.0
-    retry_store_after_s: float = 1.0
 
 
 class Attached(NamedTuple):
@@ -84,9 +66,11 @@ class RunService:
     """Leads runs. Use as `async with`; leaving it drains, then cancels what still runs.
 
     Attributes:
+        throttle: refuses requests beyond the limits of their keys.
         draining: no new trees are taken any more.
         repeats: finds the run that a request, or a question about a run, means.
         marks: by which an agent's task is recognised when it comes back.
+        presumptions: what a crash would charge for the calls under way.
     """
 
     ledger: Ledger
@@ -98,6 +82,7 @@ class RunService:
     capacity: Capacity
     clock: SettableClock
     policy: ServicePolicy
+    throttle: Throttle = field(default_factory=Throttle)
     draining: bool = False
     marks: TaskMarks = field(default_factory=TaskMarks)
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
@@ -105,15 +90,17 @@ class RunService:
     _run_ended: Notice = field(default_factory=Notice)
     _settled: Notice = field(default_factory=Notice)
     repeats: Repeats = field(init=False)
+    presumptions: Presumptions = field(init=False)
     _stopping: Stopping = field(init=False)
     _backlog: Backlog = field(init=False)
     _closing: Closing = field(init=False)
 
     def __post_init__(self) -> None:
         self.repeats = Repeats(self.ledger, self.live_runs, self.clock, self.policy.idempotency_ttl_s)
+        self.presumptions = Presumptions(self.ledger)
         self._stopping = Stopping(self.live_runs, self.runner, self.policy.disconnect_grace_s)
         self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._tell_written)
-        self._closing = Closing(self.ledger, self._stopping, self._backlog)
+        self._closing = Closing(self.ledger, self._stopping, self._backlog, self.throttle)
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,6 +134,8 @@ class RunService:
         return Attached(live, is_replay=live.record.id != proposal.id)
 
     async def _begin(self, request: RunRequest, caller: Caller, proposal: RunProposal, profile: Profile) -> LiveRun:
+        if proposal.parent_id is None:
+            self.throttle.enter(caller.key, proposal.id)
         if not self._leading:
             self.clock.set_right()  # no deadline hangs on it now
         slot = self.capacity.slot(proposal.id, proposal.parent_id, timeout_s=self._queue_timeout_s(caller))
@@ -156,7 +145,7 @@ class RunService:
         self._leading[proposal.id] = task
         if proposal.parent_id is None:
             self._roots.add(proposal.id)
-        task.add_done_callback(lambda _: self._left(proposal.id, admitted))
+        task.add_done_callback(lambda _: self._left(proposal, admitted))
         try:
             return await asyncio.shield(admitted)
         except asyncio.CancelledError:
@@ -245,10 +234,11 @@ class RunService:
         self._run_ended.tell()
         self._settled.tell()
 
-    def _left(self, run_id: RunId, admitted: asyncio.Future[LiveRun]) -> None:
+    def _left(self, proposal: RunProposal, admitted: asyncio.Future[LiveRun]) -> None:
         """Forget the task of a run; one that was cancelled before the run was admitted has refused nobody yet."""
-        self._leading.pop(run_id, None)
-        self._roots.discard(run_id)
+        self._leading.pop(proposal.id, None)
+        self._roots.discard(proposal.id)
+        self.throttle.leave(proposal.key_id, proposal.id)
         _refuse(admitted, _shutting_down())
 
     # ------------------------------------------------------------------ the life of a run
@@ -332,7 +322,7 @@ class RunService:
         Whoever has an answer may go on from it, even if the gateway is killed now; for the rest the caller need not wait.
         """
         patience_s, caps = self._left_s(live.record), live.profile.caps
-        meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settled, patience_s)
+        meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settled, self.presumptions, patience_s)
         async with aclosing(self.runner.run(self._admitted(live, request, place), meter)) as events:
             async for event in events:
                 if isinstance(event, RunEnded):

@@ -75,6 +75,6 @@ class Turns:
 def _full(state: str, limit: int) -> CapacityExceeded:
     return CapacityExceeded(
         f"{state}. Wait for the answers of earlier requests, or begin a new conversation.",
-        details={"max_waiting_for_conversation": limit},
+        details={"scope": "conversation", "max_waiting_for_conversation": limit},
         retry_after_s=5,
     )

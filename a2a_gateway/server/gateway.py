@@ -19,12 +19,15 @@ from a2a_gateway.agents.loading import load_agents_side
 from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.live import LiveRuns
 from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
 from a2a_gateway.runs.revocation import Revocation
-from a2a_gateway.runs.service import RunService, ServicePolicy
+from a2a_gateway.runs.service import RunService
+from a2a_gateway.runs.service_policy import ServicePolicy
+from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.runs.turns import Turns
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock
@@ -41,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 _READY_WITHIN_S = 60.0
 _SWEEP_EVERY_S = 30.0
+_REMOVE_RUNS_EVERY_S = 600.0
 _REVOKED_WITHIN_S = 0.5
 
 
@@ -189,11 +193,14 @@ async def open_engine(
             directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
             profiles = Catalogue(agents.profiles, directory)
             runner = Runners(agents.runner, peers.PeerRunner(directory, gateway_id=settings.gateway_id))
-            service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
+            throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
+            service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy, throttle)
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
-            async with service, _sweeping(places, store, clock), reconciling, revoking:
+            presuming = _background(service.presumptions.record_often(), "record presumptions")
+            removing = _background(_remove_runs_often(store, clock, settings.run_retention_s), "remove old runs")
+            async with presuming, service, _sweeping(places, store, clock), removing, reconciling, revoking:
                 origins = Origins(agents.processes, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
                 far_trees = peers.FarTrees(directory)
@@ -248,6 +255,17 @@ async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator
 
     async with _background(sweep(), "sweep"):
         yield
+
+
+async def _remove_runs_often(store: Store, clock: Clock, retention_s: float) -> None:
+    while True:
+        try:
+            removed = await store.retention.remove_trees(min(clock.now(), clock.wall()) - retention_s)
+            if removed:
+                log.info("runs_removed", count=removed)
+        except StoreError as error:
+            log.warning("runs_not_removed", error=type(error).__name__)
+        await asyncio.sleep(_REMOVE_RUNS_EVERY_S)
 
 
 async def _enforce_often(revocation: Revocation) -> None:

@@ -57,6 +57,7 @@ class RecordingMeter:
     grants: Sequence[Mapping[str, Any]] = ({},)
     quotes: list[CallQuote] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
+    followed: dict[str, Callable[[], int]] = field(default_factory=dict)
     charges: dict[str, Charge] = field(default_factory=dict)
 
     async def reserve(self, quote: CallQuote) -> Hold:
@@ -72,6 +73,9 @@ class RecordingMeter:
 
     async def note_remote(self, remote_run_id: str) -> None:
         raise AssertionError("no peer executes this run")
+
+    def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
+        self.followed[hold.id] = used_micro_usd
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         assert hold.id in self.held, "booked without leave"
