@@ -130,6 +130,7 @@ class RunService:
             raise _shutting_down()
         for stopped in self.repeats.stopped(request, caller):
             self._stopping.request(stopped, "Its client left in the middle of the answer and sent the request anew.")
+            self.throttle.leave(stopped.record.key_id, stopped.record.id)  # it counts no more: the new run takes its place
         live = await self._begin(request, caller, proposal, profile)
         return Attached(live, is_replay=live.record.id != proposal.id)
 
