@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from a2a_gateway.agents.loading import load_agents_side
+from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
@@ -51,6 +52,7 @@ class Engine:
     profiles: Profiles
     store: Store
     auth: Authenticator
+    checker: SchemaChecker
     clock: Clock
     directory: "PeerDirectory"
     far_trees: "FarTrees"
@@ -176,7 +178,8 @@ async def open_engine(
         assembly = await asyncio.to_thread(load_agents_side)
         from a2a_gateway import peers  # imports openai, which takes a second alone
 
-        async with assembly.open_agents(settings, environ) as agents:
+        checker = await stack.enter_async_context(SchemaChecker())
+        async with assembly.open_agents(settings, environ, checker) as agents:
             await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
             tokens = JwtRunTokens(settings.gateway_id)
             places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s)
@@ -195,7 +198,7 @@ async def open_engine(
                 origins = Origins(agents.processes, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
                 far_trees = peers.FarTrees(directory)
-                yield Engine(service, profiles, store, auth, clock, directory, far_trees, int(clock.now()))
+                yield Engine(service, profiles, store, auth, checker, clock, directory, far_trees, int(clock.now()))
 
 
 def _open_signing_key(data_dir: Path) -> "SigningKey":
