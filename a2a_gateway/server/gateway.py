@@ -6,7 +6,7 @@ Whoever needs it awaits `Gateway.engine`.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, Store
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
 from a2a_gateway.runs.live import LiveRuns
+from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
@@ -46,7 +47,12 @@ _REVOKED_WITHIN_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What serves a request, once everything is loaded. `started_at` is seconds since the epoch."""
+    """What serves a request, once everything is loaded.
+
+    Attributes:
+        ignored_options: names the fields of a request that the LLM of a model ignores or cuts down.
+        started_at: seconds since the epoch.
+    """
 
     service: RunService
     profiles: Profiles
@@ -56,6 +62,7 @@ class Engine:
     clock: Clock
     directory: "PeerDirectory"
     far_trees: "FarTrees"
+    ignored_options: Callable[[str, Sampling], tuple[str, ...]]
     started_at: int
 
 
@@ -198,7 +205,11 @@ async def open_engine(
                 origins = Origins(agents.processes, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
                 far_trees = peers.FarTrees(directory)
-                yield Engine(service, profiles, store, auth, checker, clock, directory, far_trees, int(clock.now()))
+                yield Engine(
+                    *(service, profiles, store, auth, checker, clock, directory, far_trees),
+                    ignored_options=agents.profiles.ignored_options,
+                    started_at=int(clock.now()),
+                )
 
 
 def _open_signing_key(data_dir: Path) -> "SigningKey":

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
@@ -10,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from a2a_gateway.errors import AuthenticationError, CapacityExceeded, ModelNotFound, RequestError, RunNotFound
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunRequest
-from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.runs.proposal import SELF, Caller
 from a2a_gateway.runs.retries import scope_of
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.origin import Connection
@@ -52,6 +53,7 @@ def create_router(gateway: Gateway) -> APIRouter:
         engine, caller = await admit(request, to_run=True)
         run_request = await _parse(await read_body(request, settings.body_limit_bytes), request.headers)
         await _check_schema(engine, run_request, caller)
+        run_request = _name_ignored(engine, run_request, caller)
         request_id = request.state.request_id
         return RunResponse(engine.service, run_request, caller, request_id=request_id, heartbeat_s=settings.heartbeat_s)
 
@@ -163,6 +165,13 @@ async def _check_schema(engine: Engine, request: RunRequest, caller: Caller) -> 
             param="response_format",
             retry_after_s=_SCHEMA_CHECK_S,
         ) from None
+
+
+def _name_ignored(engine: Engine, request: RunRequest, caller: Caller) -> RunRequest:
+    """Add the options that the agent's LLM ignores or cuts down to what the response names."""
+    model = caller.run.agent if caller.run is not None and request.model == SELF else request.model
+    names = {*request.ignored, *engine.ignored_options(model, request.sampling)}
+    return replace(request, ignored=tuple(sorted(names)))
 
 
 async def _run_of_key(engine: Engine, caller: Caller, idempotency_key: str) -> RunRecord | None:

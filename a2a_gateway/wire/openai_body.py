@@ -225,7 +225,10 @@ _NO_EFFECT: Final[dict[str, tuple[object, ...]]] = {
     "verbosity": ("medium",),
     "messages.*.content.*.image_url.detail": ("auto",),
 }
-"""What a field may say without asking for anything; nothing asks for nothing with null, `[]` or `{}`."""
+"""What a field may say without asking for anything; with few exceptions, null, `[]` and `{}` ask for nothing."""
+
+_ASKS_WHEN_EMPTY: Final = frozenset({"web_search_options"})
+"""Fields that OpenAI's API takes for a wish also where they are empty."""
 
 _UNUSED: Final[dict[type[BaseModel], str]] = {UserBody: "name", ImageUrlBody: "detail"}
 """Fields whose shape is checked and which the OpenHands SDK has no place for."""
@@ -272,7 +275,8 @@ def _extras(node: object, path: str) -> Iterator[str]:
         case BaseModel():
             unused = {name: getattr(node, name) for kind, name in _UNUSED.items() if isinstance(node, kind)}
             for name, value in {**(node.model_extra or {}), **unused}.items():
-                if value not in (None, [], {}) and value not in _NO_EFFECT.get(path + name, ()):
+                empty = value in ([], {}) and path + name not in _ASKS_WHEN_EMPTY
+                if value is not None and not empty and value not in _NO_EFFECT.get(path + name, ()):
                     yield path + name
             for name in type(node).model_fields:
                 yield from _extras(getattr(node, name), f"{path}{name}.")

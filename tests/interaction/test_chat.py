@@ -221,6 +221,16 @@ async def test_sampling_is_the_llms_and_what_is_ignored_is_named(gateway: Gatewa
     assert 77 in (body.get("max_tokens"), body.get("max_completion_tokens"))
     assert "mine" not in sent.tools
     assert raw.headers["x-a2a-ignored"] == "presence_penalty, tools, unknown_field"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_the_agent_s_llm_does_not_take_is_named_before_the_answer(gateway: GatewayUnderTest, stream: bool) -> None:
+    asked: Any = {"stop": ["1", "2", "3", "4", "5"], "temperature": 0.5, "web_search_options": {}, "stream": stream}
+    async with gateway.http() as http:
+        answer = await http.post(
+            "/v1/chat/completions", json={"model": PRICED, "messages": [user("hi", Step(content="ho"))], **asked}
+        )
+    assert (answer.status_code, answer.headers["x-a2a-ignored"]) == (200, "stop, web_search_options")
     assert raw.parse().choices[0].message.tool_calls is None
 
 

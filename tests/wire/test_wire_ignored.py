@@ -42,6 +42,10 @@ def test_fields_without_effect_are_named_once_and_sorted() -> None:
     )
 
 
+def test_an_empty_wish_for_web_search_is_a_wish() -> None:
+    assert parse_chat_request(body(web_search_options={}), {}).ignored == ("web_search_options",)
+
+
 def test_an_idempotency_key_has_an_effect_in_a_header_and_in_the_body() -> None:
     for request in (
         parse_chat_request(body(), {"Idempotency-Key": "k1"}),
