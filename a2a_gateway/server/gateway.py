@@ -196,6 +196,9 @@ async def open_engine(
             roster = peers.Roster(settings, store.peers)
             directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
             profiles = Catalogue(agents.profiles, directory)
+            for problem in profiles.problems():
+                if problem.is_warning:
+                    log.warning("profile_warning", path=problem.path, line=problem.line, message=problem.message)
             runner = Runners(agents.runner, peers.PeerRunner(directory, gateway_id=settings.gateway_id))
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
