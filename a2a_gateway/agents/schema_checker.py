@@ -6,7 +6,7 @@ into neither: the program `schema_worker` does, with bounded memory, an empty en
 | stage | workers | time | for |
 |---|---|---|---|
 | quick | 4 | 0.25 s | every job; an ordinary one takes a few milliseconds |
-| patient | 1 | 2 s | jobs that the quick stage has not ended: large ones, or any on a machine that is overloaded |
+| patient | 1 | 2 s, 5 s with waiting | jobs that the quick stage has not ended: large ones, or any on an overloaded machine |
 
 So callers whose schemas take for ever hold up the others for fractions of a second only, and each stage is fair to its users.
 Workers are started when first needed, used again, killed on a time-out or a cancellation, and end with the gateway.
@@ -33,6 +33,7 @@ _PROGRAM: Final = Path(__file__).with_name("schema_worker.py")
 _MEMORY_BYTES: Final = 256 * 1024 * 1024
 _QUICK_S: Final = 0.25
 _PATIENT_S: Final = 2.0
+_PATIENCE_S: Final = 5.0
 _START_S: Final = 20.0
 _NO_ANSWER: Final = (TimeoutError, EOFError, OSError)
 
@@ -74,7 +75,9 @@ class SchemaChecker:
         line = json.dumps(job).encode() + b"\n"
         reply = await self._quick.run(line, user)
         if reply is None:
-            reply = await self._patient.run(line, user)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_S):
+                    reply = await self._patient.run(line, user)
         match reply:
             case None:
                 raise _too_much(f"more than {_PATIENT_S:g} s or {_MEMORY_BYTES // 1024**2} MiB")
