@@ -65,6 +65,8 @@ def sampled_fields(template: LLM, asked: Sampling) -> dict[str, object]:
 
 def stops_taken(template: LLM, asked: Sampling) -> tuple[str, ...]:
     """Return the stop sequences that the LLM's provider takes."""
+    if not template.native_tool_calling and not template.disable_stop_word:
+        return ()  # the SDK puts its own in their place, which end a prompted tool call
     stops = tuple(stop for stop in asked.stop if stop.strip()) if is_claude(template) else asked.stop
     return stops[:_MOST_STOPS]
 
@@ -73,8 +75,9 @@ def ignored_options(template: LLM, asked: Sampling) -> tuple[str, ...]:
     """Name the fields of a request, as the wire does, that have no effect or another one than was asked for."""
     if asked == Sampling():
         return ()
-    taken = sampled_fields(template, asked)
-    changed = {name for name in ("temperature", "max_output_tokens") if taken.get(name) != getattr(asked, name)}
+    taken = _as_sent(template, asked)
+    cut_down = ("temperature", "max_output_tokens", "reasoning_effort")
+    changed = {name for name in cut_down if getattr(asked, name) not in (None, getattr(taken, name))}
     if stops_taken(template, asked) != asked.stop:
         changed.add("stop")
     try:
@@ -105,9 +108,7 @@ def _others(asked: Sampling) -> Iterator[tuple[str, list[Sampling]]]:
 
 def _sent(template: LLM, asked: Sampling) -> Mapping[str, Any]:
     """Return the options of a request as its provider is sent them, without its messages and tools."""
-    llm = template.model_copy(update=sampled_fields(template, asked))
-    if (room := llm.effective_max_output_tokens) is not None:
-        llm = llm.model_copy(update=fit_reasoning(llm, room))
+    llm = _as_sent(template, asked)
     model, provider, *_ = litellm.get_llm_provider(model=llm.model, api_base=llm.base_url)
     if llm.uses_responses_api():
         return _sent_to_responses(llm, model, provider)
@@ -118,6 +119,12 @@ def _sent(template: LLM, asked: Sampling) -> Mapping[str, Any]:
     fixed = {"model": model, "custom_llm_provider": provider, "drop_params": llm.drop_params, "seed": llm.seed}
     sent: Mapping[str, Any] = get_optional_params(**{**known, **fixed})
     return sent
+
+
+def _as_sent(template: LLM, asked: Sampling) -> LLM:
+    llm = template.model_copy(update=sampled_fields(template, asked))
+    room = llm.effective_max_output_tokens
+    return llm if room is None else llm.model_copy(update=fit_reasoning(llm, room))
 
 
 def _sent_to_responses(llm: LLM, model: str, provider: str) -> Mapping[str, Any]:

@@ -58,7 +58,7 @@ def variants(asked: Sampling) -> Iterator[tuple[str, Sampling]]:
             yield WIRE_NAMES.get(name, name), replace(asked, **{name: getattr(OTHER, name)})
 
 
-ALL: dict[str, Any] = {"temperature": 0.5, "top_p": 0.5, "max_output_tokens": 5_000, "seed": 7, "reasoning_effort": "high"}
+ALL: dict[str, Any] = {"temperature": 0.5, "top_p": 0.5, "max_output_tokens": 6_000, "seed": 7, "reasoning_effort": "high"}
 EXPECTED = {
     "openai/gpt-4o": "reasoning_effort",
     "openai/scripted": "",
@@ -91,8 +91,12 @@ async def test_the_options_that_are_named_are_those_that_change_nothing_of_what_
 
 
 def test_what_is_asked_for_like_in_the_profile_has_an_effect_all_the_same() -> None:
-    llm = an_llm("http://127.0.0.1:9", temperature=0.5, top_p=0.5, seed=7, reasoning_effort="high", max_output_tokens=5_000)
+    llm = an_llm("http://127.0.0.1:9", temperature=0.5, top_p=0.5, seed=7, reasoning_effort="high", max_output_tokens=6_000)
     assert ignored_options(llm, Sampling(**ALL)) == ()
+
+
+def test_where_tools_are_prompted_for_the_sdk_s_own_stop_sequences_count() -> None:
+    assert ignored_options(an_llm("http://127.0.0.1:9", native_tool_calling=False), Sampling(stop=("END",))) == ("stop",)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +110,7 @@ def test_what_is_asked_for_like_in_the_profile_has_an_effect_all_the_same() -> N
         ("bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0", Sampling(temperature=0.5), ("temperature",)),
         ("bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0", Sampling(max_output_tokens=16), ()),
         ("anthropic/claude-sonnet-4-5", Sampling(max_output_tokens=16, reasoning_effort="high"), ("reasoning_effort",)),
+        ("anthropic/claude-sonnet-4-5", Sampling(max_output_tokens=9_000, reasoning_effort="max"), ("reasoning_effort",)),
         ("nobody-knows/this", Sampling(temperature=0.5), ()),
     ],
 )
