@@ -1,4 +1,4 @@
-"""The form that a caller wants the final answer to have: how the agent is told, and whether the answer has it.
+"""The form that a caller wants the final answer to have: the instruction to the agent, and the check of its answer.
 
 Above it stands the execution of a run, which asks the agent once more when an answer does not fit; below it the `SchemaChecker`,
 which looks into schema and answer, because both are untrusted.
@@ -24,7 +24,7 @@ class AnswerForm:
         self._user = user
 
     def instruction(self) -> str:
-        """Say to the agent, before it begins, what its final answer must be."""
+        """Return the instruction that the agent gets before it begins."""
         rule = "Your final answer must be a single JSON object and nothing else: no prose, no code fence."
         if self._wanted.schema is None:
             return rule

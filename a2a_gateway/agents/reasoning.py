@@ -23,7 +23,7 @@ _MUCH_REASONING: Final = frozenset({"medium", "high", "xhigh", "max"})
 
 
 def is_claude(llm: LLM) -> bool:
-    """Whether an LLM is Claude, or is called in Anthropic's format, as far as its names tell."""
+    """Return whether an LLM is Claude, or is called in Anthropic's format, judged by its names."""
     return any("claude" in name or name.startswith("anthropic/") for name in (llm.model.lower(), _canonical_name(llm)))
 
 

@@ -1,7 +1,7 @@
 """`response_format` to an `AnswerFormat`.
 
-A schema is a stranger's, and a small one can ask for any amount of work. So none is looked into here but for its size; whether it
-is valid is for `agents.schema_checker` to find out, before any money is spent.
+A schema is untrusted, and a small one can ask for any amount of work. So only its size is looked at here; whether it is valid is
+for `agents.schema_checker` to find out, before any money is spent.
 """
 
 import json
