@@ -23,7 +23,7 @@ from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.repeats import send_patiently
 from a2a_gateway.peers.request import narrowed, render_body
 from a2a_gateway.peers.verdict import UNKNOWN, charge_of, doubtful, is_sick, outcome_of, overdue
-from a2a_gateway.runs.events import Cancelled, ContentDelta, Outcome, ReasoningDelta, RunEnded, RunnerEvent
+from a2a_gateway.runs.events import Cancelled, ContentDelta, OptionsIgnored, Outcome, ReasoningDelta, RunEnded, RunnerEvent
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
 from delegate_tool.context import IDEMPOTENCY_HEADER, encode_headers
@@ -39,6 +39,7 @@ _SILENCE_S: Final = 90.0
 """A gateway says something every 15 s, also while an agent thinks; a silence so long is a broken connection."""
 _MAX_GRACE_S: Final = 5.0
 _LEAST_TIMEOUT_S: Final = 0.001
+_MOST_NAMES, _NAME_CHARS = 100, 64
 
 
 class PeerRunner:
@@ -182,6 +183,8 @@ class _Forwarding:
             self._peer.breaker.succeeded()
             if remote_run_id := stream.response.headers.get("x-a2a-run-id"):
                 await self._meter.note_remote(remote_run_id[:64])
+            if ignored := stream.response.headers.get("x-a2a-ignored"):
+                self._emit(OptionsIgnored(tuple(name[:_NAME_CHARS] for name in ignored.split(", ")[:_MOST_NAMES])))
             await self._reply.read(stream, self._tell)
 
     def _tell(self, delta: Delta) -> None:

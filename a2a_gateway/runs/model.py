@@ -197,11 +197,12 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ProfileProblem:
-    """A profile that could not be loaded: where (`path`, 1-based `line` if known) and why."""
+    """What is wrong with a profile: where (`path`, 1-based `line` if known), and what. One with mere warnings is served."""
 
     path: str
     message: str
     line: int | None = None
+    is_warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)

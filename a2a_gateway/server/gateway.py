@@ -6,7 +6,7 @@ Whoever needs it awaits `Gateway.engine`.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from a2a_gateway.agents.loading import load_agents_side
+from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
 from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.live import LiveRuns
+from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
@@ -50,15 +52,22 @@ _REVOKED_WITHIN_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What serves a request, once everything is loaded. `started_at` is seconds since the epoch."""
+    """What serves a request, once everything is loaded.
+
+    Attributes:
+        ignored_options: names the fields of a request that the LLM of a model ignores or cuts down.
+        started_at: seconds since the epoch.
+    """
 
     service: RunService
     profiles: Profiles
     store: Store
     auth: Authenticator
+    checker: SchemaChecker
     clock: Clock
     directory: "PeerDirectory"
     far_trees: "FarTrees"
+    ignored_options: Callable[[str, Sampling], tuple[str, ...]]
     started_at: int
 
 
@@ -181,7 +190,8 @@ async def open_engine(
         assembly = await asyncio.to_thread(load_agents_side)
         from a2a_gateway import peers  # imports openai, which takes a second alone
 
-        async with assembly.open_agents(settings, environ) as agents:
+        checker = await stack.enter_async_context(SchemaChecker())
+        async with assembly.open_agents(settings, environ, checker) as agents:
             await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
             tokens = JwtRunTokens(settings.gateway_id)
             turns = Turns(settings.max_queued_runs)
@@ -192,6 +202,9 @@ async def open_engine(
             roster = peers.Roster(settings, store.peers)
             directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
             profiles = Catalogue(agents.profiles, directory)
+            for problem in profiles.problems():
+                if problem.is_warning:
+                    log.warning("profile_warning", path=problem.path, line=problem.line, message=problem.message)
             runner = Runners(agents.runner, peers.PeerRunner(directory, gateway_id=settings.gateway_id))
             throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy, throttle)
@@ -204,7 +217,11 @@ async def open_engine(
                 origins = Origins(agents.processes, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
                 far_trees = peers.FarTrees(directory)
-                yield Engine(service, profiles, store, auth, clock, directory, far_trees, int(clock.now()))
+                yield Engine(
+                    *(service, profiles, store, auth, checker, clock, directory, far_trees),
+                    ignored_options=agents.profiles.ignored_options,
+                    started_at=int(clock.now()),
+                )
 
 
 def _open_signing_key(data_dir: Path) -> "SigningKey":

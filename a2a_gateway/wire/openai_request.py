@@ -99,11 +99,12 @@ def _parse_context(chat: ChatBody, headers: Mapping[str, str]) -> DelegationCont
 
 def _parse_sampling(chat: ChatBody) -> Sampling:
     caps = [cap for cap in (chat.max_tokens, chat.max_completion_tokens) if cap is not None]
+    stops = [chat.stop] if isinstance(chat.stop, str) else chat.stop or ()
     return Sampling(
         temperature=chat.temperature,
         top_p=chat.top_p,
         max_output_tokens=min(caps, default=None),
-        stop=(chat.stop,) if isinstance(chat.stop, str) else tuple(chat.stop or ()),
+        stop=tuple(stop for stop in stops if stop),
         seed=chat.seed,
         reasoning_effort=chat.reasoning_effort,
     )

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from a2a_gateway.agents.ambient import close_ambient_sources
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.runner import AgentRunner
+from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.events import ContentDelta, Outcome, RunEnded, RunnerEvent
@@ -215,5 +216,5 @@ async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]
         return recipe
 
     toolbox = Toolbox(directory / "shells", shell_pool_size=0, environ=dict(os.environ))
-    async with toolbox, AgentRunner(find, toolbox, tool_threads=16) as runner:
+    async with toolbox, SchemaChecker() as checker, AgentRunner(find, toolbox, checker, tool_threads=16) as runner:
         yield Driver(runner, str(workspace), recipe)

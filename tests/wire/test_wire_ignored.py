@@ -1,9 +1,13 @@
 """What a request asks for and does not get: named, so that nobody relies on it."""
 
+import json
+
+from a2a_gateway.runs.events import OptionsIgnored
 from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.wire.openai_request import parse_chat_request
-from tests.wire.samples import body
+from a2a_gateway.wire.run_events import render_run_event
+from tests.wire.samples import RECORD, body
 
 
 def test_fields_without_effect_are_named_once_and_sorted() -> None:
@@ -40,6 +44,16 @@ def test_fields_without_effect_are_named_once_and_sorted() -> None:
         "tools",
         "user",
     )
+
+
+def test_an_empty_wish_for_web_search_is_a_wish() -> None:
+    assert parse_chat_request(body(web_search_options={}), {}).ignored == ("web_search_options",)
+
+
+def test_what_a_peer_ignores_is_an_event_of_its_run() -> None:
+    rendered = render_run_event(1, OptionsIgnored(("stop",)), RECORD, at=0.0, gateway_id="here")
+    event = json.loads(rendered.partition(b"data: ")[2])
+    assert (event["type"], event["fields"]) == ("options.ignored", ["stop"])
 
 
 def test_an_idempotency_key_has_an_effect_in_a_header_and_in_the_body() -> None:
