@@ -32,7 +32,7 @@ never holds a secret. How a code becomes an HTTP status is told once, in `wire.e
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class GatewayError(Exception):
@@ -43,10 +43,13 @@ class GatewayError(Exception):
         param: the request's field or header at fault, if one is.
         details: facts for programs, as protocol.md section 5 lists them (JSON values only).
         retry_after_s: when a retry makes sense, in seconds; only for retryable errors.
+
+    Attributes:
+        retryable: of the class, and of an error that `as_final` has not made final.
     """
 
     code: ClassVar[str] = "internal_error"
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     def __init__(
         self,
@@ -66,6 +69,13 @@ class GatewayError(Exception):
         """Add facts that only an outer layer knows, such as the run's id; facts already stated stay."""
         self.details = {**details, **self.details}
         return self
+
+    def as_final(self, remedy: str = "") -> Self:
+        """Copy the error as one that no retry can help, with a sentence on what can."""
+        message = f"{self.message} {remedy}" if remedy else self.message
+        final = type(self)(message, param=self.param, details=self.details)
+        final.retryable = False
+        return final
 
 
 class InternalError(GatewayError):

@@ -54,6 +54,7 @@ class PeerPolicy(BaseModel):
     Attributes:
         agents: the only models that it may run; None is all.
         budget_usd: what one of its runs may cost; the other budgets are those of all its runs together.
+        max_concurrent_runs: its runs here at once; without it, like requests_per_minute, the limit of every key holds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +67,8 @@ class PeerPolicy(BaseModel):
     budget_total_usd: Usd | None = None
     budget_per_day_usd: Usd | None = None
     budget_per_month_usd: Usd | None = None
+    max_concurrent_runs: int | None = Field(default=None, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
 
 
 class ModelPrice(BaseModel):

@@ -81,10 +81,20 @@ class Settings(BaseSettings):
     max_concurrent_runs: int = Field(default=100, ge=1)
     max_queued_runs: int = Field(default=200, ge=0)
     queue_timeout_s: float = Field(default=30.0, gt=0)
+    # No limits unless they are set: most gateways have one key, whose bursts (an evaluation, say) the slots and the queue bound.
+    max_concurrent_runs_per_key: int | None = Field(default=None, ge=1, description="For keys without a limit of their own.")
+    requests_per_minute_per_key: int | None = Field(default=None, ge=1, description="For keys without a limit of their own.")
     body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     heartbeat_s: float = Field(default=15.0, gt=0)
     disconnect_grace_s: float = Field(default=10.0, ge=0, description="How long a run waits for its client to come back.")
     idempotency_ttl_s: float = Field(default=86_400.0, gt=0, description="How long an idempotency key, and its answer, are kept.")
+    run_retention_s: float = Field(
+        # A peer may ask within a day what a run has cost, and "not known" would then mean that it was never executed.
+        default=90 * 86_400.0,
+        ge=86_400,
+        le=10**9,
+        description="How long the record of a run that has ended is kept; what it has cost stays in the sums.",
+    )
     drain_s: float = Field(default=30.0, ge=0, description="How long running runs may go on after SIGTERM.")
     conversation_ttl_s: float = Field(default=3600.0, ge=0)
 

@@ -14,6 +14,7 @@ from a2a_gateway.runs.meter import RunMeter
 from a2a_gateway.runs.model import CallQuote, ConversationId, KeyId, LimitPolicy, Limits, RunId, SpendCaps, TokenUsage
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.ports import Charge, RunProposal
+from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.stores import Store, open_store, sqlite_url
 from bench.figures import Figure, spread
@@ -64,7 +65,8 @@ async def _storm(store: Store) -> float:
     backlog = Backlog(1.0, on_written=lambda: None)
 
     async def child(number: int) -> None:
-        meter = RunMeter(store.ledger, RunId(f"child-{number}"), SpendCaps(), backlog, settled, patience_s=10)
+        run_id, presumptions = RunId(f"child-{number}"), Presumptions(store.ledger)
+        meter = RunMeter(store.ledger, run_id, SpendCaps(), backlog, settled, presumptions, patience_s=10)
         while True:
             hold = await meter.reserve(_CALL)
             try:

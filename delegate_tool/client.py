@@ -18,7 +18,15 @@ import openai
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
-from delegate_tool.context import IDEMPOTENCY_HEADER, DelegationContext, Narration, can_be_key, decode_body, encode_headers
+from delegate_tool.context import (
+    CONTEXT_HEADING,
+    IDEMPOTENCY_HEADER,
+    DelegationContext,
+    Narration,
+    can_be_key,
+    decode_body,
+    encode_headers,
+)
 from delegate_tool.failures import Failure, explain, overdue
 from delegate_tool.masking import Secrets
 from delegate_tool.reply import Reply
@@ -90,7 +98,7 @@ class Delegation:
     @property
     def prompt(self) -> str:
         """The one user message that the agent gets."""
-        prompt = f"{self.task}\n\n# Context\n\n{self.context}" if self.context and self.context.strip() else self.task
+        prompt = f"{self.task}{CONTEXT_HEADING}{self.context}" if self.context and self.context.strip() else self.task
         return well_formed(prompt)
 
 

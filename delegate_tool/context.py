@@ -17,6 +17,8 @@ from delegate_tool.money import format_usd, parse_usd
 PROTOCOL_VERSION: Final = "1"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 CONVERSATION_HEADER: Final = "X-OpenHands-ServerConversation-ID"
+CONTEXT_HEADING: Final = "\n\n# Context\n\n"
+"""What stands between a delegated task and its context, in the one message that the agent gets."""
 _MAX_INT: Final = 10**9
 _TRACE_CHARS: Final = 512
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
@@ -71,6 +73,7 @@ class DelegationContext:
     max_turns: int | None = None
     allowed_agents: frozenset[str] | None = None
     via: tuple[str, ...] = ()
+    trail: tuple[str, ...] = ()
     on_disconnect: OnDisconnect | None = None
     narration: Narration | None = None
     idempotency_key: str | None = None
@@ -89,7 +92,8 @@ class DelegationContext:
         if other.allowed_agents is not None:
             mine = self.allowed_agents
             changes["allowed_agents"] = other.allowed_agents if mine is None else mine & other.allowed_agents
-        changes["via"] = self.via + tuple(gateway for gateway in other.via if gateway not in self.via)
+        for name in ("via", "trail"):
+            changes[name] = tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
         for name in ("on_disconnect", "narration", "idempotency_key", "conversation_id", "traceparent", "tracestate"):
             changes[name] = getattr(self, name) if getattr(self, name) is not None else getattr(other, name)
         return replace(self, **changes)  # type: ignore[arg-type]  # the names above are fields of this class
@@ -203,6 +207,7 @@ _CODECS: Final[Mapping[str, _Codec]] = {
     "max_turns": _Codec("X-A2A-Max-Turns", _parse_int(1)),
     "allowed_agents": _Codec("X-A2A-Allowed-Agents", lambda t: frozenset(_parse_list(t)), lambda v: ",".join(sorted(v))),
     "via": _Codec("X-A2A-Via", _parse_list, ",".join),
+    "trail": _Codec("X-A2A-Trail", _parse_list, ",".join),
     "on_disconnect": _Codec("X-A2A-On-Disconnect", _parse_choice(OnDisconnect)),
     "narration": _Codec("X-A2A-Narration", _parse_choice(Narration)),
     "idempotency_key": _Codec(IDEMPOTENCY_HEADER, _parse_visible),
@@ -223,7 +228,7 @@ def encode_headers(context: DelegationContext) -> dict[str, str]:
     headers: dict[str, str] = {}
     for item in fields(context):
         value = getattr(context, item.name)
-        if value is None or (item.name == "via" and not value):
+        if value is None or value == ():
             continue
         codec = _CODECS[item.name]
         headers[codec.header] = codec.encode(value)

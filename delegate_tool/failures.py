@@ -37,7 +37,7 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "capacity_exceeded": "Try again later, or do it yourself.",
     "content_filter": "Rephrase the task, or do it yourself.",
     "context_length_exceeded": "Delegate a shorter task or less context.",
-    "conversation_busy": "Wait for that conversation's run to end, or start a new one without conversation_id.",
+    "conversation_busy": "Call the agent without conversation_id: that conversation waits for this run.",
     "conversation_not_found": "Start a new conversation: leave conversation_id out and repeat what matters in the task.",
     "deadline_exceeded": "Use what there is, delegate a smaller task, or allow more time.",
     "invalid_api_key": "Do it yourself: the credential for delegations is not accepted.",

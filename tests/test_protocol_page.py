@@ -34,6 +34,7 @@ ALL_ASKED = DelegationContext(
     max_turns=6,
     allowed_agents=frozenset({"openhands_a"}),
     via=("desk",),
+    trail=("0f8e3f4f2a110b5dd1f05f0c4d0e9a3b",),
     on_disconnect=OnDisconnect.CONTINUE,
     narration=Narration.NONE,
     idempotency_key="once",

@@ -47,6 +47,10 @@ class RunAccount:
         """Get leave for one attempt; raises what `Meter.reserve` raises."""
         return await self._meter.reserve(quote)
 
+    def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
+        """See `Meter.follow`."""
+        self._meter.follow(hold, used_micro_usd)
+
     async def settle(
         self, hold: Hold, usage: TokenUsage, cost_usd: Decimal | None, *, complete: bool = True, turns: int = 1
     ) -> int | None:

@@ -12,6 +12,7 @@ from a2a_gateway.agents.litellm_bookkeeping import skip_litellm_bookkeeping
 from a2a_gateway.agents.profiles.catalog import ProfileCatalog
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
 from a2a_gateway.agents.runner import AgentRunner
+from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.stream_end import keep_quoted_ends
 from a2a_gateway.agents.tools.socket_owners import SocketOwners
 from a2a_gateway.agents.tools.toolbox import Toolbox
@@ -30,7 +31,7 @@ class Agents:
 
 
 @asynccontextmanager
-async def open_agents(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Agents]:
+async def open_agents(settings: Settings, environ: Mapping[str, str], checker: SchemaChecker) -> AsyncIterator[Agents]:
     """Open the agents' side: ambient code shut out, profiles read, shells started, first runs rehearsed.
 
     Raises:
@@ -44,6 +45,6 @@ async def open_agents(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
     # A run that waits for its child holds a thread, at every depth, besides those at work.
     threads = settings.max_concurrent_runs * (settings.max_depth + 1) + 64
     toolbox = Toolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
-    async with toolbox, AgentRunner(profiles.recipe, toolbox, tool_threads=threads) as runner:
+    async with toolbox, AgentRunner(profiles.recipe, toolbox, checker, tool_threads=threads) as runner:
         await runner.warm_up({profile.tools: profile.name for profile in profiles.list()}.values())  # one of each kind
         yield Agents(profiles, runner, workspaces, toolbox.processes)

@@ -168,7 +168,7 @@ def _history(run: AdmittedRun, *, vision: bool) -> History:
     if not run.transcript:
         return history_of(run.messages, vision=vision)
     before = decode_transcript(run.transcript)
-    now = history_of(new_messages(run.messages), vision=vision)
+    now = history_of(new_messages(run.messages), vision=vision, before=before.events)
     return History(now.system or before.system, (*before.events, *now.events))
 
 

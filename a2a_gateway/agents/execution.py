@@ -30,6 +30,7 @@ from a2a_gateway.agents.failures import failure_of
 from a2a_gateway.agents.llm_secrets import llm_secrets
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.agents.replies import cut_short
+from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.agents.transcript import encode_transcript
 from a2a_gateway.errors import (
@@ -67,9 +68,11 @@ class Resources:
     Attributes:
         threads: for the SDK's blocking code, where it is brief; the loop's own take the rest.
         client: connections to this gateway itself, for its delegations.
+        checker: looks at answers whose form a request names.
     """
 
     toolbox: Toolbox
+    checker: SchemaChecker
     threads: Executor
     client: AsyncOpenAI
     schemas: ToolSchemas = field(default_factory=ToolSchemas)
@@ -94,6 +97,7 @@ class Execution:
         self._stop: _Stop | None = None
         self._prepared: Prepared | None = None
         self._agent_task: asyncio.Task[None] | None = None
+        self._check_task: asyncio.Task[str] | None = None
 
     async def drive(self) -> None:
         """Run to the end; the last event is `RunEnded`, and what was opened is closed after it."""
@@ -117,7 +121,7 @@ class Execution:
 
     async def _outcome(self) -> Outcome:
         try:
-            form = await self._form()
+            form = self._form()
             wiring = self._wiring()
             self._prepared = await self._in_thread(lambda: prepare(self._run, self._recipe, wiring, form))
             return await self._work(self._prepared, form)
@@ -131,9 +135,9 @@ class Execution:
         delegation = BoundClient.for_run(binding, client, self._account.loop) if binding else None
         return Wiring(self._resources.toolbox, self._resources.schemas, self._account, self._narrator, self._on_event, delegation)
 
-    async def _form(self) -> AnswerForm | None:
+    def _form(self) -> AnswerForm | None:
         wanted = self._run.answer_format
-        return await self._in_thread(lambda: AnswerForm(wanted)) if wanted else None
+        return AnswerForm(wanted, self._resources.checker, user=self._run.record.key_id) if wanted else None
 
     async def _work(self, prepared: Prepared, form: AnswerForm | None) -> Outcome:
         await self._let_run(prepared.conversation)
@@ -169,17 +173,35 @@ class Execution:
             return Failed(error, self._narrator.answer)
 
     async def _tell_checked(self, outcome: Outcome, form: AnswerForm) -> Outcome:
-        answer = self._narrator.answer
         match outcome:
             case Finished():
-                self._narrator.tell(await self._in_thread(lambda: form.check(answer)))
+                self._narrator.tell(await self._check(form))
                 return Finished(self._narrator.text)
-            case Limited() if answer:
+            case Limited() if self._narrator.answer:
                 with suppress(AnswerInvalid):  # it may have come in the very last call, and be whole
-                    self._narrator.tell(await self._in_thread(lambda: form.check(answer)))
+                    self._narrator.tell(await self._check(form))
                 return replace(outcome, text=self._narrator.text)
             case _:
                 return outcome
+
+    async def _check(self, form: AnswerForm) -> str:
+        """Return the answer in the form that was asked for.
+
+        Raises:
+            AnswerInvalid: it does not have that form.
+            DeadlineExceeded, RunCancelled: the run was stopped before this was known.
+        """
+        self._check_task = asyncio.create_task(form.check(self._narrator.answer), name=f"check {self._run.record.id}")
+        if self._stopped():
+            self._check_task.cancel()
+        try:
+            return await self._check_task
+        except asyncio.CancelledError:
+            if not self._stopped() or not self._check_task.cancelled():
+                raise
+            raise self._stop_error() from None
+        finally:
+            self._check_task = None
 
     # ------------------------------------------------------------------ ending
 
@@ -197,9 +219,14 @@ class Execution:
             case Status.ERROR:
                 return self._failure(_error_of(prepared.conversation, self._secrets))
             case _ if self._stop is _Stop.DEADLINE:
-                return self._failure(DeadlineExceeded(f"The agent had {self._run.timeout_s:g} s and did not finish."))
+                return self._failure(self._stop_error())
             case _:
                 return Cancelled(self._narrator.text)
+
+    def _stop_error(self) -> GatewayError:
+        if self._stop is _Stop.DEADLINE:
+            return DeadlineExceeded(f"The agent had {self._run.timeout_s:g} s and did not finish.")
+        return RunCancelled("The run was cancelled before its answer had been checked.")
 
     def _failure(self, error: GatewayError, reason: str | None = None) -> Outcome:
         """Judge an error: a limit ends a run with what there is, a failure without an answer."""
@@ -233,6 +260,8 @@ class Execution:
         if self._stop is not None:
             return
         self._stop = why
+        if self._check_task is not None:
+            self._check_task.cancel()
         if self._prepared is None or self._agent_task is None:
             return
         if self._prepared.conversation.cancel_token is None:

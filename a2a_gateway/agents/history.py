@@ -4,6 +4,7 @@ Pure. Tool calls that the *caller's* assistant made become actions that were nev
 observations: so the condenser keeps each call with its result, which it does not with plain messages.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -45,8 +46,10 @@ class History:
     events: tuple[Event, ...]
 
 
-def history_of(messages: Sequence[Message], *, vision: bool) -> History:
+def history_of(messages: Sequence[Message], *, vision: bool, before: Sequence[Event] = ()) -> History:
     """Translate messages; every tool result must follow its call, and every call must have its result.
+
+    A tool call's id that is taken, by an earlier call or by one of the events `before`, is made unique, as providers demand.
 
     Raises:
         UnsupportedError: there is an image, and the model takes none.
@@ -55,7 +58,7 @@ def history_of(messages: Sequence[Message], *, vision: bool) -> History:
     if not vision:
         _refuse_images(messages)
     system = [text_of(message.parts) for message in messages if isinstance(message, SystemMessage)]
-    return History("\n\n".join(text for text in system if text), tuple(_Events().of(messages)))
+    return History("\n\n".join(text for text in system if text), tuple(_Events(before).of(messages)))
 
 
 def new_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -72,11 +75,12 @@ def new_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 class _Events:
-    """Collects the events of one list of messages; knows which calls still lack a result."""
+    """Collects the events of one list of messages; knows which calls still lack a result, by the ids that the caller gave."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Sequence[Event]) -> None:
         self._events: list[Event] = []
         self._unanswered: dict[str, ActionEvent] = {}
+        self._taken = {event.tool_call_id for event in before if isinstance(event, ActionEvent)}
 
     def of(self, messages: Sequence[Message]) -> list[Event]:
         for index, message in enumerate(messages):
@@ -107,15 +111,22 @@ class _Events:
         for position, call in enumerate(calls):
             if call.id in self._unanswered:
                 raise RequestError(f"Two tool calls have the id {call.id[:60]!r}.", param=f"messages.{index}.tool_calls")
+            unique = self._unique(call.id)
             action = ActionEvent(
                 thought=[TextContent(text=part.text) for part in parts] if position == 0 else [],
                 tool_name=call.name,
-                tool_call_id=call.id,
-                tool_call=MessageToolCall(id=call.id, name=call.name, arguments=call.arguments, origin="completion"),
+                tool_call_id=unique,
+                tool_call=MessageToolCall(id=unique, name=call.name, arguments=call.arguments, origin="completion"),
                 llm_response_id=f"history-{index}",
             )
             self._unanswered[call.id] = action
             self._events.append(action)
+
+    def _unique(self, call_id: str) -> str:
+        candidates = itertools.chain([call_id], (f"{call_id}_{number}" for number in itertools.count(2)))
+        unique = next(candidate for candidate in candidates if candidate not in self._taken)
+        self._taken.add(unique)
+        return unique
 
     def _answer(self, index: int, message: ToolMessage) -> None:
         action = self._unanswered.pop(message.tool_call_id, None)

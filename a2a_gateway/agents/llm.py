@@ -30,21 +30,22 @@ from a2a_gateway.agents.pieces import Piece
 from a2a_gateway.agents.priced_telemetry import PricedTelemetry
 from a2a_gateway.agents.pricing import LLMReply, Prices, tells_usage
 from a2a_gateway.agents.prompt import Prompt
+from a2a_gateway.agents.reasoning import ROOM_FOR_REASONING_TOKENS, fit_reasoning, reduce_reasoning, without_thinking
 from a2a_gateway.agents.replies import check_said, is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
+from a2a_gateway.agents.sampling import sampled_fields, stops_taken
 from a2a_gateway.agents.stream_end import as_completed, check_end
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import TokenUsage
+from a2a_gateway.runs.ports import Hold
 from delegate_tool.definition import WithheldDelegationTool
 
 UNLIMITED_CHARS: Final = 2**31 - 1
 """For `LLM.max_message_chars`, which otherwise cuts long messages silently."""
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 16_384
 """What a call may produce at most where neither request, profile nor LiteLLM's map says; the SDK's own cap, too."""
-ROOM_FOR_REASONING_TOKENS: Final = 8_192
-_MUCH_REASONING: Final = frozenset({"medium", "high", "xhigh", "max"})
 
 
 class TurnObserver(Protocol):
@@ -150,26 +151,25 @@ class MeteredLLM(LLM):
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
         with self._measured(messages, tools, self._bound_in_chat):
-            return super().completion(messages, tools, *args, **kwargs)
+            return LLM.completion(self._with_room(), messages, tools, *args, **kwargs)
 
     def responses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
         with self._measured(messages, tools, self._bound_in_responses):
-            return super().responses(messages, tools, *args, **kwargs)
+            return LLM.responses(self._with_room(), messages, tools, *args, **kwargs)
 
     def _with_room(self) -> "MeteredLLM":
-        """This LLM, or one that reasons less, where a budget leaves the call so little output that reasoning would use it up.
-
-        Anthropic even refuses a call that may not write more than it is to think.
-        """
+        """Return this LLM, or one that reasons less, where the call may write so little that reasoning would use it up."""
         call = current_call.get()
-        bound = call.output_bound if call else None
-        if call is None or bound is None or bound >= min(ROOM_FOR_REASONING_TOKENS, call.quote.max_output_tokens):
+        if call is None:
             return self
-        effort = "low" if self.reasoning_effort in _MUCH_REASONING else self.reasoning_effort
-        less = {"reasoning_effort": None if "claude" in self.model.lower() else effort, "extended_thinking_budget": None}
-        return self.model_copy(update=less)
+        bound, most = call.output_bound, call.quote.max_output_tokens
+        if bound is not None and bound < min(ROOM_FOR_REASONING_TOKENS, most):
+            changes = reduce_reasoning(self)
+        else:
+            changes = fit_reasoning(self, bound or most)
+        return self.model_copy(update=changes) if changes else self
 
     @contextmanager
     def _measured(
@@ -218,7 +218,10 @@ class MeteredLLM(LLM):
         if most is None:
             context_tokens = self.effective_max_input_tokens
             most = min(DEFAULT_MAX_OUTPUT_TOKENS, context_tokens // 2 if context_tokens else DEFAULT_MAX_OUTPUT_TOKENS)
-        return LLMCall(replace(self._prices.quote(prompt.most_tokens(), most), is_turn=is_turn), prompt, bound_name)
+        quote = replace(self._prices.quote(prompt.most_tokens(), most), is_turn=is_turn)
+        call = LLMCall(quote, prompt, bound_name, is_streamed=self.stream)
+        call.quote = replace(quote, sent_micro_usd=call.used_micro_usd())
+        return call
 
     async def _within_budget(self, call: LLMCall, send: Callable[[], Awaitable[LLMResponse]]) -> LLMResponse:
         """Have the money set aside before the request is built, because it may have to ask for less output."""
@@ -281,8 +284,9 @@ class MeteredLLM(LLM):
             call = current_call.get() or self._call(Prompt(), is_turn=False)
             call.attempt = Attempt()
             hold, call.hold = call.hold or await self._account.reserve(call.quote), None
+            self._account.follow(hold, call.used_micro_usd)
             try:
-                return unfiltered(await send(*args, **{**kwargs, **call.amendments(hold)}))
+                return unfiltered(await send(*args, **{**kwargs, **self._amendments(call, hold)}))
             except Exception as error:
                 call.attempt.refused = is_refusal(error)
                 if is_content_policy_violation(error) or is_filtered_answer(error):
@@ -296,6 +300,11 @@ class MeteredLLM(LLM):
                 call.book(usage, await self._account.settle(hold, usage, cost_usd, complete=complete, turns=turns))
 
         return metered
+
+    def _amendments(self, call: LLMCall, hold: Hold) -> dict[str, object]:
+        amended = call.amendments(hold)
+        most = amended.get(call.bound_name or "")
+        return {**amended, **without_thinking(self, most)} if isinstance(most, int) else amended
 
     def _blocking(self, send: Callable[..., LLMReply]) -> Callable[..., LLMReply]:
         """Meter a side call that a tool makes from its own thread; on the loop's thread it would wait for itself."""
@@ -345,7 +354,7 @@ def metered(
     Streams if somebody observes and the LLM calls tools natively; a prompted tool call would show its mark-up.
     """
     asked = sampling or Sampling()
-    fields = vars(template) | _sampled(template, asked)
+    fields = vars(template) | sampled_fields(template, asked)
     # Another LLM to fall back on would not be metered.
     fields |= {
         "max_message_chars": UNLIMITED_CHARS,
@@ -356,7 +365,8 @@ def metered(
     llm = MeteredLLM.model_construct(**{**fields, **changes})
     for name, value in (template.__pydantic_private__ or {}).items():
         setattr(llm, name, value)
-    llm._account, llm._prices, llm._observer, llm._stop = account, prices, observer, asked.stop
+    llm._account, llm._prices, llm._observer = account, prices, observer
+    llm._stop = stops_taken(template, asked)
     llm._schemas = ToolSchemas() if schemas is None else schemas
     llm._looked_up = _identity(template)
     llm.reset_metrics()
@@ -366,16 +376,6 @@ def metered(
 def _identity(llm: LLM) -> tuple[str | None, ...]:
     """Name what the SDK's knowledge of a model depends on."""
     return llm.model, llm.base_url, llm.model_canonical_name
-
-
-def _sampled(template: LLM, asked: Sampling) -> dict[str, object]:
-    """Name the fields that a request changes."""
-    named: dict[str, object] = {"temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed}
-    named |= {"max_output_tokens": asked.max_output_tokens, "reasoning_effort": asked.reasoning_effort}
-    if template.model_info is None and (asked.temperature is not None or asked.top_p is not None):
-        # The SDK takes a model that it does not know for one that refuses them.
-        named["capability_overrides"] = {"supports_sampling_params": True, **template.capability_overrides}
-    return {name: value for name, value in named.items() if value is not None}
 
 
 def _shown(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:

@@ -4,7 +4,7 @@ Plain state of one call, which `llm` leads; it sends nothing.
 """
 
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final
 
@@ -12,9 +12,13 @@ from a2a_gateway.agents.mending import mend_chunk
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
 from a2a_gateway.agents.pricing import Prices, estimate_usage, reported_cost
 from a2a_gateway.agents.prompt import Prompt, count_utf8_bytes
+from a2a_gateway.runs.budget import price_by
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Hold
 from delegate_tool.wellformed import well_formed
+
+USUAL_OUTPUT_TOKENS: Final = 500
+"""A fair expectation of an answer whose length cannot be seen: a tool call with its arguments, or some paragraphs of text."""
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class LLMCall:
         is_noted: whether the last message has a note that the next call's will not have.
         choice: replaces the request's `tool_choice`, where the SDK takes none.
         turns: that the next booking counts; a side call, and a repeated attempt, is none.
+        is_streamed: whether its output can be seen arriving.
     """
 
     quote: CallQuote
@@ -66,6 +71,7 @@ class LLMCall:
     is_noted: bool = False
     choice: str | None = None
     turns: int = 0
+    is_streamed: bool = False
     attempt: Attempt = field(default_factory=Attempt)
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost_micro_usd: int | None = 0
@@ -84,6 +90,17 @@ class LLMCall:
             amended[self.bound_name] = most
         return amended
 
+    def used_micro_usd(self) -> int:
+        """Estimate what the attempt under way has used so far: its prompt, and what has arrived of its answer.
+
+        Of an answer that comes whole nothing is seen before its end, and the provider writes it whatever becomes of this process:
+        it counts as one of the usual length.
+        """
+        used = self._estimate(self.attempt.streamed_bytes, self.quote.max_output_tokens)
+        if not self.is_streamed:
+            used = replace(used, completion=min(USUAL_OUTPUT_TOKENS, self.quote.max_output_tokens))
+        return price_by(self.quote, used)
+
     def charge(self, hold: Hold, prices: Prices) -> tuple[TokenUsage, Decimal | None, bool]:
         """What the last attempt used, what it cost, and whether that is certain.
 
@@ -94,13 +111,17 @@ class LLMCall:
         if attempt.usage is None and attempt.refused and not attempt.streamed_bytes:
             return TokenUsage(), Decimal(0), True
         arrived = max(attempt.streamed_bytes, attempt.answer_bytes)
-        usage = attempt.usage or estimate_usage(self.prompt.utf8_bytes, arrived, hold.max_output_tokens)
+        usage = attempt.usage or self._estimate(arrived, hold.max_output_tokens)
         cost_usd = attempt.cost_usd
         if cost_usd is None and attempt.usage is None:
             cost_usd = prices.estimate_usd(usage)
         if cost_usd is None:
             return usage, prices.nominal_usd(usage), False
         return usage, cost_usd, attempt.usage is not None and not attempt.is_counted_here
+
+    def _estimate(self, arrived_bytes: int, max_output_tokens: int | None) -> TokenUsage:
+        usage = estimate_usage(self.prompt.utf8_bytes, arrived_bytes, max_output_tokens)
+        return replace(usage, prompt=usage.prompt + self.prompt.image_tokens)
 
 
 current_call: Final[ContextVar[LLMCall | None]] = ContextVar("current_llm_call", default=None)

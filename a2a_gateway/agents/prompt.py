@@ -13,6 +13,7 @@ _BYTES_PER_TOKEN: Final = 3
 """English and code have four or more, dense scripts about three: a prompt rarely has more tokens than its bytes by three."""
 _TOKENS_PER_MESSAGE: Final = 8
 _TOKENS_PER_IMAGE: Final = 2_000
+_USUAL_TOKENS_PER_IMAGE: Final = 1_000
 _TOKENS_PER_CALL: Final = 100
 """For what is added to the messages: a note of the budget, the provider's own mark-up."""
 
@@ -31,6 +32,11 @@ class Prompt:
         images = sum(len(part.image_urls) for message in messages for part in message.content if isinstance(part, ImageContent))
         utf8_bytes = sum(map(count_utf8_bytes, _texts(messages))) + sum(map(schemas.utf8_bytes, tools))
         return cls(utf8_bytes, len(messages) + len(tools), images)
+
+    @property
+    def image_tokens(self) -> int:
+        """The tokens that providers usually count for the images."""
+        return self.images * _USUAL_TOKENS_PER_IMAGE
 
     def most_tokens(self) -> int:
         """Estimate the tokens, rather too many than too few."""

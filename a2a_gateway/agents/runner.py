@@ -18,6 +18,7 @@ from openai import AsyncOpenAI
 from a2a_gateway.agents.build import Toolbox
 from a2a_gateway.agents.execution import Execution, Resources
 from a2a_gateway.agents.recipe import AgentRecipe
+from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.warmup import FreeMeter, rehearsal, rehearsal_llm, rehearsal_run, settle_memory
 from a2a_gateway.runs.events import RunnerEvent
 from a2a_gateway.runs.model import AdmittedRun, RunId
@@ -33,9 +34,12 @@ class AgentRunner:
             so there must be more of them than delegations that wait at once, over all levels.
     """
 
-    def __init__(self, recipe: Callable[[str], AgentRecipe], toolbox: Toolbox, *, tool_threads: int = 256) -> None:
+    def __init__(
+        self, recipe: Callable[[str], AgentRecipe], toolbox: Toolbox, checker: SchemaChecker, *, tool_threads: int = 256
+    ) -> None:
         self._recipe = recipe
         self._toolbox = toolbox
+        self._checker = checker
         self._tool_threads = tool_threads
         self._live: dict[RunId, Execution] = {}
 
@@ -49,7 +53,7 @@ class AgentRunner:
             )
             tool_threads = ThreadPoolExecutor(self._tool_threads, thread_name_prefix="agent-tool")
             asyncio.get_running_loop().set_default_executor(tool_threads)
-            self._resources = Resources(self._toolbox, threads, client)
+            self._resources = Resources(self._toolbox, self._checker, threads, client)
             self._stack = stack.pop_all()
         return self
 

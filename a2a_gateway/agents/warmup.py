@@ -9,7 +9,7 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
@@ -43,6 +43,9 @@ class FreeMeter:
 
     async def escrow(self) -> Hold:
         return Hold(uuid4().hex, _RUN_ID)
+
+    def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
+        """Follow nothing: nothing is booked after a crash."""
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         """Book nothing."""

@@ -131,7 +131,7 @@ def _profiles(settings: "Settings") -> Iterator[Finding]:
         if not profile.is_priced and _has_budget(profile, settings):
             yield _unpriced(profile)
     for problem in catalog.problems():
-        yield Finding("profile", "broken", describe_problem(problem), "Correct the file.")
+        yield Finding("profile", "missing" if problem.is_warning else "broken", describe_problem(problem), "Correct the file.")
 
 
 def _has_budget(profile: "Profile", settings: "Settings") -> bool:

@@ -12,6 +12,7 @@ from a2a_gateway.cli.own_store import own_store
 from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:
+    from a2a_gateway.runs.limits import RequestLimits
     from a2a_gateway.runs.model import KeyRecord, LimitPolicy, SpendCaps
     from a2a_gateway.settings import Settings
 
@@ -26,6 +27,12 @@ def create(
     budget_per_day_usd: Annotated[str | None, typer.Option(metavar="USD", help="The same, for each day (UTC).")] = None,
     budget_per_month_usd: Annotated[str | None, typer.Option(metavar="USD", help="The same, for each month (UTC).")] = None,
     max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 is none.")] = None,
+    max_concurrent_runs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Runs that it may have under way at once, without their children.")
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Runs that it may begin within a minute.")
+    ] = None,
     json_output: JsonOption = False,
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
@@ -33,7 +40,8 @@ def create(
     """Make a key and print it, this once."""
     settings = read_settings(config, data_dir=data_dir)
     caps = _caps(budget_usd, budget_per_day_usd, budget_per_month_usd)
-    record, secret = asyncio.run(_create(settings, name, _policy(agents, max_depth), caps))
+    limits = _request_limits(max_concurrent_runs, requests_per_minute)
+    record, secret = asyncio.run(_create(settings, name, _policy(agents, max_depth), caps, limits))
     if json_output:
         show_json({"name": record.name, "key": secret, "id": record.id})
     else:
@@ -64,9 +72,11 @@ def revoke(
     show(f"Revoked {record.name} ({record.id}).")
 
 
-async def _create(settings: "Settings", name: str, policy: "LimitPolicy", caps: "SpendCaps") -> "tuple[KeyRecord, str]":
+async def _create(
+    settings: "Settings", name: str, policy: "LimitPolicy", caps: "SpendCaps", limits: "RequestLimits"
+) -> "tuple[KeyRecord, str]":
     async with own_store(settings) as store:
-        return await store.keys.create_key(name, policy, caps)
+        return await store.keys.create_key(name, policy, caps, limits)
 
 
 async def _list(settings: "Settings") -> "list[KeyRecord]":
@@ -83,6 +93,12 @@ def _caps(total_usd: str | None, day_usd: str | None, month_usd: str | None) -> 
     from a2a_gateway.runs.model import SpendCaps
 
     return SpendCaps(parse_budget(total_usd), parse_budget(day_usd), parse_budget(month_usd))
+
+
+def _request_limits(max_concurrent_runs: int | None, requests_per_minute: int | None) -> "RequestLimits":
+    from a2a_gateway.runs.limits import RequestLimits
+
+    return RequestLimits(max_concurrent_runs, requests_per_minute)
 
 
 def _policy(agents: str | None, max_depth: int | None) -> "LimitPolicy":
@@ -109,6 +125,8 @@ def _as_json(record: "KeyRecord") -> dict[str, object]:
         **{name: None if budget is None else format_usd(budget) for name, budget in budgets.items()},
         "spent_usd": format_usd(record.spent_micro_usd),
         "max_depth": record.policy.max_depth,
+        "max_concurrent_runs": record.request_limits.max_concurrent_runs,
+        "requests_per_minute": record.request_limits.requests_per_minute,
         "created_at": _instant(record.created_at),
         "last_used_at": _instant(record.last_used_at),
         "revoked_at": _instant(record.revoked_at),
@@ -117,12 +135,14 @@ def _as_json(record: "KeyRecord") -> dict[str, object]:
 
 def _as_table(records: "list[KeyRecord]") -> Table:
     amounts = ("budget", "a day", "a month", "spent")
-    listed = table("name", "id", "agents", *amounts, "depth", "last used", "revoked", right=(*amounts, "depth"))
+    limits = ("depth", "at once", "a minute")
+    listed = table("name", "id", "agents", *amounts, *limits, "last used", "revoked", right=(*amounts, *limits))
     for record in map(_as_json, records):
         agents = record["agents"]
         cells = [record["name"], record["id"], ", ".join(agents) if isinstance(agents, list) else "any"]
         cells += [record[column] for column in ("budget_usd", "budget_per_day_usd", "budget_per_month_usd", "spent_usd")]
-        cells += [record[column] for column in ("max_depth", "last_used_at", "revoked_at")]
+        cells += [record[column] for column in ("max_depth", "max_concurrent_runs", "requests_per_minute")]
+        cells += [record[column] for column in ("last_used_at", "revoked_at")]
         listed.add_row(*("–" if cell is None else str(cell) for cell in cells))
     return listed
 

@@ -44,6 +44,12 @@ def add(
     accept_max_depth: Annotated[
         int | None, typer.Option(min=0, help="Deepest level at which it may have something run here.")
     ] = None,
+    accept_max_concurrent_runs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Runs of it that may be under way here at once.")
+    ] = None,
+    accept_requests_per_minute: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Runs that it may begin here within a minute.")
+    ] = None,
     json_output: JsonOption = False,
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
@@ -55,6 +61,8 @@ def add(
         "budget_usd": accept_budget_usd,
         "budget_per_day_usd": accept_budget_per_day_usd,
         "max_depth": accept_max_depth,
+        "max_concurrent_runs": accept_max_concurrent_runs,
+        "requests_per_minute": accept_requests_per_minute,
     }
     described = {"agents": _names(agents), "budget_usd": budget_usd, "accepts": _given(accepts)}
     peer = asyncio.run(_add(settings, url, peer_id, public_key, _given(described)))

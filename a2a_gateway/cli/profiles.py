@@ -32,24 +32,25 @@ def list_profiles(
         show(_as_table(found))
     else:
         note("There is none. Set LLM_MODEL and LLM_API_KEY, or write a profile; README.md says how.")
-    if catalog.problems() and not json_output:
-        note(f"{len(catalog.problems())} cannot be used as they are: `a2a-gateway profiles check` says why.")
+    broken = [problem for problem in catalog.problems() if not problem.is_warning]
+    if broken and not json_output:
+        note(f"{len(broken)} cannot be used as they are: `a2a-gateway profiles check` says why.")
 
 
 @app.command()
 def check(
     profiles: ProfilesOption = None, data_dir: DataDirOption = None, config: ConfigOption = None, json_output: JsonOption = False
 ) -> None:
-    """Say what is wrong, with file and line; exit with 1 if anything is."""
+    """Say what is wrong, with file and line; exit with 1 if a profile cannot be used."""
     catalog = load_catalog(read_settings(config, data_dir=data_dir, profiles=profiles))
     problems = catalog.problems()
     if json_output:
-        show_json([{"path": problem.path, "line": problem.line, "message": problem.message} for problem in problems])
+        show_json([_problem_as_json(problem) for problem in problems])
     else:
         for problem in problems:
             show(describe_problem(problem))
         note(f"{len(catalog.list())} can be used, {len(problems)} problems.")
-    if problems:
+    if not all(problem.is_warning for problem in problems):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -71,7 +72,13 @@ def load_catalog(settings: "Settings") -> "Profiles":
 
 def describe_problem(problem: "ProfileProblem") -> str:
     """Render a problem as compilers do: path, line, message."""
-    return f"{problem.path}{f':{problem.line}' if problem.line else ''}: {problem.message}"
+    where = f"{problem.path}{f':{problem.line}' if problem.line else ''}"
+    return f"{where}: {'warning: ' if problem.is_warning else ''}{problem.message}"
+
+
+def _problem_as_json(problem: "ProfileProblem") -> dict[str, object]:
+    severity = "warning" if problem.is_warning else "error"
+    return {"path": problem.path, "line": problem.line, "message": problem.message, "severity": severity}
 
 
 def _as_json(profile: "Profile") -> dict[str, object]:

@@ -22,6 +22,7 @@ from a2a_gateway.peers.credential import Identity
 from a2a_gateway.peers.grant import Ask, Label, Verifier, decode_token, read_label
 from a2a_gateway.peers.roster import Roster
 from a2a_gateway.peers.signing_key import key_id, load_public_key
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.model import Grant, LimitPolicy, SpendCaps
 from a2a_gateway.runs.ports import Keys
 from a2a_gateway.runs.proposal import Caller
@@ -135,14 +136,15 @@ class Issuers:
         return fetched.keys.get(kid)
 
 
-def policy_of(peer: PeerSettings) -> tuple[LimitPolicy, SpendCaps]:
+def policy_of(peer: PeerSettings) -> tuple[LimitPolicy, SpendCaps, RequestLimits]:
     """What holds here for each run of a peer, and for all of them together; what one run may cost is told by its grant."""
     accepts = peer.accepts
     policy = LimitPolicy(
         max_depth=accepts.max_depth, max_runs=accepts.max_runs, timeout_s=accepts.timeout_s, allowed_agents=accepts.agents
     )
     total, day, month = accepts.budget_total_usd, accepts.budget_per_day_usd, accepts.budget_per_month_usd
-    return policy, SpendCaps(micro_usd(total), micro_usd(day), micro_usd(month))
+    caps = SpendCaps(micro_usd(total), micro_usd(day), micro_usd(month))
+    return policy, caps, RequestLimits(accepts.max_concurrent_runs, accepts.requests_per_minute)
 
 
 def _within(grant: Grant, most_micro_usd: int | None) -> Grant:

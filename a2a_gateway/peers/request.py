@@ -59,6 +59,7 @@ def narrowed(run: AdmittedRun, hold: Hold, *, gateway_id: str, peer_id: str, con
         if allowed is None
         else frozenset(name.removeprefix(prefix) for name in allowed if name.startswith(prefix)),
         via=(*run.via, gateway_id),
+        trail=run.trail,
         narration=run.narration,
         idempotency_key=run.record.id,
         conversation_id=conversation_id,

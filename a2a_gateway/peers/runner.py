@@ -27,7 +27,16 @@ from a2a_gateway.peers.prompt_size import PromptSize
 from a2a_gateway.peers.repeats import send_patiently
 from a2a_gateway.peers.request import narrowed, render_body
 from a2a_gateway.peers.verdict import UNKNOWN, charge_of, cut_by_budget, doubtful, is_sick, outcome_of, overdue
-from a2a_gateway.runs.events import Cancelled, ContentDelta, Limited, Outcome, ReasoningDelta, RunEnded, RunnerEvent
+from a2a_gateway.runs.events import (
+    Cancelled,
+    ContentDelta,
+    Limited,
+    OptionsIgnored,
+    Outcome,
+    ReasoningDelta,
+    RunEnded,
+    RunnerEvent,
+)
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
 from delegate_tool.context import IDEMPOTENCY_HEADER, encode_headers
@@ -43,6 +52,7 @@ _SILENCE_S: Final = 90.0
 """A gateway says something every 15 s, also while an agent thinks; a silence so long is a broken connection."""
 _MAX_GRACE_S: Final = 5.0
 _LEAST_TIMEOUT_S: Final = 0.001
+_MOST_NAMES, _NAME_CHARS = 100, 64
 
 
 class PeerRunner:
@@ -241,6 +251,9 @@ class _Forwarding:
             self._peer.breaker.succeeded()
             if remote_run_id := stream.response.headers.get("x-a2a-run-id"):
                 await self._meter.note_remote(self._reply.secrets.mask(remote_run_id)[:64])
+            if ignored := stream.response.headers.get("x-a2a-ignored"):
+                names = self._reply.secrets.mask(ignored).split(", ")[:_MOST_NAMES]
+                self._emit(OptionsIgnored(tuple(name[:_NAME_CHARS] for name in names)))
             await self._reply.read(stream, self._tell)
 
     def _tell(self, delta: Delta) -> None:

@@ -236,6 +236,12 @@ def _check_cycle(case: _Case) -> None:
                 "Do it yourself, or delegate a smaller part of it.",
                 details=case.facts(),
             )
+    if case.proposal.task_hash in case.proposal.trail:
+        raise CycleDetected(
+            f"{case.proposal.agent} already works on this same task further up, beyond another gateway. "
+            "Do it yourself, or delegate a smaller part of it.",
+            details=case.facts(),
+        )
 
 
 def _check_runs(case: _Case) -> None:

@@ -15,12 +15,13 @@ from a2a_gateway.runs.events import (
     Limited,
     Outcome,
     ReasoningDelta,
-    RunEvent,
     RunFinished,
     RunStarted,
 )
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import Profile
+from a2a_gateway.runs.ports import Clock
+from delegate_tool.context import OnDisconnect
 
 _VERSION: Final = 1
 
@@ -55,12 +56,21 @@ def decode_answer(text: str) -> tuple[Outcome, str]:
             return Cancelled(said, str(kept.get("why", ""))), reasoning
 
 
-def replayed_events(profile: Profile, finished: RunFinished, reasoning: str) -> list[RunEvent]:
-    """Make the events of a run that has ended, as far as they are still known."""
-    text = finished.outcome.text
-    told = [ReasoningDelta(reasoning)] if reasoning else []
-    said = [ContentDelta(text)] if text else []
-    return [RunStarted(finished.summary.record, profile), *told, *said, finished]
+def replay(profile: Profile, finished: RunFinished, reasoning: str, clock: Clock) -> LiveRun:
+    """Make a run that has ended again, of what is kept of it.
+
+    A failure has no deltas before it: its text is in the error (`partial`), and a response that begins with the failure has an
+    HTTP status and `x-should-retry`, also where the request asks for a stream.
+    """
+    ended = LiveRun(finished.summary.record, profile, OnDisconnect.CONTINUE, lambda _: None, clock)
+    ended.publish(RunStarted(finished.summary.record, profile))
+    if isinstance(finished.outcome, Finished | Limited):
+        if reasoning:
+            ended.publish(ReasoningDelta(reasoning))
+        if finished.outcome.text:
+            ended.publish(ContentDelta(finished.outcome.text))
+    ended.publish(finished)
+    return ended
 
 
 def reasoning_of(live: LiveRun) -> str:

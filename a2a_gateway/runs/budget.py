@@ -3,6 +3,15 @@
 A run draws on an account of its own, on those of all runs above it, on its key's and on its profile's. What is *spent* is gone,
 what is *held* is set aside by calls under way, and of each run's own limit a share is *kept back*: it pays for the one call in
 which an agent whose budget is used up makes something of what it has. The ledger books, in one transaction, what is decided here.
+
+A crash leaves calls whose cost is not known. Each hold says what is then *presumed*: an estimate of what the call has used, never
+more than what was set aside. What an estimate that is too low can do is bounded:
+
+- No budget of a run is passed. All trees of the dead process end with it, so nothing more is spent from their accounts, and what
+  was really spent is at most what was spent and set aside before the crash.
+- The accounts of keys and profiles go on. One crash lets such a budget be passed by at most what was set aside for its calls
+  under way, less what is presumed of them.
+- A run on a peer is presumed in full, because the peer may go on with it, and corrected as soon as the peer can be asked.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +20,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
 from a2a_gateway.errors import BudgetExceeded, BudgetHeld, ModelUnpriced
-from a2a_gateway.runs.model import CallQuote, KeyRecord, RunRecord, SpendCaps
+from a2a_gateway.runs.model import CallQuote, KeyRecord, RunRecord, SpendCaps, TokenUsage
 from delegate_tool.money import MICRO_PER_USD, format_usd
 
 KEPT_BACK_PERCENT: Final = 5
@@ -83,6 +92,7 @@ class Allotment:
     last: bool = False
     budget_micro_usd: int | None = None
     left_micro_usd: int | None = None
+    presumed_micro_usd: int = 0
 
 
 def accounts_of_path(path: Sequence[RunRecord], *, below: bool = False) -> list[Account]:
@@ -147,10 +157,10 @@ def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -
         BudgetHeld: it would fit if the calls under way cost nothing.
         BudgetExceeded: not even a short last call fits.
     """
-    if not accounts:
-        price = _Price.of(quote)
-        return Allotment(0 if price is None else price.cost(quote.max_output_tokens), quote.max_output_tokens)
     price = _Price.of(quote)
+    if not accounts:
+        reserved = 0 if price is None else price.cost(quote.max_output_tokens)
+        return Allotment(reserved, quote.max_output_tokens, presumed_micro_usd=_presumed(quote, reserved))
     if price is None:
         raise ModelUnpriced(
             "A budget is in force, and no price is known for this agent's model, so nothing could hold the run to it. Give its "
@@ -162,7 +172,8 @@ def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -
         least = min(least, quote.max_output_tokens)
         output_tokens = price.output_for(min(account.room(last=last) for account in accounts), quote.max_output_tokens)
         if output_tokens >= least:
-            return Allotment(price.cost(output_tokens), output_tokens, last, tightest.cap, tightest.left)
+            reserved = price.cost(output_tokens)
+            return Allotment(reserved, output_tokens, last, tightest.cap, tightest.left, _presumed(quote, reserved))
         if price.output_for(min(account.room(last=last, idle=True) for account in accounts), least) >= least:
             held = min(accounts, key=lambda account: account.room(last=last))
             raise BudgetHeld(held.refusal(price.cost(least)))
@@ -188,13 +199,25 @@ def allot_escrow(accounts: Sequence[Account]) -> Allotment:
         raise (BudgetHeld if waits else BudgetExceeded)(
             tightest.refusal(), details={"budget_remaining_usd": format_usd(tightest.left)}
         )
-    return Allotment(room, 0, budget_micro_usd=room, left_micro_usd=room)
+    return Allotment(room, 0, budget_micro_usd=room, left_micro_usd=room, presumed_micro_usd=room)
+
+
+def price_by(quote: CallQuote, usage: TokenUsage) -> int:
+    """Price tokens as a quote does, at the dearest rate that may apply, in micro-USD rounded up; 0 where no price is known."""
+    if quote.usd_per_prompt_token is None or quote.usd_per_output_token is None:
+        return 0
+    usd = usage.prompt * quote.usd_per_prompt_token + usage.completion * quote.usd_per_output_token
+    return int((usd * MICRO_PER_USD).to_integral_value(ROUND_CEILING))
 
 
 def share(accounts: Iterable[Account], shares: int) -> int | None:
     """An equal share of what nobody has spent, set aside or kept back; None where nobody set a budget."""
     room = min((account.room() for account in accounts), default=None)
     return None if room is None else max(0, room) // shares
+
+
+def _presumed(quote: CallQuote, reserved_micro_usd: int) -> int:
+    return reserved_micro_usd if quote.sent_micro_usd is None else min(quote.sent_micro_usd, reserved_micro_usd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class Capacity:
     def _refusal(self, why: str) -> CapacityExceeded:
         return CapacityExceeded(
             f"The gateway is full: {self.limit} runs are at work and {why}. Try again later.",
-            details={"max_concurrent_runs": self.limit},
+            details={"scope": "gateway", "max_concurrent_runs": self.limit},
             retry_after_s=5,
         )
 

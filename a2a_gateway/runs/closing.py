@@ -17,6 +17,7 @@ from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import RunId, RunState, SpendCaps
 from a2a_gateway.runs.ports import Ledger
 from a2a_gateway.runs.stopping import Stopping
+from a2a_gateway.runs.throttle import Throttle
 from delegate_tool.context import OnDisconnect
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,7 @@ class Closing:
     ledger: Ledger
     stopping: Stopping
     backlog: Backlog
+    throttle: Throttle
 
     async def finish(self, live: LiveRun, outcome: Outcome) -> None:
         """Close the run, which revokes its token; stop everything below it; then tell its outcome with the final sums."""
@@ -47,6 +49,7 @@ class Closing:
             outcome = _as_told(live, Failed(error, outcome.text), begun=begun)
             summary = RunSummary(replace(live.record, cost_complete=False))
         live.record = summary.record
+        self.throttle.leave(live.record.key_id, run_id)
         live.publish(RunFinished(outcome, summary))
 
     async def _summed_up_again(self, summary: RunSummary, caps: SpendCaps) -> RunSummary:

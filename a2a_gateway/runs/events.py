@@ -15,6 +15,13 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class OptionsIgnored:
+    """The peer that executes the run has named fields of the request that have no effect there; comes before its first word."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ContentDelta:
     """A piece of the answer as the caller sees it; joined, the deltas are the outcome's text."""
 
@@ -142,5 +149,7 @@ class RunFinished:
     summary: RunSummary
 
 
-type RunnerEvent = ContentDelta | ReasoningDelta | TurnFinished | ToolStarted | ToolFinished | RunEnded
-type RunEvent = RunStarted | ContentDelta | ReasoningDelta | TurnFinished | ToolStarted | ToolFinished | RunFinished
+type RunnerEvent = OptionsIgnored | ContentDelta | ReasoningDelta | TurnFinished | ToolStarted | ToolFinished | RunEnded
+type RunEvent = (
+    RunStarted | OptionsIgnored | ContentDelta | ReasoningDelta | TurnFinished | ToolStarted | ToolFinished | RunFinished
+)

@@ -35,6 +35,7 @@ class LiveRun:
     Attributes:
         claimed: whether an idempotency key stands for it.
         delivered: whether a client has received its end.
+        content_delivered: whether text of its answer has been written to a client's socket.
         times_left: how often its last listener has left.
         workspace_dir: where its tools work; known once it has started.
         happened_at: of each event, in seconds since the epoch.
@@ -44,6 +45,7 @@ class LiveRun:
         closing: its end is being written; what it delegates from here on comes too late.
         closed: set when nothing of it is left but its slot: outcome told, descendants ended, conversation saved.
         actors: the agents that led to it, root first, its own last.
+        trail: the marks of their tasks, its own last.
         on_abandoned: called when its last listener leaves before its end.
     """
 
@@ -54,7 +56,9 @@ class LiveRun:
     clock: Clock
     claimed: bool = False
     actors: tuple[str, ...] = ()
+    trail: tuple[str, ...] = ()
     delivered: bool = False
+    content_delivered: bool = False
     times_left: int = 0
     workspace_dir: str | None = None
     events: list[RunEvent] = field(default_factory=list)
@@ -87,6 +91,11 @@ class LiveRun:
     def left(self) -> bool:
         """Whether its client has gone; before a run has its first listener, nobody has left it yet."""
         return self.abandoned and self.times_left > 0
+
+    @property
+    def stopped_by_client(self) -> bool:
+        """Whether its client left after it had received text: a person pressed stop, rather than a connection was lost."""
+        return self.left and self.content_delivered and self.on_disconnect is OnDisconnect.CANCEL
 
     def publish(self, event: RunEvent) -> None:
         """Append an event and wake all listeners."""
@@ -211,12 +220,6 @@ class LiveRuns:
             else:
                 live.shed()
         self._ended = kept
-
-    def ancestors(self, live: LiveRun) -> Iterator[LiveRun]:
-        """The runs above a run, nearest first."""
-        while (parent := self.get(live.record.parent_id)) is not None:
-            yield parent
-            live = parent
 
     def children(self, run_id: RunId) -> list[LiveRun]:
         """The runs directly below a run."""

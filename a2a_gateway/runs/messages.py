@@ -15,7 +15,7 @@ class ImagePart:
     """An image by URL: `https://…` or `data:image/…;base64,…`."""
 
     url: str
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 type Part = TextPart | ImagePart

@@ -10,6 +10,7 @@ from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.model import CallQuote, RunId, SpendCaps
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.ports import Charge, Hold, Ledger
+from a2a_gateway.runs.presumptions import Presumptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class RunMeter:
     Attributes:
         caps: of the run's profile.
         settled: told when a call of any run has given back what it held.
+        presumptions: of all calls of this process.
         patience_s: how long a call waits for others to give back what they hold: none holds it for ever.
         look_again_s: how often it looks untold, because a day ends, and a hold that nobody settles is given back, without a word.
     """
@@ -28,6 +30,7 @@ class RunMeter:
     caps: SpendCaps
     backlog: Backlog
     settled: Notice
+    presumptions: Presumptions
     patience_s: float
     look_again_s: float = 30.0
 
@@ -39,8 +42,13 @@ class RunMeter:
         """See `Meter.escrow`."""
         return await self._patiently(lambda: self.ledger.escrow(self.run_id, self.caps))
 
+    def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
+        """See `Meter.follow`."""
+        self.presumptions.follow(hold, used_micro_usd)
+
     async def settle(self, hold: Hold, charge: Charge) -> None:
         """See `Meter.settle`."""
+        self.presumptions.forget(hold)
         try:
             await self.ledger.settle(hold, charge)
         except StoreError:

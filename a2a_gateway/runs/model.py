@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NewType
 
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.messages import AnswerFormat, Message, Sampling
 from delegate_tool.context import DelegationBinding, DelegationContext, Narration
 
@@ -100,6 +101,8 @@ class CallQuote:
         prompt_tokens: estimated, rather too many than too few.
         max_output_tokens: the most that the call may produce if nothing lowers it.
         usd_per_prompt_token: None, like its sibling, where no price is known.
+        sent_micro_usd: what the call has probably used once it is sent: its prompt, and output that cannot be seen arriving; None
+            where that is not known, so that a crash charges all that was set aside.
         is_turn: False for a side call, in which the agent cannot answer: what is kept back for its last words is not for that.
     """
 
@@ -107,6 +110,7 @@ class CallQuote:
     max_output_tokens: int
     usd_per_prompt_token: Decimal | None = None
     usd_per_output_token: Decimal | None = None
+    sent_micro_usd: int | None = None
     is_turn: bool = True
 
 
@@ -193,19 +197,20 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ProfileProblem:
-    """A profile that could not be loaded: where (`path`, 1-based `line` if known) and why."""
+    """What is wrong with a profile: where (`path`, 1-based `line` if known), and what. One with mere warnings is served."""
 
     path: str
     message: str
     line: int | None = None
+    is_warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
     """A stored key, without its secret.
 
-    `policy` narrows each of its trees, `caps` all of them together; `spent_micro_usd` is what they have cost so far. A peer that
-    presents grants has a key of its own, whose secret nobody knows.
+    `policy` narrows each of its trees, `caps` all of them together, `request_limits` their number; `spent_micro_usd` is what they
+    have cost so far. A peer that presents grants has a key of its own, whose secret nobody knows.
     """
 
     id: KeyId
@@ -216,6 +221,7 @@ class KeyRecord:
     revoked_at: float | None = None
     last_used_at: float | None = None
     spent_micro_usd: int = 0
+    request_limits: RequestLimits = field(default_factory=RequestLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +273,7 @@ class RunRecord:
         agent: model id of the agent, such as `openhands_reviewer`.
         depth: edges from the root of its tree.
         deadline_at: when the run and all below it must have ended (seconds since the epoch).
-        task_hash: fingerprint of agent and task, for the detection of cycles.
+        task_hash: mark of agent and task, for the detection of cycles; see `task_marks`.
         usage: tokens of this run's own LLM calls.
         cost_self_micro_usd: money for this run's own LLM calls.
         cost_tree_micro_usd: the same plus that of all descendants.
@@ -358,6 +364,7 @@ class AdmittedRun:
         peer: id of the peer that executes it, whose model id is then `profile`; None for this gateway.
         via: gateways that the request has come through.
         actors: the agents that led here, root first, the run's own last; on which gateway stands before the `/`.
+        trail: marks of the runs that led here, its own last, for other gateways to pass on; see `task_marks`.
         traceparent: of the caller (W3C); None without.
     """
 
@@ -374,5 +381,6 @@ class AdmittedRun:
     peer: str | None = None
     via: tuple[str, ...] = ()
     actors: tuple[str, ...] = ()
+    trail: tuple[str, ...] = ()
     traceparent: str | None = None
     tracestate: str | None = None

@@ -6,13 +6,15 @@ A place is held by one run at a time and given back when the run has ended; its 
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
 
 from a2a_gateway.errors import ConversationBusy, ConversationNotFound, DeadlineExceeded, RunCancelled
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import Conversation, RunRecord, WorkspacePolicy
 from a2a_gateway.runs.ports import Clock, Conversations, Workspaces
+from a2a_gateway.runs.turns import Turns
+from a2a_gateway.runs.waits import waits_for_itself
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class Places:
 
     Attributes:
         ttl_s: how long a conversation outlives its last run; 0 removes it at once.
+        turns: in which runs that continue a conversation wait for it.
     """
 
     conversations: Conversations
@@ -41,20 +44,23 @@ class Places:
     live_runs: LiveRuns
     clock: Clock
     ttl_s: float
+    turns: Turns = field(default_factory=Turns)
 
     @asynccontextmanager
-    async def hold(self, live: LiveRun, *, continues: bool) -> AsyncIterator[Place]:
+    async def hold(self, live: LiveRun, *, in_turn: AbstractAsyncContextManager[None] | None) -> AsyncIterator[Place]:
         """Hold the place of a run, after any other run on the same conversation.
 
-        `continues` says that the caller named the conversation, so it must exist.
+        Args:
+            in_turn: the slot of a run that continues a conversation, acquired in its turn; None for a run that begins one.
 
         Raises:
-            ConversationNotFound: it does not exist, is another key's, or is one with another agent.
-            ConversationBusy: an ancestor of the run has it.
+            ConversationNotFound: the conversation does not exist, is another key's, or is one with another agent.
+            ConversationBusy: the run that has it waits for this run.
+            CapacityExceeded: too many runs wait already, or no slot became free.
             DeadlineExceeded: the run's deadline passed before it was free.
             RunCancelled: the run was cancelled meanwhile.
         """
-        async with self._lease(live) if continues else self._begin(live) as conversation:
+        async with self._begin(live) if in_turn is None else self._lease(live, in_turn) as conversation:
             place = await self._settle_in(live, conversation)
             live.workspace_dir = place.workspace_dir
             try:
@@ -86,17 +92,18 @@ class Places:
             raise DeadlineExceeded(
                 f"The run's time of {record.limits.timeout_s:g} s was over before it could begin. Ask for more time."
             )
-        async with self.conversations.begin(record.conversation_id):
+        async with self.turns.take(record), self.conversations.begin(record.conversation_id):
             yield Conversation(record.conversation_id, record.key_id, record.agent, now, now, now + self.ttl_s)
 
     @asynccontextmanager
-    async def _lease(self, live: LiveRun) -> AsyncIterator[Conversation]:
+    async def _lease(self, live: LiveRun, slot: AbstractAsyncContextManager[None]) -> AsyncIterator[Conversation]:
         record = live.record
-        if any(ancestor.record.conversation_id == record.conversation_id for ancestor in self.live_runs.ancestors(live)):
+        if waits_for_itself(live, self.live_runs):
             raise ConversationBusy(
-                f"Conversation {record.conversation_id} is the one that this call comes from. Delegate in a new conversation."
+                f"Conversation {record.conversation_id} belongs to a run that waits, directly or through others, for this one: "
+                "it would never be free. Delegate in a new conversation."
             )
-        lease = self.conversations.lease(record.conversation_id)
+        lease = self._in_turn(record, slot)
         entering = asyncio.ensure_future(lease.__aenter__())
         cancelling = asyncio.ensure_future(live.cancelled.wait())
         timeout_s = max(0.0, record.deadline_at - self.clock.now())
@@ -116,6 +123,11 @@ class Places:
             yield _checked(entering.result(), record)
         finally:
             await lease.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def _in_turn(self, record: RunRecord, slot: AbstractAsyncContextManager[None]) -> AsyncIterator[Conversation | None]:
+        async with self.turns.take(record), slot, self.conversations.lease(record.conversation_id) as conversation:
+            yield conversation
 
     async def _settle_in(self, live: LiveRun, conversation: Conversation) -> Place:
         """Decide where the run works: a fixed directory, its parent's, its conversation's, or a new one."""

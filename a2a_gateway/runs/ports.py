@@ -4,12 +4,13 @@ The Runner seam is narrow and serialisable: an `AdmittedRun` in, `RunnerEvent`s 
 agent can run in this process, in a confined worker, or on another machine.
 """
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from a2a_gateway.runs.events import RunnerEvent, RunSummary
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.model import (
     AdmittedRun,
     CallQuote,
@@ -57,6 +58,7 @@ class Hold:
 
     Attributes:
         reserved_micro_usd: set aside for it; 0 where nobody set a budget.
+        presumed_micro_usd: what it is charged if this process dies before it is settled; more is recorded as the call goes on.
         max_output_tokens: the most that the call may produce; not more than was asked, and less where the budget needs it.
         last: the budget allows no call after this one: the agent must wrap up.
         budget_micro_usd: the budget that binds most; None where nobody set one.
@@ -70,6 +72,7 @@ class Hold:
     last: bool = False
     budget_micro_usd: int | None = None
     left_micro_usd: int | None = None
+    presumed_micro_usd: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,10 @@ class Meter(Protocol):
 
     async def escrow(self) -> Hold:
         """Set aside all that the run may spend, for a peer that executes it; waits, and raises, as `reserve` does."""
+        ...
+
+    def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
+        """Ask now and then, until the hold is settled, what its call has used so far: a crash then charges that."""
         ...
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
@@ -175,6 +182,7 @@ class RunProposal:
         on_peer: a peer is to execute it.
         claim: idempotency key of the request, if it has one.
         grant: of the peer that asks, used up when the run is opened.
+        trail: marks of the runs that led here, those on other gateways included.
     """
 
     id: RunId
@@ -191,6 +199,7 @@ class RunProposal:
     on_peer: bool = False
     claim: IdempotencyClaim | None = None
     grant: Grant | None = None
+    trail: tuple[str, ...] = ()
 
 
 class Ledger(Protocol):
@@ -245,7 +254,11 @@ class Ledger(Protocol):
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         """See `Meter.settle`; charges the run, all its ancestors, its key and its profile in one transaction, also when it has
-        ended. A hold that a crash left behind was charged in full: settling it then corrects that."""
+        ended. A hold that a crash left behind was charged an estimate: settling it then corrects that."""
+        ...
+
+    async def presume(self, used_micro_usd: Mapping[str, int]) -> None:
+        """Record what a crash would charge for calls under way, by the ids of their holds; settled ones are skipped."""
         ...
 
     async def note_remote(self, run_id: RunId, remote_run_id: str) -> None:
@@ -281,11 +294,6 @@ class Ledger(Protocol):
         """The run that was opened for a run on a peer; see `RunRecord.origin`."""
         ...
 
-    async def forget_expired(self, now: float) -> None:
-        """Forget the claims, answers and used grants whose time has passed, take back the holds and end the runs that nobody has
-        got, and charge the calls that nobody will settle."""
-        ...
-
     async def get_run(self, run_id: RunId) -> RunRecord | None: ...
 
     async def summary(self, run_id: RunId, caps: SpendCaps = ...) -> RunSummary | None:
@@ -298,10 +306,6 @@ class Ledger(Protocol):
 
     async def recent_runs(self, key_id: KeyId | None, limit: int) -> Sequence[RunRecord]:
         """Newest root runs first; of one key, or of all."""
-        ...
-
-    async def mark_lost(self) -> int:
-        """After a crash: end every run still recorded as live as `lost`; returns how many there were."""
         ...
 
 
@@ -322,7 +326,7 @@ class Keys(Protocol):
         """Those of the keys that were revoked."""
         ...
 
-    async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> KeyRecord:
+    async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits = ...) -> KeyRecord:
         """The account of a peer that presents grants, with the limits that hold for it now.
 
         Raises:
@@ -368,25 +372,6 @@ class Workspaces(Protocol):
 
     async def remove(self, path: str) -> None:
         """Remove a directory made by `create`; a missing one is ignored, any other path refused."""
-        ...
-
-
-class AgentProcesses(Protocol):
-    """The processes that runs have started on this machine, as far as they can be told from others."""
-
-    @property
-    def exist(self) -> bool:
-        """Whether there may be any; costs nothing."""
-        ...
-
-    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
-        """Find the run one of whose processes has a socket open, that the user `uid` has made; None if another process has it.
-
-        Blocks, about a millisecond.
-
-        Raises:
-            LookupError: it cannot be told; the message is a clause that says why.
-        """
         ...
 
 

@@ -1,6 +1,5 @@
 """From a request and its caller to the proposal of a run: which agent is meant, and what is asked for it. Pure."""
 
-import hashlib
 import uuid
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from a2a_gateway.runs.model import (
     RunRequest,
 )
 from a2a_gateway.runs.ports import Profiles, RunProposal
+from a2a_gateway.runs.task_marks import TaskMarks
 from delegate_tool.context import DelegationContext
 
 SELF = "self"
@@ -77,7 +77,14 @@ def refuse_loop(request: RunRequest, gateway_id: str) -> None:
 
 
 def propose(
-    request: RunRequest, caller: Caller, profile: Profile, defaults: Limits, *, claim: IdempotencyClaim | None = None
+    request: RunRequest,
+    caller: Caller,
+    profile: Profile,
+    defaults: Limits,
+    marks: TaskMarks,
+    *,
+    trail: tuple[str, ...] = (),
+    claim: IdempotencyClaim | None = None,
 ) -> RunProposal:
     """Describe the run that a request asks for. Parentage is the credential's, never the request's."""
     asked, grant = request.context, caller.grant
@@ -86,7 +93,7 @@ def propose(
         parent_id=caller.run.id if caller.run else None,
         key_id=caller.key.id,
         agent=profile.model,
-        task_hash=_task_hash(profile.model, task_of(request.messages)),
+        task_hash=marks.mark(profile.model, task_of(request.messages)),
         conversation_id=ConversationId(asked.conversation_id or str(uuid.uuid4())),
         defaults=defaults,
         policies=(profile.policy, policy_asked(asked), *([grant.policy] if grant else [])),
@@ -96,12 +103,8 @@ def propose(
         on_peer=profile.peer is not None,
         claim=claim,
         grant=grant,
+        trail=trail,
     )
-
-
-def _task_hash(model: str, task: str) -> str:
-    """Fingerprint of an agent and its task, blind to white space, so that a cycle cannot hide behind a line break."""
-    return hashlib.sha256(f"{model}\0{' '.join(task.split())}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def policy_asked(asked: DelegationContext) -> LimitPolicy:

@@ -5,19 +5,19 @@ idempotency keys and how their runs ended.
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from a2a_gateway.errors import RunLost, RunNotFound
-from a2a_gateway.runs.answer import decode_answer, replayed_events
+from a2a_gateway.runs.answer import decode_answer, replay
 from a2a_gateway.runs.events import Failed, RunFinished
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import LIVE_STATES, IdempotencyClaim, Profile, RunRecord, RunRequest
 from a2a_gateway.runs.ports import Clock, Ledger, RunProposal
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.retries import Retries, scope_of
-from delegate_tool.context import OnDisconnect
 
 _ARRIVES_WITHIN_S: Final = 5.0
 """How long a run that the ledger has admitted may take to be led."""
@@ -68,6 +68,10 @@ class Repeats:
         """Note which run a request has begun."""
         self._retries.remember(request, caller, live)
 
+    def stopped(self, request: RunRequest, caller: Caller) -> Sequence[LiveRun]:
+        """List the runs under way that a client stopped which now sends the same request to begin another."""
+        return self._retries.stopped(request, caller)
+
     def delivered(self, live: LiveRun) -> None:
         """Take note that a client has received the end of a run."""
         self._retries.delivered(live)
@@ -75,7 +79,7 @@ class Repeats:
     async def _kept(self, shed: LiveRun, profile: Profile) -> LiveRun | None:
         """Make a run again whose events were dropped; None if the ledger does not keep its end."""
         kept = await self._kept_end(shed.record)
-        return None if kept is None else self._replay(profile, *kept)
+        return None if kept is None else replay(profile, *kept, self.clock)
 
     async def _again(self, record: RunRecord, profile: Profile) -> LiveRun:
         """Give an earlier run again: the live one, or what is known of the one that has ended.
@@ -87,7 +91,7 @@ class Repeats:
         if live is None and record.state in LIVE_STATES:
             live = await self._arrival(record)
         if live is None:
-            live = self._replay(profile, *(await self._kept_end(record) or await self._lost_end(record)))
+            live = replay(profile, *(await self._kept_end(record) or await self._lost_end(record)), self.clock)
         return live
 
     async def _arrival(self, record: RunRecord) -> LiveRun | None:
@@ -126,7 +130,7 @@ class Repeats:
                     f"The events of run {record.id} are not kept any more. Those of a run under way are, and the end of one with "
                     "an idempotency key, or whose client had left."
                 )
-            live = self._replay(Profile(record.agent, "", "", ""), *kept)
+            live = replay(Profile(record.agent, "", "", ""), *kept, self.clock)
         return live
 
     async def _kept_end(self, record: RunRecord) -> tuple[RunFinished, str] | None:
@@ -148,9 +152,3 @@ class Repeats:
         if summary is None:
             raise error
         return RunFinished(Failed(error), summary), ""
-
-    def _replay(self, profile: Profile, finished: RunFinished, reasoning: str) -> LiveRun:
-        ended = LiveRun(finished.summary.record, profile, OnDisconnect.CONTINUE, lambda _: None, self.clock)
-        for event in replayed_events(profile, finished, reasoning):
-            ended.publish(event)
-        return ended

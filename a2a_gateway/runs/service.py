@@ -7,7 +7,7 @@ order of things: admit, lease, start, run, close, stop the descendants, tell, cl
 
 import asyncio
 import time
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -32,7 +32,6 @@ from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.meter import RunMeter
 from a2a_gateway.runs.model import (
     AdmittedRun,
-    Limits,
     Profile,
     RunId,
     RunRecord,
@@ -42,33 +41,17 @@ from a2a_gateway.runs.model import (
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.place import Place, Places
 from a2a_gateway.runs.ports import Ledger, Profiles, Runner, RunProposal, RunTokens, SettableClock
+from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
 from a2a_gateway.runs.repeats import Repeats
 from a2a_gateway.runs.retries import scope_of
+from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.stopping import Stopping
+from a2a_gateway.runs.task_marks import LONGEST_TRAIL, TaskMarks
+from a2a_gateway.runs.throttle import Throttle
 from delegate_tool.context import AgentCard, DelegationBinding, OnDisconnect
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ServicePolicy:
-    """The server's own settings, as far as runs are concerned.
-
-    Attributes:
-        base_url: where this gateway's own agents reach it, ending in `/v1`.
-        disconnect_grace_s: how long an abandoned run waits for somebody to attach.
-        retry_store_after_s: pause before writing again what the database refused to take at the end of a call or of a run.
-    """
-
-    gateway_id: str
-    base_url: str
-    defaults: Limits
-    queue_timeout_s: float = 30.0
-    disconnect_grace_s: float = 0.0
-    drain_s: float = 30.0
-    idempotency_ttl_s: float = 86_400.0
-    retry_store_after_s: float = 1.0
 
 
 class Attached(NamedTuple):
@@ -83,8 +66,11 @@ class RunService:
     """Leads runs. Use as `async with`; leaving it drains, then cancels what still runs.
 
     Attributes:
+        throttle: refuses requests beyond the limits of their keys.
         draining: no new trees are taken any more.
         repeats: finds the run that a request, or a question about a run, means.
+        marks: by which an agent's task is recognised when it comes back.
+        presumptions: what a crash would charge for the calls under way.
     """
 
     ledger: Ledger
@@ -96,21 +82,25 @@ class RunService:
     capacity: Capacity
     clock: SettableClock
     policy: ServicePolicy
+    throttle: Throttle = field(default_factory=Throttle)
     draining: bool = False
+    marks: TaskMarks = field(default_factory=TaskMarks)
     _leading: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
     _roots: set[RunId] = field(default_factory=set)
     _run_ended: Notice = field(default_factory=Notice)
     _settled: Notice = field(default_factory=Notice)
     repeats: Repeats = field(init=False)
+    presumptions: Presumptions = field(init=False)
     _stopping: Stopping = field(init=False)
     _backlog: Backlog = field(init=False)
     _closing: Closing = field(init=False)
 
     def __post_init__(self) -> None:
         self.repeats = Repeats(self.ledger, self.live_runs, self.clock, self.policy.idempotency_ttl_s)
+        self.presumptions = Presumptions(self.ledger)
         self._stopping = Stopping(self.live_runs, self.runner, self.policy.disconnect_grace_s)
         self._backlog = Backlog(self.policy.retry_store_after_s, on_written=self._tell_written)
-        self._closing = Closing(self.ledger, self._stopping, self._backlog)
+        self._closing = Closing(self.ledger, self._stopping, self._backlog, self.throttle)
 
     async def __aenter__(self) -> Self:
         return self
@@ -130,16 +120,23 @@ class RunService:
         """
         refuse_loop(request, self.policy.gateway_id)
         profile = resolve_profile(request, caller, self.profiles)
-        proposal = propose(request, caller, profile, self.policy.defaults, claim=self.repeats.claim(request, caller))
+        parent = self.live_runs.get(caller.run.id if caller.run else None)
+        claim, trail = self.repeats.claim(request, caller), request.context.trail if parent is None else parent.trail
+        proposal = propose(request, caller, profile, self.policy.defaults, self.marks, trail=trail, claim=claim)
         earlier = await self.repeats.find(request, caller, proposal, profile)
         if earlier is not None:
             return Attached(earlier, is_replay=True)
         if self.draining and caller.run is None:  # what is running may still delegate
             raise _shutting_down()
+        for stopped in self.repeats.stopped(request, caller):
+            self._stopping.request(stopped, "Its client left in the middle of the answer and sent the request anew.")
+            self.throttle.leave(stopped.record.key_id, stopped.record.id)  # it counts no more: the new run takes its place
         live = await self._begin(request, caller, proposal, profile)
         return Attached(live, is_replay=live.record.id != proposal.id)
 
     async def _begin(self, request: RunRequest, caller: Caller, proposal: RunProposal, profile: Profile) -> LiveRun:
+        if proposal.parent_id is None:
+            self.throttle.enter(caller.key, proposal.id)
         if not self._leading:
             self.clock.set_right()  # no deadline hangs on it now
         slot = self.capacity.slot(proposal.id, proposal.parent_id, timeout_s=self._queue_timeout_s(caller))
@@ -149,7 +146,7 @@ class RunService:
         self._leading[proposal.id] = task
         if proposal.parent_id is None:
             self._roots.add(proposal.id)
-        task.add_done_callback(lambda _: self._left(proposal.id, admitted))
+        task.add_done_callback(lambda _: self._left(proposal, admitted))
         try:
             return await asyncio.shield(admitted)
         except asyncio.CancelledError:
@@ -238,10 +235,11 @@ class RunService:
         self._run_ended.tell()
         self._settled.tell()
 
-    def _left(self, run_id: RunId, admitted: asyncio.Future[LiveRun]) -> None:
+    def _left(self, proposal: RunProposal, admitted: asyncio.Future[LiveRun]) -> None:
         """Forget the task of a run; one that was cancelled before the run was admitted has refused nobody yet."""
-        self._leading.pop(run_id, None)
-        self._roots.discard(run_id)
+        self._leading.pop(proposal.id, None)
+        self._roots.discard(proposal.id)
+        self.throttle.leave(proposal.key_id, proposal.id)
         _refuse(admitted, _shutting_down())
 
     # ------------------------------------------------------------------ the life of a run
@@ -255,21 +253,25 @@ class RunService:
         slot: AbstractAsyncContextManager[None],
         admitted: asyncio.Future[LiveRun],
     ) -> None:
-        """Lead one run from its admission to its end. Never raises: what goes wrong is the outcome, or refuses `admitted`."""
+        """Lead one run from its admission to its end. Never raises: what goes wrong is the outcome, or refuses `admitted`.
+
+        A run that continues a conversation takes its slot when it is its turn there, so that those who wait hold none.
+        """
+        first, in_turn = (slot, None) if proposal.starts else (nullcontext(), slot)
         try:
-            async with slot:
+            async with first:
                 while (record := await self._open(proposal)).id != proposal.id:  # the same request came twice at once
                     earlier = await self.repeats.find(request, caller, proposal, profile)
                     if earlier is not None:
                         if not admitted.done():
                             admitted.set_result(earlier)
                         return
-                live = self._enter(record, request, caller, profile)
+                live = self._enter(record, request, proposal, profile)
                 self.repeats.remember(request, caller, live)
                 try:
                     if not admitted.done():
                         admitted.set_result(live)
-                    await self._execute(live, request)
+                    await self._execute(live, request, in_turn)
                 finally:
                     self.live_runs.forget(live)
                     self._run_ended.tell()
@@ -281,24 +283,24 @@ class RunService:
                 admitted, InternalError(f"The gateway failed to run this request ({type(error).__name__}); its log says more.")
             )
 
-    def _enter(self, record: RunRecord, request: RunRequest, caller: Caller, profile: Profile) -> LiveRun:
+    def _enter(self, record: RunRecord, request: RunRequest, proposal: RunProposal, profile: Profile) -> LiveRun:
         """Make an admitted run one of the live ones."""
-        parent = self.live_runs.get(record.parent_id)
-        led_by = parent.actors if parent is not None else caller.grant.actors if caller.grant is not None else ()
+        parent, grant, on_abandoned = self.live_runs.get(record.parent_id), proposal.grant, self._stopping.abandon
+        led_by = parent.actors if parent is not None else grant.actors if grant is not None else ()
         on_disconnect = OnDisconnect.CANCEL if record.parent_id else request.context.on_disconnect or OnDisconnect.CANCEL
-        claimed = self.repeats.claim(request, caller) is not None
-        actors = (*led_by, f"{self.policy.gateway_id}/{record.agent}")
-        live = LiveRun(record, profile, on_disconnect, self._stopping.abandon, self.clock, claimed=claimed, actors=actors)
+        claimed, actors = proposal.claim is not None, (*led_by, f"{self.policy.gateway_id}/{record.agent}")
+        trail = (*proposal.trail, record.task_hash)[-LONGEST_TRAIL:]
+        live = LiveRun(record, profile, on_disconnect, on_abandoned, self.clock, claimed=claimed, actors=actors, trail=trail)
         self.live_runs.add(live)
         if record.parent_id is not None and (parent is None or parent.ending):
             live.cancelled.set()  # its parent ended, or was stopped, between the ledger's answer and now
         return live
 
-    async def _execute(self, live: LiveRun, request: RunRequest) -> None:
+    async def _execute(self, live: LiveRun, request: RunRequest, in_turn: AbstractAsyncContextManager[None] | None) -> None:
         """Run an admitted run in its place, and finish it whatever happens."""
         run_id = live.record.id
         try:
-            async with self.places.hold(live, continues=request.context.conversation_id is not None) as place:
+            async with self.places.hold(live, in_turn=in_turn) as place:
                 if live.record.state is RunState.QUEUED:
                     live.record = await self.ledger.start_run(run_id)
                 if live.cancelled.is_set():
@@ -321,7 +323,7 @@ class RunService:
         Whoever has an answer may go on from it, even if the gateway is killed now; for the rest the caller need not wait.
         """
         patience_s, caps = self._left_s(live.record), live.profile.caps
-        meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settled, patience_s)
+        meter = RunMeter(self.ledger, live.record.id, caps, self._backlog, self._settled, self.presumptions, patience_s)
         async with aclosing(self.runner.run(self._admitted(live, request, place), meter)) as events:
             async for event in events:
                 if isinstance(event, RunEnded):
@@ -352,6 +354,7 @@ class RunService:
             peer=live.profile.peer,
             via=request.context.via,
             actors=live.actors,
+            trail=live.trail,
             traceparent=request.context.traceparent,
             tracestate=request.context.tracestate,
         )

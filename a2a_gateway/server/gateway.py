@@ -6,7 +6,7 @@ Whoever needs it awaits `Gateway.engine`.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +16,21 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from a2a_gateway.agents.loading import load_agents_side
+from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.live import LiveRuns
+from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
 from a2a_gateway.runs.revocation import Revocation
-from a2a_gateway.runs.service import RunService, ServicePolicy
+from a2a_gateway.runs.service import RunService
+from a2a_gateway.runs.service_policy import ServicePolicy
+from a2a_gateway.runs.throttle import Throttle
+from a2a_gateway.runs.turns import Turns
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.lock import sole_user
@@ -40,20 +46,28 @@ log = structlog.get_logger(__name__)
 
 _READY_WITHIN_S = 60.0
 _SWEEP_EVERY_S = 30.0
+_REMOVE_RUNS_EVERY_S = 600.0
 _REVOKED_WITHIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What serves a request, once everything is loaded. `started_at` is seconds since the epoch."""
+    """What serves a request, once everything is loaded.
+
+    Attributes:
+        ignored_options: names the fields of a request that the LLM of a model ignores or cuts down.
+        started_at: seconds since the epoch.
+    """
 
     service: RunService
     profiles: Profiles
     store: Store
     auth: Authenticator
+    checker: SchemaChecker
     clock: Clock
     directory: "PeerDirectory"
     far_trees: "FarTrees"
+    ignored_options: Callable[[str, Sampling], tuple[str, ...]]
     started_at: int
 
 
@@ -176,28 +190,40 @@ async def open_engine(
         assembly = await asyncio.to_thread(load_agents_side)
         from a2a_gateway import peers  # imports openai, which takes a second alone
 
-        async with assembly.open_agents(settings, environ) as agents:
+        checker = await stack.enter_async_context(SchemaChecker())
+        async with assembly.open_agents(settings, environ, checker) as agents:
             await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
             tokens = JwtRunTokens(settings.gateway_id)
-            places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s)
+            turns = Turns(settings.max_queued_runs)
+            places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s, turns)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
             identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)
             roster = peers.Roster(settings, store.peers)
             directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
             profiles = Catalogue(agents.profiles, directory)
+            for problem in profiles.problems():
+                if problem.is_warning:
+                    log.warning("profile_warning", path=problem.path, line=problem.line, message=problem.message)
             unpriced = settings.unpriced_usd_per_token
             forwarder = peers.PeerRunner(directory, gateway_id=settings.gateway_id, unpriced_usd_per_token=unpriced)
             runner = Runners(agents.runner, forwarder)
-            service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy)
+            throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
+            service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy, throttle)
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
-            async with service, _sweeping(places, store, clock), reconciling, revoking:
+            presuming = _background(service.presumptions.record_often(), "record presumptions")
+            removing = _background(_remove_runs_often(store, clock, settings.run_retention_s), "remove old runs")
+            async with presuming, service, _sweeping(places, store, clock), removing, reconciling, revoking:
                 origins = Origins(agents.processes, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
                 far_trees = peers.FarTrees(directory)
-                yield Engine(service, profiles, store, auth, clock, directory, far_trees, int(clock.now()))
+                yield Engine(
+                    *(service, profiles, store, auth, checker, clock, directory, far_trees),
+                    ignored_options=agents.profiles.ignored_options,
+                    started_at=int(clock.now()),
+                )
 
 
 def _open_signing_key(data_dir: Path) -> "SigningKey":
@@ -249,6 +275,17 @@ async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator
 
     async with _background(sweep(), "sweep"):
         yield
+
+
+async def _remove_runs_often(store: Store, clock: Clock, retention_s: float) -> None:
+    while True:
+        try:
+            removed = await store.retention.remove_trees(min(clock.now(), clock.wall()) - retention_s)
+            if removed:
+                log.info("runs_removed", count=removed)
+        except StoreError as error:
+            log.warning("runs_not_removed", error=type(error).__name__)
+        await asyncio.sleep(_REMOVE_RUNS_EVERY_S)
 
 
 async def _enforce_often(revocation: Revocation) -> None:

@@ -9,11 +9,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from a2a_gateway.errors import RootKeyFromAgent
 from a2a_gateway.runs.model import RunId
-from a2a_gateway.runs.ports import AgentProcesses
 from a2a_gateway.server.tcp_sockets import Address, client_socket, sockets_can_be_asked_for
 from a2a_gateway.settings import AgentKeyUse
 
@@ -39,6 +38,25 @@ class Connection:
         if not client or not server or server[1] is None:
             return None
         return cls((client[0], client[1]), (server[0], server[1]))
+
+
+class AgentProcesses(Protocol):
+    """The processes that runs have started on this machine, as far as they can be told from others."""
+
+    @property
+    def exist(self) -> bool:
+        """Whether there may be any; costs nothing."""
+        ...
+
+    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
+        """Find the run one of whose processes has a socket open, that the user `uid` has made; None if another process has it.
+
+        Blocks, about a millisecond.
+
+        Raises:
+            LookupError: it cannot be told; the message is a clause that says why.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

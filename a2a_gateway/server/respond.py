@@ -14,13 +14,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from a2a_gateway.errors import GatewayError, InternalError
-from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunFinished, RunStarted, ToolStarted
+from a2a_gateway.runs.events import ContentDelta, OptionsIgnored, ReasoningDelta, RunEvent, RunFinished, RunStarted, ToolStarted
 from a2a_gateway.runs.live import Listener, LiveRun
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.service import RunService
 from a2a_gateway.wire.errors import render_error
-from a2a_gateway.wire.headers import final_headers, start_headers
+from a2a_gateway.wire.headers import final_headers, ignored_headers, start_headers
 from a2a_gateway.wire.json_bytes import encode_json
 from a2a_gateway.wire.openai_response import ChunkRenderer, render_completion
 from a2a_gateway.wire.outcome import render_outcome
@@ -117,6 +117,8 @@ class RunResponse(Response):
             for event in await listener.take():
                 if isinstance(event, ReasoningDelta):
                     reasoning.append(event.text)
+                elif isinstance(event, OptionsIgnored):
+                    headers = self._with_ignored(headers, [event])
                 elif isinstance(event, RunFinished):
                     return await self._whole(live, event, "".join(reasoning), outlet, headers)
 
@@ -152,6 +154,9 @@ class RunResponse(Response):
         # Made ready while the agent gets going, so that its first word need not wait for it.
         opening, raw = renderer.render(RunStarted(live.record, live.profile)), raw_headers({**SSE_HEADERS, **headers})
         events = await self._first_events(listener)
+        if any(isinstance(event, OptionsIgnored) for event in events):
+            headers = self._with_ignored(headers, events)
+            raw = raw_headers({**SSE_HEADERS, **headers})
         failed = _failure(events)
         if failed is not None:
             return await self._whole(live, failed, "", outlet, headers)
@@ -163,9 +168,15 @@ class RunResponse(Response):
             opening = b""
             if body:
                 await outlet.write(body, more=not last)
+                live.content_delivered |= any(isinstance(event, ContentDelta) for event in told)
             if last:
                 return None
             events = await listener.take(self._heartbeat_s)
+
+    def _with_ignored(self, headers: Mapping[str, str], events: Sequence[RunEvent]) -> Mapping[str, str]:
+        """Add what a peer ignores to what this gateway does."""
+        names = {name for event in events if isinstance(event, OptionsIgnored) for name in event.names}
+        return {**headers, **ignored_headers(sorted({*self._request.ignored, *names}))}
 
     async def _first_events(self, listener: Listener) -> Sequence[RunEvent]:
         """Wait for what decides the status: something to show, the end, or a silence too long to keep a client in."""

@@ -1,15 +1,17 @@
 """The endpoints: thin, each from a request to one call of the layers below."""
 
+import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from a2a_gateway.errors import AuthenticationError, ModelNotFound, RequestError, RunNotFound
+from a2a_gateway.errors import AuthenticationError, CapacityExceeded, ModelNotFound, RequestError, RunNotFound
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunRequest
-from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.runs.proposal import SELF, Caller
 from a2a_gateway.runs.retries import scope_of
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.origin import Connection
@@ -24,6 +26,7 @@ from a2a_gateway.wire.runs import RunNode, render_run, render_tree
 from a2a_gateway.wire.usage import render_tree_tokens
 
 _QUICK_BYTES: Final = 64 * 1024
+_SCHEMA_CHECK_S: Final = 10.0
 _CHAT_BODY = {
     "requestBody": {
         "required": True,
@@ -49,6 +52,8 @@ def create_router(gateway: Gateway) -> APIRouter:
     async def chat_completions(request: Request) -> Response:
         engine, caller = await admit(request, to_run=True)
         run_request = await _parse(await read_body(request, settings.body_limit_bytes), request.headers)
+        await _check_schema(engine, run_request, caller)
+        run_request = _name_ignored(engine, run_request, caller)
         request_id = request.state.request_id
         return RunResponse(engine.service, run_request, caller, request_id=request_id, heartbeat_s=settings.heartbeat_s)
 
@@ -140,10 +145,33 @@ def create_router(gateway: Gateway) -> APIRouter:
 
 
 async def _parse(body: bytes, headers: Mapping[str, str]) -> RunRequest:
-    """Read a request; in a thread if it may take so long that others would notice: a large one, or one with a JSON Schema."""
-    if len(body) <= _QUICK_BYTES and not any(sign in body for sign in (b"schema", b"\\u")):  # which an escape could spell, too
+    """Read a request; in a thread if it is so large that others would notice."""
+    if len(body) <= _QUICK_BYTES:
         return parse_chat_request(body, headers)
     return await run_in_threadpool(parse_chat_request, body, headers)
+
+
+async def _check_schema(engine: Engine, request: RunRequest, caller: Caller) -> None:
+    """Refuse, before any money is spent, a schema that no answer could be checked against."""
+    wanted = request.answer_format
+    if wanted is None or wanted.schema is None:
+        return
+    try:
+        async with asyncio.timeout(_SCHEMA_CHECK_S):
+            await engine.checker.check_schema(wanted.schema, caller.key.id)
+    except TimeoutError:
+        raise CapacityExceeded(
+            f"Your schema waited {_SCHEMA_CHECK_S:g} s to be checked behind others of yours that take long.",
+            param="response_format",
+            retry_after_s=_SCHEMA_CHECK_S,
+        ) from None
+
+
+def _name_ignored(engine: Engine, request: RunRequest, caller: Caller) -> RunRequest:
+    """Add the options that the agent's LLM ignores or cuts down to what the response names."""
+    model = caller.run.agent if caller.run is not None and request.model == SELF else request.model
+    names = {*request.ignored, *engine.ignored_options(model, request.sampling)}
+    return replace(request, ignored=tuple(sorted(names)))
 
 
 async def _run_of_key(engine: Engine, caller: Caller, idempotency_key: str) -> RunRecord | None:

@@ -68,7 +68,8 @@ class RunningGateway:
     async def _announcement(self, engine: Engine) -> Announcement:
         # Made only now, since whoever ends a gateway before it is ready would never be shown the key.
         first_key = None if await _has_key(engine.store) else (await engine.store.keys.create_key(_FIRST_KEY_NAME))[1]
-        problems = [f"{p.path}{f':{p.line}' if p.line else ''}: {p.message}" for p in engine.profiles.problems()]
+        broken = [problem for problem in engine.profiles.problems() if not problem.is_warning]  # the log has the warnings
+        problems = [f"{p.path}{f':{p.line}' if p.line else ''}: {p.message}" for p in broken]
         models = tuple(profile.model for profile in engine.profiles.list())
         return Announcement(self.settings.own_url, models, tuple(problems), first_key)
 

@@ -15,6 +15,7 @@ from a2a_gateway.stores.keys import SqlKeys
 from a2a_gateway.stores.ledger import SqlLedger
 from a2a_gateway.stores.migrations import upgrade
 from a2a_gateway.stores.peers import SqlPeers
+from a2a_gateway.stores.retention import SqlRetention
 from a2a_gateway.stores.spending import SpendBy, SpendLine, SqlSpending
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "SqlKeys",
     "SqlLedger",
     "SqlPeers",
+    "SqlRetention",
     "SqlSpending",
     "Store",
     "open_store",
@@ -46,6 +48,7 @@ class Store:
     conversations: SqlConversations
     spending: SqlSpending
     peers: SqlPeers
+    retention: SqlRetention
 
 
 @asynccontextmanager
@@ -69,4 +72,5 @@ async def open_store(url: str, clock: Clock, *, answer_ttl_s: float = 86_400.0, 
             SqlConversations(database),
             SqlSpending(database),
             SqlPeers(database, clock),
+            SqlRetention(database),
         )

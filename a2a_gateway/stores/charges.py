@@ -5,7 +5,7 @@ its root's `cost_tree`, and a run's `reserved` is the sum of the open holds in i
 of a tree down, then its key, then the profile, so that two transactions cannot wait for each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -28,10 +28,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from a2a_gateway.errors import AuthenticationError
 from a2a_gateway.runs.budget import Account, Spent, accounts_of_caps, accounts_of_path, key_owner
-from a2a_gateway.runs.model import KeyRecord, RunId, RunRecord, SpendCaps, TokenUsage
+from a2a_gateway.runs.model import KeyId, KeyRecord, RunId, RunRecord, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge, Clock, Hold
-from a2a_gateway.stores.rows import AnyRow
+from a2a_gateway.stores.rows import AnyRow, key_of
 from a2a_gateway.stores.schema import holds, keys, runs, spend
 
 CALL: Final = "call"
@@ -41,6 +42,16 @@ PRESUMED: Final = "presumed"
 
 _INSERT_HOLD: Final = insert(holds)
 _TAKE_HOLD: Final = delete(holds).where(holds.c.id == bindparam("hold_id")).returning(holds)
+_NOTE_PRESUMED: Final = (
+    update(holds)
+    .where(holds.c.id == bindparam("hold_id"), holds.c.state == OPEN)
+    # An estimate is an estimate; what was set aside is the most that the call may cost.
+    .values(
+        presumed_micro_usd=case(
+            (holds.c.reserved_micro_usd < bindparam("used"), holds.c.reserved_micro_usd), else_=bindparam("used")
+        )
+    )
+)
 _SET_ASIDE: Final = (
     update(runs)
     .where(runs.c.id == bindparam("account_id"))
@@ -90,6 +101,7 @@ _BEGIN_BILL: Final = {
     dialect: statement.values({**_bill_of, **_billed}).on_conflict_do_update(index_elements=list(_bill_of), set_=_added)
     for dialect, statement in (("sqlite", sqlite.insert(spend)), ("postgresql", postgresql.insert(spend)))
 }
+_KEY: Final = select(keys).where(keys.c.id == bindparam("key_id"))
 _LOCK_KEY: Final = select(keys.c.id).where(keys.c.id == bindparam("key_id")).with_for_update()
 _LOCK_PROFILE: Final = text("SELECT pg_advisory_xact_lock(hashtext(:agent))")
 
@@ -97,6 +109,18 @@ _LOCK_PROFILE: Final = text("SELECT pg_advisory_xact_lock(hashtext(:agent))")
 def today(clock: Clock) -> date:
     """The day in UTC: that of the wall clock, because people look for what they spent where their calendar has it."""
     return datetime.fromtimestamp(clock.wall(), UTC).date()
+
+
+def known_key(connection: Connection, key_id: KeyId) -> KeyRecord:
+    """Read a key that must be there.
+
+    Raises:
+        AuthenticationError: it is not.
+    """
+    row = connection.execute(_KEY, {"key_id": key_id}).one_or_none()
+    if row is None:
+        raise AuthenticationError("The key of this run is not known here.")
+    return key_of(row)
 
 
 def accounts_of(
@@ -166,6 +190,7 @@ def place_hold(connection: Connection, hold: Hold, path: Sequence[RunRecord], *,
             "kind": kind,
             "state": OPEN,
             "reserved_micro_usd": hold.reserved_micro_usd,
+            "presumed_micro_usd": hold.presumed_micro_usd,
             "created_at": now,
         },
     )
@@ -187,7 +212,7 @@ def give_back(connection: Connection, hold: AnyRow, path: Sequence[RunRecord]) -
 
 
 def book(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], charge: Charge) -> None:
-    """Charge what the call of a removed hold used. One that was presumed has been charged in full: this corrects it."""
+    """Charge what the call of a removed hold used. A presumed one has been charged already: this corrects it."""
     presumed = hold.state == PRESUMED
     cost = (charge.cost_micro_usd or 0) - (hold.reserved_micro_usd if presumed else 0)
     is_known = charge.complete and charge.final and (charge.cost_micro_usd is not None or charge.usage == TokenUsage())
@@ -203,7 +228,8 @@ def book(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], charge
         connection.execute(_CHARGE_KEY, {"account_id": run.key_id, "more_spent": cost})
     _bill(connection, hold, charge.usage, cost, unknown, calls=0 if presumed else 1)
     if not charge.final:
-        waiting = {"state": PRESUMED, "reserved_micro_usd": charge.cost_micro_usd or 0}
+        charged = charge.cost_micro_usd or 0
+        waiting = {"state": PRESUMED, "reserved_micro_usd": charged, "presumed_micro_usd": charged}
         connection.execute(_INSERT_HOLD, {**hold._mapping, **waiting})
 
 
@@ -212,9 +238,16 @@ def allow_last_call(connection: Connection, run_id: RunId) -> None:
     connection.execute(_MARK_LAST_CALL, {"account_id": run_id, "had_it": False})
 
 
-def presume(connection: Connection, hold: AnyRow, path: Sequence[RunRecord]) -> None:
-    """Charge a call that nobody will settle with all that was set aside for it, and keep its hold until the truth is known."""
-    book(connection, hold, path, Charge(cost_micro_usd=hold.reserved_micro_usd, complete=False, turns=0, final=False))
+def charge_estimate(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], cost_micro_usd: int) -> None:
+    """Charge a call that will not be settled with an estimate, and keep its hold, as presumed, until the final cost is known."""
+    book(connection, hold, path, Charge(cost_micro_usd=cost_micro_usd, complete=False, turns=0, final=False))
+
+
+def note_presumed(connection: Connection, used_micro_usd: Mapping[str, int]) -> None:
+    """Record what a crash would charge for open holds; in the order of their ids, as others lock several of them."""
+    values = [{"hold_id": hold_id, "used": used_micro_usd[hold_id]} for hold_id in sorted(used_micro_usd)]
+    if values:
+        connection.execute(_NOTE_PRESUMED, values)
 
 
 def _charge(

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from a2a_gateway.errors import AuthenticationError, IdempotencyKeyReused, error_class
-from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyClaim, RunId, RunRecord, RunState, TokenUsage
+from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyClaim, RunId, RunRecord, RunState
+from a2a_gateway.runs.rerun import may_rerun
 from a2a_gateway.stores.rows import run_of
 from a2a_gateway.stores.schema import claims, grants, runs
 
@@ -47,7 +48,7 @@ def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, gr
             param="Idempotency-Key",
             details={"run_id": found.run_id},
         )
-    if _did_nothing(run):
+    if _may_rerun(run):
         # Carrying it out now is carrying it out once.
         _free(connection, claim, run.id)
         return None
@@ -60,17 +61,13 @@ def _free(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> Non
     connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key, "claimed_by": run_id})
 
 
-def _did_nothing(run: RunRecord) -> bool:
-    """Whether a run came to nothing before it had done anything: by a crash, or because its first call was put off."""
+def _may_rerun(run: RunRecord) -> bool:
+    """Return whether a run came to nothing before it had done anything, by a failure that may pass or by a crash.
+
+    A cancelled run stays cancelled: a late repetition of its request must not undo the cancellation.
+    """
     failure = error_class(run.error_code) if run.error_code else None
-    if run.state is RunState.FAILED and failure is not None and failure.retryable:
-        calls = run.turns - 1
-    elif run.state is RunState.LOST:
-        calls = run.turns
-    else:
-        return False
-    is_free = run.usage == TokenUsage() and not run.cost_tree_micro_usd and run.cost_complete
-    return calls <= 0 and is_free and not run.descendants
+    return run.state in (RunState.FAILED, RunState.LOST) and failure is not None and may_rerun(run, failure)
 
 
 def run_of_claim(connection: Connection, scope: str, key: str) -> RunRecord | None:

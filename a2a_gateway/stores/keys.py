@@ -17,10 +17,11 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from a2a_gateway.errors import AuthenticationError, ConfigurationError
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, SpendCaps
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.stores.database import Database
-from a2a_gateway.stores.rows import key_of, values_of_caps, values_of_limits
+from a2a_gateway.stores.rows import key_of, values_of_caps, values_of_limits, values_of_request_limits
 from a2a_gateway.stores.schema import keys
 
 USE_RECORDED_EVERY_S: Final = 60.0
@@ -30,6 +31,7 @@ _SECRET: Final = re.compile(r"a2a_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _OF_PEERS: Final = "peer:"
 _NAME: Final = re.compile(r"(?![0-9a-f]{12}$|peer:)\S(?:[^\x00-\x1f\x7f]{0,62}\S)?")
 _NO_KEY: Final = KeyId("")
+_NO_LIMITS: Final = RequestLimits()
 _NO_HASH: Final = bytes(hashlib.sha256().digest_size)
 
 _BY_ID: Final = select(keys).where(keys.c.id == bindparam("key_id"))
@@ -91,11 +93,16 @@ class SqlKeys:
         return await self.database.transaction(work)
 
     async def create_key(
-        self, name: str, policy: LimitPolicy | None = None, caps: SpendCaps | None = None
+        self,
+        name: str,
+        policy: LimitPolicy | None = None,
+        caps: SpendCaps | None = None,
+        limits: RequestLimits | None = None,
     ) -> tuple[KeyRecord, str]:
         """Make a key and return it with its secret, which is shown this once and stored nowhere.
 
-        `policy` narrows each tree of the key and names no budget: `caps` bound what all of them cost together.
+        `policy` narrows each tree of the key and names no budget: `caps` bound what all of them cost together, `limits` how many
+        there are.
 
         Raises:
             ConfigurationError: the name cannot be one, or a live key has it.
@@ -106,22 +113,20 @@ class SqlKeys:
                 "which would read as an id, nor begins with peer:, as the accounts of peers do.",
                 param="name",
             )
-        key = KeyRecord(
-            KeyId(secrets.token_hex(6)), name, policy or LimitPolicy(), created_at=self.clock.now(), caps=caps or SpendCaps()
-        )
+        terms = policy or LimitPolicy(), caps or SpendCaps(), limits or RequestLimits()
+        key = _new_key(name, *terms, self.clock.now())
         secret = f"a2a_{key.id}_{secrets.token_urlsafe(32)}"
-        values = {"id": key.id, "name": name, "secret_sha256": _hash(secret), "created_at": key.created_at}
 
         def work(connection: Connection) -> None:
             try:
-                connection.execute(insert(keys), values | values_of_limits(key.policy) | values_of_caps(key.caps))
+                connection.execute(insert(keys), _values_of_new_key(key, _hash(secret)))
             except IntegrityError:
                 raise ConfigurationError(f"There is a key named {name!r} already. Revoke it, or take another name.") from None
 
         await self.database.transaction(work)
         return key, secret
 
-    async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> KeyRecord:
+    async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits = _NO_LIMITS) -> KeyRecord:
         """Return the key of a peer that presents grants, made at its first visit, with the limits that hold for it now.
 
         It is an account, not a secret: nobody can present it. Revoked, it stays so until `renew_peer`.
@@ -134,28 +139,28 @@ class SqlKeys:
         def work(connection: Connection) -> KeyRecord:
             row = connection.execute(_LATEST_BY_NAME, {"named": name}).one_or_none()
             if row is None:
-                return _insert_peer_key(connection, name, policy, caps, now)
+                return _insert_peer_key(connection, _new_key(name, policy, caps, limits, now))
             key = key_of(row)
             if key.revoked_at is not None:
                 raise AuthenticationError(f"The grants of {peer_id} are not taken here any more.")
-            if (key.policy, key.caps) != (policy, caps):
-                changed = values_of_limits(policy) | values_of_caps(caps)
+            if (key.policy, key.caps, key.request_limits) != (policy, caps, limits):
+                changed = _values_of_terms(policy, caps, limits)
                 connection.execute(update(keys).where(keys.c.id == key.id).values(changed))
-            return replace(_used(connection, key, now), policy=policy, caps=caps)
+            return replace(_used(connection, key, now), policy=policy, caps=caps, request_limits=limits)
 
         try:
             return await self.database.transaction(work)
         except _MadeMeanwhile:
             return await self.database.transaction(work)
 
-    async def renew_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps) -> None:
+    async def renew_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits = _NO_LIMITS) -> None:
         """Give a peer whose key was revoked another one; a live one stays."""
         now, name = self.clock.now(), peer_key_name(peer_id)
 
         def work(connection: Connection) -> None:
             row = connection.execute(_LATEST_BY_NAME, {"named": name}).one_or_none()
             if row is not None and row.revoked_at is not None:
-                _insert_peer_key(connection, name, policy, caps, now)
+                _insert_peer_key(connection, _new_key(name, policy, caps, limits, now))
 
         await self.database.transaction(work)
 
@@ -199,11 +204,22 @@ def is_secret(key: KeyRecord) -> bool:
     return not key.name.startswith(_OF_PEERS)
 
 
-def _insert_peer_key(connection: Connection, name: str, policy: LimitPolicy, caps: SpendCaps, now: float) -> KeyRecord:
-    key = KeyRecord(KeyId(secrets.token_hex(6)), name, policy, created_at=now, caps=caps)
-    values = {"id": key.id, "name": name, "secret_sha256": secrets.token_bytes(len(_NO_HASH)), "created_at": now}
+def _new_key(name: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits, now: float) -> KeyRecord:
+    return KeyRecord(KeyId(secrets.token_hex(6)), name, policy, created_at=now, caps=caps, request_limits=limits)
+
+
+def _values_of_new_key(key: KeyRecord, secret_sha256: bytes) -> dict[str, object]:
+    values = {"id": key.id, "name": key.name, "secret_sha256": secret_sha256, "created_at": key.created_at}
+    return values | _values_of_terms(key.policy, key.caps, key.request_limits)
+
+
+def _values_of_terms(policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits) -> dict[str, object]:
+    return values_of_limits(policy) | values_of_caps(caps) | values_of_request_limits(limits)
+
+
+def _insert_peer_key(connection: Connection, key: KeyRecord) -> KeyRecord:
     try:
-        connection.execute(insert(keys), values | values_of_limits(policy) | values_of_caps(caps))
+        connection.execute(insert(keys), _values_of_new_key(key, secrets.token_bytes(len(_NO_HASH))))
     except IntegrityError:
         raise _MadeMeanwhile from None
     return key

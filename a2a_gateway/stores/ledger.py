@@ -7,26 +7,24 @@ root's `cost_tree`.
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import date
 from typing import Final, Protocol
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from a2a_gateway.errors import (
     AdmissionError,
-    AuthenticationError,
     InternalError,
     RunCancelled,
     RunLost,
     RunTokenRevoked,
     StoreError,
 )
-from a2a_gateway.runs.admission import admit, permit_turn, runs_left
-from a2a_gateway.runs.budget import Account, Allotment, allot, allot_escrow, budget_left, unspent
-from a2a_gateway.runs.events import AgentCost, Remainder, RunSummary
+from a2a_gateway.runs.admission import admit, permit_turn
+from a2a_gateway.runs.budget import Account, Allotment, allot, allot_escrow
+from a2a_gateway.runs.events import RunSummary
 from a2a_gateway.runs.model import (
     LIVE_STATES,
     TRANSITIONS,
@@ -34,12 +32,10 @@ from a2a_gateway.runs.model import (
     Grant,
     IdempotencyClaim,
     KeyId,
-    KeyRecord,
     RunId,
     RunRecord,
     RunState,
     SpendCaps,
-    TokenUsage,
 )
 from a2a_gateway.runs.ports import Charge, Clock, Hold, RunProposal
 from a2a_gateway.stores.charges import (
@@ -47,25 +43,26 @@ from a2a_gateway.stores.charges import (
     ESCROW,
     PRESUMED,
     accounts_of,
-    accounts_of_profile,
     allow_last_call,
     book,
+    known_key,
+    note_presumed,
     place_hold,
     take_hold,
     today,
 )
 from a2a_gateway.stores.claims import ClaimedMeanwhile, find_claimed, forget, run_of_claim, stake, use_up
 from a2a_gateway.stores.database import Database
-from a2a_gateway.stores.rows import key_of, run_of, values_of_new_run
-from a2a_gateway.stores.schema import answers, holds, keys, runs
-from a2a_gateway.stores.tree import ANY_HOLD_BELOW, DESCENDANTS_BY_AGENT, SUBTREE, known_path, known_rows, path_to
+from a2a_gateway.stores.rows import run_of, values_of_new_run
+from a2a_gateway.stores.schema import answers, holds, runs
+from a2a_gateway.stores.summary import summarize
+from a2a_gateway.stores.tree import SUBTREE, known_path, known_rows, path_to
 from a2a_gateway.stores.unsettled import presume_open, presume_overdue, undo
 
 _LIVE: Final = sorted(LIVE_STATES)
 _NO_CAPS: Final = SpendCaps()
 
 _RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
-_KEY: Final = select(keys).where(keys.c.id == bindparam("key_id"))
 _LIVE_CHILDREN: Final = (
     select(func.count()).select_from(runs).where(runs.c.parent_id == bindparam("run_id"), runs.c.state.in_(_LIVE))
 )
@@ -132,7 +129,7 @@ class SqlLedger:
             if proposal.parent_id and not ancestors:
                 raise RunTokenRevoked("The run behind this token is not known here; its token opens no runs.")
             siblings = connection.scalar(_LIVE_CHILDREN, {"run_id": proposal.parent_id}) or 0 if ancestors else 0
-            key = _key(connection, ancestors[-1].key_id if ancestors else proposal.key_id)
+            key = known_key(connection, ancestors[-1].key_id if ancestors else proposal.key_id)
             accounts = accounts_of(connection, ancestors, key, proposal.agent, proposal.caps, day, below=True)
             record = admit(proposal, ancestors=ancestors, live_siblings=siblings, key=key, accounts=accounts, now=now)
             connection.execute(_INSERT_RUN, values_of_new_run(record))
@@ -198,7 +195,7 @@ class SqlLedger:
             rows = known_rows(connection, run_id, lock=True)
             path = [run_of(row) for row in rows]
             run = path[-1]
-            key = _key(connection, run.key_id)
+            key = known_key(connection, run.key_id)
             permit_turn(path, key=key, now=now)
             accounts = accounts_of(connection, path, key, run.agent, caps, day)
             allotment = decide(path, accounts, had_last_call=rows[-1].had_last_call)
@@ -210,6 +207,7 @@ class SqlLedger:
                 allotment.last,
                 allotment.budget_micro_usd,
                 allotment.left_micro_usd,
+                allotment.presumed_micro_usd,
             )
             place_hold(connection, hold, path, kind=kind, day=day, now=now)
             return hold
@@ -252,6 +250,9 @@ class SqlLedger:
 
         await self.database.transaction(work)
 
+    async def presume(self, used_micro_usd: Mapping[str, int]) -> None:
+        await self.database.transaction(lambda connection: note_presumed(connection, used_micro_usd))
+
     async def note_remote(self, run_id: RunId, remote_run_id: str) -> None:
         values = {"account_id": run_id, "remote": remote_run_id}
         await self.database.transaction(lambda connection: connection.execute(_NOTE_REMOTE, values).close())
@@ -290,7 +291,7 @@ class SqlLedger:
                 )
                 if answer is not None:
                     connection.execute(insert(answers), {"run_id": run_id, "body": answer, "expires_at": now + self.answer_ttl_s})
-            return _summary(connection, [*ancestors, run], caps, day)
+            return summarize(connection, [*ancestors, run], caps, day)
 
         return await self.database.transaction(work)
 
@@ -319,6 +320,7 @@ class SqlLedger:
         return await self.database.transaction(work)
 
     async def forget_expired(self, now: float) -> None:
+        """Delete expired claims, answers and used grants; undo holds and runs that were never received; charge overdue holds."""
         await self._undo_unclaimed()
         await self._end_unled(now)
 
@@ -334,7 +336,7 @@ class SqlLedger:
 
         def work(connection: Connection) -> RunSummary | None:
             path = path_to(connection, run_id)
-            return _summary(connection, path, caps, day) if path else None
+            return summarize(connection, path, caps, day) if path else None
 
         return await self.database.transaction(work)
 
@@ -355,8 +357,10 @@ class SqlLedger:
         return await self.database.transaction(work)
 
     async def mark_lost(self) -> int:
-        """End every run still recorded as live, and charge each call under way with all that was set aside for it: what it has
-        really used, nobody knows."""
+        """After a crash: end every run still recorded as live as `lost`, and charge each call under way what is presumed of it.
+
+        Returns how many runs there were.
+        """
         now = self.clock.now()
 
         def work(connection: Connection) -> int:
@@ -364,28 +368,3 @@ class SqlLedger:
             return connection.execute(_END_ALL, {"now": now}).rowcount
 
         return await self.database.transaction(work)
-
-
-def _key(connection: Connection, key_id: KeyId) -> KeyRecord:
-    row = connection.execute(_KEY, {"key_id": key_id}).one_or_none()
-    if row is None:
-        raise AuthenticationError("The key of this run is not known here.")
-    return key_of(row)
-
-
-def _summary(connection: Connection, path: Sequence[RunRecord], caps: SpendCaps, day: date) -> RunSummary:
-    run = path[-1]
-    by_agent: list[AgentCost] = []
-    tree_usage = run.usage
-    if run.descendants:
-        for row in connection.execute(DESCENDANTS_BY_AGENT, {"run_id": run.id}):
-            by_agent.append(AgentCost(row.agent, row.runs, row.cost_self_micro_usd))
-            tree_usage += TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens)
-    accounts = accounts_of(connection, path, _key(connection, run.key_id), run.agent, _NO_CAPS, day)
-    ancestors = path[:-1]
-    above = unspent(account for account in accounts if not account.own)
-    accounts += accounts_of_profile(connection, run.agent, caps, day)  # which do not bind the run above
-    parent = Remainder(runs_left(ancestors), above) if ancestors else None
-    presumed = {"run_id": run.id, "kind": ESCROW, "state": PRESUMED}
-    pending = not run.cost_complete and (run.reserved_micro_usd > 0 or connection.scalar(ANY_HOLD_BELOW, presumed) is not None)
-    return RunSummary(run, tuple(by_agent), tree_usage, budget_left(accounts), parent, pending)

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.model import (
     Conversation,
     ConversationId,
@@ -105,6 +106,11 @@ def values_of_caps(caps: SpendCaps) -> dict[str, object]:
     }
 
 
+def values_of_request_limits(limits: RequestLimits) -> dict[str, object]:
+    """The columns of the limits of a key's requests."""
+    return {"max_concurrent_runs": limits.max_concurrent_runs, "requests_per_minute": limits.requests_per_minute}
+
+
 def key_of(row: AnyRow) -> KeyRecord:
     """Read a row of `keys`; its secret's hash stays behind."""
     return KeyRecord(
@@ -123,6 +129,7 @@ def key_of(row: AnyRow) -> KeyRecord:
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
         spent_micro_usd=row.spent_micro_usd,
+        request_limits=RequestLimits(row.max_concurrent_runs, row.requests_per_minute),
     )
 
 

@@ -78,6 +78,8 @@ keys = Table(
     Column("day_budget_micro_usd", BigInteger),
     Column("month_budget_micro_usd", BigInteger),
     Column("allowed_agents", AgentSet),
+    Column("max_concurrent_runs", Integer),
+    Column("requests_per_minute", Integer),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
     Column("last_used_at", Double),
@@ -151,8 +153,9 @@ Index(
     postgresql_where=runs.c.origin.is_not(None),
 )
 
-# Calls under way (`open`), and those that a crash left behind, which were then charged in full (`presumed`) until the truth is
-# known. Settling a hold removes it, so that it is charged once.
+# Calls under way (`open`), and those that a crash left behind (`presumed`), which are charged an estimate until the final cost is
+# known. Settling a hold removes it, so that it is charged once. `reserved_micro_usd` is what an open hold sets aside, and what a
+# presumed one was charged; `presumed_micro_usd` is what a crash would charge now.
 holds = Table(
     "holds",
     metadata,
@@ -164,6 +167,7 @@ holds = Table(
     Column("kind", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("reserved_micro_usd", BigInteger, nullable=False),
+    Column("presumed_micro_usd", BigInteger, nullable=False, default=0, server_default="0"),
     Column("created_at", Double, nullable=False),
 )
 
@@ -191,7 +195,7 @@ claims = Table(
     Column("scope", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("fingerprint", Text, nullable=False),
-    Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Column("run_id", Text, ForeignKey("runs.id"), nullable=False, index=True),
     Column("expires_at", Double, nullable=False, index=True),
 )
 

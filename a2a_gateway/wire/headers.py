@@ -41,9 +41,14 @@ def start_headers(
     }
     if is_replay:
         headers["X-A2A-Idempotent-Replay"] = "true"
-    if names := _join_names(ignored):
-        headers["X-A2A-Ignored"] = names
+    headers |= ignored_headers(ignored)
     return {name: _visible(value) for name, value in headers.items()}
+
+
+def ignored_headers(names: Iterable[str]) -> dict[str, str]:
+    """Render the names of request fields without effect, as far as they fit; no header where there are none."""
+    joined = _join_names(names)
+    return {"X-A2A-Ignored": joined} if joined else {}
 
 
 def final_headers(summary: RunSummary) -> dict[str, str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, FailFast, Field, Tag, ValidationError
 
 from a2a_gateway.errors import RequestError
 
@@ -52,9 +52,15 @@ class RefusalPartBody(_Body):
     refusal: str
 
 
+class ThinkingPartBody(_Body):
+    """What an assistant thought, as some clients send it back: named among what has no effect, because these are its extras."""
+
+    type: Literal["thinking", "redacted_thinking", "reasoning"]
+
+
 class ImageUrlBody(_Body):
     url: str
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 class ImagePartBody(_Body):
@@ -70,12 +76,22 @@ class ForeignPartBody(_Body):
 
 type PartBody = Annotated[
     Annotated[TextPartBody, Tag("=text")]
+    | Annotated[ThinkingPartBody, Tag("=thinking")]
     | Annotated[RefusalPartBody, Tag("=refusal")]
     | Annotated[ImagePartBody, Tag("=image")]
     | Annotated[ForeignPartBody, Tag("=foreign")],
     _one_of(
         "type",
-        {"text": "=text", "refusal": "=refusal", "image_url": "=image", "input_audio": "=foreign", "file": "=foreign"},
+        {
+            "text": "=text",
+            "thinking": "=thinking",
+            "redacted_thinking": "=thinking",
+            "reasoning": "=thinking",
+            "refusal": "=refusal",
+            "image_url": "=image",
+            "input_audio": "=foreign",
+            "file": "=foreign",
+        },
         "=text",
     ),
 ]
@@ -179,9 +195,19 @@ type FormatBody = Annotated[
 ]
 
 type StopBody = Annotated[
-    Annotated[str, Field(min_length=1), Tag("=string")]
-    | Annotated[_List[Annotated[str, Field(min_length=1)]], Field(max_length=16), Tag("=list")],
+    Annotated[str, Tag("=string")] | Annotated[_List[str], Field(max_length=16), Tag("=list")],
     _alternatives(lambda value: {str: "=string", list: "=list"}.get(type(value)), "must be a string or a list of strings"),
+]
+
+
+def _unless(*nothing: object) -> BeforeValidator:
+    """Read as null what some clients send where they want nothing."""
+    return BeforeValidator(lambda value: None if any(type(value) is type(each) and value == each for each in nothing) else value)
+
+
+type _OutputCap = Annotated[Annotated[int, Field(ge=1)] | None, _unless(-1)]
+type _Effort = Annotated[
+    Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None, _unless("default", "auto", "")
 ]
 
 
@@ -199,11 +225,11 @@ class ChatBody(_Body):
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: _OutputCap = None
+    max_completion_tokens: _OutputCap = None
     stop: StopBody | None = None
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    reasoning_effort: _Effort = None
     response_format: FormatBody | None = None
 
     n: int | None = Field(default=None, ge=1)
@@ -225,7 +251,10 @@ _NO_EFFECT: Final[dict[str, tuple[object, ...]]] = {
     "verbosity": ("medium",),
     "messages.*.content.*.image_url.detail": ("auto",),
 }
-"""What a field may say without asking for anything; nothing asks for nothing with null, `[]` or `{}`."""
+"""What a field may say without asking for anything; with few exceptions, null, `[]` and `{}` ask for nothing."""
+
+_ASKS_WHEN_EMPTY: Final = frozenset({"web_search_options"})
+"""Fields that OpenAI's API takes for a wish also where they are empty."""
 
 _UNUSED: Final[dict[type[BaseModel], str]] = {UserBody: "name", ImageUrlBody: "detail"}
 """Fields whose shape is checked and which the OpenHands SDK has no place for."""
@@ -272,7 +301,8 @@ def _extras(node: object, path: str) -> Iterator[str]:
         case BaseModel():
             unused = {name: getattr(node, name) for kind, name in _UNUSED.items() if isinstance(node, kind)}
             for name, value in {**(node.model_extra or {}), **unused}.items():
-                if value not in (None, [], {}) and value not in _NO_EFFECT.get(path + name, ()):
+                empty = value in ([], {}) and path + name not in _ASKS_WHEN_EMPTY
+                if value is not None and not empty and value not in _NO_EFFECT.get(path + name, ()):
                     yield path + name
             for name in type(node).model_fields:
                 yield from _extras(getattr(node, name), f"{path}{name}.")

@@ -1,13 +1,14 @@
 """Messages of a body to turns of a conversation: roles, parts, and that each tool call has exactly one result.
 
 Decides what the shape alone cannot: which parts a role may hold, what is empty, and the order. Every turn that comes out says
-something: a user turn has a part that is not blank; a system or assistant message that says nothing is left out (clients keep one
-after an answer that was stopped, and providers refuse it), as is blank text beside other parts. Only a tool result may be empty.
+something. Messages that say nothing are left out, because clients keep some and providers refuse them, as is blank text beside
+other parts; only the last user message must not be blank, and only a tool result may be empty. The turns always end with a task:
+without a user message, the last system message is it; after an answer, it is to continue that.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Final, assert_never
 
 from a2a_gateway.errors import RequestError, UnsupportedError
 from a2a_gateway.runs.messages import (
@@ -33,8 +34,13 @@ from a2a_gateway.wire.openai_body import (
     RefusalPartBody,
     SystemBody,
     TextPartBody,
+    ThinkingPartBody,
     ToolBody,
     UserBody,
+)
+
+_CONTINUE: Final = (
+    "Continue your last message exactly where it ends. Repeat nothing of it, and say nothing before the continuation."
 )
 
 
@@ -42,21 +48,31 @@ def parse_messages(bodies: Sequence[MessageBody]) -> tuple[Message, ...]:
     """Turn a body's messages into turns, in order. System messages aside, the last one is a user's or a tool's.
 
     Raises:
-        RequestError: a message is empty, holds what its role cannot, or stands where it cannot.
+        RequestError: a message holds what its role cannot, stands where it cannot, or asks for nothing.
     """
-    pairing = _Pairing()
-    turns = [(index, message) for index, body in enumerate(bodies) for message in _parse(body, index, pairing)]
+    pairing, messages, blank = _Pairing(), list[Message](), None
+    for index, body in enumerate(bodies):
+        said = tuple(_parse(body, index, pairing))
+        messages += said
+        if not isinstance(body, SystemBody):
+            blank = index if isinstance(body, UserBody) and not said else None
     pairing.require_results()
-    if not any(isinstance(message, UserMessage) for _, message in turns):
-        raise RequestError("messages: at least one must come from the user, it is the agent's task.", param="messages")
-    index, last = next(turn for turn in reversed(turns) if not isinstance(turn[1], SystemMessage))
+    if blank is not None:
+        raise RequestError(f"messages.{blank}.content: must not be empty.", param=f"messages.{blank}.content")
+    return tuple(_with_task(messages))
+
+
+def _with_task(messages: Sequence[Message]) -> Sequence[Message]:
+    """Add what the agent is to do where no user says so, as the LLM behind OpenAI's API would find out by itself."""
+    last = next((message for message in reversed(messages) if not isinstance(message, SystemMessage)), None)
     if isinstance(last, AssistantMessage):
-        param = f"messages.{index}.role"
-        raise RequestError(
-            f"{param}: the last message must come from the user or a tool; an agent cannot continue a turn of its own.",
-            param=param,
-        )
-    return tuple(message for _, message in turns)
+        return [*messages, UserMessage((TextPart(_CONTINUE),))]
+    if any(isinstance(message, UserMessage) for message in messages):
+        return messages
+    for index, message in reversed(list(enumerate(messages))):
+        if isinstance(message, SystemMessage):
+            return [*messages[:index], UserMessage(message.parts), *messages[index + 1 :]]
+    raise RequestError("messages: at least one must come from the user, it is the agent's task.", param="messages")
 
 
 def _parse(body: MessageBody, index: int, pairing: "_Pairing") -> Iterator[Message]:
@@ -68,9 +84,8 @@ def _parse(body: MessageBody, index: int, pairing: "_Pairing") -> Iterator[Messa
             if texts := _texts(body.content, path):
                 yield SystemMessage(texts)
         case UserBody():
-            if not (parts := tuple(_parts(body.content, path))):
-                raise RequestError(f"{path}.content: must not be empty.", param=f"{path}.content")
-            yield UserMessage(parts, body.name)
+            if parts := tuple(_parts(body.content, path)):
+                yield UserMessage(parts, body.name)
         case AssistantBody():
             texts, calls = _assistant_texts(body, path), _calls(body, index)
             pairing.open(calls, path)
@@ -96,6 +111,8 @@ def _parts(content: ContentBody, path: str) -> Iterator[Part]:
             case ImagePartBody(image_url=image):
                 check_image_url(image.url, f"{at}.image_url.url")
                 yield ImagePart(image.url, image.detail)
+            case ThinkingPartBody():
+                raise RequestError(f"{at}: only assistant messages may hold parts of type {part.type}.", param=at)
             case ForeignPartBody():
                 raise UnsupportedError(f"{at}: agents here take no parts of type {part.type}, only text and images.", param=at)
             case _:
@@ -117,9 +134,10 @@ def _listed(content: ContentBody) -> Sequence[PartBody]:
 def _assistant_texts(body: AssistantBody, path: str) -> tuple[TextPart, ...]:
     if body.audio is not None:
         raise UnsupportedError(f"{path}.audio: agents here know no audio, send its transcript as content.", param=f"{path}.audio")
-    if body.content is None and body.refusal is None and not body.tool_calls and body.function_call is None:
-        raise RequestError(f"{path}.content: is required where there are no tool_calls.", param=f"{path}.content")
-    texts = () if body.content is None else _texts(body.content, path)
+    content = body.content or ()
+    if not isinstance(content, str):
+        content = [part for part in content if not isinstance(part, ThinkingPartBody)]
+    texts = _texts(content, path)
     return (*texts, TextPart(body.refusal)) if body.refusal and body.refusal.strip() else texts
 
 
@@ -140,7 +158,7 @@ class _Pairing:
 
     def open(self, calls: Sequence[ToolCall], path: str) -> None:
         for index, call in enumerate(calls):
-            if call.id in self.seen:
+            if call.id in self.open_calls:
                 at = f"{path}.tool_calls.{index}.id"
                 raise RequestError(f"{at}: two tool calls have this id.", param=at)
             self.seen.add(call.id)

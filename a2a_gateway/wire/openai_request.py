@@ -54,7 +54,8 @@ def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> RunRequest:
 def _fingerprint(values: Mapping[str, object], context: DelegationContext) -> str:
     """Hash all that is asked, as it was said: a repeat is the same text, whether or not it is to be streamed this time."""
     asked = {name: value for name, value in values.items() if name not in _FORM_OF_RESPONSE}
-    headers = encode_headers(replace(context, idempotency_key=None, traceparent=None, tracestate=None, on_disconnect=None))
+    aside = {"idempotency_key": None, "traceparent": None, "tracestate": None, "on_disconnect": None, "trail": ()}
+    headers = encode_headers(replace(context, **aside))  # type: ignore[arg-type]  # fields of DelegationContext
     return hashlib.sha256(to_json([asked, sorted(headers.items())])).hexdigest()
 
 
@@ -98,11 +99,12 @@ def _parse_context(chat: ChatBody, headers: Mapping[str, str]) -> DelegationCont
 
 def _parse_sampling(chat: ChatBody) -> Sampling:
     caps = [cap for cap in (chat.max_tokens, chat.max_completion_tokens) if cap is not None]
+    stops = [chat.stop] if isinstance(chat.stop, str) else chat.stop or ()
     return Sampling(
         temperature=chat.temperature,
         top_p=chat.top_p,
         max_output_tokens=min(caps, default=None),
-        stop=(chat.stop,) if isinstance(chat.stop, str) else tuple(chat.stop or ()),
+        stop=tuple(stop for stop in stops if stop),
         seed=chat.seed,
         reasoning_effort=chat.reasoning_effort,
     )

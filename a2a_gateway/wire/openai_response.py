@@ -8,6 +8,7 @@ from typing import Final, assert_never
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.events import (
     ContentDelta,
+    OptionsIgnored,
     ReasoningDelta,
     RunEvent,
     RunFinished,
@@ -59,7 +60,7 @@ class ChunkRenderer:
                 return self._chunk({"reasoning_content": text}) if text else b""
             case RunStarted():
                 return self._chunk({"role": "assistant", "content": ""})
-            case TurnFinished() | ToolStarted() | ToolFinished():
+            case OptionsIgnored() | TurnFinished() | ToolStarted() | ToolFinished():
                 return b""
             case RunFinished():
                 return self._ending(event)

@@ -5,6 +5,7 @@ from typing import Literal, assert_never
 
 from a2a_gateway.errors import GatewayError, RunCancelled
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, RunFinished, RunSummary
+from a2a_gateway.runs.rerun import final_error
 from a2a_gateway.wire.usage import render_parent
 from delegate_tool.money import format_usd
 
@@ -28,18 +29,18 @@ def render_outcome(finished: RunFinished) -> Answer | GatewayError:
         case Limited(text=text, reason=reason) if text.strip():
             return Answer(text, "content_filter" if reason == "content_filter" else "length")
         case Limited(error=error):
-            return error.with_details(**_facts(finished.summary))
+            return _error(error, "", finished.summary)
         case Failed(error=error, text=text):
-            return error.with_details(**_facts(finished.summary), **_partial(text))
+            return _error(error, text, finished.summary)
         case Cancelled(text=text, why=why):
-            error = RunCancelled(why or "The run was cancelled before it had finished.")
-            return error.with_details(**_facts(finished.summary), **_partial(text))
+            return _error(RunCancelled(why or "The run was cancelled before it had finished."), text, finished.summary)
         case _:
             assert_never(finished.outcome)
 
 
-def _partial(text: str) -> dict[str, object]:
-    return {"partial": text} if text else {}
+def _error(error: GatewayError, text: str, summary: RunSummary) -> GatewayError:
+    partial = {"partial": text} if text else {}
+    return final_error(error, summary.record).with_details(**_facts(summary), **partial)
 
 
 def _facts(summary: RunSummary) -> dict[str, object]:

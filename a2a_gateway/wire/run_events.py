@@ -10,6 +10,7 @@ from typing import Final, assert_never
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.events import (
     ContentDelta,
+    OptionsIgnored,
     ReasoningDelta,
     RunEvent,
     RunFinished,
@@ -59,6 +60,8 @@ def _facts(event: RunEvent, gateway_id: str) -> tuple[str, Mapping[str, object]]
     match event:
         case RunStarted(record=record):
             return "run.started", {"agent": record.agent, "parent_id": record.parent_id}
+        case OptionsIgnored(names=names):
+            return "options.ignored", {"fields": list(names)}
         case ContentDelta(text=text):
             return "content.delta", {"text": text}
         case ReasoningDelta(text=text):

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from a2a_gateway.agents.ambient import close_ambient_sources
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.runner import AgentRunner
+from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.events import ContentDelta, Outcome, RunEnded, RunnerEvent
@@ -57,6 +58,7 @@ class RecordingMeter:
     grants: Sequence[Mapping[str, Any]] = ({},)
     quotes: list[CallQuote] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
+    followed: dict[str, Callable[[], int]] = field(default_factory=dict)
     charges: dict[str, Charge] = field(default_factory=dict)
 
     async def reserve(self, quote: CallQuote) -> Hold:
@@ -72,6 +74,9 @@ class RecordingMeter:
 
     async def note_remote(self, remote_run_id: str) -> None:
         raise AssertionError("no peer executes this run")
+
+    def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
+        self.followed[hold.id] = used_micro_usd
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         assert hold.id in self.held, "booked without leave"
@@ -211,5 +216,5 @@ async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]
         return recipe
 
     toolbox = Toolbox(directory / "shells", shell_pool_size=0, environ=dict(os.environ))
-    async with toolbox, AgentRunner(find, toolbox, tool_threads=16) as runner:
+    async with toolbox, SchemaChecker() as checker, AgentRunner(find, toolbox, checker, tool_threads=16) as runner:
         yield Driver(runner, str(workspace), recipe)

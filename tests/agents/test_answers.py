@@ -1,13 +1,28 @@
 """The form of a final answer."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from a2a_gateway.agents.answers import AnswerForm
+from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.errors import AnswerInvalid, GatewayError
 from a2a_gateway.runs.messages import AnswerFormat
 
+pytestmark = pytest.mark.anyio
+
 ANY_OBJECT = AnswerFormat("json_object")
 CITY = AnswerFormat("json_schema", "city", {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]})
+
+
+@pytest.fixture(scope="module")
+async def checker() -> AsyncIterator[SchemaChecker]:
+    async with SchemaChecker() as opened:
+        yield opened
+
+
+def a_form(schema: dict[str, object], checker: SchemaChecker) -> AnswerForm:
+    return AnswerForm(AnswerFormat("json_schema", schema=schema), checker, user="ada")
 
 
 @pytest.mark.parametrize(
@@ -17,11 +32,14 @@ CITY = AnswerFormat("json_schema", "city", {"type": "object", "properties": {"na
         (ANY_OBJECT, '```json\n{"a": 1}\n```', '{"a": 1}'),
         (ANY_OBJECT, '```\n{"a": 1}```', '{"a": 1}'),
         (CITY, '{"name": "Oslo"}', '{"name": "Oslo"}'),
+        (CITY, r'{"name": "\ud83d"}', r'{"name": "\ud83d"}'),
         (AnswerFormat("json_schema", schema={"type": "array"}), "[1, 2]", "[1, 2]"),
     ],
 )
-def test_an_answer_of_the_form_is_returned_without_its_fence(wanted: AnswerFormat, answer: str, expected: str) -> None:
-    assert AnswerForm(wanted).check(answer) == expected
+async def test_an_answer_of_the_form_is_returned_without_its_fence(
+    wanted: AnswerFormat, answer: str, expected: str, checker: SchemaChecker
+) -> None:
+    assert await AnswerForm(wanted, checker, user="ada").check(answer) == expected
 
 
 @pytest.mark.parametrize(
@@ -33,75 +51,63 @@ def test_an_answer_of_the_form_is_returned_without_its_fence(wanted: AnswerForma
         (ANY_OBJECT, "[" * 100_000, "not JSON"),
         (ANY_OBJECT, "[1]", "not an object"),
         (CITY, '{"name": 7}', "at $.name"),
-        (CITY, "{}", "'name' is a required property"),
+        (CITY, "{}", '"name" is a required property'),
     ],
 )
-def test_an_answer_without_the_form_is_refused_with_the_place(wanted: AnswerFormat, answer: str, says: str) -> None:
+async def test_an_answer_without_the_form_is_refused_with_the_place(
+    wanted: AnswerFormat, answer: str, says: str, checker: SchemaChecker
+) -> None:
     with pytest.raises(GatewayError) as caught:
-        AnswerForm(wanted).check(answer)
+        await AnswerForm(wanted, checker, user="ada").check(answer)
     assert caught.value.code == "response_format_violated"
     assert says in caught.value.message
 
 
-def test_the_agent_is_told_the_schema_and_what_was_wrong() -> None:
-    form = AnswerForm(CITY)
+async def test_of_alternatives_the_one_that_fits_furthest_says_what_is_wrong(checker: SchemaChecker) -> None:
+    form = a_form({"anyOf": [{"type": "null"}, {"properties": {"a": {"items": {"type": "string"}}}}]}, checker)
+    with pytest.raises(AnswerInvalid, match=r"at \$\.a\[1\]: 3 is not"):
+        await form.check('{"a": ["x", 3]}')
+
+
+async def test_the_agent_is_told_the_schema_and_what_was_wrong(checker: SchemaChecker) -> None:
+    form = AnswerForm(CITY, checker, user="ada")
     with pytest.raises(AnswerInvalid) as caught:
-        form.check("{}")
+        await form.check("{}")
     assert '"required": ["name"]' in form.instruction()
-    assert "'name' is a required property" in form.complaint(caught.value)
+    assert '"name" is a required property' in form.complaint(caught.value)
 
 
-@pytest.mark.parametrize(
-    "schema",
-    [{"type": "no-such-type"}, {"$ref": "http://127.0.0.1:9/schema.json"}, {"$ref": "file:///etc/hostname"}],
-)
-def test_a_schema_that_is_none_or_lies_elsewhere_is_the_caller_s_error_and_nothing_is_fetched(schema: dict[str, object]) -> None:
-    with pytest.raises(GatewayError) as caught:
-        AnswerForm(AnswerFormat("json_schema", schema=schema)).check("{}")
-    assert (caught.value.code, caught.value.param) == ("invalid_request_error", "response_format.json_schema.schema")
-
-
-_DOUBLING: dict[str, object] = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)} | {"d60": True}
-
-
-@pytest.mark.parametrize(
-    ("schema", "code"),
-    [
-        ({"items": {"pattern": "^(a|a)*$"}}, "unsupported_parameter"),
-        ({"$defs": _DOUBLING, "$ref": "#/$defs/d0"}, "unsupported_parameter"),
-        ({"anyOf": [{"patternProperties": {"^(a|a)*$": True}}]}, "unsupported_parameter"),
-        ({"default": {"patternProperties": {"^(a|a)*$": True}}, "$ref": "#/default"}, "unsupported_parameter"),
-        ({"items": {"$schema": "https://json-schema.org/draft/2020-12/schema", "pattern": "^(a|a)*$"}}, "unsupported_parameter"),
-        ({"$ref": "#"}, "invalid_request_error"),
-        ({"items": {"pattern": "((a{1000}){1000}){1000}"}}, "invalid_request_error"),
-        ({"items": {"pattern": "a" * 3000}}, "invalid_request_error"),
-    ],
-    ids=["backtracking", "doubling", "pattern-properties", "in-a-value", "other-dialect", "endless", "repetitions", "long"],
-)
-def test_a_schema_that_asks_for_work_without_end_is_the_caller_s_error(schema: dict[str, object], code: str) -> None:
-    with pytest.raises(GatewayError) as caught:
-        AnswerForm(AnswerFormat("json_schema", schema=schema)).check(f'["{"a" * 60}!"]')
-    assert (caught.value.code, caught.value.param) == (code, "response_format.json_schema.schema")
-
-
+@pytest.mark.parametrize("pattern", ["^[a-z]+-[0-9]{2,4}$", r"^\p{Ll}+-\d+$", "^(?=ab)", "^ab" + "." * 3000 + "|b-"])
 @pytest.mark.parametrize(("answer", "fits"), [('{"id": "ab-12"}', True), ('{"id": "12"}', False), ('{"id": 7}', True)])
-def test_a_pattern_is_looked_for_in_strings(answer: str, fits: bool) -> None:
-    form = AnswerForm(AnswerFormat("json_schema", schema={"properties": {"id": {"pattern": "^[a-z]+-[0-9]{2,4}$"}}}))
+async def test_a_pattern_is_looked_for_in_strings(pattern: str, answer: str, fits: bool, checker: SchemaChecker) -> None:
+    form = a_form({"properties": {"id": {"pattern": pattern}}}, checker)
     if fits:
-        assert form.check(answer) == answer
+        assert await form.check(answer) == answer
     else:
-        with pytest.raises(AnswerInvalid, match=r"at \$\.id: '12' does not match"):
-            form.check(answer)
+        with pytest.raises(AnswerInvalid, match=r"at \$\.id: "):
+            await form.check(answer)
 
 
-def test_a_property_may_be_called_like_a_keyword() -> None:
-    form = AnswerForm(
-        AnswerFormat("json_schema", schema={"properties": {"patternProperties": {"type": "string"}, "$schema": {}}})
-    )
-    assert form.check('{"patternProperties": "x", "$schema": "y"}')
+async def test_pattern_properties_are_checked(checker: SchemaChecker) -> None:
+    form = a_form({"patternProperties": {"^n_": {"type": "number"}}}, checker)
+    assert await form.check('{"n_a": 1, "x": "y"}')
+    with pytest.raises(AnswerInvalid, match=r"at \$\.n_a"):
+        await form.check('{"n_a": "one"}')
 
 
-def test_a_number_beyond_all_measure_is_the_answer_s_fault() -> None:
-    form = AnswerForm(AnswerFormat("json_schema", schema={"multipleOf": 0.1}))
-    with pytest.raises(AnswerInvalid, match="too large"):
-        form.check("1" + "0" * 400)
+async def test_a_property_may_be_called_like_a_keyword(checker: SchemaChecker) -> None:
+    form = a_form({"properties": {"patternProperties": {"type": "string"}, "$schema": {}}}, checker)
+    assert await form.check('{"patternProperties": "x", "$schema": "y"}')
+
+
+@pytest.mark.parametrize(("digits", "fits"), [(400, True), (5000, False)])
+async def test_a_number_beyond_all_measure_is_checked_or_the_answer_s_fault(
+    digits: int, fits: bool, checker: SchemaChecker
+) -> None:
+    form = a_form({"multipleOf": 0.1}, checker)
+    answer = "1" + "0" * digits
+    if fits:
+        assert await form.check(answer) == answer
+    else:
+        with pytest.raises(AnswerInvalid):
+            await form.check(answer)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openhands.sdk import LLM, TextContent
 from openhands.sdk import Message as SDKMessage
-from openhands.sdk.event import ActionEvent, Event, LLMConvertibleEvent, MessageEvent
+from openhands.sdk.event import ActionEvent, Event, LLMConvertibleEvent, MessageEvent, ObservationEvent
 from openhands.sdk.llm import MessageToolCall
 from openhands.sdk.tool.builtins.finish import FinishAction
 
@@ -140,9 +140,17 @@ def test_no_message_is_lost_added_or_moved(exchanges: list[list[Message]]) -> No
     # The SDK sends neighbouring user messages as one message of several parts, so parts are compared.
     shown = [(message.role, part.text) for message in sent for part in message.content if isinstance(part, TextContent)]
     assert shown == [(ROLES[type(message)], text_of(message.parts)) for message in messages]
-    assert [call.id for message in sent for call in message.tool_calls or ()] == [
-        call.id for message in messages if isinstance(message, AssistantMessage) for call in message.tool_calls
-    ]
+    calls = [call.id for message in sent for call in message.tool_calls or ()]
+    asked = [call.id for message in messages if isinstance(message, AssistantMessage) for call in message.tool_calls]
+    assert [call_id.partition("_")[0] for call_id in calls] == asked  # those that are taken get a number
+    assert len(calls) == len({*calls})
+    assert [message.tool_call_id for message in sent if message.role == "tool"] == calls
+
+
+def test_an_id_of_a_call_that_the_conversation_had_before_is_made_unique() -> None:
+    before = history_of([user("x"), assistant("", WEATHER), tool("c1", "rain")], vision=False)
+    now = history_of([assistant("", WEATHER), tool("c1", "sun")], vision=False, before=before.events)
+    assert [event.tool_call_id for event in now.events if isinstance(event, ActionEvent | ObservationEvent)] == ["c1_2", "c1_2"]
 
 
 @given(EXCHANGES, TEXT)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -11,14 +12,15 @@ from openhands.sdk import LLM, ImageContent, Message, TextContent
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.llm import MeteredLLM, metered
+from a2a_gateway.agents.llm_call import USUAL_OUTPUT_TOKENS, Attempt, LLMCall
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.errors import BudgetExceeded
 from a2a_gateway.runs.events import ContentDelta, Finished, Limited, RunnerEvent
 from a2a_gateway.runs.messages import Sampling
-from a2a_gateway.runs.model import AdmittedRun, TokenUsage
-from a2a_gateway.runs.ports import Charge
+from a2a_gateway.runs.model import AdmittedRun, CallQuote, RunId, TokenUsage
+from a2a_gateway.runs.ports import Charge, Hold
 from a2a_gateway.testing.script import Step, ToolCall, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from delegate_tool.context import Narration
@@ -225,6 +227,41 @@ async def test_a_cancelled_call_is_charged_for_what_it_streamed_as_incomplete_an
     assert charge == Charge(charge.usage, charge.usage.prompt + 2 * 4, complete=False, turns=1)
     assert charge.usage.completion == 4
     assert 500 < charge.usage.prompt < quote.prompt_tokens
+
+
+async def test_a_crash_would_charge_a_streamed_call_its_prompt_and_what_has_arrived(tmp_path: Path) -> None:
+    meter, used = RecordingMeter(), list[int]()
+    async with ScriptedLLM() as llm, driving(tmp_path, a_recipe(an_llm(llm.base_url))) as driver:
+
+        async def cancel(run: AdmittedRun, event: RunnerEvent) -> None:
+            if isinstance(event, ContentDelta):
+                used.extend(estimate() for estimate in meter.followed.values())
+                await driver.runner.cancel(run.record.id)
+
+        words = {"content": "extraordinarilylongwords and more", "gate": {"name": "never", "after": 2}}
+        await driver.run(script(words), meter=meter, watch=cancel)
+    [charge], [quote] = meter.charges.values(), meter.quotes
+    assert quote.sent_micro_usd == charge.usage.prompt
+    assert used == [charge.usage.prompt + 2 * charge.usage.completion]  # as a call that breaks off is charged
+    assert charge.usage.completion == 7
+
+
+async def test_a_crash_would_charge_a_call_answered_whole_an_answer_of_usual_length(tmp_path: Path) -> None:
+    meter = RecordingMeter()
+    async with ScriptedLLM() as llm, driving(tmp_path, a_recipe(an_llm(llm.base_url, stream=False))) as driver:
+        await driver.run(user("hi"), meter=meter)
+    [quote], [estimate] = meter.quotes, meter.followed.values()
+    assert quote.sent_micro_usd is not None
+    assert 500 < quote.sent_micro_usd - 2 * USUAL_OUTPUT_TOKENS < quote.prompt_tokens
+    assert estimate() == quote.sent_micro_usd
+
+
+def test_images_of_a_prompt_count_in_an_estimate() -> None:
+    quote = CallQuote(9_000, 1_000, Decimal("0.000001"), Decimal("0.000002"))
+    call = LLMCall(quote, Prompt(400, images=2), is_streamed=True, attempt=Attempt(streamed_bytes=40))
+    assert call.used_micro_usd() == 100 + 2 * 1_000 + 2 * 10
+    usage, _, complete = call.charge(Hold("hold", RunId("run")), Prices("none/none"))
+    assert (usage, complete) == (TokenUsage(2_100, 10), False)
 
 
 async def test_a_call_that_was_answered_is_charged_as_complete_and_one_that_was_refused_with_nothing(tmp_path: Path) -> None:

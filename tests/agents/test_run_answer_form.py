@@ -2,11 +2,13 @@
 
 import pytest
 
-from a2a_gateway.runs.events import Failed, Finished, Limited
+from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, RunnerEvent, TurnFinished
 from a2a_gateway.runs.messages import AnswerFormat
+from a2a_gateway.runs.model import AdmittedRun
 from a2a_gateway.testing.script import Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import Driver, RecordingMeter, script, sent, text_of, think, user
+from tests.agents.schemas import doubling
 
 pytestmark = pytest.mark.anyio
 
@@ -45,3 +47,25 @@ async def test_a_repaired_answer_is_the_answer(driver: Driver, llm: ScriptedLLM)
     ran = await driver.run(user("Which city?"), answer_format=CITY)
     assert ran.outcome == Finished('{"name": "Oslo"}')
     assert len(ran.meter.settled) == 2
+
+
+@pytest.mark.parametrize("stop", ["cancel", "deadline"])
+async def test_a_check_without_end_is_ended_with_its_run(driver: Driver, stop: str) -> None:
+    async def cancel(run: AdmittedRun, event: RunnerEvent) -> None:
+        if stop == "cancel" and isinstance(event, TurnFinished):
+            await driver.runner.cancel(run.record.id)
+
+    endless = AnswerFormat("json_schema", schema=doubling())
+    # Less than the checker would take, and the agent may take as much of it as it likes.
+    timeout_s = 30.0 if stop == "cancel" else 0.5
+    ran = await driver.run(script({"content": "{}"}), answer_format=endless, watch=cancel, timeout_s=timeout_s)
+    if stop == "cancel":
+        assert isinstance(ran.outcome, Cancelled)
+    else:
+        assert (type(ran.outcome), ran.code) == (Limited, "deadline_exceeded")
+    assert ran.content == ""
+
+
+async def test_a_check_without_end_fails_its_run_as_the_caller_s_error(driver: Driver) -> None:
+    ran = await driver.run(script({"content": "{}"}), answer_format=AnswerFormat("json_schema", schema=doubling()))
+    assert (type(ran.outcome), ran.code) == (Failed, "unsupported_parameter")

@@ -13,6 +13,7 @@ from openhands.sdk.conversation.state import ConversationState
 
 from a2a_gateway.agents.execution import Execution
 from a2a_gateway.agents.runner import AgentRunner
+from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.runs.events import Finished
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
@@ -58,7 +59,11 @@ async def test_a_run_does_not_wait_for_the_mcp_servers_of_others(llm: ScriptedLL
     plain = a_recipe(an_llm(llm.base_url))
     recipes = {"scripted": plain, "slow": replace(plain, mcp_config={"slow": wait})}
     toolbox = Toolbox(tmp_path / "shells", shell_pool_size=0, environ=dict(os.environ))
-    async with toolbox, AgentRunner(recipes.__getitem__, toolbox, tool_threads=16) as runner:
+    async with (
+        toolbox,
+        SchemaChecker() as checker,
+        AgentRunner(recipes.__getitem__, toolbox, checker, tool_threads=16) as runner,
+    ):
         driver = Driver(runner, str(tmp_path), plain)
         slow = [asyncio.create_task(driver.run(user("Go."), profile="slow")) for _ in range(10)]
         ran = await asyncio.create_task(driver.run(user("Go.")))

@@ -25,7 +25,8 @@ def test_the_secret_is_the_only_thing_that_create_writes_to_standard_output(comm
 
 def test_a_list_shows_what_a_key_may_do_but_not_its_secret(command_line: CommandLine) -> None:
     asked = "--agents", "lead, openhands_coder", "--budget-usd", "2.50", "--budget-per-day-usd", "1", "--max-depth", "1"
-    made = command_line.run_json("keys", "create", "ci", *asked)
+    limits = "--max-concurrent-runs", "2", "--requests-per-minute", "30"
+    made = command_line.run_json("keys", "create", "ci", *asked, *limits)
     (listed,) = command_line.run_json("keys", "list")
     assert listed == {
         "id": made["id"],
@@ -36,6 +37,8 @@ def test_a_list_shows_what_a_key_may_do_but_not_its_secret(command_line: Command
         "budget_per_month_usd": None,
         "spent_usd": "0.000000",
         "max_depth": 1,
+        "max_concurrent_runs": 2,
+        "requests_per_minute": 30,
         "created_at": listed["created_at"],
         "last_used_at": None,
         "revoked_at": None,
@@ -59,6 +62,7 @@ def test_a_letter_that_the_terminal_does_not_have_is_no_failure(command_line: Co
         (["revoke", "nobody"], 1, "There is no live key 'nobody'"),
         (["create", "x", "--budget-usd", "much"], 2, "not a decimal amount of USD"),
         (["create", "x", "--max-depth", "-1"], 2, "--max-depth"),
+        (["create", "x", "--max-concurrent-runs", "0"], 2, "--max-concurrent-runs"),
         (["create", ""], 1, "1 to 64 printable characters"),
     ],
 )

@@ -91,8 +91,10 @@ def test_a_peer_is_listed_until_it_is_removed_and_may_be_added_again(command_lin
     assert sorted(listed["accepts"]["agents"]) == ["openhands_a", "openhands_b"]
     assert "openhands_a, openhands_b" in laptop.run("peer", "list").stdout
 
-    assert laptop.run(*add, "--accept-agents", "").exit_code == 0
-    assert laptop.run_json("peer", "list")[0]["accepts"] == {"agents": []}
+    limits = "--accept-max-concurrent-runs", "2", "--accept-requests-per-minute", "30"
+    assert laptop.run(*add, "--accept-agents", "", *limits).exit_code == 0
+    accepts = laptop.run_json("peer", "list")[0]["accepts"]
+    assert accepts == {"agents": [], "max_concurrent_runs": 2, "requests_per_minute": 30}
     assert laptop.run("peer", "remove", "box").exit_code == 0
     assert laptop.run_json("peer", "list") == []
 

@@ -44,3 +44,13 @@ def test_a_check_says_where_a_broken_profile_is_wrong_and_fails(command_line: Co
     (problem,) = json.loads(result.stdout)
     assert (problem["path"], problem["line"]) == (str(broken), 5)
     assert "max_depht" in problem["message"]
+
+
+def test_a_check_names_fields_without_effect_and_succeeds(command_line: CommandLine, profiles: Path) -> None:
+    warned = profiles / "warm.md"
+    warned.write_text(_GOOD.replace("scribe", "warm").replace("tools:", "temperature: 0.2\ntools:"))
+    result = command_line.run("profiles", "check", "--profiles", str(profiles), "--json", **_LLM)
+    assert result.exit_code == 0
+    (problem,) = json.loads(result.stdout)
+    assert (problem["path"], problem["line"], problem["severity"]) == (str(warned), 4, "warning")
+    assert problem["message"].startswith("temperature ")

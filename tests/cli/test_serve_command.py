@@ -93,10 +93,12 @@ class SecondStart(Start):
 
     Attributes:
         ready: its announcement; `states` those of the runs of the first start's key, the latest first.
+        log: what it wrote to standard error.
     """
 
     ready: Mapping[str, object] = field(default_factory=dict)
     states: tuple[str, ...] = ()
+    log: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +108,15 @@ def second_start(
     """The next start on the same machine, with settings from everywhere, ended by SIGTERM."""
     config = tmp_path_factory.mktemp("config") / "gateway.toml"
     config.write_text('host = "127.0.0.3"\nport = 1\ngateway_id = "from-file"\n')
-    environ = {**scripted_environ(llm.base_url), "A2A_HOST": "127.0.0.2"}
+    config.with_name("warm.md").write_text("---\nname: warm\ntemperature: 0.2\n---\n")
+    environ = {**scripted_environ(llm.base_url), "A2A_HOST": "127.0.0.2", "A2A_PROFILES": str(config.parent)}
     with machine.start("serve", "--json", "--port", "0", "--config", str(config), **environ) as process:
         lines = read_until(process, "{")
         ready = json.loads(lines[0])
         runs = machine.run_json("runs", "list", "--url", ready["url"], A2A_API_KEY=first_start.key)
-        exit_code = end(process, signal.SIGTERM)
-    return SecondStart(lines, exit_code, ready=ready, states=tuple(run["state"] for run in runs))
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate()
+    return SecondStart(lines, process.returncode, ready=ready, states=tuple(run["state"] for run in runs), log=log)
 
 
 def test_the_curl_line_of_the_first_start_works_when_pasted(first_start: Start) -> None:
@@ -135,6 +139,12 @@ def test_settings_come_from_options_then_the_environment_then_the_file(second_st
     url = str(second_start.ready["url"])
     assert url.startswith("http://127.0.0.2:")
     assert not url.startswith("http://127.0.0.2:1/")
+
+
+def test_the_log_names_fields_of_profiles_that_have_no_effect(second_start: SecondStart) -> None:
+    (warning,) = [json.loads(line) for line in second_start.log.splitlines() if "profile_warning" in line]
+    assert (warning["line"], warning["message"].split()[0]) == (3, "temperature")
+    assert second_start.ready["problems"] == []
 
 
 def test_a_bind_that_others_can_reach_needs_a_key_first(command_line: CommandLine, llm: ScriptedLLM) -> None:

@@ -64,6 +64,13 @@ class Books:
             calls[payer] += 1
         return amounts, calls
 
+    def presumed(self) -> Counter[Payer]:
+        """What a crash would charge each payer for its calls under way."""
+        names, amounts = self.names(), Counter[Payer]()
+        for hold in self.open_holds():
+            amounts[names[hold["key_id"]], hold["agent"]] += hold["presumed_micro_usd"]
+        return amounts
+
     def live(self) -> set[str]:
         return {run["id"] for run in self.runs if run["state"] in LIVE}
 

@@ -35,6 +35,7 @@ contexts = st.builds(
     max_turns=st.none() | st.integers(1, 10**9),
     allowed_agents=st.none() | st.frozensets(model_ids, max_size=4),
     via=st.lists(model_ids, max_size=4, unique=True).map(tuple),
+    trail=st.lists(st.from_regex(r"[0-9a-f]{32}", fullmatch=True), max_size=4, unique=True).map(tuple),
     on_disconnect=st.none() | st.sampled_from(OnDisconnect),
     narration=st.none() | st.sampled_from(Narration),
     idempotency_key=st.none() | visible,

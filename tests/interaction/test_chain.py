@@ -106,6 +106,14 @@ async def test_the_agents_of_a_peer_are_models_here_and_those_of_one_that_is_dow
     assert unknown.value.code == "model_not_found"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_the_llm_of_a_far_agent_does_not_take_is_named_here(chain: Chain, stream: bool) -> None:
+    asked = {"stop": ["1", "2", "3", "4", "5"], "user": "ada", "stream": stream, "messages": [user("Hi", Step(content="ho"))]}
+    async with chain.a.http() as http:
+        answer = await http.post("/v1/chat/completions", json={"model": "b/openhands_lead", **asked})
+    assert (answer.status_code, answer.headers["x-a2a-ignored"]) == (200, "stop, user")
+
+
 async def test_a_tree_over_three_gateways_adds_up_to_the_cent(chain: Chain) -> None:
     hops = {"role": "user", "content": "hop b/openhands_lead c/openhands_lead"}
     text, usage = await ask(chain.a, "openhands_lead", hops, **{"X-A2A-Budget-USD": "1"})

@@ -224,6 +224,45 @@ async def test_sampling_is_the_llms_and_what_is_ignored_is_named(gateway: Gatewa
     assert raw.parse().choices[0].message.tool_calls is None
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_the_agent_s_llm_does_not_take_is_named_before_the_answer(gateway: GatewayUnderTest, stream: bool) -> None:
+    asked: Any = {"stop": ["1", "2", "3", "4", "5"], "temperature": 0.5, "web_search_options": {}, "stream": stream}
+    async with gateway.http() as http:
+        answer = await http.post(
+            "/v1/chat/completions", json={"model": PRICED, "messages": [user("hi", Step(content="ho"))], **asked}
+        )
+    assert (answer.status_code, answer.headers["x-a2a-ignored"]) == (200, "stop, web_search_options")
+
+
+def _weather() -> list[Any]:
+    asked = {"id": "call_0", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+    return [
+        {"role": "assistant", "content": None, "tool_calls": [asked]},
+        {"role": "tool", "tool_call_id": "call_0", "content": "rain"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{**user("greet", Step(content="Hello.")), "role": "system"}],
+        [{"role": "user", "content": ""}, {"role": "assistant", "content": "Yes?"}, user("greet", Step(content="Hello."))],
+        [user("greet", Step(content="Hello.")), *_weather(), *_weather()],
+        [user("greet", Step(content="Hello.")), {"role": "assistant", "content": "Hel"}],
+    ],
+    ids=["system only", "empty at first", "ids that repeat", "to be continued"],
+)
+async def test_conversations_that_openai_takes_are_answered(
+    gateway: GatewayUnderTest, llm: ScriptedLLM, messages: list[Any]
+) -> None:
+    more: Any = {"stop": [""], "reasoning_effort": "default", "max_tokens": -1}
+    async with gateway.client() as client:
+        completion = await client.chat.completions.create(model=PRICED, messages=messages, **more)
+    assert completion.choices[0].message.content == "Hello."
+    calls = [call["id"] for message in llm.traffic.requests[-1].messages for call in message.get("tool_calls") or ()]
+    assert len(calls) == len({*calls})
+
+
 async def test_json_schema_binds_the_answer_with_one_repair_turn(gateway: GatewayUnderTest) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
     response_format: Any = {"type": "json_schema", "json_schema": {"name": "count", "schema": schema}}

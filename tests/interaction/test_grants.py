@@ -78,6 +78,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             llm,
             PeerSettings(id="my-desk", gateway_id="desk", jwks_url=jwks_url, accepts=policy),
             PeerSettings(id="third", shared_secret_env="SHARED"),
+            PeerSettings(id="busy", shared_secret_env="SHARED", accepts=PeerPolicy(max_concurrent_runs=1)),
             port=port,
         )
         desk = begin(
@@ -135,6 +136,28 @@ def granted(pair: Pair, **changes: Any) -> Grant:
 def sign(pair: Pair, grant: Grant, *, audience: str = "box", key: SigningKey | None = None) -> str:
     own = key or pair.key
     return encode_grant(grant, audience=audience, signer=Signer("EdDSA", own.private, own.kid), now=SystemClock().now())
+
+
+async def test_a_peer_at_its_limit_is_refused_and_its_grant_stays_good(pair: Pair) -> None:
+    first, second = [
+        encode_grant(granted(pair, issuer="busy"), audience="box", signer=Signer("HS256", SECRET), now=SystemClock().now())
+        for _ in range(2)
+    ]
+    async with pair.box.http(key=first) as one, pair.box.http(key=second) as other:
+
+        def asked(task: str, step: Step) -> dict[str, Any]:
+            return {"model": "openhands_lead", "messages": [user(task, step)]}
+
+        begun = asyncio.create_task(one.post("/v1/chat/completions", json=asked("First.", Step(content="ok", gate="busy"))))
+        await pair.llm.wait_until(lambda traffic: traffic.waiting_at("busy") == 1)
+        refused = await other.post("/v1/chat/completions", json=asked("Second.", Step(content="ok")))
+        pair.llm.open_gate("busy")
+        assert (await begun).status_code == 200
+        again = await other.post("/v1/chat/completions", json=asked("Second.", Step(content="ok")))
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], refused.headers["retry-after"]) == (429, "capacity_exceeded", "5")
+    assert error["details"] == {"scope": "key", "max_concurrent_runs": 1}
+    assert again.status_code == 200
 
 
 async def test_a_run_crosses_by_a_grant_and_is_paid(pair: Pair) -> None:

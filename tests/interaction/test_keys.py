@@ -1,10 +1,12 @@
 """What a key may do, and that revoking it is immediate."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from openai import APIStatusError
 
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.model import LimitPolicy, SpendCaps
 from a2a_gateway.testing.script import Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
@@ -13,6 +15,7 @@ from tests.support.gateway import GatewayUnderTest
 
 pytestmark = pytest.mark.anyio
 PRICED = "openhands_priced"
+CHAT = "/v1/chat/completions"
 
 
 async def test_a_key_sees_and_calls_only_its_agents(gateway: GatewayUnderTest) -> None:
@@ -35,6 +38,32 @@ async def test_a_key_spends_no_more_than_its_budget_over_all_its_trees(gateway: 
             await client.chat.completions.create(model=PRICED, messages=[user("Three.", step)])
     assert first.headers["x-a2a-budget-remaining-usd"] == "0.050000"
     assert (spent.value.status_code, spent.value.code) == (402, "budget_exceeded")
+
+
+async def test_a_key_at_its_limits_is_told_when_to_come_again(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
+    limits = RequestLimits(max_concurrent_runs=1, requests_per_minute=2)
+    _, secret = await asyncio.to_thread(gateway.create_key, "measured", None, None, limits)
+    below = delegation("self", "Child.", Step(content="done"))  # which counts for neither limit
+
+    def asked(task: str, *steps: Step) -> dict[str, Any]:
+        return {"model": PRICED, "messages": [user(task, *steps)]}
+
+    async with gateway.http(key=secret) as http:
+        first = asyncio.create_task(
+            http.post(CHAT, json=asked("First.", Step(tool_calls=(below,), gate="measured"), Step(content="ok")))
+        )
+        await llm.wait_until(lambda traffic: traffic.waiting_at("measured") == 1)
+        beside = await http.post(CHAT, json=asked("Beside.", Step(content="no")))
+        llm.open_gate("measured")
+        answers = [await first, await http.post(CHAT, json=asked("Second.", Step(content="ok")))]
+        too_many = await http.post(CHAT, json=asked("Third.", Step(content="no")))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json()["usage"]["delegation"]["runs"] == 2
+    for refused, details in ((beside, {"max_concurrent_runs": 1}), (too_many, {"requests_per_minute": 2})):
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], refused.headers["x-should-retry"]) == (429, "capacity_exceeded", "true")
+        assert error["details"] == {"scope": "key", **details}
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
 
 
 async def test_a_keys_depth_binds_its_whole_tree(gateway: GatewayUnderTest) -> None:

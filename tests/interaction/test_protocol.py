@@ -5,22 +5,29 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from a2a_gateway.runs.model import RunId, RunState, TokenUsage
 from a2a_gateway.settings import Settings
+from a2a_gateway.stores import SpendBy, open_store, sqlite_url
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from a2a_gateway.wire.sse import SseDecoder
 from tests.interaction.conftest import PROFILES
+from tests.stores.ledger_bench import Bench, SteppedClock
 from tests.support.ask import call, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
 
 pytestmark = pytest.mark.anyio
 PRICED = "openhands_priced"
+OLD_RUN = RunId("run-of-2023")
 CHAT = "/v1/chat/completions"
 ALWAYS = {
     "x-request-id",
@@ -37,10 +44,21 @@ AT_THE_END = {"x-a2a-cost-usd", "x-a2a-cost-self-usd", "x-a2a-cost-complete", "x
 
 @pytest.fixture(scope="module")
 def _small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayUnderTest, ScriptedLLM]]:
-    """A gateway that is full with two trees, and lets nobody wait for long."""
+    """A gateway that is full with two trees, and lets nobody wait for long; of a run of 2023 it still has the record."""
+    data_dir = tmp_path_factory.mktemp("small")
+    asyncio.run(run_in_2023(data_dir))
     limits = {"max_concurrent_runs": 2, "max_queued_runs": 0, "queue_timeout_s": 0.05}
-    with scripted_gateway(tmp_path_factory.mktemp("small"), PROFILES, shell_pool_size=0, **limits) as pair:
+    with scripted_gateway(data_dir, PROFILES, shell_pool_size=0, **limits) as pair:
         yield pair
+
+
+async def run_in_2023(data_dir: Path) -> None:
+    async with open_store(url := sqlite_url(data_dir / "gateway.db"), clock := SteppedClock()) as store:
+        bench = Bench(store, clock, (await store.keys.create_key("old"))[0], url)
+        await bench.running(OLD_RUN)
+        await bench.turn(OLD_RUN, TokenUsage(10, 1), 5)
+        await store.ledger.close_run(OLD_RUN, RunState.FINISHED, stop_reason="finished")
+        await store.keys.revoke("old")  # the gateway makes a first key where there is none
 
 
 @pytest.fixture
@@ -51,6 +69,15 @@ def small(_small: tuple[GatewayUnderTest, ScriptedLLM]) -> GatewayUnderTest:
 @pytest.fixture
 def small_llm(_small: tuple[GatewayUnderTest, ScriptedLLM]) -> ScriptedLLM:
     return _small[1]
+
+
+async def test_a_run_older_than_the_retention_is_gone_and_what_it_cost_is_not(small: GatewayUnderTest) -> None:
+    store = small.running.gateway.started.result().store
+    async with asyncio.timeout(30):
+        while await asyncio.to_thread(small.portal.call, store.ledger.get_run, OLD_RUN):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    (line,) = await asyncio.to_thread(small.portal.call, partial(store.spending.lines, SpendBy.DAY, until=date(2023, 12, 31)))
+    assert (line.name, line.calls, line.cost_micro_usd) == ("2023-11-14", 1, 5)
 
 
 def asks(text: str, *steps: Step, **more: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from openai import APIStatusError
+from openai import APIError, APIStatusError
 
 from a2a_gateway.runs.model import IdempotencyClaim, TokenUsage
 from a2a_gateway.server.clock import SystemClock
@@ -19,7 +19,7 @@ from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from a2a_gateway.wire.openai_request import parse_chat_request
 from delegate_tool import adelegate
 from tests.stores.ledger_bench import Bench, SteppedClock
-from tests.support.ask import call, content_of, user
+from tests.support.ask import call, content_of, partial_of, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
 from tests.support.until import until
 
@@ -130,6 +130,7 @@ async def test_a_failure_of_the_moment_with_a_key_is_tried_again_unless_somethin
             with pytest.raises(APIStatusError) as failed:
                 await client.chat.completions.create(model=AGENT, messages=[user("Busy?", *steps)], extra_headers=headers)
             assert failed.value.code == "llm_rate_limited"
+            assert failed.value.response.headers["x-should-retry"] == ("false" if is_begun else "true")
             runs.add(failed.value.response.headers["x-a2a-run-id"])
     assert len(runs) == (1 if is_begun else 2)
 
@@ -239,6 +240,63 @@ async def test_a_failure_that_no_repeat_cures_is_not_run_again_within_a_minute(
             with pytest.raises(APIStatusError):
                 await client.chat.completions.create(model=AGENT, messages=[limited])
     assert llm.traffic.received - before == 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_client_that_retries_by_itself_does_not_have_work_done_again(
+    gateway: GatewayUnderTest, llm: ScriptedLLM, status: int
+) -> None:
+    before = llm.traffic.received
+    steps = Step(tool_calls=(call("terminal", command="true"),)), Step(status=status, error="not now")
+    message = user(f"Work, then fail with {status}.", *steps)
+    failures = []
+    for max_retries in (2, 0, 0):  # the last two repeat the request unmarked, as most clients do
+        async with gateway.client(max_retries=max_retries) as client:
+            with pytest.raises(APIStatusError) as failed:
+                await client.chat.completions.create(model=AGENT, messages=[message])
+        failures.append(failed.value)
+    assert {failure.response.headers["x-should-retry"] for failure in failures} == {"false"}
+    assert len({(failure.response.headers["x-a2a-run-id"], failure.status_code, failure.code) for failure in failures}) == 1
+    assert llm.traffic.received - before == 2
+
+
+async def test_a_stream_that_broke_in_mid_answer_is_not_begun_again_by_a_repetition(
+    gateway: GatewayUnderTest, llm: ScriptedLLM
+) -> None:
+    before = llm.traffic.received
+    message = user("Break.", Step(content="This answer breaks off here.", drop_after=3))
+    async with gateway.client() as client:
+        first = await client.chat.completions.create(model=AGENT, messages=[message], stream=True)
+        with pytest.raises(APIError) as broken:
+            [chunk async for chunk in first]
+        with pytest.raises(APIStatusError) as again:
+            await client.chat.completions.create(model=AGENT, messages=[message], stream=True)
+    assert (broken.value.code, again.value.code, again.value.status_code) == ("llm_unavailable", "llm_unavailable", 502)
+    assert again.value.response.headers["x-a2a-run-id"] == first.response.headers["x-a2a-run-id"]
+    assert again.value.response.headers["x-should-retry"] == "false"
+    assert partial_of(again.value) == partial_of(broken.value)
+    assert llm.traffic.received - before == 1
+
+
+async def test_a_stopped_answer_is_begun_anew_and_the_stopped_run_is_cancelled(
+    gateway: GatewayUnderTest, llm: ScriptedLLM
+) -> None:
+    message = user("Write.", Step(content="One two three four.", gate=Gate("regenerate", after=3)))
+    async with gateway.client() as client:
+        create = client.chat.completions.create
+        async with await create(model=AGENT, messages=[message], stream=True) as stream:
+            stopped = gateway.live_run(stream.response.headers["x-a2a-run-id"])
+            async for chunk in stream:
+                if chunk.choices[0].delta.content:
+                    break
+        await until(lambda: stopped.left)
+        answering = asyncio.create_task(create(model=AGENT, messages=[message]))
+        await until(stopped.closed.is_set)
+        llm.open_gate("regenerate")
+        answer = await answering
+    assert answer.choices[0].message.content == "One two three four."
+    assert answer.id != f"chatcmpl-{stopped.record.id}"
+    assert stopped.record.state == "cancelled"
 
 
 async def test_a_lost_client_that_nobody_replaces_means_cancel(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from a2a_gateway.agents.workspaces import Workspaces
 from a2a_gateway.errors import ModelNotFound
@@ -16,7 +17,9 @@ from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import AdmittedRun, KeyRecord, LimitPolicy, Limits, Profile, ProfileProblem, RunRequest, RunState
 from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.proposal import Caller
-from a2a_gateway.runs.service import RunService, ServicePolicy
+from a2a_gateway.runs.service import RunService
+from a2a_gateway.runs.service_policy import ServicePolicy
+from a2a_gateway.runs.turns import Turns
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.stores import Store, open_store, sqlite_url
@@ -96,11 +99,14 @@ async def bench_of(
     ttl_s: float = 0,
     grace_s: float = 0,
     queue_timeout_s: float = 30,
+    clock: SystemClock | None = None,
+    turns: Turns | None = None,
+    database_url: str | None = None,
 ) -> AsyncIterator[Bench]:
-    clock, live_runs, runner = SystemClock(), LiveRuns(), ScriptedRunner(script)
-    async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:
-        key, _ = await store.keys.create_key("laptop", LimitPolicy())
-        places = Places(store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s)
+    clock, live_runs, runner = clock or SystemClock(), LiveRuns(), ScriptedRunner(script)
+    async with open_store(database_url or sqlite_url(tmp_path / "gateway.db"), clock) as store:
+        key, _ = await store.keys.create_key(f"laptop-{uuid4()}", LimitPolicy())
+        places = Places(store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s, turns or Turns())
         policy = ServicePolicy(
             "here",
             "http://here.invalid/v1",

@@ -1,5 +1,6 @@
 """Budgets: what one LLM call gets of what is left, and what is kept back."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -28,13 +29,23 @@ def above(cap: int, spent: int = 0, held: int = 0) -> Account:
 
 def test_a_call_that_fits_gets_all_that_it_asks_for() -> None:
     assert allot(quote(1_000, 4_000), [run(100_000, spent=10_000)], may_be_last=True) == Allotment(
-        9_000, 4_000, last=False, budget_micro_usd=100_000, left_micro_usd=90_000
+        9_000, 4_000, last=False, budget_micro_usd=100_000, left_micro_usd=90_000, presumed_micro_usd=9_000
     )
 
 
 def test_without_a_budget_a_known_price_is_shown_as_set_aside_and_an_unknown_one_is_not() -> None:
-    assert allot(quote(10, 20), [], may_be_last=True) == Allotment(50, 20)
+    assert allot(quote(10, 20), [], may_be_last=True) == Allotment(50, 20, presumed_micro_usd=50)
     assert allot(CallQuote(10, 20), [], may_be_last=True) == Allotment(0, 20)
+
+
+def test_a_crash_charges_what_a_call_has_probably_used_and_never_more_than_was_set_aside() -> None:
+    roomy, tight = [run(100_000)], [run(100_000, spent=94_000)]
+    assert allot(replace(quote(1_000, 4_000), sent_micro_usd=700), roomy, may_be_last=True).presumed_micro_usd == 700
+    assert allot(replace(quote(1_000, 4_000), sent_micro_usd=700), [], may_be_last=True).presumed_micro_usd == 700
+    assert allot(replace(quote(10, 20), sent_micro_usd=700), [], may_be_last=True).presumed_micro_usd == 50
+    short = allot(replace(quote(1_000, 4_000), sent_micro_usd=70_000), tight, may_be_last=True)
+    assert short.presumed_micro_usd == short.reserved_micro_usd > 0
+    assert allot(quote(1_000, 4_000), roomy, may_be_last=True).presumed_micro_usd == 9_000  # of which nothing is known
 
 
 def test_a_budget_without_a_price_is_refused_with_what_to_do() -> None:
@@ -77,7 +88,7 @@ def test_what_only_calls_under_way_stand_in_the_way_of_is_to_be_waited_for() -> 
 
 def test_a_run_on_a_peer_gets_all_that_is_left_and_what_it_keeps_back_itself() -> None:
     assert allot_escrow([above(100_000, held=80_000), run(50_000)]) == Allotment(
-        15_000, 0, budget_micro_usd=15_000, left_micro_usd=15_000
+        15_000, 0, budget_micro_usd=15_000, left_micro_usd=15_000, presumed_micro_usd=15_000
     )
     assert allot_escrow([above(100_000), run(50_000)]).reserved_micro_usd == 50_000
     assert allot_escrow([]) == Allotment(0, 0)

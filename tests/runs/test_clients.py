@@ -60,11 +60,11 @@ async def test_equal_requests_are_runs_of_their_own_until_the_client_of_one_has_
         assert first is not second
         with second.listen():
             third = (await bench.service.start(request, caller)).live
-        assert third is not second
-        with third.listen():
-            pass
-        again = await bench.service.start(request, caller)
-        assert (again.live, again.is_replay) == (third, True)
+            assert third is not second
+            with third.listen():
+                pass
+            again = await bench.service.start(request, caller)
+            assert (again.live, again.is_replay) == (third, True)
         gate.set()
         for live in (first, second, third):
             await live.closed.wait()

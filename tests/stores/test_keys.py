@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import AuthenticationError, ConfigurationError
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, SpendCaps
 from a2a_gateway.stores import SqlKeys, open_store, sqlite_url
 from a2a_gateway.stores.keys import is_secret
@@ -31,9 +32,10 @@ async def keys(database_url: str, clock: SteppedClock) -> AsyncIterator[SqlKeys]
 async def test_a_secret_finds_its_key(keys: SqlKeys, clock: SteppedClock) -> None:
     policy = LimitPolicy(2, 3, 4, 5.5, 6, allowed_agents=frozenset({"openhands_b", "openhands_a"}))
     caps = SpendCaps(7_000_000, 500_000, 2_000_000)
-    made, secret = await keys.create_key("laptop", policy, caps)
+    limits = RequestLimits(8, 9)
+    made, secret = await keys.create_key("laptop", policy, caps, limits)
     await keys.create_key("server")
-    assert made == KeyRecord(made.id, "laptop", policy, created_at=NOW, caps=caps)
+    assert made == KeyRecord(made.id, "laptop", policy, created_at=NOW, caps=caps, request_limits=limits)
     assert re.fullmatch(rf"a2a_{made.id}_[A-Za-z0-9_-]{{43}}", secret)
     assert await keys.authenticate(secret) == replace(made, last_used_at=NOW)
 
@@ -150,8 +152,8 @@ async def test_a_peers_account_is_made_once_follows_its_policy_and_stays_revoked
     made = await keys.of_peer("box", policy, caps)
     assert (made.name, made.policy, made.caps) == ("peer:box", policy, caps)
     narrower = LimitPolicy(max_depth=1, allowed_agents=frozenset())
-    again = await keys.of_peer("box", narrower, caps)
-    assert (again.id, again.policy) == (made.id, narrower)
+    again = await keys.of_peer("box", narrower, caps, RequestLimits(1, 2))
+    assert (again.id, again.policy, again.request_limits) == (made.id, narrower, RequestLimits(1, 2))
     assert await keys.get_key(made.id) == again
     await keys.renew_peer("box", policy, caps)
     assert len(await keys.list_keys()) == 1

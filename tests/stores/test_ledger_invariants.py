@@ -98,11 +98,12 @@ class ModelRun:
         return self.tree_cost >= self.cap
 
 
-@dataclass
+@dataclass(eq=False)
 class ModelHold:
-    """What the test believes of a hold: `open`, `presumed` or `settled`."""
+    """What the test believes of a hold: `open`, `presumed` or `settled`; and what a crash would charge for it, or has charged."""
 
     hold: Hold
+    presumed: int
     state: str = "open"
 
 
@@ -204,7 +205,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
             run.state = RunState.RUNNING
 
     def remember(self, hold: Hold) -> ModelHold:
-        one = ModelHold(hold)
+        one = ModelHold(hold, hold.presumed_micro_usd)
         self.all_holds.append(one)
         return one
 
@@ -229,16 +230,17 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
                 return "held", False
         return "budget_exceeded", False
 
-    @rule(target=holds, run=runs, amount=st.integers(0, 120))
-    def reserve(self, run: ModelRun, amount: int) -> object:
+    @rule(target=holds, run=runs, amount=st.integers(0, 120), sent=st.none() | st.integers(0, 60))
+    def reserve(self, run: ModelRun, amount: int, sent: int | None) -> object:
         expected = self.verdict(run, amount)
-        quote = CallQuote(amount, 0, Decimal("0.000001"), Decimal(0))
+        quote = CallQuote(amount, 0, Decimal("0.000001"), Decimal(0), sent)
         try:
             hold = self.wait_for(self.store.ledger.reserve(run.opened.id, quote))
         except GatewayError as error:
             assert ("held" if isinstance(error, BudgetHeld) else error.code, False) == expected
             return multiple()
         assert (("granted", hold.last), hold.reserved_micro_usd) == (expected, amount)
+        assert hold.presumed_micro_usd == (amount if sent is None else min(sent, amount))
         run.held += amount
         run.had_last_call |= hold.last
         return self.remember(hold)
@@ -252,7 +254,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
             assert error.code == "budget_exceeded" if expected in ("held", "granted") else error.code == expected
             assert expected != "granted" or run.had_last_call or self.room(run, last=True, idle=False) < 1
             return multiple()
-        assert hold.reserved_micro_usd == self.room(run, last=True, idle=False)
+        assert hold.presumed_micro_usd == hold.reserved_micro_usd == self.room(run, last=True, idle=False)
         run.held += hold.reserved_micro_usd
         return self.remember(hold)
 
@@ -263,7 +265,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
         if one.state == "settled":
             return
         if one.state == "presumed":
-            run.cost -= reserved
+            run.cost -= one.presumed
             run.unknown -= 1
         else:
             run.held -= reserved
@@ -277,6 +279,13 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
             above.overrun |= (cost or 0) > reserved
         one.state = "settled"
         self.all_holds.remove(one)
+
+    @rule(used=st.dictionaries(holds, st.integers(0, 200), max_size=4))
+    def presume(self, used: dict[ModelHold, int]) -> None:
+        self.wait_for(self.store.ledger.presume({one.hold.id: amount for one, amount in used.items()}))
+        for one, amount in used.items():
+            if one.state == "open":
+                one.presumed = min(amount, one.hold.reserved_micro_usd)
 
     @rule(some=st.lists(st.tuples(runs, st.integers(0, 120), st.booleans()), max_size=8))
     def cancel_storm(self, some: list[tuple[ModelRun, int, bool]]) -> None:
@@ -325,7 +334,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
             if one.state == "open":
                 run = self.model[one.hold.run_id]
                 run.held -= one.hold.reserved_micro_usd
-                run.cost += one.hold.reserved_micro_usd
+                run.cost += one.presumed
                 run.unknown += 1
                 one.state = "presumed"
 

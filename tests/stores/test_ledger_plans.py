@@ -38,6 +38,8 @@ async def lead_a_tree(bench: Bench) -> None:
     await ledger.subtree(ROOT)
     await ledger.recent_runs(bench.key.id, 20)
     await ledger.forget_expired(NOW)
+    await ledger.forget_expired(NOW + 100_000)
+    assert await bench.store.retention.remove_trees(NOW) == 2
 
 
 async def test_no_request_reads_all_runs_claims_or_bills(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 from openai import AsyncOpenAI, OpenAI
 
+from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import KeyRecord, LimitPolicy, RunId, SpendCaps
 from a2a_gateway.server.clock import SystemClock
@@ -48,10 +49,16 @@ class GatewayUnderTest:
         assert live is not None
         return live
 
-    def create_key(self, name: str, policy: LimitPolicy | None = None, caps: SpendCaps | None = None) -> tuple[KeyRecord, str]:
+    def create_key(
+        self,
+        name: str,
+        policy: LimitPolicy | None = None,
+        caps: SpendCaps | None = None,
+        limits: RequestLimits | None = None,
+    ) -> tuple[KeyRecord, str]:
         """Make a key in the running gateway's own store."""
         store = self.running.gateway.started.result().store
-        return self.portal.call(store.keys.create_key, name, policy, caps)  # type: ignore[no-any-return]
+        return self.portal.call(store.keys.create_key, name, policy, caps, limits)  # type: ignore[no-any-return]
 
 
 def free_port() -> int:

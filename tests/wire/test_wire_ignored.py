@@ -1,9 +1,13 @@
 """What a request asks for and does not get: named, so that nobody relies on it."""
 
+import json
+
+from a2a_gateway.runs.events import OptionsIgnored
 from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.wire.openai_request import parse_chat_request
-from tests.wire.samples import body
+from a2a_gateway.wire.run_events import render_run_event
+from tests.wire.samples import RECORD, body
 
 
 def test_fields_without_effect_are_named_once_and_sorted() -> None:
@@ -42,6 +46,16 @@ def test_fields_without_effect_are_named_once_and_sorted() -> None:
     )
 
 
+def test_an_empty_wish_for_web_search_is_a_wish() -> None:
+    assert parse_chat_request(body(web_search_options={}), {}).ignored == ("web_search_options",)
+
+
+def test_what_a_peer_ignores_is_an_event_of_its_run() -> None:
+    rendered = render_run_event(1, OptionsIgnored(("stop",)), RECORD, at=0.0, gateway_id="here")
+    event = json.loads(rendered.partition(b"data: ")[2])
+    assert (event["type"], event["fields"]) == ("options.ignored", ["stop"])
+
+
 def test_an_idempotency_key_has_an_effect_in_a_header_and_in_the_body() -> None:
     for request in (
         parse_chat_request(body(), {"Idempotency-Key": "k1"}),
@@ -56,7 +70,7 @@ def test_a_repeat_is_recognised_by_all_that_is_asked_and_not_by_the_form_of_the_
 
     first = fingerprint()
     assert fingerprint(stream=True, stream_options={"include_usage": True}) == first
-    assert fingerprint({"Idempotency-Key": "k", "traceparent": "00-a-b-01"}) == first
+    assert fingerprint({"Idempotency-Key": "k", "traceparent": "00-a-b-01", "X-A2A-Trail": "0f8e"}) == first
     others = [
         fingerprint(temperature=0.5),
         fingerprint(user="ada"),

@@ -23,7 +23,9 @@ from a2a_gateway.agents.profiles.markdown import MarkdownSource
 from a2a_gateway.agents.profiles.parts import Entry
 from a2a_gateway.agents.profiles.saved import SavedSource
 from a2a_gateway.agents.recipe import AgentRecipe
+from a2a_gateway.agents.sampling import ignored_options
 from a2a_gateway.errors import ConfigurationError, ModelNotFound
+from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem
 from a2a_gateway.settings import Settings
 
@@ -95,6 +97,14 @@ class ProfileCatalog:
         if entry.recipe is None:
             raise ModelNotFound(f"The model {MODEL_PREFIX + name!r} is broken: {_told(entry.problems)}.", param="model")
         return entry.recipe
+
+    def ignored_options(self, model: str, asked: Sampling) -> tuple[str, ...]:
+        """Name the fields of a request that the LLM of a model ignores or cuts down; none for a model that is not served here."""
+        if asked == Sampling() or not model.startswith(MODEL_PREFIX):
+            return ()
+        self._refresh_when_due()
+        entry = self._state.entries.get(model.removeprefix(MODEL_PREFIX))
+        return () if entry is None or entry.recipe is None else ignored_options(entry.recipe.llm, asked)
 
     def list(self) -> Sequence[Profile]:
         """All profiles that work, by name."""

@@ -5,8 +5,8 @@ JSON documents are located as YAML, of which JSON is a subset. Nothing here quot
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -44,13 +44,13 @@ class UndecryptableError(DefinitionError):
 
 
 def read_text(path: Path) -> str:
-    """Read a definition's file.
+    """Read a definition's file, without the byte order mark that some editors put first.
 
     Raises:
         DefinitionError: it cannot be read, or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise refusal(f"cannot be read: {type(error).__name__}") from None
 
@@ -90,10 +90,15 @@ class Document:
     first_line: int = 1
 
     def problems(self, error: DefinitionError) -> tuple[ProfileProblem, ...]:
-        """Tell the faults as problems of this file."""
-        return tuple(
-            ProfileProblem(str(self.path), fault.message, fault.line or self._line_of(fault.at)) for fault in error.faults
-        )
+        """Return the faults as problems of this file."""
+        return tuple(self._problem(fault) for fault in error.faults)
+
+    def warnings(self, faults: Iterable[Fault]) -> tuple[ProfileProblem, ...]:
+        """Return faults that do not keep the definition from being used as problems of this file."""
+        return tuple(replace(self._problem(fault), is_warning=True) for fault in faults)
+
+    def _problem(self, fault: Fault) -> ProfileProblem:
+        return ProfileProblem(str(self.path), fault.message, fault.line or self._line_of(fault.at))
 
     def _line_of(self, at: KeyPath) -> int | None:
         line = line_of(self.text, at)

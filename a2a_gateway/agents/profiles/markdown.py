@@ -1,18 +1,22 @@
 """The first source: markdown agent definitions, in OpenHands' own format, with the gateway's settings in a block `a2a:`.
 
 The SDK's `AgentDefinition.load` reads the definition; this module reads the front matter a second time, for what the SDK drops:
-the lines, and the difference between an absent and an empty list. What the gateway cannot do is a problem, and never ignored.
+the lines, the difference between an absent and an empty list, and what it takes a null for. What the gateway cannot do is a
+problem, and never ignored; a field without a meaning is a warning.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import yaml
 from openhands.sdk.context.condenser import LLMSummarizingCondenser, NoOpCondenser
 from openhands.sdk.subagent import AgentDefinition
+from openhands.sdk.subagent.schema import KNOWN_FIELDS
 from pydantic import ValidationError
 
 from a2a_gateway.agents.profiles.block import GATEWAY_SETTINGS, GatewayBlock
@@ -39,7 +43,13 @@ BLOCK: Final = "a2a"
 
 _FRONT_MATTER: Final = re.compile(r"\s*^-{3,}[ \t]*\n(?P<header>.*?)^-{3,}[ \t]*$", re.DOTALL | re.MULTILINE)
 _NAME_LINE: Final = re.compile(r"^name:[ \t]*[\"']?([\w.-]+)", re.MULTILINE)
+_TABS: Final = re.compile(r"^[ \t]*(?:-[ \t]+)*(?:[\w.-]+:(?=\s))?[ \t]*", re.MULTILINE)
+"""The blanks of a line up to its value; what is quoted or folded further on is not touched."""
+_TAB: Final = "  "
 _EXAMPLES: Final = re.compile(r"<example>.*?</example>", re.DOTALL | re.IGNORECASE)
+
+_NUMBERS: Final = frozenset({"max_iteration_per_run", "max_budget_per_run"})
+_NO_WORD: Final = re.compile(r"[^\w]+")
 
 _UNSUPPORTED: Final[Mapping[str, str]] = {
     "skills": "skills are not loaded: they may run programs outside of the agent's tools; put what they say into the body",
@@ -58,7 +68,7 @@ class MarkdownSource:
     def read(self, path: Path) -> Entry:
         """Read one file."""
         try:
-            text = read_text(path)
+            text = _without_tabs(read_text(path))
         except DefinitionError as error:
             return Entry(path.stem, problems=Document(path, "").problems(error))
         match = _FRONT_MATTER.match(text)
@@ -67,17 +77,17 @@ class MarkdownSource:
         )
         named = _NAME_LINE.search(document.text)
         try:
-            recipe = self._recipe(document)
+            front = _front_matter(document)
+            recipe = self._recipe(document, front, text)
         except DefinitionError as error:
             return Entry(named[1] if named else path.stem, problems=document.problems(error))
-        return Entry(recipe.profile.name, recipe)
+        return Entry(recipe.profile.name, recipe, document.warnings(_without_meaning(front)))
 
-    def _recipe(self, document: Document) -> AgentRecipe:
-        front = _front_matter(document)
+    def _recipe(self, document: Document, front: Mapping[str, object], text: str) -> AgentRecipe:
         faults = tuple(_unsupported(front))
         if faults:
             raise DefinitionError(*faults)
-        definition = _definition(document)
+        definition = _definition(document, front, text)
         block = _block(front.get(BLOCK))
         body = definition.system_prompt or None
         try:
@@ -103,6 +113,15 @@ class MarkdownSource:
         )
 
 
+def _without_tabs(text: str) -> str:
+    """Write the tabs of a front matter that YAML takes for none of its blanks as spaces."""
+    match = _FRONT_MATTER.match(text)
+    if match is None or "\t" not in match["header"]:
+        return text
+    start, end = match.span("header")
+    return text[:start] + _TABS.sub(lambda blanks: blanks[0].replace("\t", _TAB), match["header"]) + text[end:]
+
+
 def _front_matter(document: Document) -> Mapping[str, object]:
     if not document.text:
         raise DefinitionError(Fault("has no front matter between two lines of ---", line=1))
@@ -122,6 +141,13 @@ def _unsupported(front: Mapping[str, object]) -> Iterator[Fault]:
     yield from (Fault(f"{key} belongs into the block {BLOCK}:", (key,)) for key in front if key in GATEWAY_SETTINGS)
     if str(front.get("permission_mode") or "never_confirm").strip().lower() != "never_confirm":
         yield Fault("permission_mode can only be never_confirm: a gateway has nobody to ask", ("permission_mode",))
+    for key in _NUMBERS & front.keys():
+        if isinstance(front[key], bool) or not isinstance(front[key], int | float | str | None):
+            yield Fault(f"{key} must be a number", (key,))
+    if isinstance(front.get("name"), bool):
+        yield Fault("name must be text: put it in quotation marks", ("name",))
+    if isinstance(front.get("max_iteration_per_run"), float):
+        yield Fault("max_iteration_per_run must be a whole number", ("max_iteration_per_run",))
     tools = front.get("tools")
     if tools is not None and not isinstance(tools, str) and not _is_list_of_text(tools):
         yield Fault("tools must be a list of names", ("tools",))
@@ -131,9 +157,17 @@ def _is_list_of_text(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _definition(document: Document) -> AgentDefinition:
+def _without_meaning(front: Mapping[str, object]) -> Iterator[Fault]:
+    known = {*KNOWN_FIELDS, BLOCK}
+    for key in front.keys() - known:
+        like = get_close_matches(_NO_WORD.sub("", key).lower(), known, n=1)
+        hint = f"; is {like[0]} meant?" if like else ""
+        yield Fault(f"{key[:60]} is not a field of an agent definition, and has no effect{hint}", (key,))
+
+
+def _definition(document: Document, front: Mapping[str, object], text: str) -> AgentDefinition:
     try:
-        return AgentDefinition.load(document.path)
+        definition = _load(document.path, text)
     except yaml.YAMLError as error:  # its parser is another, and is given the end of the line before, too
         raise malformed(error, document.first_line - 1) from None
     except ValidationError as error:
@@ -142,6 +176,19 @@ def _definition(document: Document) -> AgentDefinition:
         raise refusal(f"cannot be read: {type(error).__name__}") from None
     except UNEXPECTED as error:
         raise misunderstood(error) from None
+    # The SDK takes an empty field for the text `None`.
+    absent = {"name": document.path.stem, "description": "", "model": "inherit"}
+    return definition.model_copy(update={key: value for key, value in absent.items() if front.get(key) is None})
+
+
+def _load(path: Path, text: str) -> AgentDefinition:
+    """Have the SDK load a definition; from a copy, where it would not understand the file as it is."""
+    if path.read_text(encoding="utf-8") == text:
+        return AgentDefinition.load(path)
+    with TemporaryDirectory(prefix="a2a-definition-") as directory:
+        copy = Path(directory, path.name)
+        copy.write_text(text, encoding="utf-8")
+        return AgentDefinition.load(copy)
 
 
 def _block(values: object) -> GatewayBlock:

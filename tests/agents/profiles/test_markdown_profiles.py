@@ -1,5 +1,7 @@
 """Markdown agent definitions: what becomes of them, and what is said about those that cannot be used."""
 
+from dataclasses import replace
+
 import pytest
 
 from a2a_gateway.agents.recipe import ToolSpec
@@ -194,6 +196,9 @@ BROKEN = {
     "no turns": ("name: p\nmax_iteration_per_run: 0", 3, "max_iteration_per_run: Input should be greater than 0"),
     "broken YAML": ("name: p\ntools: [terminal", 4, "is not YAML: expected ',' or ']', but got '<stream end>'"),
     "impossible date": ("name: p\ncolor: 2024-99-99", None, "month must be in 1..12"),
+    "half a turn": ("name: p\nmax_iteration_per_run: 2.5", 3, "max_iteration_per_run must be a whole number"),
+    "money in a list": ("name: p\nmax_budget_per_run: [1]", 3, "max_budget_per_run must be a number"),
+    "a name that YAML takes for no": ("name: no", 2, "name must be text: put it in quotation marks"),
     "too few turns in words": ("name: p\nmax_iteration_per_run: few", None, "invalid literal for int() with base 10: 'few'"),
     "reserved name": ("name: self", 2, "the name 'self' is reserved: in a delegation it means the caller's own profile"),
     "impossible name": (
@@ -209,6 +214,72 @@ def test_an_unusable_definition_is_reported_with_its_line(place: Place, front: s
     path = place.write("p.md", f"---\n{front}\n---\nBody.\n")
 
     assert place.open().problems() == (ProfileProblem(str(path), message, line),)
+
+
+PLAIN = """\
+---
+name: p
+description: Does
+  it.
+tools:
+  - terminal
+  - delegate
+a2a:
+  max_depth: 2
+  allowed_agents:
+    - self
+---
+You work.
+\tAn indented line.
+"""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbf" + PLAIN.encode(),
+        PLAIN.replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + PLAIN.replace("\n", "\r\n").encode(),
+        PLAIN.replace("\n", "\r").encode(),
+        PLAIN.replace("    ", "\t\t").replace("  ", "\t").encode(),
+        PLAIN.replace("name: p", "name:\tp").replace("- ", "-\t").replace("max_depth: ", "max_depth:\t ").encode(),
+        PLAIN.replace("---\n", "---\t\n").replace("a2a:", "a2a: \t").encode(),
+    ],
+    ids=["BOM", "CRLF", "BOM and CRLF", "CR", "tabs", "tabs between", "tabs at the end"],
+)
+def test_a_definition_may_be_written_with_any_editor(place: Place, data: bytes) -> None:
+    path = place.write("p.md", PLAIN)
+    expected = place.open().recipe("p")
+    path.write_bytes(data)
+    catalog = place.open()
+    assert catalog.problems() == ()
+    assert replace(catalog.recipe("p"), llm=expected.llm, condenser_llm=expected.condenser_llm) == expected
+    assert expected.system_suffix == "You work.\n\tAn indented line."
+
+
+def test_a_tab_within_a_value_is_kept(place: Place) -> None:
+    place.write("p.md", "---\nname: p\na2a:\n\tmax_depth: 2\ndescription: 'a:\tb'\nmcp_config: {x: {command: \"y\tz\"}}\n---\n")
+    assert place.open().recipe("p").mcp_config["x"].command == "y\tz"  # type: ignore[attr-defined]  # of the SDK
+
+
+def test_an_empty_field_is_an_absent_one(place: Place) -> None:
+    place.write("p.md", "---\nname: null\ndescription:\nmodel: ~\ntools:\nmax_iteration_per_run:\na2a:\n---\n")
+    place.write("q.md", "---\ncolor: blue\n---\n")
+    catalog = place.open()
+    assert catalog.problems() == ()
+    empty, absent = catalog.get("p"), catalog.get("q")
+    assert replace(empty, name="q", source=absent.source) == absent
+
+
+def test_fields_without_a_meaning_are_warned_about_by_name_and_the_profile_is_served(place: Place) -> None:
+    path = place.write("p.md", "---\nname: p\ntemperature: 0.2\nmcpServers: {x: {command: y}}\n---\n")
+    catalog = place.open()
+    assert catalog.get("p").name == "p"
+    without = "is not a field of an agent definition, and has no effect"
+    assert {*catalog.problems()} == {
+        ProfileProblem(str(path), f"temperature {without}", 3, is_warning=True),
+        ProfileProblem(str(path), f"mcpServers {without}; is mcp_servers meant?", 4, is_warning=True),
+    }
 
 
 def test_every_fault_of_a_definition_is_reported_at_once(place: Place) -> None:

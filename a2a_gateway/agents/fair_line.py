@@ -1,0 +1,58 @@
+"""A semaphore that is fair to its users: a place goes to the user who has the fewest requests in the line. Pure asyncio."""
+
+import asyncio
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class FairLine:
+    """Places for work, shared by users of whom one may ask for very many.
+
+    A request is placed behind as many requests of every other user as its own user had in the line before it. So a user's first
+    request waits for at most one request of each other user.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._present: Counter[str] = Counter()
+        self._numbers = itertools.count()
+
+    @asynccontextmanager
+    async def place(self, user: str) -> AsyncIterator[None]:
+        """Hold a place during the context, waiting until one is free."""
+        self._present[user] += 1
+        try:
+            await self._wait(self._present[user])
+            try:
+                yield
+            finally:
+                self._hand_on()
+        finally:
+            self._present[user] -= 1
+            if not self._present[user]:
+                del self._present[user]
+
+    async def _wait(self, rank: int) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (rank, next(self._numbers), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._hand_on()  # it was given the place before it was cancelled
+            raise
+
+    def _hand_on(self) -> None:
+        while self._waiting:
+            *_, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

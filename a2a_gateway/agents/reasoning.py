@@ -1,0 +1,61 @@
+"""How much an LLM may think where its output is bounded: to Anthropic, thinking is output and has a minimum. Pure."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from openhands.sdk import LLM
+
+ROOM_FOR_REASONING_TOKENS: Final = 8_192
+"""With less output than this, reasoning would use it up."""
+EFFORT_TOKENS: Final[Mapping[str, int]] = {
+    "minimal": 1_024,
+    "low": 1_024,
+    "medium": 2_048,
+    "high": 4_096,
+    "xhigh": 8_192,
+    "max": 16_384,
+}
+"""What an effort may think at most, as LiteLLM translates it for Claude."""
+_MIN_THINKING_TOKENS: Final = 1_024
+"""Anthropic refuses a call that allows less, and one that may not write more than it may think."""
+_ROOM_FOR_ANSWER_TOKENS: Final = 1_024
+_MUCH_REASONING: Final = frozenset({"medium", "high", "xhigh", "max"})
+
+
+def is_claude(llm: LLM) -> bool:
+    """Return whether an LLM is Claude, or is called in Anthropic's format, judged by its names."""
+    return any("claude" in name or name.startswith("anthropic/") for name in (llm.model.lower(), _canonical_name(llm)))
+
+
+def fit_reasoning(llm: LLM, room_tokens: int) -> dict[str, object]:
+    """Return the fields of an LLM to be changed for a call that may write `room_tokens`, so that Claude's provider takes it."""
+    if not is_claude(llm):
+        return {}
+    most = room_tokens - _ROOM_FOR_ANSWER_TOKENS
+    if most < _MIN_THINKING_TOKENS:
+        return _changes(llm, reasoning_effort=None, extended_thinking_budget=None)
+    effort, budget = llm.reasoning_effort, llm.extended_thinking_budget
+    if effort is not None and EFFORT_TOKENS.get(effort, 0) > most:
+        effort = max((name for name, tokens in EFFORT_TOKENS.items() if tokens <= most), key=EFFORT_TOKENS.__getitem__)
+    if budget is not None and room_tokens < ROOM_FOR_REASONING_TOKENS:
+        budget = min(budget, most)
+    return _changes(llm, reasoning_effort=effort, extended_thinking_budget=budget)
+
+
+def reduce_reasoning(llm: LLM) -> dict[str, object]:
+    """Return the fields of an LLM to be changed for a call to which a budget leaves little output."""
+    effort = "low" if llm.reasoning_effort in _MUCH_REASONING else llm.reasoning_effort
+    return {"reasoning_effort": None if is_claude(llm) else effort, "extended_thinking_budget": None}
+
+
+def without_thinking(llm: LLM, most_tokens: int) -> dict[str, object]:
+    """Return the options of a request to Claude to be changed where a repeated attempt may write less than the first one."""
+    return {"thinking": None, "reasoning_effort": None, "max_tokens": most_tokens} if is_claude(llm) else {}
+
+
+def _changes(llm: LLM, **fields: object) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if getattr(llm, name) != value}
+
+
+def _canonical_name(llm: LLM) -> str:
+    return (llm.model_canonical_name or "").lower()
