@@ -6,6 +6,7 @@ A peer comes from `[[peers]]` in `gateway.toml`, or from the store, where `a2a-g
 import base64
 import binascii
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -16,6 +17,8 @@ from delegate_tool.context import can_be_key
 from delegate_tool.money import parse_usd
 
 PUBLIC_KEY_BYTES: Final = 32
+DEFAULT_MAX_OUTPUT_TOKENS: Final = 16_384
+_PLAIN_ONLY: Final = frozenset({"input_usd_per_mtok", "output_usd_per_mtok", "prices", "reports_cost", "max_output_tokens"})
 _SECRET_CHARS: Final = 32
 """HS256 is as strong as its secret: 256 bits (RFC 7518, 3.2)."""
 
@@ -36,6 +39,7 @@ def _check_public_key(text: str) -> str:
 
 
 type Usd = Annotated[str, BeforeValidator(_check_usd)]
+type UsdPerMtok = Annotated[Decimal, Field(ge=0, le=10**9, allow_inf_nan=False)]
 type PublicKey = Annotated[str, AfterValidator(_check_public_key)]
 
 
@@ -67,6 +71,15 @@ class PeerPolicy(BaseModel):
     requests_per_minute: int | None = Field(default=None, ge=1)
 
 
+class ModelPrice(BaseModel):
+    """What a million tokens of one model cost."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_usd_per_mtok: UsdPerMtok
+    output_usd_per_mtok: UsdPerMtok
+
+
 class PeerSettings(BaseModel):
     """Another gateway, or a plain OpenAI endpoint, whose agents are served here as `{id}/{model}`.
 
@@ -81,7 +94,12 @@ class PeerSettings(BaseModel):
         jwks_url: where it publishes that key; read again when it signs with another one.
         accepts: what its grants may do here.
         agents: the only models of it that are served; None is all of its own agents, and of a plain endpoint all models.
-        opaque: it is a plain endpoint: it is sent no limits, and may not tell what it costs.
+        opaque: it is a plain endpoint: it is sent no limits, and may not report what it costs.
+        input_usd_per_mtok: what a million tokens cost, with `output_usd_per_mtok`, of all models that `prices` does not name.
+            This and the next three are for plain endpoints only.
+        prices: the same of single models, by their names there.
+        reports_cost: it reports the cost of each answer, so that runs there are held to a budget without known prices.
+        max_output_tokens: of one answer, under a budget, where the request names no number.
         budget_usd: what one run there may cost, at most; the other limits narrow each run likewise.
     """
 
@@ -100,6 +118,11 @@ class PeerSettings(BaseModel):
     accepts: PeerPolicy = PeerPolicy()
     agents: frozenset[str] | None = None
     opaque: bool = False
+    input_usd_per_mtok: UsdPerMtok | None = None
+    output_usd_per_mtok: UsdPerMtok | None = None
+    prices: Mapping[str, ModelPrice] = {}
+    reports_cost: bool = False
+    max_output_tokens: int = Field(default=DEFAULT_MAX_OUTPUT_TOKENS, ge=1, le=10**9)
     max_depth: int | None = Field(default=None, ge=0)
     max_runs: int | None = Field(default=None, ge=0)
     timeout_s: float | None = Field(default=None, gt=0)
@@ -120,6 +143,15 @@ class PeerSettings(BaseModel):
             raise ValueError("a plain endpoint (opaque) has a base_url and an API key, and presents no grants")
         return self
 
+    @model_validator(mode="after")
+    def _check_prices(self) -> Self:
+        if (self.input_usd_per_mtok is None) != (self.output_usd_per_mtok is None):
+            raise ValueError("input_usd_per_mtok and output_usd_per_mtok are given together or not at all")
+        if not self.opaque and _PLAIN_ONLY & self.model_fields_set:
+            names = ", ".join(sorted(_PLAIN_ONLY & self.model_fields_set))
+            raise ValueError(f"{names}: only for a plain endpoint (opaque = true); a gateway reports what its runs cost")
+        return self
+
     @property
     def name(self) -> str:
         """What the peer calls itself: the issuer of its grants, and the audience of those that it gets."""
@@ -129,6 +161,14 @@ class PeerSettings(BaseModel):
     def budget_micro_usd(self) -> int | None:
         """The budget of a run there."""
         return micro_usd(self.budget_usd)
+
+    def price_of(self, model: str) -> ModelPrice | None:
+        """Find what a model of it costs; None if no price is given."""
+        if model in self.prices:
+            return self.prices[model]
+        if self.input_usd_per_mtok is None or self.output_usd_per_mtok is None:
+            return None
+        return ModelPrice(input_usd_per_mtok=self.input_usd_per_mtok, output_usd_per_mtok=self.output_usd_per_mtok)
 
     @property
     def has_api_key(self) -> bool:

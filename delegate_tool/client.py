@@ -28,6 +28,7 @@ from delegate_tool.context import (
     encode_headers,
 )
 from delegate_tool.failures import Failure, explain, overdue
+from delegate_tool.masking import Secrets
 from delegate_tool.reply import Reply
 from delegate_tool.result import DelegationResult
 from delegate_tool.wellformed import well_formed
@@ -114,7 +115,7 @@ async def call_agent(
         is_from_outside: no run of the gateway stands behind the call, with whose end it would end too. So a cancelled call is
             cancelled at the gateway by name, which otherwise waits a while for a lost client to come back.
     """
-    started, reply = time.monotonic(), Reply()
+    started, reply = time.monotonic(), Reply(Secrets.of([client.api_key]))
     timeout_s = _least(delegation.limits.timeout_s, time_left_s)
     failure: Failure | None = None
     try:
@@ -127,7 +128,7 @@ async def call_agent(
     except TimeoutError:
         failure = overdue(timeout_s)
     except (openai.APIError, httpx.HTTPError, ValueError) as error:
-        failure = explain(error)
+        failure = explain(error, reply.secrets)
     return replace(reply.conclude(failure), seconds=time.monotonic() - started)
 
 

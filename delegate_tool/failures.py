@@ -4,13 +4,15 @@ A message says what happened, which limit had which value, and what to do instea
 decide how to go on. Above stands `client`. Knows openai and httpx; not OpenHands, not the gateway.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Final
 
 import httpx
 import openai
 
+from delegate_tool.masking import Secrets
 from delegate_tool.result import DelegationStatus
 from delegate_tool.wellformed import well_formed
 
@@ -18,6 +20,7 @@ _REFUSALS: Final = frozenset({402, 403, 404, 508})
 NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Errors of a request that has not left: nothing was executed."""
 _MAX_MESSAGE: Final = 2_000
+_SECONDS: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 _LIMITS: Final = ("depth", "max_depth", "runs_left", "budget_remaining_usd")
 
 _REMEDIES: Final[Mapping[str, str]] = {
@@ -38,8 +41,16 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "conversation_not_found": "Start a new conversation: leave conversation_id out and repeat what matters in the task.",
     "deadline_exceeded": "Use what there is, delegate a smaller task, or allow more time.",
     "invalid_api_key": "Do it yourself: the credential for delegations is not accepted.",
+    "empty_answer": "Ask again in other words, or do it yourself.",
+    "answer_too_large": "Ask for less at once.",
     "unreachable": "Do it yourself, or try again later.",
 }
+
+
+class TooLarge(ValueError):
+    """An answer is longer than may be kept of one; the message states the limit."""
+
+    code: ClassVar[str] = "answer_too_large"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +59,12 @@ class Failure:
 
     Attributes:
         code: the endpoint's, else `unreachable` (so nothing was executed), `timeout`, `stream_broken`, `stream_error`,
-            `malformed_response`, `content_filter`, `deadline_exceeded` or `http_<status>`.
+            `malformed_response`, `answer_too_large`, `empty_answer`, `unanswered_tool_call`, `content_filter`,
+            `deadline_exceeded` or `http_<status>`.
         details: the endpoint's facts about the error.
         headers: of the response, where there was one.
+        http_status: of the response that is the error; None where the error came in a stream, or from here.
+        retry_after_s: when the endpoint wants the request again, where it says so.
     """
 
     status: DelegationStatus
@@ -58,30 +72,43 @@ class Failure:
     message: str
     details: Mapping[str, object] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    http_status: int | None = None
+    retry_after_s: float | None = None
 
 
-def explain(error: openai.APIError | httpx.HTTPError | ValueError) -> Failure:
-    """Say what an error of the OpenAI client, or of the stream below it, means for the delegation."""
+def explain(error: openai.APIError | httpx.HTTPError | ValueError, secrets: Secrets | None = None) -> Failure:
+    """Say what an error of the OpenAI client, or of the stream below it, means for the delegation.
+
+    Args:
+        secrets: masked in what the error quotes, before texts are cut: a part of a secret could not be recognised any more.
+    """
+    secrets = secrets or Secrets()
     match error:
         case openai.APIStatusError():
-            return _from_status(error)
-        case openai.APIConnectionError() if isinstance(error.__cause__, NOT_SENT):
-            return _failed("unreachable", f"{_host(error.request)} cannot be reached: {str(error.__cause__) or error.message}.")
-        case openai.APITimeoutError():
-            return _failed("timeout", f"{_host(error.request)} did not answer in time.")
+            return _from_status(error, secrets)
         case openai.APIConnectionError():
-            broken = str(error.__cause__ or "") or error.message
-            return _failed("stream_broken", f"{_host(error.request)} broke the connection before it answered: {broken}.")
+            code, message = _read_connection_error(error)
         case openai.APIError():
-            return _from_stream(error)
+            return _from_stream(error, secrets)
         case httpx.TimeoutException():
-            return _failed("timeout", "The connection fell silent before the answer was complete.")
+            code, message = "timeout", "The connection fell silent before the answer was complete."
         case httpx.HTTPError():
-            return _failed(
-                "stream_broken", f"The connection broke before the answer was complete: {str(error) or type(error).__name__}."
-            )
+            why = str(error) or type(error).__name__
+            code, message = "stream_broken", f"The connection broke before the answer was complete: {why}."
+        case TooLarge():
+            code, message = error.code, str(error)
         case _:
-            return _failed("malformed_response", f"The endpoint does not answer in OpenAI's format: {error}")
+            code, message = "malformed_response", f"The endpoint does not answer in OpenAI's format: {error}"
+    return _failed(code, secrets.mask(message))
+
+
+def _read_connection_error(error: openai.APIConnectionError) -> tuple[str, str]:
+    host, why = _host(error.request), str(error.__cause__ or "") or error.message
+    if isinstance(error.__cause__, NOT_SENT):
+        return "unreachable", f"{host} cannot be reached: {why}."
+    if isinstance(error, openai.APITimeoutError):
+        return "timeout", f"{host} did not answer in time."
+    return "stream_broken", f"{host} broke the connection before it answered: {why}."
 
 
 def overdue(timeout_s: float) -> Failure:
@@ -92,6 +119,24 @@ def overdue(timeout_s: float) -> Failure:
 def broken_off() -> Failure:
     """The stream ended politely, but before the agent had."""
     return _failed("stream_broken", "The stream ended before the answer was complete.")
+
+
+def stream_error() -> Failure:
+    """Say that the endpoint marked its answer as failed and gave no reason."""
+    return _failed("stream_error", "The endpoint ended its answer with an error, and says no more.")
+
+
+def unanswered(*, asks_for_tools: bool) -> Failure:
+    """Say that a plain endpoint ended without an answer."""
+    if asks_for_tools:
+        return _failed("unanswered_tool_call", "The endpoint asked for a tool instead of answering, and it was offered no tools.")
+    return _failed("empty_answer", "The endpoint ended without any text in its answer.")
+
+
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read `Retry-After` in seconds; a date, which it may also be, is not read."""
+    text = headers.get("retry-after", "").strip()
+    return float(text) if _SECONDS.fullmatch(text) else None
 
 
 def filtered() -> Failure:
@@ -110,8 +155,8 @@ def _failed(code: str, message: str) -> Failure:
     return Failure(DelegationStatus.FAILED, code, with_remedy(code, message))
 
 
-def _from_status(error: openai.APIStatusError) -> Failure:
-    code, message, details = _read_body(error)
+def _from_status(error: openai.APIStatusError, secrets: Secrets) -> Failure:
+    code, message, details = _read_body(error, secrets)
     code = code or f"http_{error.status_code}"
     if code == "run_cancelled":
         status = DelegationStatus.CANCELLED
@@ -120,20 +165,23 @@ def _from_status(error: openai.APIStatusError) -> Failure:
     else:
         status = DelegationStatus.FAILED
     message = message or f"HTTP {error.status_code} from {_host(error.request)}."
-    return Failure(status, code, with_remedy(code, message, details), details, error.response.headers)
+    headers = error.response.headers
+    failure = Failure(status, code, with_remedy(code, message, details), details, headers)
+    return replace(failure, http_status=error.status_code, retry_after_s=parse_retry_after(headers))
 
 
-def _from_stream(error: openai.APIError) -> Failure:
+def _from_stream(error: openai.APIError, secrets: Secrets) -> Failure:
     # The run had been admitted when it failed, so this is never a refusal, whatever the code.
-    code, message, details = _read_body(error)
+    code, message, details = _read_body(error, secrets)
     code = code or "stream_error"
     status = DelegationStatus.CANCELLED if code == "run_cancelled" else DelegationStatus.FAILED
-    return Failure(status, code, with_remedy(code, message or error.message, details), details)
+    return Failure(status, code, with_remedy(code, message or secrets.mask(error.message), details), details)
 
 
-def _read_body(error: openai.APIError) -> tuple[str | None, str | None, Mapping[str, object]]:
+def _read_body(error: openai.APIError, secrets: Secrets) -> tuple[str | None, str | None, Mapping[str, object]]:
     # The client has unwrapped {"error": …} already; some endpoints put numbers into `code`, or no object at all.
-    body = error.body if isinstance(error.body, Mapping) else {}
+    masked = secrets.mask_json(error.body)
+    body = masked if isinstance(masked, Mapping) else {}
     code, message, details = body.get("code"), body.get("message"), body.get("details")
     return (
         well_formed(str(code)[:100]) if isinstance(code, str | int) and code != "" else None,

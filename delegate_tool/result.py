@@ -55,6 +55,8 @@ class DelegationResult:
         error_code: stable code of the error (protocol section 5, or one of `failures`); None without one.
         error_message: what went wrong, which limit with which value, and what to do instead.
         details: facts for programs that came with an error.
+        http_status: of the error, where it came as a response of its own.
+        retry_after_s: when the endpoint wants the request again, where it says so.
     """
 
     status: DelegationStatus
@@ -76,6 +78,8 @@ class DelegationResult:
     error_code: str | None = None
     error_message: str | None = None
     details: Mapping[str, object] = field(default_factory=dict)
+    http_status: int | None = None
+    retry_after_s: float | None = None
 
 
 def refused(code: str, message: str) -> DelegationResult:

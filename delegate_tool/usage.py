@@ -7,7 +7,7 @@ only.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeGuard
 
 from delegate_tool.context import CONVERSATION_HEADER
 from delegate_tool.money import MAX_USD, micro_usd_from_float, parse_usd
@@ -17,6 +17,7 @@ _MAX_TEXT: Final = 256
 _MAX_COUNT: Final = 10**9
 """Counts beyond it are lies that a ledger has no room for; tokens of a whole tree may be somewhat more."""
 _MAX_TOKENS: Final = 10**12
+_MOST_USD: Final = int(MAX_USD)
 _NOTHING: Final[Mapping[str, object]] = {}
 
 
@@ -132,10 +133,24 @@ def _cost(headers: Mapping[str, str], usage: Mapping[str, object], details: Mapp
     exact = [_money(_text(details, part)) for part in ("self", "descendants")]
     if exact[0] is not None and exact[1] is not None:
         return exact[0] + exact[1]
-    if (reported := _money_of_number(usage.get("cost"))) is not None:
+    if (reported := _money_of_number(_reported_usd(usage, details))) is not None:
         return reported
     told = _money(_text(headers, "x-a2a-cost-usd"))
     return told if told is not None else _money_of_float(_text(headers, "x-litellm-response-cost"))
+
+
+def _reported_usd(usage: Mapping[str, object], details: Mapping[str, object]) -> object:
+    """Return `usage.cost`, with what the provider behind OpenRouter charges directly.
+
+    For a call with the user's own key at that provider (`is_byok`), OpenRouter's `cost` is its fee alone, often 0. For any other
+    call `upstream_inference_cost` is a part of `cost`.
+    """
+    cost, upstream, is_byok = usage.get("cost"), details.get("upstream_inference_cost"), usage.get("is_byok")
+    if not _is_amount(upstream) or not (_is_amount(cost) or cost is None):
+        return cost
+    if is_byok is True:
+        return min(cost or 0, _MOST_USD) + min(upstream, _MOST_USD)
+    return cost if cost or is_byok is False else upstream
 
 
 def _is_complete(headers: Mapping[str, str], details: Mapping[str, object]) -> bool:
@@ -144,13 +159,13 @@ def _is_complete(headers: Mapping[str, str], details: Mapping[str, object]) -> b
 
 
 def _tokens(usage: Mapping[str, object]) -> Tokens:
-    prompt, completion = _object(usage, "prompt_tokens_details"), _object(usage, "completion_tokens_details")
-    return Tokens(
-        prompt=_tokens_in(usage, "prompt_tokens") or 0,
-        completion=_tokens_in(usage, "completion_tokens") or 0,
-        cached=_tokens_in(prompt, "cached_tokens") or 0,
-        reasoning=_tokens_in(completion, "reasoning_tokens") or 0,
-    )
+    details, completion_details = _object(usage, "prompt_tokens_details"), _object(usage, "completion_tokens_details")
+    prompt, completion = _tokens_in(usage, "prompt_tokens") or 0, _tokens_in(usage, "completion_tokens") or 0
+    # xAI and Gemini leave reasoning out of the completion and count it in the total alone. It is output, and paid as such.
+    completion = max(completion, (_tokens_in(usage, "total_tokens") or 0) - prompt)
+    cached = _tokens_in(details, "cached_tokens") or _tokens_in(usage, "prompt_cache_hit_tokens") or 0  # the latter is DeepSeek's
+    reasoning = _tokens_in(completion_details, "reasoning_tokens") or 0
+    return Tokens(prompt, completion, min(cached, prompt), min(reasoning, completion))
 
 
 def _tree_tokens(delegation: Mapping[str, object]) -> Tokens | None:
@@ -197,7 +212,11 @@ def _money_of_float(text: str | None) -> int | None:
         return None
 
 
+def _is_amount(usd: object) -> TypeGuard[int | float]:
+    return isinstance(usd, int | float) and not isinstance(usd, bool) and 0 <= usd < math.inf
+
+
 def _money_of_number(usd: object) -> int | None:
-    if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < math.inf:
+    if not _is_amount(usd):
         return None
     return micro_usd_from_float(float(min(usd, MAX_USD)))

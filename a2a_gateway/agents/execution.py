@@ -27,7 +27,7 @@ from a2a_gateway.agents.budget_notes import spent_up
 from a2a_gateway.agents.build import Prepared, Toolbox, Wiring, prepare
 from a2a_gateway.agents.events import Narrator, translate_event
 from a2a_gateway.agents.failures import failure_of
-from a2a_gateway.agents.masking import Secrets, llm_secrets
+from a2a_gateway.agents.llm_secrets import llm_secrets
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.agents.replies import cut_short
 from a2a_gateway.agents.schema_checker import SchemaChecker
@@ -49,6 +49,7 @@ from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcom
 from a2a_gateway.runs.model import AdmittedRun
 from a2a_gateway.runs.ports import Meter
 from delegate_tool.binding import BoundClient
+from delegate_tool.masking import Secrets
 
 _CUT_OFF: Final = "max_tokens"
 

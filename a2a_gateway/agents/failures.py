@@ -12,7 +12,6 @@ from litellm import exceptions as litellm
 from openhands.sdk.conversation.exceptions import ConversationRunError
 from openhands.sdk.llm import exceptions as sdk
 
-from a2a_gateway.agents.masking import HIDDEN, Secrets
 from a2a_gateway.errors import (
     AgentFailed,
     ContentFiltered,
@@ -25,6 +24,7 @@ from a2a_gateway.errors import (
     LLMUnavailable,
     RunError,
 )
+from delegate_tool.masking import HIDDEN, Secrets
 
 _MAX_RETRY_AFTER_S: Final = 60.0
 _MAX_MESSAGE_CHARS: Final = 400

@@ -20,8 +20,8 @@ from openhands.sdk.event import (
 )
 
 from a2a_gateway.agents.history import History, HistoryObservation
-from a2a_gateway.agents.masking import Secrets
 from a2a_gateway.errors import StoreError
+from delegate_tool.masking import Secrets
 
 _VERSION: Final = 1
 _NOT_FINISHED: Final = "The call was interrupted before it had a result."

@@ -187,6 +187,16 @@ def _peer(peer: "PeerSettings", settings: "Settings", identity: "Identity") -> F
     if not found.profiles:
         remedy = "Name agents that it has in `agents`, and see what its key allows."
         return Finding(f"peer {peer.id}", "missing", "it answers, and has no agent for this gateway", remedy)
+    unpriced = [profile for profile in found.profiles.values() if not profile.is_priced and _has_budget(profile, settings)]
+    if unpriced and settings.unpriced_usd_per_mtok is None:
+        models = ", ".join(sorted(profile.model for profile in unpriced))
+        return Finding(
+            f"peer {peer.id}",
+            "broken",
+            f"no price is known for {models}, and with a budget in force runs there are refused",
+            "Give the peer input_usd_per_mtok and output_usd_per_mtok, or reports_cost if it reports the cost of each answer, or "
+            "set A2A_UNPRICED_USD_PER_MTOK (0 if it is your own) or A2A_BUDGET_USD=none.",
+        )
     return Finding(f"peer {peer.id}", "ok", ", ".join(sorted(found.profiles)))
 
 

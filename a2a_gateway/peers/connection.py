@@ -7,7 +7,7 @@ import httpx
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 _MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
-_MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+"""Of what is read as it comes; how much of it is kept, `delegate_tool.sse` and `delegate_tool.reply` bound."""
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Of what is no stream: it is read whole, and its objects take many times as much room."""
 
@@ -42,7 +42,7 @@ def _is_stream(response: httpx.Response) -> bool:
 
 
 class _Bounded(httpx.AsyncByteStream):
-    """The body of a response, up to a size, and up to another without a line break: whoever reads lines keeps a whole one."""
+    """The body of a response, up to a size."""
 
     def __init__(self, body: httpx.AsyncByteStream, *, packing: str, most_bytes: int) -> None:
         self._body = body
@@ -52,12 +52,10 @@ class _Bounded(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._packing.lower() != "identity":
             raise Unreadable("its answer is packed, which was not asked for")  # few bytes here could be many unpacked
-        answer_bytes, line_bytes = 0, 0
+        answer_bytes = 0
         async for piece in self._body:
             answer_bytes += len(piece)
-            line_end = piece.rfind(b"\n")
-            line_bytes = len(piece) - line_end - 1 if line_end >= 0 else line_bytes + len(piece)
-            if answer_bytes > self._most_bytes or line_bytes > _MAX_LINE_BYTES:
+            if answer_bytes > self._most_bytes:
                 raise Unreadable("its answer is larger than any that makes sense")
             yield piece
 

@@ -25,12 +25,22 @@ class Credential(Protocol):
         """For all other requests."""
         ...
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The lasting secrets that the peer knows, and may quote."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class OrdinaryKey:
     """A key of this gateway at the peer."""
 
     key: str = field(repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """See `Credential.secrets`."""
+        return (self.key,)
 
     def for_run(self, run: AdmittedRun, asked: DelegationContext) -> str:
         """See `Credential.for_run`."""
@@ -49,6 +59,11 @@ class SignedGrants:
     audience: str
     signer: Signer
     clock: Clock
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """See `Credential.secrets`: a secret that both sides know; a private key stays here."""
+        return (self.signer.key,) if isinstance(self.signer.key, str) else ()
 
     def for_run(self, run: AdmittedRun, asked: DelegationContext) -> str:
         """See `Credential.for_run`."""

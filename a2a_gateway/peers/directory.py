@@ -5,16 +5,17 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Annotated, Final, Self
+from typing import Final, Self
 
 import structlog
-from pydantic import BaseModel, BeforeValidator, PositiveInt, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from a2a_gateway.errors import ConfigurationError, ModelNotFound, StoreError
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.connection import connect
 from a2a_gateway.peers.credential import Identity
+from a2a_gateway.peers.models_list import ListedModel, parse_models
 from a2a_gateway.peers.peer import NoAnswer, Peer
+from a2a_gateway.peers.pricing import TokenPrice
 from a2a_gateway.peers.roster import Roster
 from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem
 from delegate_tool.context import is_model_id
@@ -22,32 +23,8 @@ from delegate_tool.context import is_model_id
 log = structlog.get_logger(__name__)
 
 _ASK_WITHIN_S: Final = 5.0
-_MOST_MODELS: Final = 500
 _DESCRIPTION_CHARS: Final = 500
 _UNPRINTABLE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
-
-
-def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> object:
-    try:
-        return read(value)
-    except ValidationError:
-        return None
-
-
-class _Listing(BaseModel):
-    """A model as a peer lists it; what cannot be read beside its id is left out."""
-
-    id: str
-    description: Annotated[str | None, WrapValidator(_or_none)] = None
-    context_length: Annotated[PositiveInt | None, WrapValidator(_or_none)] = None
-
-
-def _first(listed: object) -> object:
-    return listed[:_MOST_MODELS] if isinstance(listed, list) else listed
-
-
-class _Listed(BaseModel):
-    data: Annotated[list[_Listing], BeforeValidator(_first)]
 
 
 class PeerDirectory:
@@ -170,19 +147,32 @@ def _open(peer: PeerSettings, identity: Identity) -> Peer:
 
 async def _ask(peer: Peer) -> None:
     try:
-        listed = _Listed.model_validate(await peer.ask("GET", "/models", within_s=_ASK_WITHIN_S))
+        models = await _list_models(peer)
     except NoAnswer as error:
         peer.profiles, peer.unlisted = {}, str(error)
         return
-    except ValidationError:
-        peer.profiles, peer.unlisted = {}, "it does not list its models as OpenAI does"
-        return
-    profiles = [_profile(peer.settings, model) for model in listed.data]
+    profiles = [_profile(peer.settings, model) for model in models]
+    priced = [(model.id, model.pricing) for model in models if model.pricing is not None]
+    peer.listed_prices = {name: TokenPrice(price.prompt, price.completion) for name, price in priced}
     peer.profiles, peer.unlisted = {profile.model: profile for profile in profiles if profile is not None}, None
     peer.breaker.succeeded()
 
 
-def _profile(peer: PeerSettings, model: _Listing) -> Profile | None:
+async def _list_models(peer: Peer) -> Sequence[ListedModel]:
+    """Ask a peer for its models. Of a plain endpoint that keeps no list, those that the settings name are taken as they are."""
+    try:
+        answer = await peer.ask("GET", "/models", within_s=_ASK_WITHIN_S)
+        try:
+            return parse_models(answer)
+        except ValueError as error:
+            raise NoAnswer(str(error), is_not_offered=True) from None
+    except NoAnswer as error:
+        if not (error.is_not_offered and peer.settings.opaque and peer.settings.agents):
+            raise
+        return [ListedModel(id=name) for name in sorted(peer.settings.agents)]
+
+
+def _profile(peer: PeerSettings, model: ListedModel) -> Profile | None:
     """Describe an agent of a peer; None for one that is not served here. What the peer says of itself is only shown."""
     if not is_model_id(f"{peer.id}/{model.id}"):
         return None
@@ -202,5 +192,6 @@ def _profile(peer: PeerSettings, model: _Listing) -> Profile | None:
         policy=LimitPolicy(
             max_depth=peer.max_depth, max_runs=peer.max_runs, timeout_s=peer.timeout_s, budget_micro_usd=peer.budget_micro_usd
         ),
+        is_priced=not peer.opaque or peer.reports_cost or peer.price_of(model.id) is not None,
         peer=peer.id,
     )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import anyio
 import httpx
@@ -18,11 +18,23 @@ from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.breaker import Breaker
 from a2a_gateway.peers.connection import Unreadable
 from a2a_gateway.peers.credential import Credential
+from a2a_gateway.peers.pricing import TokenPrice
 from a2a_gateway.runs.model import Profile
+from delegate_tool.masking import Secrets
+
+_NO_SUCH_ROUTE: Final = frozenset({400, 404, 405, 410, 501})
 
 
 class NoAnswer(Exception):
-    """A peer does not tell what it was asked; says why, as the end of a sentence."""
+    """A peer does not tell what it was asked; says why, as the end of a sentence.
+
+    Attributes:
+        is_not_offered: it can be reached and does not offer what it was asked for, as a gateway would.
+    """
+
+    def __init__(self, why: str, *, is_not_offered: bool = False) -> None:
+        super().__init__(why)
+        self.is_not_offered = is_not_offered
 
 
 @dataclass(slots=True)
@@ -32,6 +44,7 @@ class Peer:
     Attributes:
         credential: how it is shown who asks.
         profiles: its agents, by the model id under which they are served here.
+        listed_prices: what it says that its models cost, by their names there.
         unlisted: why it does not list its agents; None if it does.
         calls: requests to it that are under way.
     """
@@ -41,6 +54,7 @@ class Peer:
     credential: Credential = field(repr=False)
     breaker: Breaker = field(default_factory=Breaker)
     profiles: Mapping[str, Profile] = field(default_factory=dict)
+    listed_prices: Mapping[str, TokenPrice] = field(default_factory=dict)
     unlisted: str | None = "it has not been asked yet"
     calls: int = 0
     _is_gone: bool = False
@@ -56,6 +70,14 @@ class Peer:
         if wait_s and self.unlisted is None:
             return f"it has failed {self.breaker.failures} times in a row, and is left alone for {wait_s:.0f} s"
         return self.unlisted
+
+    def secrets(self, *presented: str) -> Secrets:
+        """Collect what must be masked in anything that the peer sends.
+
+        Args:
+            presented: values of `Authorization` that it was sent.
+        """
+        return Secrets.of((*self.credential.secrets, *(value.removeprefix("Bearer ") for value in presented)))
 
     def require(self) -> None:
         """Refuse to ask a peer that is down.
@@ -97,7 +119,7 @@ class Peer:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> object:
-        """Ask its API for something small, and return the JSON value that it answers.
+        """Ask its API for something small, and return the JSON value that it answers, with what it was shown masked.
 
         Args:
             path: below its base URL.
@@ -105,21 +127,24 @@ class Peer:
         Raises:
             NoAnswer: it does not answer in time, or with an error, or not with JSON.
         """
-        named = {**(headers or {}), "Authorization": self.credential.to_ask()}
+        named = {**(headers or {}), "Authorization": (presented := self.credential.to_ask())}
+        secrets = self.secrets(presented)
         options: RequestOptions = {"params": params or {}, "headers": named, "timeout": within_s}
         request = self.client.get if method == "GET" else self.client.post
         try:
             async with self.calling(), asyncio.timeout(within_s):
                 response = await request(path, cast_to=httpx.Response, options=options)
-            return from_json(response.content, allow_inf_nan=False)
+            return secrets.mask_json(from_json(response.content, allow_inf_nan=False))
         except openai.APIStatusError as error:
-            raise NoAnswer(f"it answers HTTP {error.status_code}") from None
+            status = error.status_code
+            raise NoAnswer(f"it answers HTTP {status}", is_not_offered=status in _NO_SUCH_ROUTE) from None
         except (TimeoutError, openai.APITimeoutError):
             raise NoAnswer(f"it has not answered within {within_s:g} s") from None
         except openai.APIConnectionError as error:
-            raise NoAnswer(_why_unreached(error.__cause__)) from None
+            # A peer that speaks no proper HTTP is quoted in the reason.
+            raise NoAnswer(secrets.mask(_why_unreached(error.__cause__))) from None
         except ValueError:
-            raise NoAnswer("it answers what cannot be read") from None
+            raise NoAnswer("it answers what cannot be read", is_not_offered=True) from None
 
 
 def _why_unreached(cause: BaseException | None) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from delegate_tool.failures import NOT_SENT
+from delegate_tool.failures import NOT_SENT, parse_retry_after
 
 _ATTEMPTS: Final = 3
 _LONGEST_PAUSE_S: Final = 8.0
@@ -42,7 +42,7 @@ def may_repeat(error: BaseException, *, knows_repeats: bool) -> bool:
             return knows_repeats
         case openai.APIStatusError(status_code=429 | 503, response=response):
             was_admitted = "x-a2a-run-id" in response.headers
-            is_soon = (_told_pause_s(error) or 0.0) <= _LONGEST_PAUSE_S
+            is_soon = (parse_retry_after(response.headers) or 0.0) <= _LONGEST_PAUSE_S
             return not was_admitted and is_soon and response.headers.get("x-should-retry") != "false"
         case _:
             return False
@@ -50,11 +50,5 @@ def may_repeat(error: BaseException, *, knows_repeats: bool) -> bool:
 
 def _pause_s(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
-    told = _told_pause_s(error) if isinstance(error, openai.APIStatusError) else None
+    told = parse_retry_after(error.response.headers) if isinstance(error, openai.APIStatusError) else None
     return _backoff(state) if told is None else told
-
-
-def _told_pause_s(error: openai.APIStatusError) -> float | None:
-    """What the peer says in `Retry-After`; a date, which it may also be, is as good as nothing."""
-    told = error.response.headers.get("retry-after", "")
-    return float(told) if told.isascii() and told.isdigit() and len(told) < 6 else None

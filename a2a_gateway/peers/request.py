@@ -23,14 +23,20 @@ _MARGIN: Final = 0.02
 """Share of its time that a run keeps for the way back."""
 
 
-def render_body(run: AdmittedRun, model: str) -> dict[str, Any]:
-    """Render what is asked of the peer's model."""
+def render_body(run: AdmittedRun, model: str, *, max_output_tokens: int | None = None) -> dict[str, Any]:
+    """Render what is asked of the peer's model.
+
+    Args:
+        max_output_tokens: what a budget allows, instead of what the request asks for; None where it binds nothing.
+    """
     body: dict[str, Any] = {
         "model": model,
         "messages": [_message(message) for message in run.messages],
         "stream_options": {"include_usage": True},
         **_sampling(run.sampling),
     }
+    if max_output_tokens is not None:
+        body["max_completion_tokens"] = max_output_tokens
     if run.answer_format is not None:
         body["response_format"] = _answer_format(run.answer_format)
     return body

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Final
 
 import anyio
@@ -17,19 +18,31 @@ import structlog
 from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
+from a2a_gateway.errors import ModelUnpriced
 from a2a_gateway.peers.connection import Unreadable
 from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
+from a2a_gateway.peers.pricing import Terms, charge_plain, terms_of
+from a2a_gateway.peers.prompt_size import PromptSize
 from a2a_gateway.peers.repeats import send_patiently
 from a2a_gateway.peers.request import narrowed, render_body
-from a2a_gateway.peers.verdict import UNKNOWN, charge_of, doubtful, is_sick, outcome_of, overdue
-from a2a_gateway.runs.events import Cancelled, ContentDelta, OptionsIgnored, Outcome, ReasoningDelta, RunEnded, RunnerEvent
+from a2a_gateway.peers.verdict import UNKNOWN, charge_of, cut_by_budget, doubtful, is_sick, outcome_of, overdue
+from a2a_gateway.runs.events import (
+    Cancelled,
+    ContentDelta,
+    Limited,
+    OptionsIgnored,
+    Outcome,
+    ReasoningDelta,
+    RunEnded,
+    RunnerEvent,
+)
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
 from delegate_tool.context import IDEMPOTENCY_HEADER, encode_headers
-from delegate_tool.failures import NOT_SENT, Failure, explain
-from delegate_tool.reply import Delta, Reply
-from delegate_tool.result import DelegationResult
+from delegate_tool.failures import NOT_SENT, Failure, TooLarge, explain
+from delegate_tool.reply import MAX_ANSWER_BYTES, Delta, Reply
+from delegate_tool.result import DelegationResult, DelegationStatus
 
 log = structlog.get_logger(__name__)
 
@@ -43,11 +56,16 @@ _MOST_NAMES, _NAME_CHARS = 100, 64
 
 
 class PeerRunner:
-    """Runs agents of peers."""
+    """Runs agents of peers.
 
-    def __init__(self, directory: PeerDirectory, *, gateway_id: str) -> None:
+    Args:
+        unpriced_usd_per_token: what a token of unknown price counts at a plain endpoint.
+    """
+
+    def __init__(self, directory: PeerDirectory, *, gateway_id: str, unpriced_usd_per_token: Decimal | None = None) -> None:
         self._directory = directory
         self._gateway_id = gateway_id
+        self._unpriced_usd_per_token = unpriced_usd_per_token
         self._live: dict[RunId, _Forwarding] = {}
 
     async def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
@@ -55,7 +73,8 @@ class PeerRunner:
         events: asyncio.Queue[RunnerEvent | None] = asyncio.Queue()
         peer = self._directory.peer(run.peer or "")
         async with peer.calling():
-            forwarding = _Forwarding(run, meter, peer, self._gateway_id, events.put_nowait)
+            terms = self._terms(run, peer) if peer.settings.opaque else None
+            forwarding = _Forwarding(run, meter, peer, terms, self._gateway_id, events.put_nowait)
             self._live[run.record.id] = forwarding
             forwarding.task = asyncio.create_task(forwarding.drive(), name=f"run {run.record.id} at {peer.id}")
             forwarding.task.add_done_callback(lambda _: events.put_nowait(None))
@@ -78,19 +97,39 @@ class PeerRunner:
         if forwarding is not None:
             forwarding.cancel()
 
+    def _terms(self, run: AdmittedRun, peer: Peer) -> Terms:
+        return terms_of(
+            peer.settings,
+            run.profile,
+            PromptSize.of(run),
+            listed=peer.listed_prices.get(run.profile),
+            unpriced=self._unpriced_usd_per_token,
+            asked_tokens=run.sampling.max_output_tokens,
+        )
+
 
 class _Forwarding:
-    """One run at a peer."""
+    """One run at a peer; `terms` are how a plain endpoint is paid, None for another gateway."""
 
     task: asyncio.Task[None]
 
-    def __init__(self, run: AdmittedRun, meter: Meter, peer: Peer, gateway_id: str, emit: Callable[[RunnerEvent], None]) -> None:
+    def __init__(
+        self,
+        run: AdmittedRun,
+        meter: Meter,
+        peer: Peer,
+        terms: Terms | None,
+        gateway_id: str,
+        emit: Callable[[RunnerEvent], None],
+    ) -> None:
         self._run = run
         self._meter = meter
         self._peer = peer
+        self._terms = terms
         self._gateway_id = gateway_id
         self._emit = emit
-        self._reply = Reply()
+        self._presented: list[str] = []
+        self._reply = Reply(peer.secrets())
 
         self._has_begun = False
         self._may_have_begun = False
@@ -104,7 +143,7 @@ class _Forwarding:
     async def drive(self) -> None:
         """Run to the end; the last event is `RunEnded`, and what was set aside is settled before it."""
         self._peer.require()
-        hold = await self._escrow()
+        hold = await self._set_aside()
         charge = UNKNOWN
         try:
             outcome, charge = await self._forward(hold)
@@ -117,13 +156,30 @@ class _Forwarding:
                 await self._meter.settle(hold, charge)
         self._emit(RunEnded(outcome, self._transcript()))
 
-    async def _escrow(self) -> Hold:
+    async def _set_aside(self) -> Hold:
         """Set the money aside; while that waits for other runs, the time of this one passes."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        hold = await self._meter.escrow()
+        if self._terms is None or self._terms.must_escrow:
+            hold = await self._meter.escrow()
+        else:
+            hold = await self._reserve(self._terms)
         left_s = self._run.timeout_s - (loop.time() - begun)
         self._run = replace(self._run, timeout_s=max(left_s, _LEAST_TIMEOUT_S))
+        return hold
+
+    async def _reserve(self, terms: Terms) -> Hold:
+        try:
+            hold = await self._meter.reserve(terms.quote())
+        except ModelUnpriced as error:
+            raise ModelUnpriced(
+                f"A budget is in force, and no price is known for {self._run.profile[:100]} at the peer {self._peer.id}, so "
+                "nothing could hold the run to it. Give the peer prices (input_usd_per_mtok, output_usd_per_mtok), set "
+                "reports_cost if it reports the cost of each answer, let tokens of unknown price count at a price of your own "
+                "(A2A_UNPRICED_USD_PER_MTOK), or allow any cost (A2A_BUDGET_USD=none).",
+                details=error.details,
+            ) from None
+        self._meter.follow(hold, lambda: terms.used_micro_usd(self._reply.answer_bytes))
         return hold
 
     @property
@@ -143,10 +199,19 @@ class _Forwarding:
             told = await self._cancel_there()
             return overdue(self._reply.text, self._run.timeout_s), self._charge(told, hold)
         except (openai.APIError, httpx.HTTPError, ValueError) as error:
-            failure = doubtful(explain(error)) if self._may_have_begun else explain(error)
+            failure = explain(error, self._reply.secrets)
+            failure = doubtful(failure) if self._may_have_begun else failure
         result = self._reply.conclude(failure)
         (self._peer.breaker.failed if is_sick(result) else self._peer.breaker.succeeded)()
-        return outcome_of(result, self._peer.id, self._reply.text), self._charge(result, hold)
+        return self._outcome(result, hold), self._charge(result, hold)
+
+    def _outcome(self, result: DelegationResult, hold: Hold) -> Outcome:
+        if result.error_code == TooLarge.code and self._reply.max_answer_bytes < MAX_ANSWER_BYTES:
+            result = replace(result, status=DelegationStatus.PARTIAL, stop_reason="length")  # stopped here at its bound
+        outcome = outcome_of(result, self._peer.id, self._reply.text)
+        if isinstance(outcome, Limited) and self._terms is not None and self._terms.is_shortened(hold):
+            return cut_by_budget(outcome.text, hold)
+        return outcome
 
     async def _send(self, hold: Hold) -> AsyncStream[ChatCompletionChunk]:
         peer = self._peer.settings
@@ -156,15 +221,20 @@ class _Forwarding:
         # A plain endpoint sends no heartbeat, so there silence alone is no reason to give up.
         longest_silence_s = self._patience_s if peer.opaque else _SILENCE_S
 
+        bound = None
+        if self._terms is not None:
+            bound = self._terms.output_bound(hold)
+            self._reply.max_answer_bytes = self._terms.max_answer_bytes(hold, MAX_ANSWER_BYTES)
+
         async def send() -> AsyncStream[ChatCompletionChunk]:
+            authorization = self._peer.credential.for_run(self._run, context)
+            self._presented.append(authorization)
+            self._reply.secrets = self._peer.secrets(*self._presented)
             try:
                 stream: AsyncStream[ChatCompletionChunk] = await self._peer.client.chat.completions.create(
-                    **render_body(self._run, self._run.profile),
+                    **render_body(self._run, self._run.profile, max_output_tokens=bound),
                     stream=True,
-                    extra_headers={
-                        **({} if peer.opaque else encode_headers(context)),
-                        "Authorization": self._peer.credential.for_run(self._run, context),
-                    },
+                    extra_headers={**({} if peer.opaque else encode_headers(context)), "Authorization": authorization},
                     timeout=httpx.Timeout(longest_silence_s, connect=_CONNECT_WITHIN_S),
                 )
             except openai.APIConnectionError as error:
@@ -182,9 +252,10 @@ class _Forwarding:
                 raise Unreadable("it is not a stream of events")
             self._peer.breaker.succeeded()
             if remote_run_id := stream.response.headers.get("x-a2a-run-id"):
-                await self._meter.note_remote(remote_run_id[:64])
+                await self._meter.note_remote(self._reply.secrets.mask(remote_run_id)[:64])
             if ignored := stream.response.headers.get("x-a2a-ignored"):
-                self._emit(OptionsIgnored(tuple(name[:_NAME_CHARS] for name in ignored.split(", ")[:_MOST_NAMES])))
+                names = self._reply.secrets.mask(ignored).split(", ")
+                self._emit(OptionsIgnored(tuple(name[:_NAME_CHARS] for name in names[:_MOST_NAMES])))
             await self._reply.read(stream, self._tell)
 
     def _tell(self, delta: Delta) -> None:
@@ -206,9 +277,13 @@ class _Forwarding:
         return self._reply.conclude_run(told) or so_far
 
     def _charge(self, result: DelegationResult, hold: Hold) -> Charge:
-        charge = charge_of(result, hold, has_begun=self._has_begun or self._may_have_begun, is_plain=self._peer.settings.opaque)
-        if charge.cost_micro_usd != result.cost_micro_usd and result.cost_micro_usd is not None:
-            told, paid = result.cost_micro_usd, charge.cost_micro_usd
+        has_begun = self._has_begun or self._may_have_begun
+        if self._terms is None:
+            charge = charge_of(result, hold, has_begun=has_begun)
+        else:
+            charge = charge_plain(result, hold, self._terms, has_begun=has_begun, answer_bytes=self._reply.answer_bytes)
+        told, paid = result.cost_micro_usd, charge.cost_micro_usd
+        if told is not None and paid is not None and paid < told:
             log.warning("peer_overrun", peer=self._peer.id, run_id=self._run.record.id, told_micro_usd=told, paid_micro_usd=paid)
         return charge
 

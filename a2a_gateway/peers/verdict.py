@@ -4,8 +4,10 @@ from dataclasses import replace
 from typing import Final
 
 from a2a_gateway.errors import (
+    BudgetExceeded,
     DeadlineExceeded,
     GatewayError,
+    LLMRateLimited,
     PeerLost,
     PeerRejected,
     PeerUnavailable,
@@ -16,6 +18,7 @@ from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcom
 from a2a_gateway.runs.model import TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
 from delegate_tool.failures import Failure
+from delegate_tool.money import format_usd
 from delegate_tool.result import DelegationResult, DelegationStatus
 
 _OURS: Final = frozenset(
@@ -40,6 +43,9 @@ _OURS: Final = frozenset(
 )
 """Codes that mean the same wherever they come from; the rest is between this gateway and its peer."""
 _FULL: Final = frozenset({"capacity_exceeded", "delegation_breadth_exceeded", "not_ready", "store_unavailable"})
+_TOO_MANY_REQUESTS: Final = 429
+_USED_UP: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+"""Codes of OpenAI that come with a 429 which no waiting cures."""
 _BROKEN: Final = frozenset({"stream_broken", "timeout"})
 
 UNKNOWN: Final = Charge(cost_micro_usd=None, complete=False, turns=0, final=False)
@@ -52,7 +58,7 @@ def outcome_of(result: DelegationResult, peer_id: str, text: str) -> Outcome:
         case DelegationStatus.FINISHED:
             return Finished(text)
         case DelegationStatus.PARTIAL:
-            reason = result.stop_reason or "max_tokens"
+            reason = "max_tokens" if result.stop_reason in (None, "length") else result.stop_reason
             return Limited(
                 text, reason, _kind(reason, RunError)(f"The run at the peer {peer_id} was ended by a limit: {reason}.")
             )
@@ -73,33 +79,38 @@ def overdue(text: str, timeout_s: float) -> Outcome:
     return Limited(text, "deadline_exceeded", DeadlineExceeded(f"The peer had {timeout_s:g} s and did not finish."))
 
 
+def cut_by_budget(text: str, hold: Hold) -> Outcome:
+    """Say that an answer is shorter than was asked for, because the budget allowed no longer one."""
+    left = f"{format_usd(hold.left_micro_usd or 0)} USD of the budget were left"
+    error = BudgetExceeded(f"{left}, which pay for {hold.max_output_tokens} tokens of output. Ask for a larger one, or for less.")
+    return Limited(text, "budget_exceeded", error)
+
+
 def is_sick(result: DelegationResult) -> bool:
     """Whether a peer could not be reached or has broken off, rather than answered something."""
     code = result.error_code or ""
     return code == "unreachable" or code in _BROKEN or code.startswith("http_5")
 
 
-def charge_of(result: DelegationResult, hold: Hold, *, has_begun: bool, is_plain: bool) -> Charge:
-    """Decide what a peer is paid: what it tells, and never more than was set aside for it.
+def charge_of(result: DelegationResult, hold: Hold, *, has_begun: bool) -> Charge:
+    """Decide what another gateway is paid: what it reports, and never more than was set aside for it.
 
     Args:
         has_begun: an answer had begun, or may have, so something was executed.
-        is_plain: the peer is a plain endpoint, which can't be asked later.
     """
     if not has_begun and _was_refused(result):
         return Charge(turns=0)
     told = result.cost_micro_usd
-    if told is None and not is_plain:
+    if told is None:
         return UNKNOWN
-    paid = told if told is None or hold.budget_micro_usd is None else min(told, hold.reserved_micro_usd)
-    complete = result.cost_complete and paid is not None and paid == told
+    paid = told if hold.budget_micro_usd is None else min(told, hold.reserved_micro_usd)
     return Charge(
         usage_of(result),
         paid,
-        complete,
+        result.cost_complete and paid == told,
         turns=result.turns or 1,
         runs=max(0, result.runs - 1),
-        final=is_plain or paid != told or result.cost_final,
+        final=paid != told or result.cost_final,
     )
 
 
@@ -126,7 +137,9 @@ def _error(result: DelegationResult, peer_id: str) -> GatewayError:
     if code == "unreachable":
         return PeerUnavailable(f"The peer {peer_id} cannot be reached.", details=details, retry_after_s=5)
     if code in _FULL and result.run_id is None:
-        return PeerUnavailable(words, details=details, retry_after_s=5)
+        return PeerUnavailable(words, details=details, retry_after_s=5 if result.retry_after_s is None else result.retry_after_s)
+    if code == LLMRateLimited.code or (result.http_status == _TOO_MANY_REQUESTS and code not in _OURS and code not in _USED_UP):
+        return LLMRateLimited(words, details=details, retry_after_s=result.retry_after_s)
     if is_sick(result) or code in _FULL:
         return PeerLost(f"The peer {peer_id} broke off in the middle of the run ({code}).", details=details)
     if code == "malformed_response":

@@ -1,22 +1,31 @@
 """Runs that are under way in this process: their events so far, who listens, and how they hang together.
 
 Events are kept until a run is forgotten, so that whoever attaches later sees them from the first. One event loop; no locks.
+
+A run that ended with no client there keeps its events for one that comes back, within the bounds of number, bytes and age below.
+After that it is shed: only its record and a piece of its text are left, and its end is read from the ledger.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from a2a_gateway.runs.events import RunEvent, RunFinished
+from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunFinished
 from a2a_gateway.runs.model import Profile, RunId, RunRecord
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.ports import Clock
 from delegate_tool.context import OnDisconnect
 
 _ENDED_RUNS: Final = 100
+_ENDED_BYTES: Final = 64 * 1024 * 1024
+_ENDED_S: Final = 600.0
+_EVENT_BYTES: Final = 200
+"""What an event takes in memory beside its text, about."""
+_SHED_CHARS: Final = 8 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +39,8 @@ class LiveRun:
         times_left: how often its last listener has left.
         workspace_dir: where its tools work; known once it has started.
         happened_at: of each event, in seconds since the epoch.
+        held_bytes: what its events take in memory, about.
+        is_shed: its events were dropped, all but a brief copy of the last.
         cancelled: set when it was asked to stop; `why` is a sentence for its caller, where there is a reason to tell.
         closing: its end is being written; what it delegates from here on comes too late.
         closed: set when nothing of it is left but its slot: outcome told, descendants ended, conversation saved.
@@ -52,6 +63,8 @@ class LiveRun:
     workspace_dir: str | None = None
     events: list[RunEvent] = field(default_factory=list)
     happened_at: list[float] = field(default_factory=list)
+    held_bytes: int = 0
+    is_shed: bool = False
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     why: str = ""
     closing: bool = False
@@ -88,6 +101,7 @@ class LiveRun:
         """Append an event and wake all listeners."""
         self.events.append(event)
         self.happened_at.append(self.clock.now())
+        self.held_bytes += _held_bytes(event)
         for listener in (*self._listeners, *self._watchers):
             listener.wake.set()
 
@@ -108,6 +122,19 @@ class LiveRun:
         self.times_left += 1
         if not self.finished:
             self.on_abandoned(self)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a client listens or watches."""
+        return bool(self._listeners or self._watchers)
+
+    def shed(self) -> None:
+        """Drop the events of a run that has ended and is not read, all but a brief copy of the last one."""
+        *_, last = self.events
+        if isinstance(last, RunFinished):
+            last = replace(last, outcome=replace(last.outcome, text=last.outcome.text[:_SHED_CHARS]))
+        self.events, self.happened_at, self.is_shed = [last], self.happened_at[-1:], True
+        self.held_bytes = _held_bytes(last)
 
     @contextmanager
     def watch(self, position: int) -> Iterator["Listener"]:
@@ -145,7 +172,7 @@ class LiveRuns:
     """The runs under way, by id, and as trees."""
 
     _by_id: dict[RunId, LiveRun] = field(default_factory=dict)
-    _ended: deque[LiveRun] = field(default_factory=lambda: deque(maxlen=_ENDED_RUNS))
+    _ended: deque[LiveRun] = field(default_factory=deque)
     _changed: Notice = field(default_factory=Notice)
 
     def __iter__(self) -> Iterator[LiveRun]:
@@ -173,13 +200,37 @@ class LiveRuns:
         """Drop a run of which nothing is left, and tell those who wait for that."""
         del self._by_id[live.record.id]
         live.closed.set()
-        if live.abandoned and not live.delivered:
+        if live.finished:
             self._ended.append(live)
+            self.shed_old(live.clock.now())
 
     def ended(self, run_id: RunId) -> LiveRun | None:
-        """Find a run whose end nobody was there to hear; only the latest of them are kept."""
-        return next((live for live in self._ended if live.record.id == run_id), None)
+        """Find a run that ended with no client there; only the latest of them are kept."""
+        return next((live for live in self._ended if live.record.id == run_id and live.abandoned and not live.delivered), None)
+
+    def shed_old(self, now: float) -> None:
+        """Let go of ended runs that were delivered, and shed the oldest of what is too much, or too old."""
+        ended = [live for live in self._ended if not live.delivered or live.is_read]
+        kept, kept_bytes = deque[LiveRun](), 0
+        for live in reversed(ended):  # the latest first
+            fits = len(kept) < _ENDED_RUNS and kept_bytes + live.held_bytes <= _ENDED_BYTES
+            if live.is_read or (fits and now - live.happened_at[-1] <= _ENDED_S):
+                kept.appendleft(live)
+                kept_bytes += live.held_bytes
+            else:
+                live.shed()
+        self._ended = kept
 
     def children(self, run_id: RunId) -> list[LiveRun]:
         """The runs directly below a run."""
         return [live for live in self if live.record.parent_id == run_id]
+
+
+def _held_bytes(event: RunEvent) -> int:
+    match event:
+        case ContentDelta(text=text) | ReasoningDelta(text=text):
+            return _EVENT_BYTES + sys.getsizeof(text)
+        case RunFinished(outcome=outcome):
+            return _EVENT_BYTES + sys.getsizeof(outcome.text)
+        case _:
+            return _EVENT_BYTES

@@ -55,7 +55,8 @@ class Repeats:
             RunLost: nothing is known of it any more.
         """
         if proposal.claim is None:
-            return self._retries.find(request, caller)
+            live = self._retries.find(request, caller)
+            return live if live is None or not live.is_shed else await self._kept(live, profile)
         record = await self.ledger.claimed(proposal.claim)
         if record is not None and record.state in LIVE_STATES and await self._arrival(record) is None:
             record = await self.ledger.claimed(proposal.claim)  # its client had left, and nothing was done: the claim is free
@@ -74,6 +75,11 @@ class Repeats:
     def delivered(self, live: LiveRun) -> None:
         """Take note that a client has received the end of a run."""
         self._retries.delivered(live)
+
+    async def _kept(self, shed: LiveRun, profile: Profile) -> LiveRun | None:
+        """Make a run again whose events were dropped; None if the ledger does not keep its end."""
+        kept = await self._kept_end(shed.record)
+        return None if kept is None else replay(profile, *kept, self.clock)
 
     async def _again(self, record: RunRecord, profile: Profile) -> LiveRun:
         """Give an earlier run again: the live one, or what is known of the one that has ended.

@@ -205,7 +205,9 @@ async def open_engine(
             for problem in profiles.problems():
                 if problem.is_warning:
                     log.warning("profile_warning", path=problem.path, line=problem.line, message=problem.message)
-            runner = Runners(agents.runner, peers.PeerRunner(directory, gateway_id=settings.gateway_id))
+            unpriced = settings.unpriced_usd_per_token
+            forwarder = peers.PeerRunner(directory, gateway_id=settings.gateway_id, unpriced_usd_per_token=unpriced)
+            runner = Runners(agents.runner, forwarder)
             throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy, throttle)
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
@@ -264,6 +266,7 @@ async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator
     async def sweep() -> None:
         while True:
             try:
+                places.live_runs.shed_old(clock.now())
                 await places.sweep()
                 await store.ledger.forget_expired(min(clock.now(), clock.wall()))  # grants are a matter of wall clocks
             except (GatewayError, OSError) as error:

@@ -8,8 +8,8 @@ from openhands.sdk.conversation.exceptions import ConversationRunError
 from openhands.sdk.llm import exceptions as sdk
 
 from a2a_gateway.agents.failures import Unrepeatable, failure_of, mask_credentials
-from a2a_gateway.agents.masking import HIDDEN, Secrets
 from a2a_gateway.errors import BudgetExceeded
+from delegate_tool.masking import HIDDEN, Secrets
 
 NONE = Secrets()
 

@@ -13,7 +13,6 @@ from openhands.sdk.llm import MessageToolCall
 from openhands.sdk.tool.builtins.finish import FinishAction
 
 from a2a_gateway.agents.history import History, history_of, new_messages
-from a2a_gateway.agents.masking import HIDDEN, Secrets
 from a2a_gateway.agents.transcript import decode_transcript, encode_transcript
 from a2a_gateway.errors import GatewayError, StoreError
 from a2a_gateway.runs.messages import (
@@ -27,6 +26,7 @@ from a2a_gateway.runs.messages import (
     UserMessage,
     text_of,
 )
+from delegate_tool.masking import HIDDEN, Secrets
 
 SECRET = "sk-0123456789abcdef"
 

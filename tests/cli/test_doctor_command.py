@@ -92,10 +92,13 @@ def test_each_peer_is_asked_for_its_agents_and_what_is_wrong_with_one_is_said(se
         "no-key": 'base_url = "http://127.0.0.1:9/v1"\napi_key_env = "NOT_SET"',
         "down": 'base_url = "http://127.0.0.1:9/v1"\napi_key = "x"',
         "empty": f'base_url = "{served.gateway.base_url}"\napi_key_env = "PEER_KEY"\nagents = ["openhands_nobody"]',
+        "unpriced": f'base_url = "{served.gateway.base_url}"\napi_key_env = "PEER_KEY"\nopaque = true',
+        "priced": f'base_url = "{served.gateway.base_url}"\napi_key_env = "PEER_KEY"\nopaque = true\nreports_cost = true',
     }
     tables = "\n".join(f'[[peers]]\nid = "{name}"\n{rest}' for name, rest in peers.items())
     (tmp_path / "gateway.toml").write_text(f'gateway_id = "here"\n{tables}\n')
-    result = served.run("doctor", "--json", "--config", str(tmp_path / "gateway.toml"), PEER_KEY=served.gateway.key)
+    environ = {"PEER_KEY": served.gateway.key, "A2A_UNPRICED_USD_PER_MTOK": ""}
+    result = served.run("doctor", "--json", "--config", str(tmp_path / "gateway.toml"), **environ)
     found = {f["what"]: (f["status"], f["detail"]) for f in json.loads(result.stdout) if f["what"].startswith("peer ")}
     assert {what: status for what, (status, _) in found.items()} == {
         "peer well": "ok",
@@ -103,9 +106,12 @@ def test_each_peer_is_asked_for_its_agents_and_what_is_wrong_with_one_is_said(se
         "peer no-key": "broken",
         "peer down": "broken",
         "peer empty": "missing",
+        "peer unpriced": "broken",
+        "peer priced": "ok",
     }
     assert "well/openhands_" in found["peer well"][1]
     assert "HTTP 401" in found["peer wrong-key"][1]
     assert "has no key" in found["peer no-key"][1]
     assert "cannot be reached" in found["peer down"][1]
+    assert "no price is known for unpriced/openhands_" in found["peer unpriced"][1]
     assert result.exit_code == 1

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delegate_tool.result import Tokens
 from delegate_tool.usage import RunReport, read_report
 
 json_values = st.recursive(
@@ -17,6 +19,9 @@ NAMES = [
     "completion_tokens",
     "cost",
     "cost_details",
+    "upstream_inference_cost",
+    "is_byok",
+    "total_tokens",
     "delegation",
     "self",
     "descendants",
@@ -56,3 +61,46 @@ def test_a_count_that_nobody_could_reach_is_unknown() -> None:
 
 def test_nothing_told_is_nothing_known() -> None:
     assert read_report({}, {}) == RunReport()
+
+
+@pytest.mark.parametrize(
+    ("usage", "micro_usd"),
+    [
+        ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.0123}}, 12_300),
+        ({"cost": 0.0005, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.01}}, 10_500),
+        ({"cost": None, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.01}}, 10_000),
+        ({"cost": 0, "cost_details": {"upstream_inference_cost": 0.01}}, 10_000),
+        ({"cost": 0.001, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.001}}, 1_000),
+        ({"cost": 0, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.001}}, 0),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, 1_000),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": "0.5"}}, 1_000),
+        ({"cost": 10**400, "is_byok": True, "cost_details": {"upstream_inference_cost": 1.5}}, 10**15),
+    ],
+)
+def test_with_a_key_of_ones_own_at_the_provider_its_price_is_added_to_the_fee(usage: dict[str, Any], micro_usd: int) -> None:
+    assert read_report({}, usage).cost_micro_usd == micro_usd
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 135,
+                "completion_tokens_details": {"reasoning_tokens": 94},
+            },
+            Tokens(32, 103, reasoning=94),
+        ),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 200}, Tokens(10, 190)),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 3}, Tokens(10, 5)),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "prompt_cache_hit_tokens": 8}, Tokens(10, 5, cached=8)),
+        (
+            {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 800}},
+            Tokens(10, 5, cached=10),
+        ),
+    ],
+)
+def test_reasoning_that_only_the_total_counts_is_output(usage: dict[str, Any], tokens: Tokens) -> None:
+    assert read_report({}, usage).tokens == tokens

@@ -67,7 +67,7 @@ async def call(gateway: GatewayUnderTest, model: str, timeout: str = "20") -> di
     return {**come, "cost": run["cost"]["tree"], **told}
 
 
-@pytest.mark.parametrize("fault", ["html", "whole", "garbage", "deep", "packed", "endless-line", "redirect"])
+@pytest.mark.parametrize("fault", ["html", "whole", "garbage", "odd-chunk", "deep", "packed", "endless-line", "redirect"])
 async def test_an_answer_that_cannot_be_read_is_the_peers_fault_and_its_cost_is_asked_for_later(
     gateway: GatewayUnderTest, rogue: RoguePeer, fault: str
 ) -> None:
@@ -137,8 +137,8 @@ async def test_a_peer_that_wants_more_than_was_set_aside_gets_that_and_no_more(g
     }
 
 
-async def test_chunks_that_are_none_are_left_out(gateway: GatewayUnderTest) -> None:
-    assert await call(gateway, "rogue/openhands_odd-chunks") == {"text": "done", **UNTOLD}
+async def test_chunks_that_carry_nothing_are_left_out(gateway: GatewayUnderTest) -> None:
+    assert await call(gateway, "rogue/openhands_empty-chunks") == {"text": "done", **UNTOLD}
 
 
 FAR_RUN = {

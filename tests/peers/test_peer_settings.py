@@ -30,8 +30,17 @@ def test_the_peers_of_the_readme_can_be_used(tmp_path: Path) -> None:
         ("build-box", True, False, 2_000_000),
         ("elsewhere", False, False, None),
         ("openrouter", False, True, None),
+        ("vllm", False, True, None),
     ]
-    assert settings.peers[0].accepts == PeerPolicy(agents=frozenset({"openhands_reviewer"}), budget_usd="0.50")
+    vllm = settings.peers[-1]
+    assert [str(vllm.price_of(model)) for model in ("small", "large")] == [
+        "input_usd_per_mtok=Decimal('0.1') output_usd_per_mtok=Decimal('0.4')",
+        "input_usd_per_mtok=Decimal('0.5') output_usd_per_mtok=Decimal('1.5')",
+    ]
+    assert (settings.peers[2].reports_cost, settings.peers[2].price_of("m")) == (True, None)
+    assert settings.peers[0].accepts == PeerPolicy(
+        agents=frozenset({"openhands_reviewer"}), budget_usd="0.50", max_concurrent_runs=4
+    )
 
 
 def test_a_shared_secret_that_could_be_guessed_is_refused(tmp_path: Path) -> None:
@@ -84,6 +93,9 @@ def test_a_variable_that_cannot_be_used_is_named_and_no_secret_shown(
     assert "hunter2" not in refused.value.message
 
 
+PLAIN = 'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\napi_key_env = "K"\nopaque = true'
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -97,6 +109,12 @@ def test_a_variable_that_cannot_be_used_is_named_and_no_secret_shown(
         ('gateway_id = "a"\n[[peers]]\nid = "b"', "neither a base_url"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\npublic_key = "short"', "peers.0.public_key"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nopaque = true', "plain endpoint"),
+        (f"{PLAIN}\ninput_usd_per_mtok = 1", "together or not at all"),
+        (f"{PLAIN}\ninput_usd_per_mtok = -1\noutput_usd_per_mtok = 1", "peers.0.input_usd_per_mtok"),
+        (f"{PLAIN}\ninput_usd_per_mtok = nan\noutput_usd_per_mtok = 1", "peers.0.input_usd_per_mtok"),
+        (f"{PLAIN}\nmax_output_tokens = 0", "peers.0.max_output_tokens"),
+        (f"{PLAIN}\nprices = {{m = {{input_usd_per_mtok = 1}}}}", "peers.0.prices.m.output_usd_per_mtok"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nreports_cost = true', "only for a plain endpoint"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\naccepts = {budget_usd = "lots"}', "budget_usd"),
         (
             'gateway_id = "a"\n'

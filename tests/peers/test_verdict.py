@@ -47,11 +47,33 @@ def test_a_failure_of_a_peer_is_one_of_ours_or_between_us_and_it(code: str, ours
     assert outcome.error.details["peer_code"] == code
 
 
-@pytest.mark.parametrize(("reason", "ours"), [("deadline_exceeded", "deadline_exceeded"), ("invalid_api_key", "run_failed")])
+@pytest.mark.parametrize(
+    ("code", "http_status", "ours", "retryable"),
+    [
+        ("rate_limit_exceeded", 429, "llm_rate_limited", True),
+        ("http_429", 429, "llm_rate_limited", True),
+        ("1302", 429, "llm_rate_limited", True),
+        ("llm_rate_limited", 429, "llm_rate_limited", True),
+        ("capacity_exceeded", 429, "peer_unavailable", True),
+        ("not_ready", 503, "peer_unavailable", True),
+        ("insufficient_quota", 429, "peer_rejected", False),
+    ],
+)
+def test_a_rate_limit_keeps_its_kind_and_its_retry_after(code: str, http_status: int, ours: str, retryable: bool) -> None:
+    told = failed(code, http_status=http_status, retry_after_s=37.0)
+    outcome = outcome_of(told, "b", "")
+    assert isinstance(outcome, Failed)
+    assert (outcome.error.code, outcome.error.retryable) == (ours, retryable)
+    assert outcome.error.retry_after_s == (37.0 if retryable else None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "ours"), [("deadline_exceeded", "deadline_exceeded"), ("invalid_api_key", "run_failed"), ("length", "run_failed")]
+)
 def test_a_limit_that_a_peer_names_is_one_of_a_run(reason: str, ours: str) -> None:
     outcome = outcome_of(DelegationResult(DelegationStatus.PARTIAL, stop_reason=reason), "b", "")
     assert isinstance(outcome, Limited)
-    assert (outcome.reason, outcome.error.code) == (reason, ours)
+    assert (outcome.reason, outcome.error.code) == ("max_tokens" if reason == "length" else reason, ours)
 
 
 def test_a_peer_whose_database_failed_in_the_middle_of_the_run_may_have_done_something() -> None:
@@ -63,8 +85,8 @@ def test_a_peer_whose_database_failed_in_the_middle_of_the_run_may_have_done_som
     assert before.error.retryable
 
 
-def charged(result: DelegationResult, hold: Hold = ESCROW, *, has_begun: bool = True, is_plain: bool = False) -> Charge:
-    return charge_of(result, hold, has_begun=has_begun, is_plain=is_plain)
+def charged(result: DelegationResult, hold: Hold = ESCROW, *, has_begun: bool = True) -> Charge:
+    return charge_of(result, hold, has_begun=has_begun)
 
 
 def answered(cost_micro_usd: int | None, **told: Any) -> DelegationResult:
@@ -86,14 +108,12 @@ def test_a_peer_is_paid_what_it_tells_and_never_more_than_was_set_aside() -> Non
     assert charged(answered(501), Hold("h", RunId("r"))) == Charge(TokenUsage(), 501)
 
 
-def test_a_gateway_that_does_not_know_yet_is_asked_later_and_a_plain_endpoint_never_knows() -> None:
+def test_a_gateway_that_does_not_know_yet_is_asked_later() -> None:
     pending = answered(300, cost_complete=False, cost_final=False)
     assert charged(pending) == Charge(TokenUsage(), 300, complete=False, final=False)
-    assert charged(pending, is_plain=True) == Charge(TokenUsage(), 300, complete=False)
     assert charged(answered(300, cost_complete=False)) == Charge(TokenUsage(), 300, complete=False)
     silent = answered(None, cost_complete=False, cost_final=False)
     assert charged(silent) == charged(failed("stream_broken")) == UNKNOWN
-    assert charged(silent, is_plain=True) == Charge(TokenUsage(), None, complete=False)
 
 
 @pytest.mark.parametrize(

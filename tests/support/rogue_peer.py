@@ -113,8 +113,8 @@ def tells(**usage: Any) -> Fault:
     )
 
 
-ODD = ("5", "null", '"text"', "[1]", '{"choices": 5}', '{"choices": [5], "usage": 5}', '{"choices": [{"delta": {"content": 5}}]}')
-"""Chunks that are none."""
+EMPTY = ("null", "{}", '{"choices": null}', '{"choices": [], "usage": 5}', '{"choices": [{"delta": null}]}')
+"""Chunks that carry nothing."""
 
 FAULTS: Mapping[str, Fault] = {
     "lead": answers("{}", "content-type: application/json\r\n", status="400 Bad Request"),
@@ -122,7 +122,8 @@ FAULTS: Mapping[str, Fault] = {
     "whole": answers('{"choices": []}', "content-type: application/json\r\n"),
     "garbage": answers("data: {not json\n\n"),
     "deep": answers(f"data: {'[' * 100_000}\n\n"),
-    "odd-chunks": answers("".join(f"data: {odd}\n\n" for odd in ODD) + chunk("done", "stop") + "data: [DONE]\n\n"),
+    "empty-chunks": answers("".join(f"data: {empty}\n\n" for empty in EMPTY) + chunk("done", "stop") + "data: [DONE]\n\n"),
+    "odd-chunk": answers(chunk("ab ") + 'data: {"choices": 5}\n\n' + chunk("cd", "stop") + "data: [DONE]\n\n"),
     "no-end": answers(chunk("half")),
     "breaks-off": breaks_off,
     "hangs-up": hangs_up,

@@ -1,15 +1,13 @@
-"""Known secrets, kept out of everything that leaves a run.
+"""Mask known secrets in text and in JSON values: what an LLM, a peer or an endpoint sends is masked before it is passed on.
 
-Pure: it is told the values and knows nothing of where they come from. A stream is masked without delay: only text that could be
-the beginning of a secret is held back.
+Pure: the values are passed in. A stream is masked without delay: only text that could be the beginning of a secret is held back.
+Standard library only, because `delegate_tool`, `agents` and `peers` all need it.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from openhands.sdk import LLM
-from pydantic import SecretStr
 
 HIDDEN = "<secret-hidden>"
 _MIN_LENGTH = 8  # shorter values are placeholders such as "none" or "test"; hiding them would tear ordinary words
@@ -32,6 +30,18 @@ class Secrets:
         for value in self.values:
             text = text.replace(value, HIDDEN)
         return text
+
+    def mask_json(self, value: object) -> object:
+        """Replace every secret in all texts of a JSON value, names of members included; None for one that nests too deeply."""
+        if not self.values:
+            return value
+        try:
+            text = json.dumps(value, ensure_ascii=False)
+            # In JSON text a secret stands with its quotation marks and backslashes escaped.
+            masked = Secrets(tuple(json.dumps(secret, ensure_ascii=False)[1:-1] for secret in self.values)).mask(text)
+            return value if masked == text else json.loads(masked)
+        except RecursionError:
+            return None
 
     def stream(self) -> "StreamMask":
         """Begin to mask a text that arrives in pieces."""
@@ -73,12 +83,3 @@ class StreamMask:
             if text[index] in self._initials and any(value.startswith(text[index:]) for value in self._secrets.values):
                 return index
         return len(text)
-
-
-def llm_secrets(*llms: LLM | None) -> list[str]:
-    """List the credentials that LLM templates hold."""
-    found = []
-    for llm in llms:
-        if llm is not None:
-            found += [value.get_secret_value() for value in vars(llm).values() if isinstance(value, SecretStr)]
-    return found

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from a2a_gateway.agents.masking import HIDDEN, Secrets
+from delegate_tool.masking import HIDDEN, Secrets
 
 SECRET = "sk-abcabcabd"
 TEXTS = st.lists(st.sampled_from([*"abcdsk- ", SECRET, SECRET[:7], "sk-abcabc"]), max_size=20).map("".join)
@@ -42,3 +42,16 @@ def test_a_secret_that_contains_another_is_hidden_whole() -> None:
 
 def test_secrets_do_not_show_in_their_own_repr() -> None:
     assert SECRET not in repr(Secrets.of([SECRET]))
+
+
+def test_a_json_value_is_masked_in_all_its_texts_and_names() -> None:
+    secrets = Secrets.of(['sk-"quoted"-\\ü', SECRET])
+    told = {SECRET: [1, None, {"a": f"x {SECRET}"}], "b": 'sk-"quoted"-\\ü', "c": 1.5}
+    assert secrets.mask_json(told) == {HIDDEN: [1, None, {"a": f"x {HIDDEN}"}], "b": HIDDEN, "c": 1.5}
+
+
+def test_a_json_value_that_is_nested_too_deeply_is_not_passed_on() -> None:
+    deep: list[object] = []
+    for _ in range(200_000):
+        deep = [deep]
+    assert Secrets.of([SECRET]).mask_json(deep) is None

@@ -1,0 +1,64 @@
+"""What is kept in memory of runs that ended with no client there: bounded in number, bytes and age."""
+
+from pathlib import Path
+
+import pytest
+
+from a2a_gateway.runs.events import ContentDelta, Finished, RunEnded
+from a2a_gateway.runs.live import LiveRun
+from a2a_gateway.runs.messages import TextPart, UserMessage
+from a2a_gateway.runs.model import RunRequest
+from a2a_gateway.runs.proposal import Caller
+from delegate_tool.context import DelegationContext, OnDisconnect
+from tests.runs.service_bench import Bench, bench_of, finished
+
+pytestmark = pytest.mark.anyio
+
+LONG = "x" * 8 * 1024 * 1024
+SAYS_MUCH = (ContentDelta(LONG), RunEnded(Finished(LONG)))
+
+
+async def ask(bench: Bench, fingerprint: str) -> LiveRun:
+    context = DelegationContext(on_disconnect=OnDisconnect.CONTINUE)
+    asked = RunRequest("openhands_a", (UserMessage((TextPart("task"),)),), context, fingerprint=fingerprint)
+    return (await bench.service.start(asked, Caller(bench.key))).live
+
+
+async def abandoned(bench: Bench, fingerprint: str) -> LiveRun:
+    """Start a run that its client leaves at once, and wait for its end."""
+    live = await ask(bench, fingerprint)
+    with live.listen():
+        pass
+    await live.closed.wait()
+    return live
+
+
+async def test_long_answers_that_no_client_received_are_dropped_oldest_first(tmp_path: Path) -> None:
+    async with bench_of(tmp_path, lambda run: SAYS_MUCH) as bench:
+        runs = [await abandoned(bench, f"request {number}") for number in range(5)]
+        live_runs = bench.service.live_runs
+        assert [live.is_shed for live in runs] == [True, True, False, False, False]
+        assert [live_runs.ended(live.record.id) for live in runs] == [None, None, *runs[2:]]
+        assert sum(live.held_bytes for live in runs) < 4 * 2 * len(LONG)
+        live_runs.shed_old(bench.service.clock.now() + 3600)
+        assert all(live.is_shed for live in runs)
+        assert max(live.held_bytes for live in runs) < 20_000
+
+
+async def test_a_repeated_request_gets_a_dropped_answer_from_the_ledger(tmp_path: Path) -> None:
+    async with bench_of(tmp_path, lambda run: SAYS_MUCH) as bench:
+        first = await abandoned(bench, "the same")
+        bench.service.live_runs.shed_old(bench.service.clock.now() + 3600)
+        again = await ask(bench, "the same")
+        assert (again.record.id, len(bench.runner.admitted)) == (first.record.id, 1)
+        assert finished(again.events).outcome.text == LONG
+
+
+async def test_a_run_that_is_being_read_keeps_its_events(tmp_path: Path) -> None:
+    async with bench_of(tmp_path, lambda run: SAYS_MUCH) as bench:
+        live = await abandoned(bench, "read")
+        with live.watch(0):
+            bench.service.live_runs.shed_old(bench.service.clock.now() + 3600)
+            assert not live.is_shed
+        bench.service.live_runs.shed_old(bench.service.clock.now() + 3600)
+        assert live.is_shed
