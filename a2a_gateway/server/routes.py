@@ -11,10 +11,11 @@ from a2a_gateway.errors import AuthenticationError, ModelNotFound, RequestError,
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.retries import scope_of
+from a2a_gateway.server.bodies import Bodies
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.origin import Connection
 from a2a_gateway.server.respond import RunResponse
-from a2a_gateway.server.route import GatewayRoute, error_response, read_body
+from a2a_gateway.server.route import GatewayRoute, error_response
 from a2a_gateway.server.run_events import RunEventsResponse, first_wanted
 from a2a_gateway.wire.models import render_model, render_models
 from a2a_gateway.wire.openai_request import parse_chat_request
@@ -37,6 +38,7 @@ def create_router(gateway: Gateway) -> APIRouter:
     """Make the router of a gateway, to be included in any FastAPI application that enters the gateway in its lifespan."""
     router = APIRouter(route_class=GatewayRoute)
     settings = gateway.settings
+    bodies = Bodies(settings.body_limit_bytes, settings.body_memory_bytes, settings.queue_timeout_s)
 
     async def admit(request: Request, *, to_run: bool = False) -> tuple[Engine, Caller]:
         engine = await gateway.engine()
@@ -48,7 +50,8 @@ def create_router(gateway: Gateway) -> APIRouter:
     @router.post("/v1/chat/completions", tags=["OpenAI"], summary="Run an agent", openapi_extra=_CHAT_BODY)
     async def chat_completions(request: Request) -> Response:
         engine, caller = await admit(request, to_run=True)
-        run_request = await _parse(await read_body(request, settings.body_limit_bytes), request.headers)
+        async with bodies.receive(request, caller.key.id) as body:
+            run_request = await _parse(body, request.headers)
         request_id = request.state.request_id
         return RunResponse(engine.service, run_request, caller, request_id=request_id, heartbeat_s=settings.heartbeat_s)
 
