@@ -1,5 +1,6 @@
 """The endpoints: thin, each from a request to one call of the layers below."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Final
 
@@ -7,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from a2a_gateway.errors import AuthenticationError, ModelNotFound, RequestError, RunNotFound
+from a2a_gateway.errors import AuthenticationError, GatewayError, ModelNotFound, RequestError, RunNotFound
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.retries import scope_of
@@ -133,13 +134,27 @@ def create_router(gateway: Gateway) -> APIRouter:
         return JSONResponse({"status": "ok"})
 
     @router.get("/ready", tags=["Health"], summary="Whether runs are taken")
-    async def ready() -> Response:
+    async def ready(request: Request) -> Response:
         state = gateway.state
         if state != "ready":
             return JSONResponse({"status": state}, 503)
-        return JSONResponse({"status": state, "peers": dict(gateway.started.result().directory.states())})
+        engine = gateway.started.result()
+        peers = dict(engine.directory.states())
+        counts = Counter("ok" if peer == "ok" else "down" for peer in peers.values())
+        body = {"status": state, "peers_ok": counts["ok"], "peers_down": counts["down"]}
+        # Which gateways this one calls, and what they answer, is for those who may call it, too.
+        return JSONResponse({**body, "peers": peers} if await _shows_key(engine, request) else body)
 
     return router
+
+
+async def _shows_key(engine: Engine, request: Request) -> bool:
+    """Return whether a request presents a valid key; any other one is answered like one without."""
+    try:
+        caller = await engine.auth.authenticate(request.headers, Connection.of(request.scope))
+    except GatewayError:
+        return False
+    return caller.run is None and caller.grant is None
 
 
 async def _parse(body: bytes, headers: Mapping[str, str]) -> RunRequest:
