@@ -38,8 +38,8 @@ async def open_agents(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
         ConfigurationError: a profile's key cannot be decrypted, or this machine lacks what the tools need.
     """
     close_ambient_sources()
-    skip_litellm_bookkeeping()
     use_proxy_rules()
+    skip_litellm_bookkeeping()
     keep_quoted_ends()
     profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
     workspaces = Workspaces(settings.data_dir / "workspaces")

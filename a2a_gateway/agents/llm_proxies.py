@@ -25,7 +25,7 @@ def use_proxy_rules() -> None:
         return
     LiteLLMAiohttpTransport._proxy_from_env = _find_proxy  # type: ignore[method-assign]
     AsyncHTTPHandler._create_async_transport = staticmethod(_routed(AsyncHTTPHandler._create_async_transport))  # type: ignore[method-assign]
-    httpx_client.get_environment_proxies = _environment_proxies
+    httpx_client.get_environment_proxies = _environment_proxies  # type: ignore[attr-defined]
 
 
 def _find_proxy(self: LiteLLMAiohttpTransport, url: httpx.URL) -> str | None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,7 +19,7 @@ CHAT = "/v1/chat/completions"
 AGENT = "openhands_default"
 MOST = 6
 LIMIT_BYTES = 512 * 1024
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "max_connections": MOST,
     "head_timeout_s": 0.3,
     "body_timeout_s": 0.3,

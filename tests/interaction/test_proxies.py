@@ -38,7 +38,12 @@ def behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gat
         environ.setenv("ALL_PROXY", proxy.url)
         environ.setenv("NO_PROXY", "[::1],fe80::/10,fd07:b51a:cc66:f0::/64,172.16.0.0/12")
         far = PeerSettings(id="far", base_url="http://peer.test/v1", api_key=SecretStr("sk-peer"))
-        settings = {"port": port, "public_url": f"http://gateway.test:{port}", "gateway_id": "near", "peers": (far,)}
+        settings: dict[str, Any] = {
+            "port": port,
+            "public_url": f"http://gateway.test:{port}",
+            "gateway_id": "near",
+            "peers": (far,),
+        }
         gateway, _ = stack.enter_context(scripted_gateway(tmp_path_factory.mktemp("near"), **settings))
         yield gateway, proxy
 
