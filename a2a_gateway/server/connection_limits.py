@@ -31,11 +31,11 @@ class Connection(Protocol):
     """A connection, as far as it is limited.
 
     Attributes:
-        waited_s: for how long it has waited for its client; it sets this to 0 when a phase begins.
+        waited_s: for how long it has been seen waiting for its client; it sets this to None when a phase begins.
         body_bytes: what has come of the present request's body.
     """
 
-    waited_s: float
+    waited_s: float | None
     body_bytes: int
 
     @property
@@ -66,7 +66,7 @@ class ConnectionLimits:
             return True
         waiting = [each for each in connections if each.phase is Phase.HEAD]
         if waiting:
-            max(waiting, key=lambda each: each.waited_s).refuse(self.full())
+            max(waiting, key=lambda each: each.waited_s or 0.0).refuse(self.full())
         return bool(waiting)
 
     def full(self) -> GatewayError:
@@ -81,22 +81,23 @@ class ConnectionLimits:
             phase = connection.phase
             if phase is Phase.ANSWER:
                 continue
-            connection.waited_s += min(elapsed_s, _LONGEST_TICK_S)
             if phase is Phase.UNREAD:
                 connection.note_reading()
+            waited_s = 0.0 if connection.waited_s is None else connection.waited_s + min(elapsed_s, _LONGEST_TICK_S)
+            connection.waited_s = waited_s
             match phase:
-                case Phase.HEAD if connection.waited_s > self.head_timeout_s:
+                case Phase.HEAD if waited_s > self.head_timeout_s:
                     connection.refuse(
                         RequestTimeout(
                             f"The head of the request was not complete within {self.head_timeout_s:g} s. Send it faster."
                         )
                     )
-                case Phase.BODY if connection.waited_s > self.body_timeout_s + connection.body_bytes / LEAST_BYTES_PER_S:
+                case Phase.BODY if waited_s > self.body_timeout_s + connection.body_bytes / LEAST_BYTES_PER_S:
                     connection.refuse(
                         RequestTimeout(
-                            f"{connection.body_bytes} bytes of the body came in {connection.waited_s:.0f} s. "
+                            f"{connection.body_bytes} bytes of the body came in {waited_s:.0f} s. "
                             f"Send it within {self.body_timeout_s:g} s, and a second more for each {LEAST_BYTES_PER_S} bytes."
                         )
                     )
-                case Phase.UNREAD if connection.waited_s > self.body_timeout_s:
+                case Phase.UNREAD if waited_s > self.body_timeout_s:
                     connection.abort()

@@ -32,7 +32,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     """Serves one connection.
 
     Attributes:
-        waited_s: for how long the client has been waited for, in the present phase.
+        waited_s: see `connection_limits.Connection`.
         body_bytes: what has come of the present request's body.
     """
 
@@ -44,7 +44,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._framing = RequestFraming()
         self._body_is_coming = False
         self._unsent_bytes = 0
-        self.waited_s = 0.0
+        self.waited_s: float | None = None
         self.body_bytes = 0
 
     # What the connection does
@@ -59,7 +59,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         if self._framing.is_between_requests and not self._body_is_coming:
-            self.waited_s = 0.0
+            self.waited_s = None
         start = 0
         try:
             while start < len(data) and not self.transport.is_closing():
@@ -95,7 +95,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._framing.complete_head(self.headers)
         self._body_is_coming = True
-        self.waited_s, self.body_bytes = 0.0, 0
+        self.waited_s, self.body_bytes = None, 0
 
     def on_chunk_header(self) -> None:
         self._framing.complete_chunk_line()
@@ -109,11 +109,11 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             return
         self._framing.complete_message()
         self._body_is_coming = False
-        self.waited_s = 0.0
+        self.waited_s = None
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self.waited_s = 0.0
+        self.waited_s = None
         super().on_response_complete()
 
     def _parse(self, piece: bytes) -> None:
@@ -146,7 +146,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         """Begin to wait anew if the client has read something of what is left."""
         unsent_bytes = self.transport.get_write_buffer_size()
         if unsent_bytes != self._unsent_bytes:
-            self._unsent_bytes, self.waited_s = unsent_bytes, 0.0
+            self._unsent_bytes, self.waited_s = unsent_bytes, None
 
     def refuse(self, error: GatewayError) -> None:
         """Answer and hang up; where an answer is under way already, or nothing has been asked, only hang up."""
@@ -156,7 +156,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             head = [*self.server_state.default_headers, *((name.encode(), value.encode()) for name, value in headers.items())]
             lines = b"".join(b"%b: %b\r\n" % header for header in head)
             self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + encode_json(body))
-        self.waited_s = 0.0
+        self.waited_s = None
         self.transport.close()
 
     @property

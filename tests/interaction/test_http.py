@@ -254,10 +254,10 @@ def forwarding(port: int) -> Iterator[int]:
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.wait(
-            [asyncio.create_task(each) for each in (_forward(reader, far_writer), _forward(far_reader, writer))],
-            return_when=asyncio.FIRST_EXCEPTION,
-        )
+        with contextlib.suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_forward(reader, far_writer))
+                both.create_task(_forward(far_reader, writer))
         for each in (writer, far_writer):
             each.transport.abort()
 

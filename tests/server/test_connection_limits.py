@@ -15,7 +15,7 @@ class OpenConnection:
     """A connection that stays in its phase."""
 
     phase: Phase
-    waited_s: float = 0.0
+    waited_s: float | None = None
     body_bytes: int = 0
     reads: bool = False
     refused: list[type[GatewayError]] = field(default_factory=list)
@@ -23,7 +23,7 @@ class OpenConnection:
 
     def note_reading(self) -> None:
         if self.reads:
-            self.waited_s = 0.0
+            self.waited_s = None
 
     def refuse(self, error: GatewayError) -> None:
         self.refused.append(type(error))
@@ -43,10 +43,10 @@ def seconds_until_closed(connection: OpenConnection, *, most_s: int = 1000) -> i
 @pytest.mark.parametrize(
     ("connection", "seconds"),
     [
-        (OpenConnection(Phase.HEAD), 21),
-        (OpenConnection(Phase.BODY), 31),
-        (OpenConnection(Phase.BODY, body_bytes=40 * LEAST_BYTES_PER_S), 71),
-        (OpenConnection(Phase.UNREAD), 31),
+        (OpenConnection(Phase.HEAD), 22),
+        (OpenConnection(Phase.BODY), 32),
+        (OpenConnection(Phase.BODY, body_bytes=40 * LEAST_BYTES_PER_S), 72),
+        (OpenConnection(Phase.UNREAD), 32),
         (OpenConnection(Phase.UNREAD, reads=True), None),
         (OpenConnection(Phase.ANSWER), None),
     ],
@@ -57,7 +57,7 @@ def test_a_client_is_waited_for_as_long_as_its_phase_allows(connection: OpenConn
 
 
 def test_time_in_which_the_gateway_itself_stood_still_does_not_count() -> None:
-    connection = OpenConnection(Phase.HEAD)
+    connection = OpenConnection(Phase.HEAD, waited_s=1.0)
     LIMITS.close_overdue([connection], 3600.0)
     assert connection.refused == []
 
