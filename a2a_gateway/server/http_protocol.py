@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from a2a_gateway.errors import BodyTooLarge, GatewayError, RequestError
-from a2a_gateway.server.client_probe import probe_client
+from a2a_gateway.server.client_probe import ClientProbe
 from a2a_gateway.server.connection_limits import ConnectionLimits, Phase
 from a2a_gateway.server.request_framing import RequestFraming
 from a2a_gateway.server.route import error_response
@@ -75,8 +75,11 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete or self._body_is_coming or self.pipeline:
             return False
+        probe = ClientProbe(self.transport, cycle)
+        if probe.has_closed():
+            return False
         cycle.keep_alive = False
-        probe_client(self.transport, cycle, self.loop)
+        probe.begin(self.loop)
         return True
 
     # What the parser finds
