@@ -1,5 +1,7 @@
 """The proxies of an agent's LLM calls: with each transport that LiteLLM may use, and in clients that httpx sets up by itself."""
 
+import asyncio
+
 import httpx
 import litellm
 import pytest
@@ -12,7 +14,7 @@ from openhands.sdk import Message, TextContent
 from openhands.sdk.llm.exceptions import LLMError
 
 from a2a_gateway.agents.account import RunAccount
-from a2a_gateway.agents.llm import MeteredLLM, metered
+from a2a_gateway.agents.llm import metered
 from a2a_gateway.agents.llm_proxies import use_proxy_rules
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
@@ -34,13 +36,10 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> None:
     use_proxy_rules()
 
 
-def llm_at(base_url: str, **changes: object) -> MeteredLLM:
-    template = an_llm(base_url, num_retries=0, **changes)
-    account = RunAccount(RecordingMeter(), max_turns=9, tell=lambda _: None)
-    return metered(template, account, Prices(template.model, INPUT_USD, OUTPUT_USD))
-
-
-async def ask(llm: MeteredLLM) -> str:
+async def ask(base_url: str, model: str) -> str:
+    # In a thread, because the SDK asks a LiteLLM proxy about its models, and waits.
+    template = await asyncio.to_thread(an_llm, base_url, model=model, num_retries=0)
+    llm = metered(template, RunAccount(RecordingMeter(), max_turns=9, tell=lambda _: None), Prices(model, INPUT_USD, OUTPUT_USD))
     response = await llm.acompletion([Message(role="user", content=[TextContent(text="Hi")])], on_token=lambda _: None)
     return "".join(part.text for part in response.message.content if isinstance(part, TextContent))
 
@@ -56,7 +55,7 @@ async def test_an_llm_on_this_machine_is_called_without_the_proxy(
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", no_proxy)
         async with ScriptedLLM() as llm:
-            assert await ask(llm_at(llm.base_url, model=model))
+            assert await ask(llm.base_url, model)
     assert proxy.heads == []
 
 
@@ -68,7 +67,7 @@ async def test_an_llm_elsewhere_is_called_through_the_proxy(monkeypatch: pytest.
         monkeypatch.setenv("ALL_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "[::1],fe80::/10,fd07::/64,127.0.0.0/8,llm.test:8080")
         with pytest.raises((LLMError, OpenAIError)):
-            await ask(llm_at("http://llm.test/v1", model=model))
+            await ask("http://llm.test/v1", model)
     assert proxy.targets
     assert all(target.startswith("POST http://llm.test/v1/") for target in proxy.targets)
 

@@ -109,7 +109,7 @@ async def test_a_run_takes_longer_than_a_client_may(gateway: GatewayUnderTest, l
             for stream in (False, True)
         ]
         await llm.wait_until(lambda traffic: traffic.in_flight == 2)
-        for _ in range(3):
+        for _ in range(2):
             with connected(gateway, b"GET / HT") as slow:
                 assert answer_to(slow) == (408, "request_timeout")
         llm.open_gate("long")
