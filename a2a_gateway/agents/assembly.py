@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from a2a_gateway.agents.ambient import close_ambient_sources
 from a2a_gateway.agents.litellm_bookkeeping import skip_litellm_bookkeeping
+from a2a_gateway.agents.llm_proxies import use_proxy_rules
 from a2a_gateway.agents.profiles.catalog import ProfileCatalog
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
 from a2a_gateway.agents.runner import AgentRunner
@@ -38,6 +39,7 @@ async def open_agents(settings: Settings, environ: Mapping[str, str], checker: S
         ConfigurationError: a profile's key cannot be decrypted, or this machine lacks what the tools need.
     """
     close_ambient_sources()
+    use_proxy_rules()
     skip_litellm_bookkeeping()
     keep_quoted_ends()
     profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
