@@ -1,6 +1,5 @@
 """One delegation from a script: what is sent, and what every kind of reply becomes. Real HTTP, the real OpenAI client."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -253,112 +252,8 @@ async def test_a_stream_that_fails_keeps_what_had_arrived(far_side: FarSide, raw
     assert (result.cost_micro_usd, result.cost_complete, len(far_side.received)) == (None, False, 1)
 
 
-KEEP_ALIVES = [
-    b'data: {"choices": null}\n\n',
-    b'data: {"choices": []}\n\n',
-    b'data: {"choices": [{"delta": null}]}\n\n',
-    b'data: {"choices": [{"delta": {}, "finish_reason": null}], "usage": null}\n\n',
-    b"data: {}\n\n",
-    b"data: null\n\n",
-    b"data:\n\n",
-    b": keep-alive\n\n",
-    b"event: ping\n\n",
-    b"event: ping\ndata: now\n\n",
-    b"id: 5\n\n: after an id\n\n",
-    b"retry: 3000\n\n",
-]
-
-
-@pytest.mark.parametrize("keep_alive", KEEP_ALIVES, ids=[keep_alive.decode().strip() for keep_alive in KEEP_ALIVES])
-async def test_a_keep_alive_anywhere_changes_nothing(far_side: FarSide, keep_alive: bytes) -> None:
-    end = {"choices": [{"index": 0, "delta": None, "finish_reason": "stop"}]}
-    told = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
-    chunks = (chunk("one "), chunk("two"), end, told)
-    body = keep_alive + b"".join(sse(each, done=False) + keep_alive for each in chunks) + sse() + keep_alive
-    result = await ask(far_side, Raw(body))
-    assert (result.status, result.answer, result.tokens) == (DelegationStatus.FINISHED, "one two", Tokens(7, 2))
-
-
-@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
-async def test_line_separators_in_a_text_are_text(far_side: FarSide, line_end: bytes) -> None:
-    text = "one tw\u2028o thr\u2029ee fo\x85ur"
-    body = b"data: " + json.dumps(chunk(text), ensure_ascii=False).encode() + b"\n\n" + sse(chunk(finish_reason="stop"))
-    assert (await ask(far_side, Raw(body.replace(b"\n", line_end)))).answer == text
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        b'data: {"choices": [{"delta": {"content": "LO\n\n',
-        b"data: 5\n\n",
-        b'data: "text"\n\n',
-        b'data: [{"delta": {"content": "LOST"}}]\n\n',
-        b'data: {"choices": {"delta": {"content": "LOST"}}}\n\n',
-        b'data: {"choices": ["LOST"]}\n\n',
-        b'data: {"choices": [{"delta": "LOST"}]}\n\n',
-        b'data: {"choices": [{"delta": {"content": 5}}]}\n\n',
-        b'data: {"choices": [{"delta": {"content": [{"type": "image", "text": "LOST"}]}}]}\n\n',
-        b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n',
-    ],
-)
-async def test_a_chunk_that_cannot_be_read_is_an_error_and_never_left_out(far_side: FarSide, broken: bytes) -> None:
-    body = sse(chunk("ab "), done=False) + broken + sse(chunk("cd"), chunk(finish_reason="stop"))
-    result = await ask(far_side, Raw(body))
-    assert (result.status, result.error_code, result.answer) == (DelegationStatus.FAILED, "malformed_response", "ab ")
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (b'event: error\ndata: {"message": "Overloaded.", "code": "overloaded"}\n\n', "overloaded"),
-        (b'data: {"object": "error", "message": "Overloaded.", "code": 503}\n\n', "503"),
-        (
-            b'data: {"error": "Overloaded.", "choices": [{"delta": {}, "finish_reason": "error"}]}\n\n',
-            "stream_error",
-        ),
-        (b'data: {"choices": [{"delta": {}, "finish_reason": "error"}]}\n\n', "stream_error"),
-    ],
-)
-async def test_an_error_in_a_stream_is_recognised_in_all_its_forms(far_side: FarSide, error: bytes, code: str) -> None:
-    result = await ask(far_side, Raw(sse(chunk("half"), done=False) + error))
-    assert (result.status, result.error_code, result.answer) == (DelegationStatus.FAILED, code, "half")
-
-
-@pytest.mark.parametrize(
-    ("delta", "finish_reason", "code"),
-    [
-        ({}, "stop", "empty_answer"),
-        ({"content": " \n"}, "stop", "empty_answer"),
-        ({"reasoning": "Hm."}, "stop", "empty_answer"),
-        ({"tool_calls": [{"index": 0, "function": {"name": "f"}}]}, "tool_calls", "unanswered_tool_call"),
-        ({"tool_calls": [{"index": 0, "function": {"name": "f"}}]}, "stop", "unanswered_tool_call"),
-        ({"content": "I look.", "function_call": {"name": "f"}}, "function_call", "unanswered_tool_call"),
-    ],
-)
-async def test_no_text_or_a_tool_call_is_no_answer_of_a_plain_endpoint(
-    far_side: FarSide, delta: dict[str, Any], finish_reason: str, code: str
-) -> None:
-    result = await ask(far_side, Raw(sse({"choices": [{"delta": delta, "finish_reason": finish_reason}]})))
-    assert (result.status, result.error_code) == (DelegationStatus.FAILED, code)
-
-
 async def test_an_empty_answer_of_a_gateway_is_what_its_agent_said(far_side: FarSide) -> None:
     assert (await ask(far_side, Answer([], USAGE, HEADERS))).status is DelegationStatus.FINISHED
-
-
-async def test_parts_of_a_text_and_a_refusal_are_text(far_side: FarSide) -> None:
-    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
-    parts = {"choices": [{"delta": {"content": [thinking, {"type": "text", "text": "one "}]}}]}
-    result = await ask(far_side, Raw(sse(parts, {"choices": [{"delta": {"refusal": "No."}, "finish_reason": "stop"}]})))
-    assert (result.status, result.answer) == (DelegationStatus.FINISHED, "one No.")
-
-
-@pytest.mark.parametrize(
-    "odd", [{"created": 1.5, "id": 7}, {"created": None, "model": None}, {"created": "now", "object": "x"}, {"choices": []}]
-)
-async def test_what_a_home_made_server_puts_around_its_chunks_does_not_matter(far_side: FarSide, odd: dict[str, Any]) -> None:
-    chunks = [odd | {"choices": [{"delta": {"content": "hi"}}]}, odd | {"choices": [{"finish_reason": "stop"}]}]
-    assert (await ask(far_side, Raw(sse(*chunks)))).answer == "hi"
 
 
 async def test_an_answer_longer_than_may_be_kept_ends_with_an_error(far_side: FarSide) -> None:
