@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from a2a_gateway.agents.ambient import close_ambient_sources
+from a2a_gateway.agents.answer_reading import read_answers_first
 from a2a_gateway.agents.litellm_bookkeeping import skip_litellm_bookkeeping
 from a2a_gateway.agents.profiles.catalog import ProfileCatalog
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
 from a2a_gateway.agents.runner import AgentRunner
-from a2a_gateway.agents.stream_end import keep_quoted_ends
 from a2a_gateway.agents.tools.socket_owners import SocketOwners
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.agents.workspaces import Workspaces
@@ -38,7 +38,7 @@ async def open_agents(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
     """
     close_ambient_sources()
     skip_litellm_bookkeeping()
-    keep_quoted_ends()
+    read_answers_first()
     profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
     workspaces = Workspaces(settings.data_dir / "workspaces")
     # A run that waits for its child holds a thread, at every depth, besides those at work.

@@ -32,7 +32,8 @@ from a2a_gateway.agents.pricing import LLMReply, Prices, tells_usage
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.replies import check_said, is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
-from a2a_gateway.agents.stream_end import as_completed, check_end
+from a2a_gateway.agents.stream_end import as_completed, check_damage, check_end
+from a2a_gateway.agents.stream_reading import StreamReading
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
@@ -176,7 +177,9 @@ class MeteredLLM(LLM):
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None, bound_name: str | None
     ) -> Iterator[None]:
         """Tell `_blocking` how large a side call from a tool's own thread is."""
-        token = current_call.set(self._call(Prompt.of(messages, tools or (), self._schemas), bound_name, is_turn=False))
+        call = self._call(Prompt.of(messages, tools or (), self._schemas), bound_name, is_turn=False)
+        call.taken_call_ids = _call_ids(messages)
+        token = current_call.set(call)
         try:
             yield
         finally:
@@ -205,6 +208,7 @@ class MeteredLLM(LLM):
         if current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a fresh key
             return await send(messages, last=False)
         call = self._call(Prompt.of(messages, tools, self._schemas), bound_name, is_turn=self._observer is not None)
+        call.taken_call_ids = _call_ids(messages)
         token = current_call.set(call)
         try:
             if self._observer is not None:
@@ -316,7 +320,7 @@ class MeteredLLM(LLM):
 
     async def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
         call, observer = current_call.get(), self._observer
-        async for item in super()._aiter_with_idle_timeout(stream):
+        async for item in self._read(stream, call):
             pieces = call.attempt.arrived(item) if call is not None else ()
             if observer is not None:
                 for piece in pieces:
@@ -327,7 +331,15 @@ class MeteredLLM(LLM):
             yield as_completed(stream, item)
         if call is not None:
             call.attempt.is_counted_here = not tells_usage(stream)
-        check_end(stream, self.model)
+        check_end(stream, _reading_of(call), self.model)
+
+    async def _read(self, stream: AsyncIterable[Any], call: LLMCall | None) -> AsyncIterator[Any]:
+        try:
+            async for item in super()._aiter_with_idle_timeout(stream):
+                yield item
+        except Exception:
+            check_damage(_reading_of(call), self.model)  # what LiteLLM makes of that may read like a refusal
+            raise
 
 
 def metered(
@@ -380,6 +392,14 @@ def _sampled(template: LLM, asked: Sampling) -> dict[str, object]:
 
 def _shown(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
     return [tool for tool in tools or () if not isinstance(tool, WithheldDelegationTool)]
+
+
+def _reading_of(call: LLMCall | None) -> StreamReading | None:
+    return None if call is None else call.attempt.reading
+
+
+def _call_ids(messages: Sequence[Message]) -> frozenset[str]:
+    return frozenset(call.id for message in messages for call in message.tool_calls or ())
 
 
 def _ignore(_: object) -> None:

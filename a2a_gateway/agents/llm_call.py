@@ -12,6 +12,7 @@ from a2a_gateway.agents.mending import mend_chunk
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
 from a2a_gateway.agents.pricing import Prices, estimate_usage, reported_cost
 from a2a_gateway.agents.prompt import Prompt, count_utf8_bytes
+from a2a_gateway.agents.stream_reading import StreamReading
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Hold
 from delegate_tool.wellformed import well_formed
@@ -24,6 +25,7 @@ class Attempt:
     Attributes:
         answer_bytes: of an answer that came without its usage.
         is_counted_here: `usage` is LiteLLM's own count.
+        reading: of its answer, if that is streamed over HTTP.
     """
 
     streamed_bytes: int = 0
@@ -33,6 +35,7 @@ class Attempt:
     cost_usd: Decimal | None = None
     refused: bool = False
     is_counted_here: bool = False
+    reading: StreamReading | None = None
 
     def arrived(self, item: object) -> list[Piece]:
         """Mend an item of the stream and take note of it; returns its pieces."""
@@ -56,6 +59,7 @@ class LLMCall:
         is_noted: whether the last message has a note that the next call's will not have.
         choice: replaces the request's `tool_choice`, where the SDK takes none.
         turns: that the next booking counts; a side call, and a repeated attempt, is none.
+        taken_call_ids: of the tool calls in the request.
     """
 
     quote: CallQuote
@@ -66,6 +70,7 @@ class LLMCall:
     is_noted: bool = False
     choice: str | None = None
     turns: int = 0
+    taken_call_ids: frozenset[str] = frozenset()
     attempt: Attempt = field(default_factory=Attempt)
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost_micro_usd: int | None = 0

@@ -1,0 +1,306 @@
+"""Know the formats in which providers answer: repair what a server leaves out, and see where an answer ends. Pure.
+
+LiteLLM fails at values that servers send beside or instead of those of the specification (`choices: null`, numeric ids), drops
+tool calls without an id, merges calls with the same index, and reports a stream that was cut as finished. Each class here reads
+the answers of one format, before LiteLLM does.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol
+from uuid import uuid4
+
+from a2a_gateway.agents.call_ids import CallIds, StreamedCalls, repair_function
+
+type Json = dict[str, Any]
+
+
+class AnswerFormat(Protocol):
+    """Reads the one answer to a request, streamed or whole."""
+
+    @property
+    def is_complete(self) -> bool | None:
+        """Whether the provider's own mark for the end of a stream has come; None if the format is unknown."""
+
+    def admit(self, event: Json) -> list[Json]:
+        """Repair an event of a stream; returns what is to be read in its place."""
+
+    def repair(self, answer: Json) -> None:
+        """Repair a whole answer in place."""
+
+    def end(self) -> None:
+        """Take note of the mark `[DONE]`."""
+
+
+def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], AnswerFormat] | None:
+    """Recognise a format by one event, or by a whole answer; None for what none of them has."""
+    kind = value.get("type")
+    if "choices" in value or str(value.get("object")).startswith("chat.completion"):
+        return ChatCompletions
+    if (isinstance(kind, str) and kind.startswith("response.")) or isinstance(value.get("output"), list):
+        return Responses
+    if kind in _ANTHROPIC_TYPES:
+        return AnthropicMessages
+    if "candidates" in value or "usageMetadata" in value or "promptFeedback" in value:
+        return GeminiContent
+    return OllamaChat if isinstance(value.get("done"), bool) else None
+
+
+class Unknown:
+    """A format without a reader of its own: passed on as it is."""
+
+    is_complete: bool | None = None
+
+    def admit(self, event: Json) -> list[Json]:
+        return [event]
+
+    def repair(self, answer: Json) -> None:
+        """Leave it as it is."""
+
+    def end(self) -> None:
+        """`[DONE]` ends any stream."""
+        self.is_complete = True
+
+
+class ChatCompletions:
+    """OpenAI's chat completions, as some thirty providers and servers speak them."""
+
+    def __init__(self, ids: CallIds) -> None:
+        self.is_complete: bool | None = False
+        self._ids = ids
+        self._calls: dict[object, StreamedCalls] = {}
+        self._id = f"chatcmpl-{uuid4()}"
+
+    def admit(self, event: Json) -> list[Json]:
+        self._repair_head(event)
+        event["choices"] = [self._repair_choice(choice) for choice in _dicts(event.get("choices"))]
+        return [event]
+
+    def repair(self, answer: Json) -> None:
+        self._repair_head(answer)
+        for choice in _dicts(answer.get("choices")):
+            if isinstance(message := choice.get("message"), dict):
+                _repair_calls(message, self._ids)
+
+    def end(self) -> None:
+        self.is_complete = True
+
+    def _repair_head(self, value: Json) -> None:
+        _repair_text(value, "id", self._id)
+        _repair_text(value, "model", None)
+        value["created"] = _seconds(value.get("created"))
+        if not isinstance(value.get("usage"), dict):
+            value.pop("usage", None)
+
+    def _repair_choice(self, choice: Json) -> Json:
+        index = choice["index"] = choice["index"] if isinstance(choice.get("index"), int) else 0
+        # Servers that do not stream send the message where a piece of it should be.
+        delta = choice.get("delta") or choice.pop("message", None)
+        choice["delta"] = delta = delta if isinstance(delta, dict) else {}
+        if isinstance(calls := delta.get("tool_calls"), list):
+            delta["tool_calls"] = self._calls.setdefault(index, StreamedCalls(self._ids)).identify(calls)
+        else:
+            delta.pop("tool_calls", None)
+        self.is_complete = self.is_complete or bool(choice.get("finish_reason"))
+        return choice
+
+
+class AnthropicMessages:
+    """Anthropic's messages."""
+
+    def __init__(self, ids: CallIds) -> None:
+        self.is_complete: bool | None = False
+        self._ids = ids
+
+    def admit(self, event: Json) -> list[Json]:
+        match event.get("type"):
+            case "message_stop":
+                self.is_complete = True
+            case "content_block_start":
+                if not isinstance(block := event.get("content_block"), dict):
+                    return []
+                self._repair_block(block)
+            case "content_block_delta" if not isinstance(event.get("delta"), dict):
+                return []
+            case "message_delta" if not isinstance(event.get("delta"), dict):
+                event["delta"] = {}
+            case "message_start" if not isinstance(event.get("message"), dict):
+                return []
+        return [event]
+
+    def repair(self, answer: Json) -> None:
+        for block in _dicts(answer.get("content")):
+            self._repair_block(block)
+
+    def end(self) -> None:
+        """It is OpenAI's mark, not Anthropic's."""
+
+    def _repair_block(self, block: Json) -> None:
+        if block.get("type") == "tool_use":
+            block["id"] = self._ids.claim(block.get("id"))
+
+
+class GeminiContent:
+    """Gemini's `generateContent`. LiteLLM gives its calls indexes, and an id to those that have none."""
+
+    def __init__(self, ids: CallIds) -> None:
+        self.is_complete: bool | None = False
+        self._ids = ids
+
+    def admit(self, event: Json) -> list[Json]:
+        self.repair(event)
+        self.is_complete = self.is_complete or _ends_gemini(event)
+        return [event]
+
+    def repair(self, answer: Json) -> None:
+        answer["candidates"] = _dicts(answer.get("candidates"))
+        for candidate in answer["candidates"]:
+            _drop_nulls(candidate)
+            if isinstance(content := candidate.get("content"), dict):
+                _drop_nulls(content)
+                for part in _dicts(content.get("parts")):
+                    self._repair_part(part)
+        if not isinstance(answer.get("usageMetadata"), dict):
+            answer.pop("usageMetadata", None)
+
+    def end(self) -> None:
+        """It is OpenAI's mark, not Gemini's."""
+
+    def _repair_part(self, part: Json) -> None:
+        _drop_nulls(part)
+        if isinstance(call := part.get("functionCall"), dict):
+            _drop_nulls(call)
+            call.setdefault("args", {})
+            if sent_id := call.pop("id", None):
+                call["id"] = self._ids.claim(sent_id)
+
+
+class OllamaChat:
+    """Ollama's own chat endpoint. Each of its calls is whole, and has neither an id nor an index."""
+
+    def __init__(self, ids: CallIds) -> None:
+        self.is_complete: bool | None = False
+        self._ids = ids
+        self._count = 0
+
+    def admit(self, event: Json) -> list[Json]:
+        self.repair(event)
+        self.is_complete = self.is_complete or event["done"]
+        return [event]
+
+    def repair(self, answer: Json) -> None:
+        answer["done"] = answer.get("done") is True
+        _repair_text(answer, "model", "")
+        if "response" in answer:  # of the endpoint for plain completions
+            return
+        if not isinstance(message := answer.get("message"), dict):
+            message = answer["message"] = {}
+        message.setdefault("content", "")
+        _repair_calls(message, self._ids)
+        for call in message.get("tool_calls", ()):
+            call["index"] = self._count
+            self._count += 1
+
+    def end(self) -> None:
+        """It is OpenAI's mark, not Ollama's."""
+
+
+class Responses:
+    """OpenAI's responses."""
+
+    def __init__(self, ids: CallIds) -> None:
+        self.is_complete: bool | None = False
+        self._ids = ids
+        self._ids_of_items = ids.fork()
+        self._id = f"resp_{uuid4()}"
+
+    def admit(self, event: Json) -> list[Json]:
+        kind = str(event.get("type"))
+        if kind.endswith(".delta") and event.get("delta") is None:
+            return []
+        self.is_complete = self.is_complete or kind in _RESPONSES_ENDS
+        if isinstance(response := event.get("response"), dict):
+            self.repair(response)
+        if kind == "response.output_item.done" and isinstance(item := event.get("item"), dict):
+            _repair_item(item, self._ids_of_items)
+        return [event]
+
+    def repair(self, answer: Json) -> None:
+        _repair_text(answer, "id", self._id)
+        _repair_text(answer, "model", "")
+        answer["created_at"] = _seconds(answer.get("created_at"))
+        answer["object"] = "response"
+        ids = self._ids.fork()  # each event repeats what came before
+        for item in _dicts(answer.get("output")):
+            _repair_item(item, ids)
+
+    def end(self) -> None:
+        """It is the mark of chat completions."""
+
+
+_ANTHROPIC_TYPES: Final = frozenset(
+    {
+        "message",
+        "message_start",
+        "message_delta",
+        "message_stop",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+    }
+)
+_RESPONSES_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+def _repair_calls(message: Json, ids: CallIds) -> None:
+    """Repair the calls of a whole message."""
+    calls = _dicts(message.get("tool_calls"))
+    if not calls:
+        message.pop("tool_calls", None)
+        return
+    for call in calls:
+        function = repair_function(call)
+        function["arguments"] = function["arguments"] or "{}"
+        call["id"] = ids.claim(call.get("id"))
+        call["type"] = call.get("type") or "function"
+    message["tool_calls"] = calls
+
+
+def _repair_item(item: Json, ids: CallIds) -> None:
+    """Repair an item of the output of OpenAI's responses."""
+    if item.get("type") == "function_call":
+        item["call_id"] = ids.claim(item.get("call_id") or item.get("id"))
+        _repair_text(item, "id", item["call_id"])
+        if not isinstance(arguments := item.get("arguments"), str):
+            item["arguments"] = "{}" if arguments is None else json.dumps(arguments)
+
+
+def _repair_text(value: Json, name: str, default: str | None) -> None:
+    """Have a field hold text; numbers are written as such."""
+    held = value.get(name)
+    if not isinstance(held, str):
+        value[name] = str(held) if isinstance(held, int | float) else default
+
+
+def _seconds(value: object) -> int:
+    try:
+        return int(float(value)) if isinstance(value, int | float | str) else int(time.time())
+    except (ValueError, OverflowError):
+        return int(time.time())
+
+
+def _ends_gemini(event: Json) -> bool:
+    reasons = [candidate.get("finishReason") for candidate in event["candidates"]]
+    feedback = event.get("promptFeedback")
+    is_blocked = isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+    return is_blocked or any(reason and reason != "FINISH_REASON_UNSPECIFIED" for reason in reasons)
+
+
+def _drop_nulls(value: Json) -> None:
+    for name in [name for name, held in value.items() if held is None]:
+        del value[name]
+
+
+def _dicts(values: object) -> list[Json]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, Iterable) else []
