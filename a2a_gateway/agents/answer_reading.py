@@ -53,9 +53,8 @@ class _ReadResponse(httpx.Response):
         )
         self._body = body
 
-    async def aiter_lines(self) -> AsyncIterator[str]:
-        async for line in self._body.lines():
-            yield line
+    def aiter_lines(self) -> AsyncIterator[str]:
+        return self._body.lines()
 
 
 class _ReadBody(httpx.AsyncByteStream):

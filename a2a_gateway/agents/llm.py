@@ -320,26 +320,22 @@ class MeteredLLM(LLM):
 
     async def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
         call, observer = current_call.get(), self._observer
-        async for item in self._read(stream, call):
-            pieces = call.attempt.arrived(item) if call is not None else ()
-            if observer is not None:
-                for piece in pieces:
-                    observer.add(piece)
-            if pieces:
-                # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
-                await asyncio.sleep(0)
-            yield as_completed(stream, item)
-        if call is not None:
-            call.attempt.is_counted_here = not tells_usage(stream)
-        check_end(stream, _reading_of(call), self.model)
-
-    async def _read(self, stream: AsyncIterable[Any], call: LLMCall | None) -> AsyncIterator[Any]:
         try:
             async for item in super()._aiter_with_idle_timeout(stream):
-                yield item
+                pieces = call.attempt.arrived(item) if call is not None else ()
+                if observer is not None:
+                    for piece in pieces:
+                        observer.add(piece)
+                if pieces:
+                    # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
+                    await asyncio.sleep(0)
+                yield as_completed(stream, item)
         except Exception:
             check_damage(_reading_of(call), self.model)  # what LiteLLM makes of that may read like a refusal
             raise
+        if call is not None:
+            call.attempt.is_counted_here = not tells_usage(stream)
+        check_end(stream, _reading_of(call), self.model)
 
 
 def metered(

@@ -13,6 +13,8 @@ from typing import Final
 
 DONE: Final = "[DONE]"
 """The mark with which OpenAI's streams end."""
+_DECODER: Final = json.JSONDecoder(strict=False)
+"""Some servers do not escape the control characters in their strings. Made once, because that takes as long as its use."""
 _MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 _MAX_QUOTED_CHARS: Final = 120
 _FIELDS: Final = frozenset({"event", "id", "retry"})
@@ -149,8 +151,7 @@ class EventReader:
             yield StreamEvent(None)
             return
         try:
-            # Not strict: some servers do not escape the control characters in their strings.
-            value = json.loads(text, strict=False) if text else None
+            value = _DECODER.decode(text) if text else None
         except (ValueError, RecursionError) as error:
             raise StreamDamaged(f"an event is not JSON: {_quoted(text)}") from error
         if isinstance(value, dict):

@@ -63,6 +63,10 @@ def test_pieces_of_one_call_stay_one_call(chunks: list[list[Piece]]) -> None:
             [[piece("f", "{", id="a")], [piece("g", "[", id="b")], [piece("", "}", id="a")], [piece("", "]", id="b")]], id="by id"
         ),
         pytest.param([[piece("f", "{}", id="a")], [piece("g", "[]", id="a")]], id="one id"),
+        pytest.param([[piece("f", "{}")], [piece("g", "[]")]], id="no index and no id"),
+        pytest.param([[piece("f", "{}", index=0), piece("g", "[]", index=0)]], id="one index in one chunk"),
+        pytest.param([[piece("f", "{}", index=None, id="")], [piece("g", "[]", index=None, id=None)]], id="nulls"),
+        pytest.param([[piece("f", "{}", index=4, id="a")], [piece("g", "[]", index=9, id="a")]], id="one id and two indexes"),
         pytest.param([[piece("f", "{}", index=0, id="t")], [piece("g", "[]", index=1, id="t")]], id="an id of an earlier turn"),
     ],
 )
