@@ -112,21 +112,32 @@ class AnthropicMessages:
     def __init__(self, ids: CallIds) -> None:
         self.is_complete: bool | None = False
         self._ids = ids
+        self._inputs: dict[object, object] = {}
 
     def admit(self, event: Json) -> list[Json]:
+        index = event.get("index")
         match event.get("type"):
             case "message_stop":
                 self.is_complete = True
+            case "message_start" if not isinstance(event.get("message"), dict):
+                return []
+            case "message_delta" if not isinstance(event.get("delta"), dict):
+                event["delta"] = {}
             case "content_block_start":
                 if not isinstance(block := event.get("content_block"), dict):
                     return []
                 self._repair_block(block)
-            case "content_block_delta" if not isinstance(event.get("delta"), dict):
-                return []
-            case "message_delta" if not isinstance(event.get("delta"), dict):
-                event["delta"] = {}
-            case "message_start" if not isinstance(event.get("message"), dict):
-                return []
+                if block.get("type") == "tool_use" and block.get("input"):
+                    self._inputs[index] = block["input"]
+            case "content_block_delta":
+                if not isinstance(delta := event.get("delta"), dict):
+                    return []
+                if delta.get("partial_json"):
+                    self._inputs.pop(index, None)
+            case "content_block_stop" if index in self._inputs:
+                # LiteLLM reads arguments from deltas only, but some servers send them with the start of a block.
+                delta = {"type": "input_json_delta", "partial_json": json.dumps(self._inputs.pop(index))}
+                return [{"type": "content_block_delta", "index": index, "delta": delta}, event]
         return [event]
 
     def repair(self, answer: Json) -> None:

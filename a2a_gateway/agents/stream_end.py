@@ -28,14 +28,19 @@ def check_damage(reading: StreamReading | None, model: str) -> None:
 def check_end(stream: object, reading: StreamReading | None, model: str) -> None:
     """Check that a stream that has ended brought a whole answer: LiteLLM reports one that was cut as finished.
 
+    Where the format is not known here (Bedrock's is binary), LiteLLM knows whether a finish reason came.
+
     Raises:
         APIConnectionError: the provider's own mark for the end did not come, or the stream was not read here.
     """
     check_damage(reading, model)
-    if reading is None:
-        if isinstance(stream, CustomStreamWrapper) and isinstance(stream.completion_stream, _READ_BY_LINE):
+    is_complete = None if reading is None else reading.is_complete
+    if isinstance(stream, CustomStreamWrapper):
+        if reading is None and isinstance(stream.completion_stream, _READ_BY_LINE):
             raise _unfinished("the stream was not checked, because LiteLLM has not received it through httpx", model)
-    elif not reading.is_complete:
+        if is_complete is None:
+            is_complete = bool(stream.received_finish_reason or stream.intermittent_finish_reason)
+    if is_complete is False:
         raise _unfinished("the stream ended before the answer did", model)
 
 

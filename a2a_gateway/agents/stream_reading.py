@@ -21,9 +21,9 @@ class StreamReading:
         self.damage: StreamDamaged | None = None
 
     @property
-    def is_complete(self) -> bool:
-        """Whether the answer has ended, by its provider's own mark; of a format that is not known, whether anything came."""
-        return self._format is not None and self._format.is_complete is not False
+    def is_complete(self) -> bool | None:
+        """Whether the answer has ended, by its provider's own mark; None if its format is not known."""
+        return False if self._format is None else self._format.is_complete
 
     def feed(self, data: bytes) -> Iterator[str]:
         """Read some bytes; raises `StreamDamaged`."""

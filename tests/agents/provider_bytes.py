@@ -1,6 +1,8 @@
 """Answers in the formats of all families of providers, as bytes."""
 
 import json
+import struct
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -218,6 +220,18 @@ def _responses_calls(calls: Sequence[Call]) -> list[Json]:
 
 def _responses_whole(text: str, calls: Sequence[Call]) -> Json:
     return _response([*([_responses_message(text)] if text else []), *map(_responses_call, calls)])
+
+
+def bedrock_frame(kind: str, payload: Json) -> bytes:
+    """One event of Bedrock's binary streams."""
+    head = b"".join(
+        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+        for name, value in ((":event-type", kind), (":content-type", "application/json"), (":message-type", "event"))
+    )
+    body = json.dumps(payload, ensure_ascii=False).encode()
+    prelude = struct.pack(">II", 16 + len(head) + len(body), len(head))
+    frame = prelude + struct.pack(">I", zlib.crc32(prelude)) + head + body
+    return frame + struct.pack(">I", zlib.crc32(frame))
 
 
 OPENAI = _chat("openai", "openai/m")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.agents.provider_bytes import (
     RESPONSES,
     Call,
     Family,
+    bedrock_frame,
     chat_call,
     chat_chunk,
 )
@@ -255,6 +257,30 @@ async def test_an_error_in_ollama_s_stream_is_the_provider_s(tmp_path: Path) -> 
     assert isinstance(ran.outcome, Failed)
     assert (ran.code, ran.content) == ("llm_unavailable", "half an")
     assert "out of memory" in ran.outcome.error.message
+
+
+async def test_arguments_that_anthropic_s_stream_has_at_the_start_of_a_block_are_used(tmp_path: Path) -> None:
+    call = creating("a", "a!", id="x")
+    events = [event for event in ANTHROPIC.calls([call]) if event["type"] != "content_block_delta"]
+    events[1]["content_block"]["input"] = call.arguments
+    lines = [ANTHROPIC.line(event) for event in [*events, *ANTHROPIC.end("tool_calls")]]
+    said = ANTHROPIC.stream(*ANTHROPIC.saying("Done."))
+    ran, _ = await run(tmp_path, ANTHROPIC, ANTHROPIC.stream(*lines), said, tools=("file_editor",))
+    assert ran.outcome == Finished("Done.")
+    assert (tmp_path / "workspace" / "a").read_text() == "a!"
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_bedrock_s_binary_stream_is_an_answer_with_its_end_only(tmp_path: Path, is_cut: bool) -> None:
+    delta = {"contentBlockIndex": 0, "delta": {"text": SEPARATORS}}
+    frames = [bedrock_frame("messageStart", {"role": "assistant"}), bedrock_frame("contentBlockDelta", delta)]
+    if not is_cut:
+        frames += [bedrock_frame("messageStop", {"stopReason": "end_turn"})]
+    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "aws_region_name": "us-east-1"}
+    bedrock = replace(OPENAI, model="bedrock/anthropic.claude-3-haiku-20240307-v1:0", path="", fields=keys)
+    ran, _ = await run(tmp_path, bedrock, streamed(*frames, content_type="application/vnd.amazon.eventstream"))
+    assert ran.content == SEPARATORS
+    assert isinstance(ran.outcome, Failed if is_cut else Finished)
 
 
 @pytest.mark.parametrize("indent", [None, 2])
