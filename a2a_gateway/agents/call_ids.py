@@ -59,6 +59,11 @@ class StreamedCalls:
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
 
+    @property
+    def have_nameless(self) -> bool:
+        """Whether a call has no name so far."""
+        return any(not call.name for call in self._calls)
+
     def identify(self, pieces: Iterable[Any]) -> list[dict[str, Any]]:
         """Give each piece of one chunk its call's index and id; returns the pieces that can be read."""
         touched: set[int] = set()
@@ -79,7 +84,7 @@ class StreamedCalls:
         touched.add(call.index)
         call.name = call.name or name
         call.arguments.append(arguments)
-        return {**piece, "index": call.index, "id": call.id}
+        return {**piece, "index": call.index, "id": call.id, "type": "function"}  # no other type is ever offered
 
     def _find(self, index: int | None, sent_id: str) -> _Call | None:
         known = next((call for call in reversed(self._calls) if sent_id and call.sent_id == sent_id), None)

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from a2a_gateway.agents.call_ids import CallIds, StreamedCalls, repair_function
+from a2a_gateway.agents.stream_events import StreamDamaged
 
 type Json = dict[str, Any]
 
@@ -80,8 +81,9 @@ class ChatCompletions:
     def repair(self, answer: Json) -> None:
         self._repair_head(answer)
         for choice in _dicts(answer.get("choices")):
-            if isinstance(message := choice.get("message"), dict):
-                _repair_calls(message, self._ids)
+            message = _message_of(choice, "message")
+            message["role"] = message.get("role") or "assistant"
+            _repair_calls(message, self._ids)
 
     def end(self) -> None:
         self.is_complete = True
@@ -95,14 +97,16 @@ class ChatCompletions:
 
     def _repair_choice(self, choice: Json) -> Json:
         index = choice["index"] = choice["index"] if isinstance(choice.get("index"), int) else 0
-        # Servers that do not stream send the message where a piece of it should be.
-        delta = choice.get("delta") or choice.pop("message", None)
-        choice["delta"] = delta = delta if isinstance(delta, dict) else {}
-        if isinstance(calls := delta.get("tool_calls"), list):
-            delta["tool_calls"] = self._calls.setdefault(index, StreamedCalls(self._ids)).identify(calls)
+        delta = _message_of(choice, "delta")
+        calls = self._calls.setdefault(index, StreamedCalls(self._ids))
+        if isinstance(pieces := delta.get("tool_calls"), list):
+            delta["tool_calls"] = calls.identify(pieces)
         else:
             delta.pop("tool_calls", None)
-        self.is_complete = self.is_complete or bool(choice.get("finish_reason"))
+        if choice.get("finish_reason"):
+            self.is_complete = True
+            if calls.have_nameless:
+                raise StreamDamaged("a tool call has no name")
         return choice
 
 
@@ -261,7 +265,43 @@ _ANTHROPIC_TYPES: Final = frozenset(
         "content_block_stop",
     }
 )
+_UNREAD: Final = ("audio", "images", "annotations")
+"""Parts of a message that no agent reads; where LiteLLM cannot read one, it drops the text beside it."""
 _RESPONSES_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+def _message_of(choice: Json, name: str) -> Json:
+    """Have a choice of a chat completion hold its message, or the delta of one, with its text as a string; returns that.
+
+    A server that does not stream sends the message where the delta should be; one for plain completions sends a text.
+    """
+    message = choice.get(name) or choice.pop("message", None)
+    message = choice[name] = message if isinstance(message, dict) else {}
+    content = message.get("content")
+    if isinstance(content, dict | list):
+        parts = [content] if isinstance(content, dict) else content
+        message["content"] = "".join(_text_of(part, "text") for part in parts)
+        if thinking := "".join(_text_of(part, "thinking") for part in parts):
+            message["reasoning_content"] = thinking
+    elif content is not None:
+        message["content"] = str(content)
+    if not message.get("content") and (text := message.get("refusal") or choice.get("text")):
+        message["content"] = text
+    for name in _UNREAD:
+        message.pop(name, None)
+    if not isinstance(message.get("provider_specific_fields"), dict):
+        message.pop("provider_specific_fields", None)
+    if isinstance(function := message.pop("function_call", None), dict) and not message.get("tool_calls"):
+        message["tool_calls"] = [{"index": 0, "function": function}]
+    return message
+
+
+def _text_of(part: object, kind: str) -> str:
+    """Read a part of a content; Mistral's have the reasoning in parts of their own, which have parts again."""
+    if isinstance(part, str):
+        return part if kind == "text" else ""
+    held = part.get(kind) if isinstance(part, dict) else None
+    return "".join(_text_of(inner, "text") for inner in held) if isinstance(held, list) else held if isinstance(held, str) else ""
 
 
 def _repair_calls(message: Json, ids: CallIds) -> None:
@@ -274,7 +314,7 @@ def _repair_calls(message: Json, ids: CallIds) -> None:
         function = repair_function(call)
         function["arguments"] = function["arguments"] or "{}"
         call["id"] = ids.claim(call.get("id"))
-        call["type"] = call.get("type") or "function"
+        call["type"] = "function"  # no other is ever offered
     message["tool_calls"] = calls
 
 

@@ -15,7 +15,7 @@ from a2a_gateway.agents.answer_reading import read_answers_first
 from a2a_gateway.agents.llm import metered
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.errors import ConfigurationError
-from a2a_gateway.runs.events import Failed, Finished, ToolFinished
+from a2a_gateway.runs.events import Failed, Finished, ReasoningDelta, ToolFinished
 from tests.agents.driver import Ran, RecordingMeter, a_recipe, driving, user
 from tests.agents.provider_bytes import (
     ANTHROPIC,
@@ -250,6 +250,39 @@ async def test_a_file_is_written_with_every_separator_that_the_llm_wrote(tmp_pat
     ran, _ = await run(tmp_path, OPENAI, OPENAI.stream(*lines), OPENAI.stream(*OPENAI.saying("Done.")), tools=("file_editor",))
     assert ran.outcome == Finished("Done.")
     assert (tmp_path / "workspace" / "a").read_bytes().decode() == call.arguments["file_text"]
+
+
+SPELLINGS: list[dict[str, Any]] = [
+    {"content": "a"},
+    {"content": [{"type": "text", "text": "b"}, "c", {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
+    {"content": {"text": "d"}},
+    {"content": 5},
+    {"content": None, "refusal": "e"},
+    {"content": "f", "images": 7, "audio": 7, "annotations": 7, "provider_specific_fields": 7},
+]
+
+
+@pytest.mark.parametrize("family", [OPENAI, AZURE], ids=lambda family: family.name)
+async def test_text_is_read_however_it_is_spelt(tmp_path: Path, family: Family) -> None:
+    as_choices = [{"text": "g"}, {"message": {"role": "assistant", "content": "h"}}, {"delta": None, "text": "i"}]
+    chunks = [*map(chat_chunk, SPELLINGS), *({**CHAT_HEAD, "choices": [choice]} for choice in as_choices)]
+    ran, _ = await run(tmp_path, family, family.stream(*map(family.line, chunks), *family.saying()))
+    assert ran.outcome == Finished("abcd5efghi")
+    assert ReasoningDelta("hm") in ran.events
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=str)
+async def test_the_text_of_a_whole_answer_is_read_however_it_is_spelt(tmp_path: Path, spelling: dict[str, Any]) -> None:
+    answer = {**OPENAI.whole("", []), "choices": [{"index": 0, "finish_reason": "stop", "message": spelling}]}
+    ran, _ = await run(tmp_path, OPENAI, whole(answer), stream=False)
+    assert isinstance(ran.outcome, Finished)
+    assert ran.outcome.text in {"a", "bc", "d", "5", "e", "f"}
+
+
+async def test_a_call_without_a_name_fails_instead_of_being_dropped(tmp_path: Path) -> None:
+    nameless = chat_chunk({"content": "ab", "tool_calls": [{"index": 0, "id": "x", "function": {"arguments": "{}"}}]})
+    ran, _ = await run(tmp_path, OPENAI, OPENAI.stream(OPENAI.line(nameless), *OPENAI.saying()))
+    assert (ran.code, ran.content) == ("llm_unavailable", "ab")
 
 
 async def test_an_error_in_ollama_s_stream_is_the_provider_s(tmp_path: Path) -> None:
