@@ -15,6 +15,7 @@ import httpx
 from a2a_gateway.agents.call_ids import CallIds
 from a2a_gateway.agents.llm_call import current_call
 from a2a_gateway.agents.provider_formats import format_of
+from a2a_gateway.agents.stream_events import AnswerDamaged
 from a2a_gateway.agents.stream_reading import StreamReading
 from a2a_gateway.errors import ConfigurationError
 
@@ -112,15 +113,15 @@ def _reading_blocking(send: Callable[..., httpx.Response]) -> Callable[..., http
 
 
 def _repaired(response: httpx.Response, ids: CallIds) -> httpx.Response:
-    """Repair a whole answer, if it is one of a provider's."""
+    """Repair a whole answer. What is none of a known format, or beyond repair, is left to LiteLLM, which refuses it."""
     try:
         answer = json.loads(response.content, strict=False)
-    except (ValueError, RecursionError):
+        make = format_of(answer) if isinstance(answer, dict) else None
+        if make is None:
+            return response
+        make(ids).repair(answer)
+    except (ValueError, RecursionError, AnswerDamaged):
         return response
-    make = format_of(answer) if isinstance(answer, dict) else None
-    if make is None:
-        return response
-    make(ids).repair(answer)
     content = json.dumps(answer).encode()
     repaired = httpx.Response(
         response.status_code,

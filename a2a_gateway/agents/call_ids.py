@@ -64,12 +64,12 @@ class StreamedCalls:
         """Whether a call has no name so far."""
         return any(not call.name for call in self._calls)
 
-    def identify(self, pieces: Iterable[Any]) -> list[dict[str, Any]]:
-        """Give each piece of one chunk its call's index and id; returns the pieces that can be read."""
+    def identify(self, pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Give each piece of one chunk its call's index and id."""
         touched: set[int] = set()
-        return [self._identified(piece, touched) for piece in pieces if isinstance(piece, dict)]
+        return [self._identify_piece(piece, touched) for piece in pieces]
 
-    def _identified(self, piece: dict[str, Any], touched: set[int]) -> dict[str, Any]:
+    def _identify_piece(self, piece: dict[str, Any], touched: set[int]) -> dict[str, Any]:
         function = repair_function(piece)
         sent_id, name, arguments = _as_id(piece.get("id")), function.get("name") or "", function["arguments"]
         index = piece.get("index") if isinstance(piece.get("index"), int) else None

@@ -7,14 +7,29 @@ the answers of one format, before LiteLLM does.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from a2a_gateway.agents.call_ids import CallIds, StreamedCalls, repair_function
-from a2a_gateway.agents.stream_events import StreamDamaged
+from a2a_gateway.agents.stream_events import AnswerDamaged
 
 type Json = dict[str, Any]
+
+_ANTHROPIC_TYPES: Final = frozenset(
+    {
+        "message",
+        "message_start",
+        "message_delta",
+        "message_stop",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+    }
+)
+_UNREAD: Final = ("audio", "images", "annotations")
+"""Parts of a message that no agent reads; where LiteLLM cannot read one, it drops the text beside it."""
+_RESPONSES_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 class AnswerFormat(Protocol):
@@ -25,10 +40,10 @@ class AnswerFormat(Protocol):
         """Whether the provider's own mark for the end of a stream has come; None if the format is unknown."""
 
     def admit(self, event: Json) -> list[Json]:
-        """Repair an event of a stream; returns what is to be read in its place."""
+        """Repair an event of a stream; returns what is to be read in its place, raises `AnswerDamaged`."""
 
     def repair(self, answer: Json) -> None:
-        """Repair a whole answer in place."""
+        """Repair a whole answer in place; raises `AnswerDamaged`."""
 
     def end(self) -> None:
         """Take note of the mark `[DONE]`."""
@@ -99,14 +114,12 @@ class ChatCompletions:
         index = choice["index"] = choice["index"] if isinstance(choice.get("index"), int) else 0
         delta = _message_of(choice, "delta")
         calls = self._calls.setdefault(index, StreamedCalls(self._ids))
-        if isinstance(pieces := delta.get("tool_calls"), list):
+        if pieces := _dicts(delta.pop("tool_calls", None)):
             delta["tool_calls"] = calls.identify(pieces)
-        else:
-            delta.pop("tool_calls", None)
         if choice.get("finish_reason"):
             self.is_complete = True
             if calls.have_nameless:
-                raise StreamDamaged("a tool call has no name")
+                raise AnswerDamaged("a tool call has no name")
         return choice
 
 
@@ -123,18 +136,18 @@ class AnthropicMessages:
         match event.get("type"):
             case "message_stop":
                 self.is_complete = True
-            case "message_start" if not isinstance(event.get("message"), dict):
+            case "message_start" if _dict_in(event, "message") is None:
                 return []
-            case "message_delta" if not isinstance(event.get("delta"), dict):
-                event["delta"] = {}
+            case "message_delta":
+                event["delta"] = _dict_in(event, "delta") or {}
             case "content_block_start":
-                if not isinstance(block := event.get("content_block"), dict):
+                if (block := _dict_in(event, "content_block")) is None:
                     return []
                 self._repair_block(block)
                 if block.get("type") == "tool_use" and block.get("input"):
                     self._inputs[index] = block["input"]
             case "content_block_delta":
-                if not isinstance(delta := event.get("delta"), dict):
+                if (delta := _dict_in(event, "delta")) is None:
                     return []
                 if delta.get("partial_json"):
                     self._inputs.pop(index, None)
@@ -172,7 +185,7 @@ class GeminiContent:
         answer["candidates"] = _dicts(answer.get("candidates"))
         for candidate in answer["candidates"]:
             _drop_nulls(candidate)
-            if isinstance(content := candidate.get("content"), dict):
+            if content := _dict_in(candidate, "content"):
                 _drop_nulls(content)
                 for part in _dicts(content.get("parts")):
                     self._repair_part(part)
@@ -184,7 +197,7 @@ class GeminiContent:
 
     def _repair_part(self, part: Json) -> None:
         _drop_nulls(part)
-        if isinstance(call := part.get("functionCall"), dict):
+        if call := _dict_in(part, "functionCall"):
             _drop_nulls(call)
             call.setdefault("args", {})
             if sent_id := call.pop("id", None):
@@ -209,8 +222,7 @@ class OllamaChat:
         _repair_text(answer, "model", "")
         if "response" in answer:  # of the endpoint for plain completions
             return
-        if not isinstance(message := answer.get("message"), dict):
-            message = answer["message"] = {}
+        message = answer["message"] = _dict_in(answer, "message") or {}
         message.setdefault("content", "")
         _repair_calls(message, self._ids)
         for call in message.get("tool_calls", ()):
@@ -235,9 +247,9 @@ class Responses:
         if kind.endswith(".delta") and event.get("delta") is None:
             return []
         self.is_complete = self.is_complete or kind in _RESPONSES_ENDS
-        if isinstance(response := event.get("response"), dict):
+        if response := _dict_in(event, "response"):
             self.repair(response)
-        if kind == "response.output_item.done" and isinstance(item := event.get("item"), dict):
+        if kind == "response.output_item.done" and (item := _dict_in(event, "item")):
             _repair_item(item, self._ids_of_items)
         return [event]
 
@@ -254,29 +266,12 @@ class Responses:
         """It is the mark of chat completions."""
 
 
-_ANTHROPIC_TYPES: Final = frozenset(
-    {
-        "message",
-        "message_start",
-        "message_delta",
-        "message_stop",
-        "content_block_start",
-        "content_block_delta",
-        "content_block_stop",
-    }
-)
-_UNREAD: Final = ("audio", "images", "annotations")
-"""Parts of a message that no agent reads; where LiteLLM cannot read one, it drops the text beside it."""
-_RESPONSES_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
-
-
 def _message_of(choice: Json, name: str) -> Json:
     """Have a choice of a chat completion hold its message, or the delta of one, with its text as a string; returns that.
 
     A server that does not stream sends the message where the delta should be; one for plain completions sends a text.
     """
-    message = choice.get(name) or choice.pop("message", None)
-    message = choice[name] = message if isinstance(message, dict) else {}
+    message = choice[name] = _dict_in(choice, name) or _dict_in(choice, "message") or {}
     content = message.get("content")
     if isinstance(content, dict | list):
         parts = [content] if isinstance(content, dict) else content
@@ -322,7 +317,8 @@ def _repair_item(item: Json, ids: CallIds) -> None:
     """Repair an item of the output of OpenAI's responses."""
     if item.get("type") == "function_call":
         item["call_id"] = ids.claim(item.get("call_id") or item.get("id"))
-        _repair_text(item, "id", item["call_id"])
+        if not isinstance(item.get("id"), str):
+            item.pop("id", None)
         if not isinstance(arguments := item.get("arguments"), str):
             item["arguments"] = "{}" if arguments is None else json.dumps(arguments)
 
@@ -353,5 +349,18 @@ def _drop_nulls(value: Json) -> None:
         del value[name]
 
 
+def _dict_in(value: Json, name: str) -> Json | None:
+    """Return an object in a field, or None if it is missing or null."""
+    held = value.get(name)
+    if held is not None and not isinstance(held, dict):
+        raise AnswerDamaged(f"its {name} is no JSON object")
+    return held
+
+
 def _dicts(values: object) -> list[Json]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, Iterable) else []
+    """Return the objects of a list that may be missing or have nulls."""
+    if values is None:
+        return []
+    if not isinstance(values, list) or not all(value is None or isinstance(value, dict) for value in values):
+        raise AnswerDamaged("it has something else where JSON objects should be")
+    return [value for value in values if value is not None]

@@ -22,8 +22,8 @@ _PINGS: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
 """Names of events whose data need not be JSON."""
 
 
-class StreamDamaged(Exception):
-    """A provider's stream has a part that cannot be read."""
+class AnswerDamaged(Exception):
+    """A provider's answer has a part that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class EventReader:
         """Read some bytes.
 
         Raises:
-            StreamDamaged: they complete a line that cannot be read.
+            AnswerDamaged: they complete a line that cannot be read.
         """
         for line in self._lines(data):
             yield from self._read_line(line)
@@ -72,7 +72,7 @@ class EventReader:
         """Read what the end of the stream completes.
 
         Raises:
-            StreamDamaged: the stream ended within an event.
+            AnswerDamaged: the stream ended within an event.
         """
         if self._rest:
             yield from self._read_line(b"".join(self._rest))
@@ -90,7 +90,7 @@ class EventReader:
             line = part.rstrip(b"\r\n")
             self._rest_bytes += len(line)
             if self._rest_bytes > _MAX_EVENT_BYTES:
-                raise StreamDamaged(f"an event is longer than {_MAX_EVENT_BYTES} bytes")
+                raise AnswerDamaged(f"an event is longer than {_MAX_EVENT_BYTES} bytes")
             if len(line) == len(part):
                 self._rest.append(line)
             else:
@@ -105,7 +105,7 @@ class EventReader:
         try:
             line = raw.decode()
         except UnicodeDecodeError as error:
-            raise StreamDamaged(f"a line is not UTF-8: {raw[:_MAX_QUOTED_CHARS]!r}") from error
+            raise AnswerDamaged(f"a line is not UTF-8: {raw[:_MAX_QUOTED_CHARS]!r}") from error
         if self._is_first_line:
             line = line.removeprefix("\ufeff")
             self._is_first_line = False
@@ -121,7 +121,7 @@ class EventReader:
         if not self._data:
             try:
                 yield from self._parsed(data)
-            except StreamDamaged:  # it may go on in the next line
+            except AnswerDamaged:  # it may go on in the next line
                 self._data.append(data)
         else:
             self._data.append(data)
@@ -138,7 +138,7 @@ class EventReader:
             return
         try:
             yield from self._parsed(line, is_line=True)
-        except StreamDamaged:
+        except AnswerDamaged:
             # Before anything else came, it may be one JSON document of many lines: a server that does not stream.
             if self._has_read or not line.lstrip().startswith("{"):
                 raise
@@ -153,13 +153,13 @@ class EventReader:
         try:
             value = _DECODER.decode(text) if text else None
         except (ValueError, RecursionError) as error:
-            raise StreamDamaged(f"an event is not JSON: {_quoted(text)}") from error
+            raise AnswerDamaged(f"an event is not JSON: {_quoted(text)}") from error
         if isinstance(value, dict):
             self._has_read = True
             if value:  # an empty one keeps the connection alive
                 yield StreamEvent(value, is_line)
         elif value:
-            raise StreamDamaged(f"an event is not a JSON object: {_quoted(text)}")
+            raise AnswerDamaged(f"an event is not a JSON object: {_quoted(text)}")
 
 
 def _quoted(text: str) -> str:

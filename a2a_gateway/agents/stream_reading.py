@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from a2a_gateway.agents.call_ids import CallIds
 from a2a_gateway.agents.provider_formats import AnswerFormat, Unknown, format_of
-from a2a_gateway.agents.stream_events import EventReader, StreamDamaged, StreamEvent, render_line
+from a2a_gateway.agents.stream_events import AnswerDamaged, EventReader, StreamEvent, render_line
 
 
 class StreamReading:
@@ -18,7 +18,7 @@ class StreamReading:
         self._reader = EventReader()
         self._ids = ids
         self._format: AnswerFormat | None = None
-        self.damage: StreamDamaged | None = None
+        self.damage: AnswerDamaged | None = None
 
     @property
     def is_complete(self) -> bool | None:
@@ -26,11 +26,11 @@ class StreamReading:
         return False if self._format is None else self._format.is_complete
 
     def feed(self, data: bytes) -> Iterator[str]:
-        """Read some bytes; raises `StreamDamaged`."""
+        """Read some bytes; raises `AnswerDamaged`."""
         return self._lines(self._reader.feed(data))
 
     def finish(self) -> Iterator[str]:
-        """Read what the end of the stream completes; raises `StreamDamaged`."""
+        """Read what the end of the stream completes; raises `AnswerDamaged`."""
         return self._lines(self._reader.finish())
 
     def _lines(self, events: Iterable[StreamEvent]) -> Iterator[str]:
@@ -38,7 +38,7 @@ class StreamReading:
             for event in events:
                 for admitted in self._admit(event):
                     yield render_line(admitted)
-        except StreamDamaged as damage:
+        except AnswerDamaged as damage:
             self.damage = damage
             raise
 
@@ -49,7 +49,7 @@ class StreamReading:
             self._format.end()
             return [event]
         if event.is_line and isinstance(error := value.get("error"), str) and "choices" not in value:
-            raise StreamDamaged(f"the server reported an error: {error}")
+            raise AnswerDamaged(f"the server reported an error: {error}")
         if self._format is None or isinstance(self._format, Unknown):
             self._format = (format_of(value) or (lambda _: Unknown()))(self._ids)
         return [StreamEvent(admitted, event.is_line) for admitted in self._format.admit(value)]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2a_gateway.agents.call_ids import CallIds
-from a2a_gateway.agents.stream_events import EventReader, StreamDamaged, StreamEvent, render_line
+from a2a_gateway.agents.stream_events import AnswerDamaged, EventReader, StreamEvent, render_line
 from a2a_gateway.agents.stream_reading import StreamReading
 
 OBJECTS = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(), min_size=1, max_size=3)
@@ -25,7 +25,7 @@ def read(pieces: Iterable[bytes]) -> list[dict[str, Any] | None]:
 
 
 def cut(data: bytes, at: Iterable[int]) -> list[bytes]:
-    places = sorted({0, len(data), *(place % (len(data) + 1) for place in at)})
+    places: list[int] = sorted({0, len(data), *(place % (len(data) + 1) for place in at)})
     return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
@@ -67,8 +67,8 @@ def test_litellm_is_given_one_line_of_ascii_that_says_the_same(event: dict[str, 
 )
 def test_what_servers_send_is_read(stream: str, events: list[dict[str, Any] | None]) -> None:
     data = stream.encode()
-    for places in ([], range(len(data)), range(0, len(data), 3)):
-        assert read(cut(data, places)) == events
+    for step in (1, 3, len(data)):
+        assert read(cut(data, range(0, len(data), step))) == events
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_what_servers_send_is_read(stream: str, events: list[dict[str, Any] | No
     ],
 )
 def test_what_cannot_be_read_is_never_skipped(stream: bytes) -> None:
-    with pytest.raises(StreamDamaged):
+    with pytest.raises(AnswerDamaged):
         read([stream])
 
 
 def test_an_event_that_never_ends_is_refused() -> None:
     reader = EventReader()
-    with pytest.raises(StreamDamaged):
+    with pytest.raises(AnswerDamaged):
         for _ in range(70):
             list(reader.feed(b"x" * 1024 * 1024))
 
@@ -130,3 +130,24 @@ def test_an_answer_is_complete_with_its_provider_s_own_mark(
     stream = "".join(f"data: {'[DONE]' if event is None else json.dumps(event)}\n\n" for event in events)
     assert len([*reading.feed(stream.encode()), *reading.finish()]) == len(events)
     assert reading.is_complete is is_complete
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"choices": "text"},
+        {"choices": [7]},
+        {"choices": [{"delta": "text"}]},
+        {"choices": [{"delta": {"tool_calls": "text"}}]},
+        {"type": "content_block_delta", "delta": "text"},
+        {"candidates": [{"content": "text"}]},
+        {"message": "text", "done": False},
+        {"type": "response.completed", "response": "text"},
+    ],
+    ids=str,
+)
+def test_a_part_that_no_reader_of_its_format_can_read_is_damage(event: dict[str, Any]) -> None:
+    reading = StreamReading(CallIds())
+    with pytest.raises(AnswerDamaged):
+        list(reading.feed(f"data: {json.dumps(event)}\n\n".encode()))
+    assert reading.damage is not None
