@@ -25,10 +25,10 @@ _TRANSPORT_HEADERS: Final = frozenset({"content-encoding", "content-length", "tr
 
 
 def read_answers_first() -> None:
-    """Have the answers of providers read here before LiteLLM reads them, for the whole process. Idempotent.
+    """Read the answers of providers before LiteLLM does, in the whole process. Idempotent.
 
     Raises:
-        ConfigurationError: the installed httpx has not the methods that are to be replaced.
+        ConfigurationError: the installed httpx lacks a method that is to be replaced.
     """
     if not (hasattr(httpx.AsyncClient, "send") and hasattr(httpx.Client, "send")):
         raise ConfigurationError(
@@ -36,15 +36,15 @@ def read_answers_first() -> None:
             "Install the version that constraints.txt names."
         )
     if not getattr(httpx.AsyncClient.send, "reads_answers", False):
-        httpx.AsyncClient.send = _reading(httpx.AsyncClient.send)  # type: ignore[assignment, method-assign]
-        httpx.Client.send = _reading_blocking(httpx.Client.send)  # type: ignore[method-assign]
+        httpx.AsyncClient.send = _read_first(httpx.AsyncClient.send)  # type: ignore[assignment, method-assign]
+        httpx.Client.send = _read_first_blocking(httpx.Client.send)  # type: ignore[method-assign]
 
 
-class _ReadResponse(httpx.Response):
-    """A streamed answer whose lines are the events that were read."""
+class _CheckedResponse(httpx.Response):
+    """A streamed answer. Its lines, and its bytes, are the events that `StreamReading` let pass."""
 
     def __init__(self, response: httpx.Response, reading: StreamReading) -> None:
-        body = _ReadBody(response, reading)
+        body = _CheckedBody(response, reading)
         super().__init__(
             response.status_code,
             headers=_headers(response),
@@ -58,8 +58,8 @@ class _ReadResponse(httpx.Response):
         return self._body.lines()
 
 
-class _ReadBody(httpx.AsyncByteStream):
-    """The body of such an answer."""
+class _CheckedBody(httpx.AsyncByteStream):
+    """The body of a checked response."""
 
     def __init__(self, response: httpx.Response, reading: StreamReading) -> None:
         self._response = response
@@ -80,9 +80,9 @@ class _ReadBody(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
-def _reading(send: Callable[..., Awaitable[httpx.Response]]) -> Callable[..., Awaitable[httpx.Response]]:
+def _read_first(send: Callable[..., Awaitable[httpx.Response]]) -> Callable[..., Awaitable[httpx.Response]]:
     @wraps(send)
-    async def read_first(
+    async def send_and_read(
         self: httpx.AsyncClient, request: httpx.Request, *, stream: bool = False, **options: Any
     ) -> httpx.Response:
         response = await send(self, request, stream=stream, **options)
@@ -90,30 +90,30 @@ def _reading(send: Callable[..., Awaitable[httpx.Response]]) -> Callable[..., Aw
         if call is None or not response.is_success:
             return response
         if not stream:
-            return _repaired(response, CallIds(call.taken_call_ids))
+            return _repair_whole(response, CallIds(call.taken_call_ids))
         if response.headers.get("content-type", "").startswith(_BINARY_STREAM):
             return response
         call.attempt.reading = StreamReading(CallIds(call.taken_call_ids))
-        return _ReadResponse(response, call.attempt.reading)
+        return _CheckedResponse(response, call.attempt.reading)
 
-    read_first.reads_answers = True  # type: ignore[attr-defined]  # marks what has been replaced
-    return read_first
+    send_and_read.reads_answers = True  # type: ignore[attr-defined]  # marks what has been replaced
+    return send_and_read
 
 
-def _reading_blocking(send: Callable[..., httpx.Response]) -> Callable[..., httpx.Response]:
+def _read_first_blocking(send: Callable[..., httpx.Response]) -> Callable[..., httpx.Response]:
     @wraps(send)
-    def read_first(self: httpx.Client, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
+    def send_and_read(self: httpx.Client, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
         response = send(self, request, stream=stream, **options)
         call = current_call.get()
         if call is None or stream or not response.is_success:  # side calls, which tools make, are never streamed
             return response
-        return _repaired(response, CallIds(call.taken_call_ids))
+        return _repair_whole(response, CallIds(call.taken_call_ids))
 
-    return read_first
+    return send_and_read
 
 
-def _repaired(response: httpx.Response, ids: CallIds) -> httpx.Response:
-    """Repair a whole answer. What is none of a known format, or beyond repair, is left to LiteLLM, which refuses it."""
+def _repair_whole(response: httpx.Response, ids: CallIds) -> httpx.Response:
+    """Repair a whole answer. One of an unknown format, or beyond repair, is passed on unchanged."""
     try:
         answer = json.loads(response.content, strict=False)
         make = format_of(answer) if isinstance(answer, dict) else None

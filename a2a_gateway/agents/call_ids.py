@@ -24,7 +24,7 @@ class CallIds:
 
     def claim(self, sent: object) -> str:
         """Return the id that was sent, or a fresh one if it is missing or belongs to another call."""
-        claimed = _as_id(sent)
+        claimed = _id_text(sent)
         while not claimed or claimed in self._taken:
             claimed = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_CHARS))
         self._taken.add(claimed)
@@ -47,8 +47,9 @@ class _Call:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the arguments are complete JSON."""
-        return _is_json("".join(self.arguments))
+        """Whether the arguments are complete JSON; looked at closely only where they can be, because they may be long."""
+        last = next((piece for piece in reversed(self.arguments) if piece.strip()), "")
+        return last.rstrip().endswith(("}", "]")) and _is_json("".join(self.arguments))
 
 
 class StreamedCalls:
@@ -60,7 +61,7 @@ class StreamedCalls:
         self._by_index: dict[int, _Call] = {}
 
     @property
-    def have_nameless(self) -> bool:
+    def has_nameless(self) -> bool:
         """Whether a call has no name so far."""
         return any(not call.name for call in self._calls)
 
@@ -71,10 +72,10 @@ class StreamedCalls:
 
     def _identify_piece(self, piece: dict[str, Any], touched: set[int]) -> dict[str, Any]:
         function = repair_function(piece)
-        sent_id, name, arguments = _as_id(piece.get("id")), function.get("name") or "", function["arguments"]
+        sent_id, name, arguments = _id_text(piece.get("id")), function.get("name") or "", function["arguments"]
         index = piece.get("index") if isinstance(piece.get("index"), int) else None
         call = self._find(index, sent_id)
-        if call is None or (name and (call.index in touched or _begins(call, sent_id, name, arguments))):
+        if call is None or (name and _begins_call(call, sent_id, name, arguments, is_in_chunk=call.index in touched)):
             call = _Call(len(self._calls), self._ids.claim(sent_id), sent_id)
             self._calls.append(call)
         elif name and call.name and call.is_whole:
@@ -107,19 +108,21 @@ def repair_function(call: dict[str, Any]) -> dict[str, Any]:
     return function
 
 
-def _begins(call: _Call, sent_id: str, name: str, arguments: str) -> bool:
-    """Whether a piece with a name begins another call at the place of this one, which may repeat its name in each piece."""
+def _begins_call(call: _Call, sent_id: str, name: str, arguments: str, *, is_in_chunk: bool) -> bool:
+    """Say whether a piece with a name begins another call at the place of this one.
+
+    Some servers repeat the name in each piece of a call, but none sends two pieces of one call in a chunk (`is_in_chunk`).
+    """
+    is_same_id = bool(sent_id) and sent_id == call.sent_id
     if not call.name:
         return False
-    if sent_id and call.sent_id and sent_id != call.sent_id:
+    if name != call.name or (sent_id and call.sent_id and not is_same_id) or (is_in_chunk and not is_same_id):
         return True
-    if name != call.name:
-        return True
-    is_repeated = bool(sent_id) and arguments == "".join(call.arguments)
-    return call.is_whole and arguments != "" and not is_repeated
+    is_repeated = is_same_id and arguments == "".join(call.arguments)
+    return arguments != "" and not is_repeated and call.is_whole
 
 
-def _as_id(sent: object) -> str:
+def _id_text(sent: object) -> str:
     return str(sent) if isinstance(sent, str | int) and not isinstance(sent, bool) else ""
 
 

@@ -50,7 +50,7 @@ class AnswerFormat(Protocol):
 
 
 def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], AnswerFormat] | None:
-    """Recognise a format by one event, or by a whole answer; None for what none of them has."""
+    """Recognise a format by one event, or by a whole answer; returns None if it is not known."""
     kind = value.get("type")
     if "choices" in value or str(value.get("object")).startswith("chat.completion"):
         return ChatCompletions
@@ -72,10 +72,10 @@ class Unknown:
         return [event]
 
     def repair(self, answer: Json) -> None:
-        """Leave it as it is."""
+        """Change nothing."""
 
     def end(self) -> None:
-        """`[DONE]` ends any stream."""
+        """Take the mark for the end."""
         self.is_complete = True
 
 
@@ -118,7 +118,7 @@ class ChatCompletions:
             delta["tool_calls"] = calls.identify(pieces)
         if choice.get("finish_reason"):
             self.is_complete = True
-            if calls.have_nameless:
+            if calls.has_nameless:
                 raise AnswerDamaged("a tool call has no name")
         return choice
 
@@ -162,7 +162,7 @@ class AnthropicMessages:
             self._repair_block(block)
 
     def end(self) -> None:
-        """It is OpenAI's mark, not Anthropic's."""
+        """Ignore the mark: Anthropic has another one."""
 
     def _repair_block(self, block: Json) -> None:
         if block.get("type") == "tool_use":
@@ -193,7 +193,7 @@ class GeminiContent:
             answer.pop("usageMetadata", None)
 
     def end(self) -> None:
-        """It is OpenAI's mark, not Gemini's."""
+        """Ignore the mark: Gemini has another one."""
 
     def _repair_part(self, part: Json) -> None:
         _drop_nulls(part)
@@ -230,7 +230,7 @@ class OllamaChat:
             self._count += 1
 
     def end(self) -> None:
-        """It is OpenAI's mark, not Ollama's."""
+        """Ignore the mark: Ollama has another one."""
 
 
 class Responses:
@@ -263,7 +263,7 @@ class Responses:
             _repair_item(item, ids)
 
     def end(self) -> None:
-        """It is the mark of chat completions."""
+        """Ignore the mark: this endpoint has another one."""
 
 
 def _message_of(choice: Json, name: str) -> Json:

@@ -22,7 +22,7 @@ def check_damage(reading: StreamReading | None, model: str) -> None:
         APIConnectionError: a part could not.
     """
     if reading is not None and reading.damage is not None:
-        raise _unfinished(f"the LLM's stream is damaged: {reading.damage}", model) from reading.damage
+        raise _unfinished_error(f"the LLM's stream is damaged: {reading.damage}", model) from reading.damage
 
 
 def check_end(stream: object, reading: StreamReading | None, model: str) -> None:
@@ -37,14 +37,14 @@ def check_end(stream: object, reading: StreamReading | None, model: str) -> None
     is_complete = None if reading is None else reading.is_complete
     if isinstance(stream, CustomStreamWrapper):
         if reading is None and isinstance(stream.completion_stream, _READ_BY_LINE):
-            raise _unfinished("the stream was not checked, because LiteLLM has not received it through httpx", model)
+            raise _unfinished_error("the stream was not checked, because LiteLLM has not received it through httpx", model)
         if is_complete is None:
             is_complete = bool(stream.received_finish_reason or stream.intermittent_finish_reason)
     if is_complete is False:
-        raise _unfinished("the stream ended before the answer did", model)
+        raise _unfinished_error("the stream ended before the answer did", model)
 
 
-def _unfinished(message: str, model: str) -> APIConnectionError:
+def _unfinished_error(message: str, model: str) -> APIConnectionError:
     error = APIConnectionError(message, llm_provider="", model=model)
     error.status_code = 200  # it was worked on
     return error

@@ -78,7 +78,7 @@ class EventReader:
             yield from self._read_line(b"".join(self._rest))
         yield from self._end_event()
         if self._json_lines:
-            yield from self._parsed("\n".join(self._json_lines), is_line=True)
+            yield from self._parse("\n".join(self._json_lines), is_line=True)
 
     def _lines(self, data: bytes) -> Iterator[bytes]:
         if not data:
@@ -120,7 +120,7 @@ class EventReader:
     def _read_data(self, data: str) -> Iterator[StreamEvent]:
         if not self._data:
             try:
-                yield from self._parsed(data)
+                yield from self._parse(data)
             except AnswerDamaged:  # it may go on in the next line
                 self._data.append(data)
         else:
@@ -130,21 +130,21 @@ class EventReader:
         data, self._data = self._data, []
         name, self._event_name = self._event_name, ""
         if data and name not in _PINGS:
-            yield from self._parsed("\n".join(data))
+            yield from self._parse("\n".join(data))
 
     def _read_json_line(self, line: str) -> Iterator[StreamEvent]:
         if self._json_lines:
             self._json_lines.append(line)
             return
         try:
-            yield from self._parsed(line, is_line=True)
+            yield from self._parse(line, is_line=True)
         except AnswerDamaged:
             # Before anything else came, it may be one JSON document of many lines: a server that does not stream.
             if self._has_read or not line.lstrip().startswith("{"):
                 raise
             self._json_lines.append(line)
 
-    def _parsed(self, text: str, *, is_line: bool = False) -> Iterator[StreamEvent]:
+    def _parse(self, text: str, *, is_line: bool = False) -> Iterator[StreamEvent]:
         text = text.strip()
         if text == DONE:
             self._has_read = True
@@ -153,14 +153,14 @@ class EventReader:
         try:
             value = _DECODER.decode(text) if text else None
         except (ValueError, RecursionError) as error:
-            raise AnswerDamaged(f"an event is not JSON: {_quoted(text)}") from error
+            raise AnswerDamaged(f"an event is not JSON: {_quote(text)}") from error
         if isinstance(value, dict):
             self._has_read = True
             if value:  # an empty one keeps the connection alive
                 yield StreamEvent(value, is_line)
         elif value:
-            raise AnswerDamaged(f"an event is not a JSON object: {_quoted(text)}")
+            raise AnswerDamaged(f"an event is not a JSON object: {_quote(text)}")
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= _MAX_QUOTED_CHARS else f"{text[:_MAX_QUOTED_CHARS]}…")

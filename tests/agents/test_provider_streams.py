@@ -27,6 +27,7 @@ from tests.agents.provider_bytes import (
     OPENAI,
     OPENROUTER,
     RESPONSES,
+    USAGE,
     Call,
     Family,
     bedrock_frame,
@@ -135,6 +136,15 @@ async def test_a_stream_without_its_end_mark_is_no_answer(tmp_path: Path, family
     assert charge.cost_micro_usd and not charge.complete
 
 
+@pytest.mark.parametrize(("family", "is_whole"), [(OPENAI, True), (ANTHROPIC, False)], ids=["openai", "anthropic"])
+async def test_a_connection_that_breaks_ends_an_answer_only_after_its_mark(
+    tmp_path: Path, family: Family, is_whole: bool
+) -> None:
+    reason = family.line(family.end("stop")[0])
+    ran, _ = await run(tmp_path, family, family.stream(*family.saying("half an", is_cut=True), reason, is_cut=True))
+    assert (ran.content, isinstance(ran.outcome, Finished)) == ("half an", is_whole)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -171,7 +181,8 @@ KEEP_ALIVES = [
 @pytest.mark.parametrize("family", [OPENAI, OPENROUTER, AZURE], ids=lambda family: family.name)
 async def test_keep_alives_anywhere_change_nothing(tmp_path: Path, family: Family) -> None:
     last = family.line(chat_chunk(None, "stop"))
-    lines = [*family.saying("ab ", is_cut=True), *family.saying("cd", is_cut=True), last, *family.saying()[1:]]
+    used = family.line({**CHAT_HEAD, "choices": None, "usage": USAGE})
+    lines = [*family.saying("ab ", is_cut=True), *family.saying("cd", is_cut=True), last, used, family.mark]
     ran, _ = await run(tmp_path, family, family.stream(*(part for line in lines for part in (*KEEP_ALIVES, line)), *KEEP_ALIVES))
     assert ran.outcome == Finished("ab cd")
     (charge,) = ran.meter.charges.values()

@@ -25,10 +25,6 @@ class RawReply:
     is_gzip: bool = False
     is_cut: bool = False
 
-    @property
-    def is_stream(self) -> bool:
-        return self.content_type != "application/json"
-
 
 def streamed(*pieces: str | bytes, **more: Any) -> RawReply:
     """A stream of these pieces."""
