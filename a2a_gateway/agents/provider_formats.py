@@ -6,6 +6,7 @@ the answers of one format, before LiteLLM does.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -27,6 +28,8 @@ _ANTHROPIC_TYPES: Final = frozenset(
         "content_block_stop",
     }
 )
+_TAG: Final = re.compile(r"(?<=<th)(?=ink>)|(?<=</th)(?=ink>)")
+"""Splits a text within the tags that it quotes, so that LiteLLM, which looks at each piece alone, sees none."""
 _UNREAD: Final = ("audio", "images", "annotations")
 """Parts of a message that no agent reads; where LiteLLM cannot read one, it drops the text beside it."""
 _RESPONSES_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -211,11 +214,18 @@ class OllamaChat:
         self.is_complete: bool | None = False
         self._ids = ids
         self._count = 0
+        self._has_text = False
+        self._thinks = False
 
     def admit(self, event: Json) -> list[Json]:
         self.repair(event)
         self.is_complete = self.is_complete or event["done"]
-        return [event]
+        if "message" not in event:
+            return [event]
+        message = event["message"]
+        *pieces, message["content"] = _TAG.split(self._take_thinking(message))
+        head = {**event, "done": False}
+        return [*({**head, "message": {"content": piece}} for piece in pieces), event]
 
     def repair(self, answer: Json) -> None:
         answer["done"] = answer.get("done") is True
@@ -223,7 +233,9 @@ class OllamaChat:
         if "response" in answer:  # of the endpoint for plain completions
             return
         message = answer["message"] = _dict_in(answer, "message") or {}
-        message.setdefault("content", "")
+        if not isinstance(message.get("content"), str | None):
+            raise AnswerDamaged("its content is no text")
+        message["content"] = message.get("content") or ""
         _repair_calls(message, self._ids)
         for call in message.get("tool_calls", ()):
             call["index"] = self._count
@@ -231,6 +243,21 @@ class OllamaChat:
 
     def end(self) -> None:
         """Ignore the mark: Ollama has another one."""
+
+    def _take_thinking(self, message: Json) -> str:
+        """Move reasoning that a model writes into the answer to where Ollama has it; returns the rest of the content.
+
+        LiteLLM takes a tag of reasoning anywhere in an answer for one, but it is one at the beginning only.
+        """
+        text: str = message["content"]
+        if not self._has_text and text.lstrip().startswith("<think>"):
+            self._thinks, text = True, text.lstrip().removeprefix("<think>")
+        self._has_text = self._has_text or bool(message["content"].strip())
+        if self._thinks:
+            thinking, end, text = text.partition("</think>")
+            message["thinking"] = f"{message.get('thinking') or ''}{thinking}"
+            self._thinks = not end
+        return text
 
 
 class Responses:

@@ -296,6 +296,14 @@ async def test_a_call_without_a_name_fails_instead_of_being_dropped(tmp_path: Pa
     assert (ran.code, ran.content) == ("llm_unavailable", "ab")
 
 
+@pytest.mark.parametrize("texts", [("Use ", "<think> and </think>", " here."), ("<think>", "hm", "</think>", "Use <think>!")])
+async def test_ollama_s_answer_may_quote_the_tags_of_reasoning(tmp_path: Path, texts: tuple[str, ...]) -> None:
+    ran, _ = await run(tmp_path, OLLAMA, OLLAMA.stream(*OLLAMA.saying(*texts)))
+    thinks = texts[0] == "<think>"
+    assert ran.outcome == Finished("Use <think>!" if thinks else "".join(texts))
+    assert (ReasoningDelta("hm") in ran.events) == thinks
+
+
 async def test_an_error_in_ollama_s_stream_is_the_provider_s(tmp_path: Path) -> None:
     ran, _ = await run(tmp_path, OLLAMA, OLLAMA.stream(*OLLAMA.saying("half an", is_cut=True), '{"error": "out of memory"}\n'))
     assert isinstance(ran.outcome, Failed)
