@@ -383,3 +383,34 @@ async def test_a_side_call_of_a_tool_is_repaired_as_well(tmp_path: Path) -> None
         response = await asyncio.to_thread(llm.completion, [question])
     assert response.message.content == [TextContent(text="Yes.")]
     assert response.id == "7"
+
+
+@pytest.mark.parametrize("is_streamed", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        (ANTHROPIC, {"id", "model", "usage", "stop_reason"}),
+        (GEMINI, {"modelVersion", "responseId", "usageMetadata", "role"}),
+        (OLLAMA, {"model", "created_at", "done_reason", "prompt_eval_count", "eval_count"}),
+    ],
+    ids=["anthropic", "gemini", "ollama"],
+)
+async def test_what_stands_beside_an_answer_in_other_formats_may_be_null(
+    tmp_path: Path, family: Family, names: set[str], is_streamed: bool
+) -> None:
+    events = [with_nulls(event, names) for event in [*family.texts(["ab ", "cd"]), *family.end("stop")]]
+    document = whole(with_nulls(family.whole("ab cd", []), names))
+    ran, _ = await run(
+        tmp_path, family, family.stream(*map(family.line, events)) if is_streamed else document, stream=is_streamed
+    )
+    assert ran.outcome == Finished("ab cd")
+    (charge,) = ran.meter.charges.values()
+    assert charge.cost_micro_usd
+
+
+def with_nulls(value: Any, names: set[str]) -> Any:
+    if isinstance(value, list):
+        return [with_nulls(item, names) for item in value]
+    if isinstance(value, dict):
+        return {name: None if name in names else with_nulls(item, names) for name, item in value.items()}
+    return value

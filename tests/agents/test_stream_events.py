@@ -140,6 +140,7 @@ def test_an_answer_is_complete_with_its_provider_s_own_mark(
         {"choices": [{"delta": "text"}]},
         {"choices": [{"delta": {"tool_calls": "text"}}]},
         {"type": "content_block_delta", "delta": "text"},
+        {"type": "content_block_start", "content_block": {"text": "text"}},
         {"candidates": [{"content": "text"}]},
         {"message": "text", "done": False},
         {"type": "response.completed", "response": "text"},
