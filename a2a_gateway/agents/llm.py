@@ -34,7 +34,8 @@ from a2a_gateway.agents.reasoning import ROOM_FOR_REASONING_TOKENS, fit_reasonin
 from a2a_gateway.agents.replies import check_said, is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
 from a2a_gateway.agents.sampling import sampled_fields, stops_taken
-from a2a_gateway.agents.stream_end import as_completed, check_end
+from a2a_gateway.agents.stream_end import as_completed, check_damage, check_end
+from a2a_gateway.agents.stream_reading import StreamReading
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
@@ -176,7 +177,9 @@ class MeteredLLM(LLM):
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None, bound_name: str | None
     ) -> Iterator[None]:
         """Tell `_blocking` how large a side call from a tool's own thread is."""
-        token = current_call.set(self._call(Prompt.of(messages, tools or (), self._schemas), bound_name, is_turn=False))
+        call = self._call(Prompt.of(messages, tools or (), self._schemas), bound_name, is_turn=False)
+        call.taken_call_ids = _call_ids(messages)
+        token = current_call.set(call)
         try:
             yield
         finally:
@@ -205,6 +208,7 @@ class MeteredLLM(LLM):
         if current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a fresh key
             return await send(messages, last=False)
         call = self._call(Prompt.of(messages, tools, self._schemas), bound_name, is_turn=self._observer is not None)
+        call.taken_call_ids = _call_ids(messages)
         token = current_call.set(call)
         try:
             if self._observer is not None:
@@ -325,18 +329,22 @@ class MeteredLLM(LLM):
 
     async def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
         call, observer = current_call.get(), self._observer
-        async for item in super()._aiter_with_idle_timeout(stream):
-            pieces = call.attempt.arrived(item) if call is not None else ()
-            if observer is not None:
-                for piece in pieces:
-                    observer.add(piece)
-            if pieces:
-                # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
-                await asyncio.sleep(0)
-            yield as_completed(stream, item)
+        try:
+            async for item in super()._aiter_with_idle_timeout(stream):
+                pieces = call.attempt.arrived(item) if call is not None else ()
+                if observer is not None:
+                    for piece in pieces:
+                        observer.add(piece)
+                if pieces:
+                    # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
+                    await asyncio.sleep(0)
+                yield as_completed(stream, item)
+        except Exception:
+            check_damage(_reading_of(call), self.model)  # what LiteLLM makes of that may read like a refusal
+            raise
         if call is not None:
             call.attempt.is_counted_here = not tells_usage(stream)
-        check_end(stream, self.model)
+        check_end(stream, _reading_of(call), self.model)
 
 
 def metered(
@@ -380,6 +388,14 @@ def _identity(llm: LLM) -> tuple[str | None, ...]:
 
 def _shown(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
     return [tool for tool in tools or () if not isinstance(tool, WithheldDelegationTool)]
+
+
+def _reading_of(call: LLMCall | None) -> StreamReading | None:
+    return None if call is None else call.attempt.reading
+
+
+def _call_ids(messages: Sequence[Message]) -> frozenset[str]:
+    return frozenset(call.id for message in messages for call in message.tool_calls or ())
 
 
 def _ignore(_: object) -> None:

@@ -13,6 +13,7 @@ from openhands.sdk import LLM
 from pydantic import SecretStr
 
 from a2a_gateway.agents.ambient import close_ambient_sources
+from a2a_gateway.agents.answer_reading import read_answers_first
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
@@ -207,6 +208,7 @@ class Driver:
 async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]:
     """Open a runner with the real tools."""
     close_ambient_sources()
+    read_answers_first()
     workspace = directory / "workspace"
     workspace.mkdir(parents=True)
 
