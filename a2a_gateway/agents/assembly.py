@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from a2a_gateway.agents.ambient import close_ambient_sources
 from a2a_gateway.agents.litellm_bookkeeping import skip_litellm_bookkeeping
+from a2a_gateway.agents.llm_transport import guard_llm_transport
 from a2a_gateway.agents.profiles.catalog import ProfileCatalog
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
 from a2a_gateway.agents.runner import AgentRunner
@@ -39,6 +40,7 @@ async def open_agents(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
     close_ambient_sources()
     skip_litellm_bookkeeping()
     keep_quoted_ends()
+    guard_llm_transport()
     profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
     workspaces = Workspaces(settings.data_dir / "workspaces")
     # A run that waits for its child holds a thread, at every depth, besides those at work.

@@ -6,7 +6,7 @@ causes, where it does not.
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from litellm import exceptions as litellm
 from openhands.sdk.conversation.exceptions import ConversationRunError
@@ -28,12 +28,15 @@ from a2a_gateway.errors import (
 
 _MAX_RETRY_AFTER_S: Final = 60.0
 _MAX_MESSAGE_CHARS: Final = 400
+_MAX_TEXT_CHARS: Final = 8_192
+"""Of an error's text. Its reason stands at the beginning, and each pattern below walks through all of it, on the event loop."""
 
 _CREDENTIAL: Final = re.compile(
     r"(?i:bearer\s+)[\w.~+/=*-]{6,}|\b(?:sk|pk|rk|key|gsk|xai)-[\w*.-]{6,}|\bAIza[\w*-]{10,}|\bAKIA[A-Z0-9*]{8,}"
     r"|\b(?:gh[pousr]|hf|glpat|xox[a-z])[_-][\w*-]{8,}|\bya29\.[\w-]+|\beyJ[\w-]{8,}\.[\w.-]+|\b(?=\w*\d)(?=\w*[A-Za-z])\w{32,}"
 )
-_PROVIDER_MESSAGE: Final = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)+)"')
+_PROVIDER_MESSAGE: Final = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)+)')
+"""Without the closing quotation mark, which is missing where a long text was cut."""
 _EXCEPTION_PREFIX: Final = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception)(?::|\s+-)\s*")
 _INSIDES: Final = re.compile(r" \w+:<[^<>]* object at 0x[0-9a-f]+>")
 """Objects of Python that libraries print into their errors, such as the SSL context of a host that is not known."""
@@ -89,8 +92,21 @@ class Unrepeatable(Exception):
 
 def is_quota_used_up(error: BaseException) -> bool:
     """Say whether an account has nothing left. That reads like a rate limit, but a rate limit says when it will pass."""
-    text = str(error)
+    text = str(error)[:_MAX_TEXT_CHARS]
     return bool(_QUOTA.search(text)) and not _RETRY_DELAY.search(text)
+
+
+def shorten(error: BaseException) -> None:
+    """Cut the texts of an error and of its causes to what is read of them: some providers quote a whole request in one."""
+    for link in _chain(error):
+        untyped: Any = link  # `message` is an attribute of LiteLLM's errors
+        link.args = tuple(map(_cut, link.args))
+        if isinstance(getattr(link, "message", None), str | bytes):
+            untyped.message = _cut(untyped.message)
+
+
+def _cut(value: Any) -> Any:
+    return value[:_MAX_TEXT_CHARS] if isinstance(value, str | bytes) else value
 
 
 def mask_credentials(text: str, secrets: Secrets) -> str:
@@ -122,7 +138,7 @@ def _kind(chain: list[BaseException]) -> type[RunError] | None:
 
 
 def _words(chain: list[BaseException], secrets: Secrets) -> str:
-    text = next((str(link) for link in chain if str(link).strip()), "")
+    text = next((str(link) for link in chain if str(link).strip()), "")[:_MAX_TEXT_CHARS]
     if found := _PROVIDER_MESSAGE.search(text):
         text = re.sub(r"\\+n", " ", found.group(1)).replace('\\"', '"')
     text = _INSIDES.sub("", _PYTHON.split(text, 1)[0])
@@ -138,7 +154,7 @@ def _retry_after_s(chain: list[BaseException]) -> float | None:
             getattr(link, "litellm_response_headers", None) or getattr(getattr(link, "response", None), "headers", None) or {}
         )
         value = headers.get("retry-after")
-        if value is None and (found := _RETRY_DELAY.search(str(link))):
+        if value is None and (found := _RETRY_DELAY.search(str(link)[:_MAX_TEXT_CHARS])):
             value = found.group(1)
         try:
             seconds = float(value) if value is not None else -1.0

@@ -23,7 +23,7 @@ from pydantic import PrivateAttr
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.budget_notes import append_note, note_of
-from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
+from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up, shorten
 from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.mending import mend_message
 from a2a_gateway.agents.pieces import Piece
@@ -284,6 +284,7 @@ class MeteredLLM(LLM):
             try:
                 return unfiltered(await send(*args, **{**kwargs, **call.amendments(hold)}))
             except Exception as error:
+                shorten(error)
                 call.attempt.refused = is_refusal(error)
                 if is_content_policy_violation(error) or is_filtered_answer(error):
                     raise ContentFiltered("The LLM provider's content filter blocked the request or its answer.") from error

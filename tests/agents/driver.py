@@ -13,6 +13,7 @@ from openhands.sdk import LLM
 from pydantic import SecretStr
 
 from a2a_gateway.agents.ambient import close_ambient_sources
+from a2a_gateway.agents.llm_transport import guard_llm_transport
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.tools.toolbox import Toolbox
@@ -202,6 +203,7 @@ class Driver:
 async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]:
     """Open a runner with the real tools."""
     close_ambient_sources()
+    guard_llm_transport()
     workspace = directory / "workspace"
     workspace.mkdir(parents=True)
 

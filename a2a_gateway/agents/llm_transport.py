@@ -1,0 +1,86 @@
+"""How LiteLLM's requests travel: each is sent once, and of a refusal only the beginning is read.
+
+LiteLLM sends a POST again when its connection breaks, below the attempts that are counted and booked here. And it reads the whole
+body of an error, however large, and applies regular expressions to it again and again, on the event loop: a body of 1 MB stopped
+the process for ten seconds (vLLM has sent 114 MB). Both are mended where they happen, for the whole process. Three names of
+LiteLLM are used; `tests/agents/test_llm_transport.py` fails when a new version moves one.
+"""
+
+import asyncio
+import re
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, NoReturn
+
+import httpx
+from litellm.litellm_core_utils import secret_redaction
+from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+MAX_REFUSAL_BYTES: Final = 8_192
+"""Of an error's body. Its reason stands at the beginning; what follows repeats the request."""
+_REFUSAL_TIMEOUT_S: Final = 5.0
+"""For a body that trickles: its status and its beginning say enough."""
+_MAX_REDACTED_CHARS: Final = 16_384
+"""Of an error's text, where the error came in another way than as a status."""
+
+
+def guard_llm_transport() -> None:
+    """Make LiteLLM send each request once and read refusals with a bound, for the whole process. Idempotent."""
+    send = LiteLLMAiohttpTransport.handle_async_request
+    if getattr(send, "is_guarded", False):
+        return
+    guarded: Any = _bounded(send)
+    guarded.is_guarded = True
+    LiteLLMAiohttpTransport.handle_async_request = guarded  # type: ignore[method-assign]
+    AsyncHTTPHandler.single_connection_post_request = _raise_again  # type: ignore[method-assign]
+    secret_redaction._SECRET_RE = _BoundedPattern(secret_redaction._SECRET_RE)  # type: ignore[misc,assignment]
+
+
+def _bounded(send: Callable[..., Any]) -> Callable[..., Any]:
+    async def handle_async_request(self: LiteLLMAiohttpTransport, request: httpx.Request) -> httpx.Response:
+        response: httpx.Response = await send(self, request)
+        if response.status_code < httpx.codes.BAD_REQUEST:
+            return response
+        response.request = request
+        content = await _beginning(response)
+        # The content is decoded, and may be shorter than what was announced.
+        framing = {"content-encoding", "content-length", "transfer-encoding"}
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in framing]
+        return httpx.Response(response.status_code, headers=headers, content=content, request=request)
+
+    return handle_async_request
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    """Read the beginning of a body, as far as it comes, and close the connection if there is more."""
+    content = bytearray()
+    try:
+        # A body that breaks off, cannot be decoded or takes too long is as good as a shorter one.
+        with suppress(httpx.HTTPError, TimeoutError):
+            async with asyncio.timeout(_REFUSAL_TIMEOUT_S):
+                async for piece in response.aiter_bytes():
+                    content += piece
+                    if len(content) >= MAX_REFUSAL_BYTES:
+                        break
+    finally:
+        await response.aclose()
+    return bytes(content[:MAX_REFUSAL_BYTES])
+
+
+async def _raise_again(*_: object, **__: object) -> NoReturn:
+    """Stand in for LiteLLM's second attempt, which it makes while it handles the error of the first."""
+    error = sys.exception()
+    raise error if error is not None else RuntimeError("a second attempt without a first")
+
+
+class _BoundedPattern:
+    """LiteLLM's pattern for secrets, which takes 3 µs a character and is applied to each error six times."""
+
+    def __init__(self, pattern: "re.Pattern[str] | _BoundedPattern") -> None:
+        self._pattern = pattern
+
+    def sub(self, replacement: str, text: str) -> str:
+        """Replace secrets in the beginning of a text, and leave out the rest."""
+        return self._pattern.sub(replacement, text[:_MAX_REDACTED_CHARS])

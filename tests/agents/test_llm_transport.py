@@ -1,0 +1,130 @@
+"""How LiteLLM's requests travel: each is sent once, and of a refusal only the beginning is read."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litellm.litellm_core_utils.secret_redaction import redact_string
+
+from a2a_gateway.agents.llm_transport import MAX_REFUSAL_BYTES, guard_llm_transport
+from a2a_gateway.runs.events import Failed
+from tests.agents.driver import Driver, Ran, a_recipe, an_llm, driving, user
+from tests.support.raw_llm import Answer, RawLLM, hang, http, raw_llm, refusal, reset
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def own_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send chat completions as a gateway does."""
+    monkeypatch.setenv("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", "true")
+
+
+MODELS = ["openai/scripted", "openai/gpt-5.4", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-flash"]
+"""Chat completions, Responses, Anthropic's messages, Gemini's."""
+BROKEN_BODY = http(200, b"{", content_type="text/event-stream").replace(b"content-length: 1", b"content-length: 500")
+MEGABYTE = 1_000_000
+
+
+@asynccontextmanager
+async def on(directory: Path, answer: Answer, model: str = MODELS[0], **changes: Any) -> AsyncIterator[tuple[RawLLM, Driver]]:
+    """Open a runner on an LLM that gives this answer to each request."""
+    async with raw_llm(lambda _: answer) as llm:
+        template = an_llm(llm.base_url, model=model, **changes)
+        async with driving(directory, a_recipe(template)) as driver:
+            yield llm, driver
+
+
+def message(ran: Ran) -> str:
+    assert isinstance(ran.outcome, Failed)
+    return ran.outcome.error.message
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("model", MODELS)
+async def test_a_connection_that_breaks_costs_one_post_an_attempt(tmp_path: Path, model: str, stream: bool) -> None:
+    async with on(tmp_path, reset, model, stream=stream) as (llm, driver):
+        ran = await driver.run(user("Go."))
+    assert (len(llm.requests), ran.code) == (1, "llm_unavailable")
+
+
+@pytest.mark.parametrize("own", ["true", "false"], ids=["LiteLLM's own client", "the openai package"])
+@pytest.mark.parametrize(
+    ("answer", "posts"),
+    [
+        pytest.param(reset, 3, id="reset"),
+        pytest.param(b"", 3, id="closed"),
+        pytest.param(b"HELLO\r\n\r\n", 3, id="no HTTP"),
+        pytest.param(BROKEN_BODY, 3, id="broken body"),
+        pytest.param(refusal(500, "oops"), 3, id="500"),
+        pytest.param(refusal(429, "slow down"), 3, id="429"),
+        pytest.param(refusal(400, "no"), 1, id="400"),
+    ],
+)
+async def test_a_failing_call_is_posted_once_more_for_each_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer, posts: int, own: str
+) -> None:
+    monkeypatch.setenv("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", own)
+    async with on(tmp_path, answer, num_retries=3) as (llm, driver):
+        await driver.run(user("Go."))
+    assert len(llm.requests) == posts
+
+
+async def test_an_llm_that_stays_silent_is_asked_once_where_nothing_is_retried(tmp_path: Path) -> None:
+    async with on(tmp_path, hang, timeout=1) as (llm, driver):
+        ran = await driver.run(user("Go."))
+    assert (len(llm.requests), ran.code) == (1, "llm_unavailable")
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("model", MODELS)
+async def test_of_a_huge_refusal_only_the_beginning_is_read(tmp_path: Path, model: str, stream: bool) -> None:
+    sent = 0
+
+    async def refuse_without_end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b'HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n\r\n{"error": {"message": "Too much: ')
+        while True:  # the client closes the connection, which ends this
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+            sent += 65_536
+
+    async with on(tmp_path, refuse_without_end, model, stream=stream) as (_, driver):
+        ran = await driver.run(user("Go."))
+    assert ran.code == "llm_bad_request"
+    assert "Too much: xxx" in message(ran)
+    assert sent < 100 * MEGABYTE
+
+
+async def test_a_refusal_that_trickles_is_judged_by_what_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("a2a_gateway.agents.llm_transport._REFUSAL_TIMEOUT_S", 0.1)
+
+    async def refuse_and_wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\r\n{"error": {"message": "No such model')
+        await reader.read()
+
+    async with on(tmp_path, refuse_and_wait) as (_, driver):
+        ran = await driver.run(user("Go."))
+    assert ran.code == "llm_not_found"
+    assert message(ran).endswith("No such model")
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_a_huge_error_inside_an_answer_is_shortened_before_it_is_matched(tmp_path: Path, stream: bool) -> None:
+    error = json.dumps({"error": {"message": f"Too much: {'x' * MEGABYTE}", "code": 400}})
+    answer = http(200, f"data: {error}\n\n", "text/event-stream") if stream else http(200, error)
+    async with on(tmp_path, answer, stream=stream) as (_, driver):
+        ran = await driver.run(user("Go."))
+    assert "Too much: xxx" in message(ran)
+    assert len(message(ran)) < 600
+
+
+async def test_secrets_are_sought_in_the_beginning_of_an_error_only() -> None:
+    guard_llm_transport()
+    redacted = redact_string("Bearer abcdefghijklmnop " + "x" * MEGABYTE)
+    assert redacted.startswith("REDACTED xxx")
+    assert len(redacted) < 3 * MAX_REFUSAL_BYTES
