@@ -74,7 +74,7 @@ _SAYS: Final[dict[type[RunError], str]] = {
 
 def failure_of(error: BaseException, secrets: Secrets) -> GatewayError:
     """Find the gateway's error for whatever ended a run; its message has the provider's own words, shortened and masked."""
-    chain = list(_chain(error))
+    chain = list(causes_of(error))
     for link in chain:
         if isinstance(link, GatewayError):
             return link
@@ -98,7 +98,7 @@ def is_quota_used_up(error: BaseException) -> bool:
 
 def shorten(error: BaseException) -> None:
     """Cut the texts of an error and of its causes to what is read of them: some providers quote a whole request in one."""
-    for link in _chain(error):
+    for link in causes_of(error):
         untyped: Any = link  # `message` is an attribute of LiteLLM's errors
         link.args = tuple(map(_cut, link.args))
         if isinstance(getattr(link, "message", None), str | bytes):
@@ -114,7 +114,8 @@ def mask_credentials(text: str, secrets: Secrets) -> str:
     return _CREDENTIAL.sub(HIDDEN, secrets.mask(text))
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Walk from an error down to what it came of; the SDK's own wrapping is left out."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -2,21 +2,45 @@
 
 from typing import Final
 
+import aiohttp
+import httpx
+import openai
+from litellm.exceptions import LITELLM_EXCEPTION_TYPES
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse
 from openhands.sdk.llm import Message, TextContent
 
 from a2a_gateway.agents.budget_notes import calls_tools, spent_up
+from a2a_gateway.agents.failures import causes_of
 from a2a_gateway.agents.pricing import LLMReply
 from a2a_gateway.errors import ContentFiltered, RunError
 
-_NOT_REFUSED: Final = (None, 200, 408, 504, 524)
-"""Statuses of requests that somebody has begun to work on: the last three say that it took longer than a server waited."""
+_UNPROVEN: Final = frozenset({408, 409, 499, 502, 504, 520, 522, 524})
+"""Statuses that do not rule out work: a server has waited too long, or lost the one behind it."""
+_LITELLM_TYPES: Final = tuple(LITELLM_EXCEPTION_TYPES)
+_UNCONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the provider, or the network, turned the request down before it worked on it; a timeout is work not waited for."""
-    return not isinstance(error, TimeoutError) and getattr(error, "status_code", None) not in _NOT_REFUSED
+    """Whether it is certain that the provider has not worked on a request: it said so, or was not reached.
+
+    LiteLLM's own error has a status in any case, 500 for a connection that broke. What proves something stands below it.
+    """
+    causes = list(causes_of(error))
+    for cause in causes:
+        if isinstance(cause, httpx.HTTPStatusError):
+            return cause.response.status_code not in _UNPROVEN
+        if isinstance(cause, openai.APIStatusError) and not isinstance(cause, _LITELLM_TYPES):
+            return cause.status_code not in _UNPROVEN
+    if any(isinstance(cause, httpx.RequestError) for cause in causes):
+        return any(map(_is_unconnected, causes))
+    status = getattr(error, "status_code", None)  # of an error event in a stream, or of what LiteLLM refuses by itself
+    return isinstance(status, int) and 400 <= status < 500 and status not in _UNPROVEN
+
+
+def _is_unconnected(cause: BaseException) -> bool:
+    # `ConnectError` is LiteLLM's name for a connection that was reset, too: then it has a cause of its own.
+    return isinstance(cause, _UNCONNECTED) or (isinstance(cause, httpx.ConnectError) and not isinstance(cause.__cause__, OSError))
 
 
 def is_filtered_answer(error: Exception) -> bool:
