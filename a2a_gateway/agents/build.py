@@ -158,10 +158,10 @@ def _llms(agent: Agent | Any) -> list[LLM]:
 
 
 def _prices(recipe: AgentRecipe, llm: LLM) -> Prices:
-    own = recipe.input_usd_per_token, recipe.output_usd_per_token
     if llm.model != recipe.llm.model:
-        own = llm.input_cost_per_token, llm.output_cost_per_token
-    return Prices(llm.model, *own, recipe.unpriced_usd_per_token)
+        return Prices(llm.model, llm.input_cost_per_token, llm.output_cost_per_token, recipe.unpriced_usd_per_token)
+    own = recipe.input_usd_per_token, recipe.output_usd_per_token
+    return Prices(llm.model, *own, recipe.unpriced_usd_per_token, recipe.cached_input_usd_per_token)
 
 
 def _history(run: AdmittedRun, *, vision: bool) -> History:

@@ -28,7 +28,7 @@ from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.mending import mend_message
 from a2a_gateway.agents.pieces import Piece
 from a2a_gateway.agents.priced_telemetry import PricedTelemetry
-from a2a_gateway.agents.pricing import LLMReply, Prices, tells_usage
+from a2a_gateway.agents.pricing import LLMReply, Prices, cost_in_stream, tells_usage
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.replies import check_said, is_cut_off, is_filtered_answer, is_refusal, unfiltered
 from a2a_gateway.agents.retrying import retried
@@ -328,6 +328,7 @@ class MeteredLLM(LLM):
             yield as_completed(stream, item)
         if call is not None:
             call.attempt.is_counted_here = not tells_usage(stream)
+            call.attempt.reported = cost_in_stream(stream)
         check_end(stream, self.model)
 
 

@@ -1,6 +1,7 @@
 """What a failed LLM call is charged: nothing only where it is certain that the provider has not worked on it."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -104,3 +105,33 @@ async def test_an_error_event_in_place_of_the_first_word_is_a_refusal_where_it_s
     lost = http(200, 'data: {"error": {"message": "lost", "code": 502}}\n\n', "text/event-stream")
     assert await charges(tmp_path / "slow", slow) == [NOTHING]
     assert not (await charges(tmp_path / "lost", lost))[0].complete
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_openrouter_with_an_own_key_is_booked_with_the_provider_s_price(tmp_path: Path, stream: bool) -> None:
+    usage = {"prompt_tokens": 9171, "completion_tokens": 113, "total_tokens": 9284, "cost": 0.0018, "is_byok": True}
+    usage |= {"cost_details": {"upstream_inference_cost": 0.0360795}, "completion_tokens_details": {"reasoning_tokens": 55}}
+    assert await charges(tmp_path, answered(usage, stream=stream), "openrouter/a/b", stream=stream) == [
+        Charge(TokenUsage(9171, 113, reasoning=55), 37_880, complete=True)
+    ]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_a_reported_zero_does_not_make_a_priced_call_free(tmp_path: Path, stream: bool) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "cost": 0}
+    answer = answered(usage, stream=stream, x_litellm_response_cost="0")
+    assert await charges(tmp_path, answer, stream=stream) == [Charge(TokenUsage(1000, 100), 1200, complete=True)]
+
+
+def answered(usage: dict[str, Any], *, stream: bool, **headers: str) -> bytes:
+    """Write an answer of one word."""
+    head = {"id": "gen-1", "created": 1, "model": "a/b"}
+    if not stream:
+        message = {"role": "assistant", "content": "Done."}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return http(200, json.dumps({**head, "object": "chat.completion", "choices": [choice], "usage": usage}), **headers)
+    chunk = {**head, "object": "chat.completion.chunk"}
+    said = {**chunk, "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Done."}, "finish_reason": None}]}
+    last = {**chunk, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}], "usage": usage}
+    events = "".join(f"data: {json.dumps(one)}\n\n" for one in (said, last)) + "data: [DONE]\n\n"
+    return http(200, events, "text/event-stream", **headers)
