@@ -89,7 +89,15 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
     history = _history(run, vision=recipe.llm.vision_is_active())
     _refuse_unsupported(run.sampling, recipe.llm)
     prices = _prices(recipe, recipe.llm)
-    llm = metered(recipe.llm, wiring.account, prices, sampling=run.sampling, observer=wiring.observer, schemas=wiring.schemas)
+    llm = metered(
+        recipe.llm,
+        wiring.account,
+        prices,
+        sampling=run.sampling,
+        observer=wiring.observer,
+        schemas=wiring.schemas,
+        retries_first_call=not run.is_marked_retry,
+    )
     suffix = _suffix(recipe.system_suffix, history.system, form.instruction() if form else None)
     agent = _agent(run, recipe, wiring, llm, suffix)
     conversation = LocalConversation(

@@ -4,8 +4,10 @@ Pure. The class of the SDK's error decides where it says enough; the provider's 
 causes, where it does not.
 """
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from litellm import exceptions as litellm
@@ -43,6 +45,10 @@ _INSIDES: Final = re.compile(r" \w+:<[^<>]* object at 0x[0-9a-f]+>")
 _PYTHON: Final = re.compile(r" Original exception:|\s*Traceback \(most recent call last\)")
 """Where LiteLLM goes on, after what it has to say, in the words of Python."""
 _RETRY_DELAY: Final = re.compile(r'"?retryDelay"?\s*:\s*"?(\d+(?:\.\d+)?)s')
+_TRY_AGAIN: Final = re.compile(
+    r"(?:try again|retry)(?: \w+)? (?:in|after) (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?) ?(ms|s))?", re.IGNORECASE
+)
+"""As OpenAI and Groq put it: `in 20s`, `in 1m12.5s`, `in 430ms`, `after 5 seconds`."""
 _QUOTA: Final = re.compile(r"insufficient_quota|usage_limit_reached|budget_exceeded|exceeded your current quota", re.IGNORECASE)
 
 _BY_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]] = (
@@ -82,7 +88,8 @@ def failure_of(error: BaseException, secrets: Secrets) -> GatewayError:
     words = _words(chain, secrets)
     if kind is None:
         return AgentFailed(f"The agent failed: {words}" if words else "The agent failed.")
-    retry_after_s = _retry_after_s(chain) if kind is LLMRateLimited else None
+    wait_s = requested_wait_s(error) if kind is LLMRateLimited else None
+    retry_after_s = None if wait_s is None else min(wait_s, _MAX_RETRY_AFTER_S)
     return kind(f"{_SAYS[kind]}: {words}" if words else f"{_SAYS[kind]}.", retry_after_s=retry_after_s)
 
 
@@ -149,18 +156,45 @@ def _words(chain: list[BaseException], secrets: Secrets) -> str:
     return text if len(text) <= _MAX_MESSAGE_CHARS else text[:_MAX_MESSAGE_CHARS] + " …"
 
 
-def _retry_after_s(chain: list[BaseException]) -> float | None:
-    for link in chain:
+def requested_wait_s(error: BaseException) -> float | None:
+    """Find how long a provider asks to wait before the next attempt; None where it does not say."""
+    for link in causes_of(error):
         headers = (
             getattr(link, "litellm_response_headers", None) or getattr(getattr(link, "response", None), "headers", None) or {}
         )
-        value = headers.get("retry-after")
-        if value is None and (found := _RETRY_DELAY.search(str(link)[:_MAX_TEXT_CHARS])):
-            value = found.group(1)
-        try:
-            seconds = float(value) if value is not None else -1.0
-        except ValueError:
-            continue  # an HTTP date: the rare form, and a clock of somebody else
-        if seconds >= 0:
-            return min(seconds, _MAX_RETRY_AFTER_S)
+        for seconds in (_wait_in_headers(headers), _wait_in_text(str(link)[:_MAX_TEXT_CHARS])):
+            if seconds is not None:
+                return seconds
     return None
+
+
+def _wait_in_headers(headers: Mapping[str, str]) -> float | None:
+    for name, per_second in (("retry-after-ms", 1000), ("retry-after", 1)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) / per_second
+        except ValueError:
+            seconds = _seconds_until(value, headers.get("date"))
+        if 0 <= seconds < math.inf:
+            return seconds
+    return None
+
+
+def _seconds_until(date: str, now: str | None) -> float:
+    """Count by the provider's own clock; a negative number where either date cannot be read."""
+    try:
+        return (parsedate_to_datetime(date) - parsedate_to_datetime(now or "")).total_seconds()
+    except (ValueError, TypeError):
+        return -1.0
+
+
+def _wait_in_text(text: str) -> float | None:
+    if found := _RETRY_DELAY.search(text):
+        return float(found.group(1))
+    found = _TRY_AGAIN.search(text)
+    if found is None or not any(found.groups()):
+        return None
+    hours, minutes, seconds, unit = found.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds or 0) / (1000 if unit == "ms" else 1)

@@ -76,6 +76,7 @@ class MeteredLLM(LLM):
     _refusal: Exception | None = PrivateAttr(default=None)
     _schemas: ToolSchemas = PrivateAttr()
     _spent: bool = PrivateAttr(default=False)
+    _retries_first_call: bool = PrivateAttr(default=True)
     _looked_up: tuple[str | None, ...] = PrivateAttr(default=())
     _features: tuple[object, ModelFeatures] | None = PrivateAttr(default=None)
 
@@ -272,7 +273,9 @@ class MeteredLLM(LLM):
         def decorate(attempt: Callable[..., Any]) -> Callable[..., Any]:
             if not inspect.iscoroutinefunction(attempt):
                 return retry(self._blocking(attempt))
-            return retried(retry, self._metered(attempt))
+            # A client that repeats a request by itself has had its attempts; but what fails after an answer is final for it.
+            once = not self._retries_first_call and self._account.turns <= 1
+            return retried(retry, self._metered(attempt), once=once)
 
         return decorate
 
@@ -340,6 +343,7 @@ def metered(
     sampling: Sampling | None = None,
     observer: TurnObserver | None = None,
     schemas: ToolSchemas | None = None,
+    retries_first_call: bool = True,
     **changes: object,
 ) -> MeteredLLM:
     """Copy a template for one run: metrics of its own, calls booked to `account`, shown to `observer`.
@@ -360,6 +364,7 @@ def metered(
         setattr(llm, name, value)
     llm._account, llm._prices, llm._observer, llm._stop = account, prices, observer, asked.stop
     llm._schemas = ToolSchemas() if schemas is None else schemas
+    llm._retries_first_call = retries_first_call
     llm._looked_up = _identity(template)
     llm.reset_metrics()
     return llm

@@ -1,22 +1,35 @@
-"""Retries that leave no garbage.
+"""Retries of an LLM call: how long to wait, when to leave it to the client, and no garbage.
 
-What tenacity makes of a function refers to itself; with it, all that a request has used would wait for the garbage collector.
+A provider that asks for a short wait gets it. One that asks for a longer one is not asked again: the client is passed what was
+asked for, and can do something else meanwhile. What tenacity makes of a function refers to itself; with it, all that a request
+has used would wait for the garbage collector.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
+from tenacity import RetryCallState, retry_if_exception, stop_after_attempt
+
+from a2a_gateway.agents.failures import requested_wait_s
 from a2a_gateway.agents.pricing import LLMReply
 
 type Attempt = Callable[..., Awaitable[LLMReply]]
+type Wait = Callable[[RetryCallState], float]
+
+LONGEST_WAIT_S: Final = 5.0
+"""Asked for by a provider; a longer one is the client's."""
 
 
-def retried(retry: Callable[[Callable[..., Any]], Any], attempt: Attempt) -> Attempt:
-    """Let tenacity's decorator repeat an attempt.
+def retried(retry: Callable[[Callable[..., Any]], Any], attempt: Attempt, *, once: bool = False) -> Attempt:
+    """Let tenacity's decorator repeat an attempt, or make only one.
 
     It is given a function of no consequence, is lent the real one for the call, and is made to forget what it did with it.
     """
     retrying: Any = cast("Any", retry(_nothing)).retry
+    retrying.retry &= retry_if_exception(_passes_soon)
+    retrying.wait = _as_requested(retrying.wait)
+    if once:
+        retrying.stop = stop_after_attempt(1)
 
     async def repeatedly(*args: Any, **kwargs: Any) -> LLMReply:
         try:
@@ -26,6 +39,18 @@ def retried(retry: Callable[[Callable[..., Any]], Any], attempt: Attempt) -> Att
             retrying.iter_state.reset()
 
     return repeatedly
+
+
+def _passes_soon(error: BaseException) -> bool:
+    return (requested_wait_s(error) or 0) <= LONGEST_WAIT_S
+
+
+def _as_requested(otherwise: Wait) -> Wait:
+    def wait_s(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        return (error and requested_wait_s(error)) or otherwise(state)
+
+    return wait_s
 
 
 async def _nothing() -> None:

@@ -359,6 +359,7 @@ class AdmittedRun:
         via: gateways that the request has come through.
         actors: the agents that led here, root first, the run's own last; on which gateway stands before the `/`.
         traceparent: of the caller (W3C); None without.
+        is_marked_retry: whether the client says that it repeats a request.
     """
 
     record: RunRecord
@@ -376,3 +377,4 @@ class AdmittedRun:
     actors: tuple[str, ...] = ()
     traceparent: str | None = None
     tracestate: str | None = None
+    is_marked_retry: bool = False

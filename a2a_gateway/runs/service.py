@@ -354,6 +354,7 @@ class RunService:
             actors=live.actors,
             traceparent=request.context.traceparent,
             tracestate=request.context.tracestate,
+            is_marked_retry=request.is_marked_retry,
         )
 
     def _binding(self, record: RunRecord, request: RunRequest) -> DelegationBinding:

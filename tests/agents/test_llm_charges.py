@@ -12,7 +12,7 @@ import pytest
 from a2a_gateway.runs.model import TokenUsage
 from a2a_gateway.runs.ports import Charge
 from tests.agents.driver import a_recipe, an_llm, driving, user
-from tests.support.raw_llm import Answer, http, raw_llm, refusal, reset
+from tests.support.raw_llm import Answer, chat_stream, http, raw_llm, refusal, reset
 
 pytestmark = pytest.mark.anyio
 
@@ -125,13 +125,9 @@ async def test_a_reported_zero_does_not_make_a_priced_call_free(tmp_path: Path, 
 
 def answered(usage: dict[str, Any], *, stream: bool, **headers: str) -> bytes:
     """Write an answer of one word."""
-    head = {"id": "gen-1", "created": 1, "model": "a/b"}
-    if not stream:
-        message = {"role": "assistant", "content": "Done."}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return http(200, json.dumps({**head, "object": "chat.completion", "choices": [choice], "usage": usage}), **headers)
-    chunk = {**head, "object": "chat.completion.chunk"}
-    said = {**chunk, "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Done."}, "finish_reason": None}]}
-    last = {**chunk, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}], "usage": usage}
-    events = "".join(f"data: {json.dumps(one)}\n\n" for one in (said, last)) + "data: [DONE]\n\n"
-    return http(200, events, "text/event-stream", **headers)
+    if stream:
+        return http(200, chat_stream({"content": "Done."}, usage=usage), "text/event-stream", **headers)
+    message = {"role": "assistant", "content": "Done."}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    reply = {"id": "gen-1", "object": "chat.completion", "created": 1, "model": "a/b", "choices": [choice], "usage": usage}
+    return http(200, json.dumps(reply), **headers)

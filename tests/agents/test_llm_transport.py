@@ -13,7 +13,7 @@ from litellm.litellm_core_utils.secret_redaction import redact_string
 from a2a_gateway.agents.llm_transport import MAX_REFUSAL_BYTES, guard_llm_transport
 from a2a_gateway.runs.events import Failed
 from tests.agents.driver import Driver, Ran, a_recipe, an_llm, driving, user
-from tests.support.raw_llm import Answer, RawLLM, hang, http, raw_llm, refusal, reset
+from tests.support.raw_llm import Answer, RawLLM, call, chat_stream, hang, http, raw_llm, refusal, reset
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +78,39 @@ async def test_an_llm_that_stays_silent_is_asked_once_where_nothing_is_retried(t
     async with on(tmp_path, hang, timeout=1) as (llm, driver):
         ran = await driver.run(user("Go."))
     assert (len(llm.requests), ran.code) == (1, "llm_unavailable")
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_a_long_wait_that_the_provider_asks_for_is_left_to_the_client(tmp_path: Path, model: str) -> None:
+    busy = http(429, '{"error": {"message": "slow down"}}', retry_after="20")
+    async with on(tmp_path, busy, model, num_retries=3) as (llm, driver):
+        ran = await driver.run(user("Go."))
+    assert isinstance(ran.outcome, Failed)
+    assert (len(llm.requests), ran.code, ran.outcome.error.retry_after_s) == (1, "llm_rate_limited", 20.0)
+
+
+async def test_a_short_wait_that_the_provider_asks_for_is_kept(tmp_path: Path) -> None:
+    busy = http(429, '{"error": {"message": "slow down"}}', retry_after_ms="50")
+    # Without what the provider asks for, the SDK would wait for an hour.
+    hour = {"retry_min_wait": 3600, "retry_max_wait": 3600, "retry_multiplier": 3600}
+    async with on(tmp_path, busy, num_retries=3, **hour) as (llm, driver):
+        ran = await driver.run(user("Go."))
+    assert (len(llm.requests), ran.code) == (3, "llm_rate_limited")
+
+
+async def test_a_request_that_its_client_repeats_is_tried_once_until_something_was_answered(tmp_path: Path) -> None:
+    busy = refusal(503, "overloaded")
+    thought = http(200, chat_stream({"tool_calls": [call("think", thought="hm")]}, "tool_calls"), "text/event-stream")
+    answers = iter([busy, thought, busy, busy, busy])
+    async with (
+        raw_llm(lambda _: next(answers)) as llm,
+        driving(tmp_path, a_recipe(an_llm(llm.base_url, num_retries=3))) as driver,
+    ):
+        first = await driver.run(user("Go."), is_marked_retry=True)
+        asked = len(llm.requests)
+        second = await driver.run(user("Go."), is_marked_retry=True)
+    assert (first.code, asked) == ("llm_unavailable", 1)
+    assert (second.code, len(llm.requests) - asked) == ("llm_unavailable", 1 + 3)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])

@@ -65,6 +65,21 @@ def refusal(status: int, message: str, **error: object) -> bytes:
     return http(status, json.dumps({"error": {"message": message, **error}}))
 
 
+def chat_stream(delta: Mapping[str, object], finish_reason: str = "stop", usage: Mapping[str, object] | None = None) -> str:
+    """Write the events of a chat completion: one delta, the reason of its end, the usage, the mark."""
+    head = {"id": "chunk-1", "object": "chat.completion.chunk", "created": 1, "model": "a/b"}
+    said = {**head, "choices": [{"index": 0, "delta": {"role": "assistant", **delta}, "finish_reason": None}]}
+    last = {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": finish_reason}]}
+    if usage is not None:
+        last["usage"] = usage
+    return "".join(f"data: {json.dumps(one)}\n\n" for one in (said, last)) + "data: [DONE]\n\n"
+
+
+def call(name: str, **arguments: object) -> dict[str, object]:
+    """Write a tool call of a delta."""
+    return {"index": 0, "id": "call-1", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+
+
 async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Reset the connection before anything is answered."""
     connection: Any = writer.get_extra_info("socket")
