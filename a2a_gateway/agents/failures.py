@@ -1,7 +1,7 @@
 """Why a run failed, as an error of the gateway: what the SDK, LiteLLM and providers raise goes in, `errors` come out.
 
-Pure. The class of the SDK's error decides where it says enough; the provider's status, which survives further down the chain of
-causes, where it does not.
+Pure. The class of the SDK's or LiteLLM's error decides where it says enough; then the provider's words; then its status, which
+survives further down the chain of causes.
 """
 
 import math
@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+import openai
 from litellm import exceptions as litellm
 from openhands.sdk.conversation.exceptions import ConversationRunError
 from openhands.sdk.llm import exceptions as sdk
 
 from a2a_gateway.agents.masking import HIDDEN, Secrets
+from a2a_gateway.agents.provider_errors import MAX_TEXT_CHARS, is_unpaid, meaning_of, wait_in_text
 from a2a_gateway.errors import (
     AgentFailed,
     ContentFiltered,
@@ -30,8 +32,6 @@ from a2a_gateway.errors import (
 
 _MAX_RETRY_AFTER_S: Final = 60.0
 _MAX_MESSAGE_CHARS: Final = 400
-_MAX_TEXT_CHARS: Final = 8_192
-"""Of an error's text. Its reason stands at the beginning, and each pattern below walks through all of it, on the event loop."""
 
 _CREDENTIAL: Final = re.compile(
     r"(?i:bearer\s+)[\w.~+/=*-]{6,}|\b(?:sk|pk|rk|key|gsk|xai)-[\w*.-]{6,}|\bAIza[\w*-]{10,}|\bAKIA[A-Z0-9*]{8,}"
@@ -44,20 +44,21 @@ _INSIDES: Final = re.compile(r" \w+:<[^<>]* object at 0x[0-9a-f]+>")
 """Objects of Python that libraries print into their errors, such as the SSL context of a host that is not known."""
 _PYTHON: Final = re.compile(r" Original exception:|\s*Traceback \(most recent call last\)")
 """Where LiteLLM goes on, after what it has to say, in the words of Python."""
-_RETRY_DELAY: Final = re.compile(r'"?retryDelay"?\s*:\s*"?(\d+(?:\.\d+)?)s')
-_TRY_AGAIN: Final = re.compile(
-    r"(?:try again|retry)(?: \w+)? (?:in|after) (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?) ?(ms|s))?", re.IGNORECASE
-)
-"""As OpenAI and Groq put it: `in 20s`, `in 1m12.5s`, `in 430ms`, `after 5 seconds`."""
-_QUOTA: Final = re.compile(r"insufficient_quota|usage_limit_reached|budget_exceeded|exceeded your current quota", re.IGNORECASE)
 
+_PROVIDER_ERRORS: Final = (openai.OpenAIError, sdk.LLMError)
+"""LiteLLM's errors are OpenAI's. What an agent or its tools fail of may use the same words."""
 _BY_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]] = (
     ((sdk.LLMContextWindowExceedError, litellm.ContextWindowExceededError), ContextLengthExceeded),
     ((sdk.LLMContentPolicyViolationError, litellm.ContentPolicyViolationError), ContentFiltered),
-    ((sdk.LLMAuthenticationError, litellm.AuthenticationError, litellm.PermissionDeniedError), LLMAuthFailed),
+    ((litellm.AuthenticationError, litellm.PermissionDeniedError), LLMAuthFailed),
     ((litellm.NotFoundError,), LLMNotFound),
     ((sdk.LLMRateLimitError, litellm.RateLimitError), LLMRateLimited),
+)
+"""What is sure whatever the words are."""
+_BY_GENERAL_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]] = (
+    ((sdk.LLMAuthenticationError,), LLMAuthFailed),
     ((sdk.LLMBadRequestError, sdk.LLMMalformedConversationHistoryError, litellm.BadRequestError), LLMBadRequest),
+    ((sdk.LLMServiceUnavailableError, sdk.LLMTimeoutError, sdk.LLMNoResponseError), LLMUnavailable),
 )
 _BY_STATUS: Final = {
     401: LLMAuthFailed,
@@ -84,7 +85,7 @@ def failure_of(error: BaseException, secrets: Secrets) -> GatewayError:
     for link in chain:
         if isinstance(link, GatewayError):
             return link
-    kind = _kind(chain)
+    kind = kind_of(error)
     words = _words(chain, secrets)
     if kind is None:
         return AgentFailed(f"The agent failed: {words}" if words else "The agent failed.")
@@ -98,9 +99,8 @@ class Unrepeatable(Exception):
 
 
 def is_quota_used_up(error: BaseException) -> bool:
-    """Say whether an account has nothing left. That reads like a rate limit, but a rate limit says when it will pass."""
-    text = str(error)[:_MAX_TEXT_CHARS]
-    return bool(_QUOTA.search(text)) and not _RETRY_DELAY.search(text)
+    """Whether an account has nothing left."""
+    return any(is_unpaid(str(link), _status_of(link)) for link in causes_of(error) if isinstance(link, _PROVIDER_ERRORS))
 
 
 def shorten(error: BaseException) -> None:
@@ -113,7 +113,7 @@ def shorten(error: BaseException) -> None:
 
 
 def _cut(value: Any) -> Any:
-    return value[:_MAX_TEXT_CHARS] if isinstance(value, str | bytes) else value
+    return value[:MAX_TEXT_CHARS] if isinstance(value, str | bytes) else value
 
 
 def mask_credentials(text: str, secrets: Secrets) -> str:
@@ -131,22 +131,36 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
         error = error.original_exception if isinstance(error, ConversationRunError) else error.__cause__ or error.__context__
 
 
-def _kind(chain: list[BaseException]) -> type[RunError] | None:
-    if any(isinstance(link, Unrepeatable) or is_quota_used_up(link) for link in chain):
+def kind_of(error: BaseException) -> type[RunError] | None:
+    """Find which error a failed LLM call is for the caller; None if it is no failure of an LLM."""
+    chain = list(causes_of(error))
+    if any(isinstance(link, Unrepeatable) for link in chain) or is_quota_used_up(error):
         return LLMUnavailable
-    for classes, kind in _BY_CLASS:
-        if any(isinstance(link, classes) for link in chain):
-            return kind
-    for link in chain:
-        status = getattr(link, "status_code", None)
-        if isinstance(status, int):
-            return _BY_STATUS.get(status, LLMUnavailable)
-    unavailable = (sdk.LLMServiceUnavailableError, sdk.LLMTimeoutError, sdk.LLMNoResponseError)
-    return LLMUnavailable if any(isinstance(link, unavailable) for link in chain) else None
+    kind = _by_class(chain, _BY_CLASS) or _by_words(chain) or _by_class(chain, _BY_GENERAL_CLASS)
+    if kind is not None:
+        return kind
+    status = next((status for status in map(_status_of, chain) if status is not None), None)
+    return None if status is None else _BY_STATUS.get(status, LLMUnavailable)
+
+
+def _by_words(chain: list[BaseException]) -> type[RunError] | None:
+    meanings = (meaning_of(str(link), _status_of(link)) for link in chain if isinstance(link, _PROVIDER_ERRORS))
+    return next((meaning for meaning in meanings if meaning is not None), None)
+
+
+def _by_class(
+    chain: list[BaseException], table: tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]
+) -> type[RunError] | None:
+    return next((kind for classes, kind in table if any(isinstance(link, classes) for link in chain)), None)
+
+
+def _status_of(link: BaseException) -> int | None:
+    status = getattr(link, "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def _words(chain: list[BaseException], secrets: Secrets) -> str:
-    text = next((str(link) for link in chain if str(link).strip()), "")[:_MAX_TEXT_CHARS]
+    text = next((str(link) for link in chain if str(link).strip()), "")[:MAX_TEXT_CHARS]
     if found := _PROVIDER_MESSAGE.search(text):
         text = re.sub(r"\\+n", " ", found.group(1)).replace('\\"', '"')
     text = _INSIDES.sub("", _PYTHON.split(text, 1)[0])
@@ -162,7 +176,7 @@ def requested_wait_s(error: BaseException) -> float | None:
         headers = (
             getattr(link, "litellm_response_headers", None) or getattr(getattr(link, "response", None), "headers", None) or {}
         )
-        for seconds in (_wait_in_headers(headers), _wait_in_text(str(link)[:_MAX_TEXT_CHARS])):
+        for seconds in (_wait_in_headers(headers), wait_in_text(str(link))):
             if seconds is not None:
                 return seconds
     return None
@@ -188,13 +202,3 @@ def _seconds_until(date: str, now: str | None) -> float:
         return (parsedate_to_datetime(date) - parsedate_to_datetime(now or "")).total_seconds()
     except (ValueError, TypeError):
         return -1.0
-
-
-def _wait_in_text(text: str) -> float | None:
-    if found := _RETRY_DELAY.search(text):
-        return float(found.group(1))
-    found = _TRY_AGAIN.search(text)
-    if found is None or not any(found.groups()):
-        return None
-    hours, minutes, seconds, unit = found.groups()
-    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds or 0) / (1000 if unit == "ms" else 1)

@@ -16,25 +16,23 @@ from typing import Any, Final, Protocol, cast
 
 from openhands.sdk import LLM
 from openhands.sdk.llm import LLMResponse, Message
-from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation
 from openhands.sdk.llm.utils.model_features import ModelFeatures
 from openhands.sdk.tool import ToolDefinition
 from pydantic import PrivateAttr
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.budget_notes import append_note, note_of
-from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up, shorten
+from a2a_gateway.agents.failures import shorten
 from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.mending import mend_message
 from a2a_gateway.agents.pieces import Piece
 from a2a_gateway.agents.priced_telemetry import PricedTelemetry
 from a2a_gateway.agents.pricing import LLMReply, Prices, cost_in_stream, tells_usage
 from a2a_gateway.agents.prompt import Prompt
-from a2a_gateway.agents.replies import check_said, is_cut_off, is_filtered_answer, is_refusal, unfiltered
+from a2a_gateway.agents.replies import check_said, is_cut_off, is_refusal, judge, unfiltered
 from a2a_gateway.agents.retrying import retried
 from a2a_gateway.agents.stream_end import as_completed, check_end
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
-from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import TokenUsage
 from delegate_tool.definition import WithheldDelegationTool
@@ -289,10 +287,9 @@ class MeteredLLM(LLM):
             except Exception as error:
                 shorten(error)
                 call.attempt.refused = is_refusal(error)
-                if is_content_policy_violation(error) or is_filtered_answer(error):
-                    raise ContentFiltered("The LLM provider's content filter blocked the request or its answer.") from error
-                if call.attempt.streamed_bytes or is_quota_used_up(error):
-                    raise Unrepeatable(str(error)) from error
+                judged = judge(error, is_shown=bool(call.attempt.streamed_bytes))
+                if judged is not error:
+                    raise judged from error
                 raise
             finally:
                 usage, cost_usd, complete = call.charge(hold, self._prices)

@@ -9,11 +9,13 @@ from litellm.exceptions import LITELLM_EXCEPTION_TYPES
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse
 from openhands.sdk.llm import Message, TextContent
+from openhands.sdk.llm.exceptions import LLMContextWindowExceedError
+from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation, is_context_window_exceeded
 
 from a2a_gateway.agents.budget_notes import calls_tools, spent_up
-from a2a_gateway.agents.failures import causes_of
+from a2a_gateway.agents.failures import Unrepeatable, causes_of, is_quota_used_up, kind_of
 from a2a_gateway.agents.pricing import LLMReply
-from a2a_gateway.errors import ContentFiltered, RunError
+from a2a_gateway.errors import ContentFiltered, ContextLengthExceeded, RunError
 
 _UNPROVEN: Final = frozenset({408, 409, 499, 502, 504, 520, 522, 524})
 """Statuses that do not rule out work: a server has waited too long, or lost the one behind it."""
@@ -43,8 +45,24 @@ def _is_unconnected(cause: BaseException) -> bool:
     return isinstance(cause, _UNCONNECTED) or (isinstance(cause, httpx.ConnectError) and not isinstance(cause.__cause__, OSError))
 
 
-def is_filtered_answer(error: Exception) -> bool:
-    """Whether an answer came and was blocked."""
+def judge(error: Exception, *, is_shown: bool) -> Exception:
+    """Say what an attempt's failure is to be raised as: as it is, or as an error that tells the SDK what to do about it.
+
+    `is_shown` is whether a part of the answer has been shown.
+    """
+    kind = kind_of(error)
+    if kind is ContentFiltered or is_content_policy_violation(error) or _is_filtered_answer(error):
+        return ContentFiltered("The LLM provider's content filter blocked the request or its answer.")
+    if is_shown or is_quota_used_up(error):
+        return Unrepeatable(str(error))
+    if kind is ContextLengthExceeded and not is_context_window_exceeded(error):
+        return LLMContextWindowExceedError(str(error))  # so that the SDK has the conversation summarised
+    if kind is None:  # neither LiteLLM nor the SDK could read the answer
+        return Unrepeatable(f"the answer cannot be read ({type(error).__name__}: {error})")
+    return error
+
+
+def _is_filtered_answer(error: Exception) -> bool:
     # Azure answers 200 without a message, which LiteLLM cannot read: the reason is only in what it quotes.
     return "'finish_reason': 'content_filter'" in str(error)
 

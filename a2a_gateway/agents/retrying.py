@@ -12,6 +12,7 @@ from tenacity import RetryCallState, retry_if_exception, stop_after_attempt
 
 from a2a_gateway.agents.failures import requested_wait_s
 from a2a_gateway.agents.pricing import LLMReply
+from a2a_gateway.agents.provider_errors import is_beyond_limit
 
 type Attempt = Callable[..., Awaitable[LLMReply]]
 type Wait = Callable[[RetryCallState], float]
@@ -42,7 +43,7 @@ def retried(retry: Callable[[Callable[..., Any]], Any], attempt: Attempt, *, onc
 
 
 def _passes_soon(error: BaseException) -> bool:
-    return (requested_wait_s(error) or 0) <= LONGEST_WAIT_S
+    return (requested_wait_s(error) or 0) <= LONGEST_WAIT_S and not is_beyond_limit(str(error))
 
 
 def _as_requested(otherwise: Wait) -> Wait:

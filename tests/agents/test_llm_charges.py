@@ -1,7 +1,6 @@
 """What a failed LLM call is charged: nothing only where it is certain that the provider has not worked on it."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from a2a_gateway.runs.model import TokenUsage
 from a2a_gateway.runs.ports import Charge
 from tests.agents.driver import a_recipe, an_llm, driving, user
-from tests.support.raw_llm import Answer, chat_stream, http, raw_llm, refusal, reset
+from tests.support.raw_llm import Answer, chat_answer, chat_stream, http, raw_llm, refusal, reset
 
 pytestmark = pytest.mark.anyio
 
@@ -127,7 +126,4 @@ def answered(usage: dict[str, Any], *, stream: bool, **headers: str) -> bytes:
     """Write an answer of one word."""
     if stream:
         return http(200, chat_stream({"content": "Done."}, usage=usage), "text/event-stream", **headers)
-    message = {"role": "assistant", "content": "Done."}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    reply = {"id": "gen-1", "object": "chat.completion", "created": 1, "model": "a/b", "choices": [choice], "usage": usage}
-    return http(200, json.dumps(reply), **headers)
+    return http(200, chat_answer("Done.", usage), **headers)

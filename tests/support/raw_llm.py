@@ -75,6 +75,13 @@ def chat_stream(delta: Mapping[str, object], finish_reason: str = "stop", usage:
     return "".join(f"data: {json.dumps(one)}\n\n" for one in (said, last)) + "data: [DONE]\n\n"
 
 
+def chat_answer(content: str, usage: Mapping[str, object] | None = None) -> str:
+    """Write a whole chat completion."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    reply = {"id": "chat-1", "object": "chat.completion", "created": 1, "model": "a/b", "choices": [choice]}
+    return json.dumps(reply if usage is None else {**reply, "usage": usage})
+
+
 def call(name: str, **arguments: object) -> dict[str, object]:
     """Write a tool call of a delta."""
     return {"index": 0, "id": "call-1", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
