@@ -1,15 +1,16 @@
-"""How LiteLLM's requests travel: each is sent once, and of a refusal only the beginning is read.
+"""How LiteLLM's requests travel: each is sent once, of a refusal only the beginning is read, and a whole answer may be a stream.
 
 LiteLLM sends a POST again when its connection breaks, below the attempts that are counted and booked here. And it reads the whole
 body of an error, however large, and applies regular expressions to it again and again, on the event loop: a body of 1 MB stopped
-the process for ten seconds (vLLM has sent 114 MB). Both are mended where they happen, for the whole process. Three names of
-LiteLLM are used; `tests/agents/test_llm_transport.py` fails when a new version moves one.
+the process for ten seconds (vLLM has sent 114 MB). Both are mended where they happen, for the whole process. An answer in another
+form than was asked for is put into that form. Three names of LiteLLM are used; `tests/agents/test_llm_transport.py` fails when a
+new version moves one.
 """
 
 import asyncio
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
@@ -18,10 +19,13 @@ from litellm.litellm_core_utils import secret_redaction
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
+from a2a_gateway.agents.whole_answers import as_events, error_status
+
 MAX_REFUSAL_BYTES: Final = 8_192
 """Of an error's body. Its reason stands at the beginning; what follows repeats the request."""
 _REFUSAL_TIMEOUT_S: Final = 5.0
 """For a body that trickles: its status and its beginning say enough."""
+_STREAM: Final = re.compile(rb'"stream"\s*:\s*true')
 _MAX_REDACTED_CHARS: Final = 16_384
 """Of an error's text, where the error came in another way than as a status."""
 
@@ -31,26 +35,45 @@ def guard_llm_transport() -> None:
     send = LiteLLMAiohttpTransport.handle_async_request
     if getattr(send, "is_guarded", False):
         return
-    guarded: Any = _bounded(send)
+    guarded: Any = _guarded(send)
     guarded.is_guarded = True
     LiteLLMAiohttpTransport.handle_async_request = guarded  # type: ignore[method-assign]
     AsyncHTTPHandler.single_connection_post_request = _raise_again  # type: ignore[method-assign]
     secret_redaction._SECRET_RE = _BoundedPattern(secret_redaction._SECRET_RE)  # type: ignore[misc,assignment]
 
 
-def _bounded(send: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded(send: Callable[..., Any]) -> Callable[..., Any]:
     async def handle_async_request(self: LiteLLMAiohttpTransport, request: httpx.Request) -> httpx.Response:
         response: httpx.Response = await send(self, request)
-        if response.status_code < httpx.codes.BAD_REQUEST:
-            return response
         response.request = request
-        content = await _beginning(response)
-        # The content is decoded, and may be shorter than what was announced.
-        framing = {"content-encoding", "content-length", "transfer-encoding"}
-        headers = [(name, value) for name, value in response.headers.multi_items() if name not in framing]
-        return httpx.Response(response.status_code, headers=headers, content=content, request=request)
+        if response.status_code >= httpx.codes.BAD_REQUEST:
+            return _answer(response, response.status_code, await _beginning(response))
+        if request.method != "POST" or not response.headers.get("content-type", "").startswith("application/json"):
+            return response
+        body = await response.aread()
+        if (status := error_status(body)) is not None:
+            return _answer(response, status, body[:MAX_REFUSAL_BYTES])
+        events = as_events(body) if _asks_for_stream(request) else None
+        if events is None:
+            return _answer(response, response.status_code, body)
+        return _answer(response, response.status_code, events, {"content-type": "text/event-stream"})
 
     return handle_async_request
+
+
+def _answer(response: httpx.Response, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    # The content is decoded, and its length may be another one than was announced.
+    replaced = {"content-encoding", "content-length", "transfer-encoding", *(headers or {})}
+    kept = [(name, value) for name, value in response.headers.multi_items() if name not in replaced]
+    return httpx.Response(status, headers=[*kept, *(headers or {}).items()], content=content, request=response.request)
+
+
+def _asks_for_stream(request: httpx.Request) -> bool:
+    try:
+        body = request.content
+    except httpx.RequestNotRead:
+        return False
+    return bool(_STREAM.search(body))
 
 
 async def _beginning(response: httpx.Response) -> bytes:

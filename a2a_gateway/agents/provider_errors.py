@@ -38,7 +38,8 @@ _BLOCKED: Final = (
 )
 _TOO_LONG: Final = (
     r"context_length_exceeded|ContextWindowExceeded|context length exceeded|model_max_prompt_tokens_exceeded|exceed_context_size"
-    r"|request_too_large|maximum (?:context|model|prompt|input) length|maximum context limit|max context length|reached context length"
+    r"|request_too_large|maximum (?:context|model|prompt|input) length|maximum context limit|max context length"
+    r"|reached context length"
     r"|exceeds? (?:the |its |model )?context (?:window|length|limit|size)"
     r"|context (?:window|length|size|limit) (?:has been )?exceed"
     r"|exceeds the (?:available context|maximum number of (?:input )?tokens)|exceeds (?:the )?maximum length"

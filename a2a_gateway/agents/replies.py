@@ -6,6 +6,7 @@ import aiohttp
 import httpx
 import openai
 from litellm.exceptions import LITELLM_EXCEPTION_TYPES
+from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse
 from openhands.sdk.llm import Message, TextContent
@@ -57,8 +58,9 @@ def judge(error: Exception, *, is_shown: bool) -> Exception:
         return Unrepeatable(str(error))
     if kind is ContextLengthExceeded and not is_context_window_exceeded(error):
         return LLMContextWindowExceedError(str(error))  # so that the SDK has the conversation summarised
-    if kind is None:  # neither LiteLLM nor the SDK could read the answer
-        return Unrepeatable(f"the answer cannot be read ({type(error).__name__}: {error})")
+    if kind is None:  # neither LiteLLM nor the SDK could read the answer, or the error in its place
+        provider_words = (str(cause) for cause in causes_of(error) if isinstance(cause, BaseLLMException))
+        return Unrepeatable(next(provider_words, f"the answer cannot be read ({type(error).__name__}: {error})"))
     return error
 
 

@@ -10,9 +10,10 @@ from typing import Any, Final, cast
 
 from tenacity import RetryCallState, retry_if_exception, stop_after_attempt
 
-from a2a_gateway.agents.failures import requested_wait_s
+from a2a_gateway.agents.failures import kind_of, requested_wait_s
 from a2a_gateway.agents.pricing import LLMReply
 from a2a_gateway.agents.provider_errors import is_beyond_limit
+from a2a_gateway.errors import LLMRateLimited, LLMUnavailable
 
 type Attempt = Callable[..., Awaitable[LLMReply]]
 type Wait = Callable[[RetryCallState], float]
@@ -43,7 +44,9 @@ def retried(retry: Callable[[Callable[..., Any]], Any], attempt: Attempt, *, onc
 
 
 def _passes_soon(error: BaseException) -> bool:
-    return (requested_wait_s(error) or 0) <= LONGEST_WAIT_S and not is_beyond_limit(str(error))
+    if kind_of(error) not in (LLMRateLimited, LLMUnavailable) or is_beyond_limit(str(error)):
+        return False
+    return (requested_wait_s(error) or 0) <= LONGEST_WAIT_S
 
 
 def _as_requested(otherwise: Wait) -> Wait:

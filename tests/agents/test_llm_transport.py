@@ -11,9 +11,10 @@ import pytest
 from litellm.litellm_core_utils.secret_redaction import redact_string
 
 from a2a_gateway.agents.llm_transport import MAX_REFUSAL_BYTES, guard_llm_transport
-from a2a_gateway.runs.events import Failed
+from a2a_gateway.runs.events import Failed, Finished
+from a2a_gateway.runs.model import TokenUsage
 from tests.agents.driver import Driver, Ran, a_recipe, an_llm, driving, user
-from tests.support.raw_llm import Answer, RawLLM, call, chat_stream, hang, http, raw_llm, refusal, reset
+from tests.support.raw_llm import Answer, RawLLM, call, chat_answer, chat_stream, hang, http, raw_llm, refusal, reset
 
 pytestmark = pytest.mark.anyio
 
@@ -161,3 +162,45 @@ async def test_secrets_are_sought_in_the_beginning_of_an_error_only() -> None:
     redacted = redact_string("Bearer abcdefghijklmnop " + "x" * MEGABYTE)
     assert redacted.startswith("REDACTED xxx")
     assert len(redacted) < 3 * MAX_REFUSAL_BYTES
+
+
+@pytest.mark.parametrize("model", ["openai/scripted", "openrouter/a/b"])
+async def test_plain_json_in_place_of_a_stream_is_read_as_the_answer(tmp_path: Path, model: str) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+    async with on(tmp_path, http(200, chat_answer("Done.", usage)), model) as (llm, driver):
+        ran = await driver.run(user("Go."))
+    assert llm.requests[0]["stream"] is True
+    assert (ran.outcome, ran.content) == (Finished("Done."), "Done.")
+    assert ran.meter.settled == [(TokenUsage(1000, 100), 1200)]
+
+
+async def test_plain_json_in_place_of_a_stream_of_responses_is_read_as_the_answer(tmp_path: Path) -> None:
+    said = {"type": "output_text", "text": "Done.", "annotations": []}
+    message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [said]}
+    response = {"id": "r", "object": "response", "created_at": 0, "model": "m", "status": "completed", "output": [message]}
+    async with on(tmp_path, http(200, json.dumps(response)), "openai/gpt-5.4") as (_, driver):
+        ran = await driver.run(user("Go."))
+    assert ran.outcome == Finished("Done.")
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"message": "slow down", "code": 429}, "llm_rate_limited"),
+        ({"message": "Insufficient Balance", "code": "unpaid"}, "llm_unavailable"),
+        ("Model unloaded.", "llm_not_found"),
+    ],
+    ids=["a status", "a word", "a text"],
+)
+async def test_an_error_with_status_200_is_an_error(tmp_path: Path, model: str, stream: bool, error: object, code: str) -> None:
+    async with on(tmp_path, http(200, json.dumps({"error": error})), model, stream=stream, num_retries=1) as (llm, driver):
+        ran = await driver.run(user("Go."))
+    assert (ran.code, len(llm.requests)) == (code, 1)
+
+
+async def test_no_retry_is_made_that_cannot_help(tmp_path: Path) -> None:
+    async with on(tmp_path, refusal(500, "No models loaded. Please load a model."), num_retries=3) as (llm, driver):
+        ran = await driver.run(user("Go."))
+    assert (ran.code, len(llm.requests)) == ("llm_not_found", 1)
