@@ -16,7 +16,7 @@ from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation,
 from a2a_gateway.agents.budget_notes import calls_tools, spent_up
 from a2a_gateway.agents.failures import Unrepeatable, causes_of, is_quota_used_up, kind_of
 from a2a_gateway.agents.pricing import LLMReply
-from a2a_gateway.errors import ContentFiltered, ContextLengthExceeded, RunError
+from a2a_gateway.errors import ContentFiltered, ContextLengthExceeded, LLMUnavailable, RunError
 
 _UNPROVEN: Final = frozenset({408, 409, 499, 502, 504, 520, 522, 524})
 """Statuses that do not rule out work: a server has waited too long, or lost the one behind it."""
@@ -94,9 +94,22 @@ def check_said(message: Message, *, cut_off: bool, spent: bool) -> None:
     """
     if spent and calls_tools(message):
         raise spent_up()
-    said = "".join(part.text for part in message.content if isinstance(part, TextContent))
-    if cut_off and not said.strip() and not message.tool_calls:
+    if cut_off and is_silent(message):
         raise cut_short()
+
+
+def is_silent(message: Message) -> bool:
+    """Whether an answer has no text and no tool call: it is empty, or holds only reasoning."""
+    said = "".join(part.text for part in message.content if isinstance(part, TextContent))
+    return not said.strip() and not message.tool_calls
+
+
+def unsaid() -> RunError:
+    """Say why a run ends whose LLM does not answer, though it was asked again."""
+    return LLMUnavailable(
+        "The LLM answered several times in a row without text or a tool call: with nothing, or only with reasoning. "
+        "Ask for less reasoning, or use another model."
+    )
 
 
 def cut_short() -> RunError:
