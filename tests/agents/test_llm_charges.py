@@ -108,7 +108,13 @@ async def test_an_error_event_in_place_of_the_first_word_is_a_refusal_where_it_s
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 async def test_openrouter_with_an_own_key_is_booked_with_the_provider_s_price(tmp_path: Path, stream: bool) -> None:
-    usage = {"prompt_tokens": 9171, "completion_tokens": 113, "total_tokens": 9284, "cost": 0.0018, "is_byok": True}
+    usage: dict[str, Any] = {
+        "prompt_tokens": 9171,
+        "completion_tokens": 113,
+        "total_tokens": 9284,
+        "cost": 0.0018,
+        "is_byok": True,
+    }
     usage |= {"cost_details": {"upstream_inference_cost": 0.0360795}, "completion_tokens_details": {"reasoning_tokens": 55}}
     assert await charges(tmp_path, answered(usage, stream=stream), "openrouter/a/b", stream=stream) == [
         Charge(TokenUsage(9171, 113, reasoning=55), 37_880, complete=True)

@@ -93,7 +93,7 @@ async def test_a_long_wait_that_the_provider_asks_for_is_left_to_the_client(tmp_
 async def test_a_short_wait_that_the_provider_asks_for_is_kept(tmp_path: Path) -> None:
     busy = http(429, '{"error": {"message": "slow down"}}', retry_after_ms="50")
     # Without what the provider asks for, the SDK would wait for an hour.
-    hour = {"retry_min_wait": 3600, "retry_max_wait": 3600, "retry_multiplier": 3600}
+    hour: dict[str, Any] = {"retry_min_wait": 3600, "retry_max_wait": 3600, "retry_multiplier": 3600}
     async with on(tmp_path, busy, num_retries=3, **hour) as (llm, driver):
         ran = await driver.run(user("Go."))
     assert (len(llm.requests), ran.code) == (3, "llm_rate_limited")
