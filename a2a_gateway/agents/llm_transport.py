@@ -8,9 +8,10 @@ new version moves one.
 """
 
 import asyncio
+import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
@@ -50,22 +51,53 @@ def _guarded(send: Callable[..., Any]) -> Callable[..., Any]:
             return _answer(response, response.status_code, await _beginning(response))
         if request.method != "POST" or not response.headers.get("content-type", "").startswith("application/json"):
             return response
-        body = await response.aread()
-        if (status := error_status(body)) is not None:
-            return _answer(response, status, body[:MAX_REFUSAL_BYTES])
-        events = as_events(body) if _asks_for_stream(request) else None
-        if events is None:
-            return _answer(response, response.status_code, body)
-        return _answer(response, response.status_code, events, {"content-type": "text/event-stream"})
+        return await _formed(response)
 
     return handle_async_request
 
 
-def _answer(response: httpx.Response, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
-    # The content is decoded, and its length may be another one than was announced.
+async def _formed(response: httpx.Response) -> httpx.Response:
+    """Put an answer in JSON into the form that was asked for; pass on a stream that is only called JSON."""
+    pieces = response.aiter_bytes()
+    body = b""
+    async for piece in pieces:
+        body += piece
+        if body.strip():
+            break
+    if not body.lstrip().startswith(b"{"):
+        return _answer(response, response.status_code, _Resumed(body, pieces, response))
+    body += b"".join([piece async for piece in pieces])
+    if (status := error_status(body)) is not None:
+        return _answer(response, status, body[:MAX_REFUSAL_BYTES])
+    events = as_events(body) if _asks_for_stream(response.request) else None
+    if events is None:
+        return _answer(response, response.status_code, body)
+    return _answer(response, response.status_code, events, {"content-type": "text/event-stream"})
+
+
+class _Resumed(httpx.AsyncByteStream):
+    """A body of which the beginning has been read."""
+
+    def __init__(self, beginning: bytes, rest: AsyncIterator[bytes], response: httpx.Response) -> None:
+        self._beginning, self._rest, self._response = beginning, rest, response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._beginning
+        async for piece in self._rest:
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _answer(
+    response: httpx.Response, status: int, body: bytes | _Resumed, headers: Mapping[str, str] | None = None
+) -> httpx.Response:
+    # The body is decoded, and its length may be another one than was announced.
     replaced = {"content-encoding", "content-length", "transfer-encoding", *(headers or {})}
     kept = [(name, value) for name, value in response.headers.multi_items() if name not in replaced]
-    return httpx.Response(status, headers=[*kept, *(headers or {}).items()], content=content, request=response.request)
+    form: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"stream": body}
+    return httpx.Response(status, headers=[*kept, *(headers or {}).items()], request=response.request, **form)
 
 
 def _asks_for_stream(request: httpx.Request) -> bool:
@@ -73,7 +105,8 @@ def _asks_for_stream(request: httpx.Request) -> bool:
         body = request.content
     except httpx.RequestNotRead:
         return False
-    return bool(_STREAM.search(body))
+    # The words may stand in a message; to read each request would take too long.
+    return bool(_STREAM.search(body)) and json.loads(body).get("stream") is True
 
 
 async def _beginning(response: httpx.Response) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from litellm.litellm_core_utils.secret_redaction import redact_string
 
 from a2a_gateway.agents.llm_transport import MAX_REFUSAL_BYTES, guard_llm_transport
-from a2a_gateway.runs.events import Failed, Finished
+from a2a_gateway.runs.events import ContentDelta, Failed, Finished
 from a2a_gateway.runs.model import TokenUsage
 from tests.agents.driver import Driver, Ran, a_recipe, an_llm, driving, user
 from tests.support.raw_llm import Answer, RawLLM, call, chat_answer, chat_stream, hang, http, raw_llm, refusal, reset
@@ -172,6 +172,26 @@ async def test_plain_json_in_place_of_a_stream_is_read_as_the_answer(tmp_path: P
     assert llm.requests[0]["stream"] is True
     assert (ran.outcome, ran.content) == (Finished("Done."), "Done.")
     assert ran.meter.settled == [(TokenUsage(1000, 100), 1200)]
+
+
+async def test_a_stream_that_is_called_json_arrives_as_a_stream(tmp_path: Path) -> None:
+    seen = asyncio.Event()
+
+    async def stream(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said, end = chat_stream({"content": "Done."}).split("\n\n", 1)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n\n" + said.encode() + b"\n\n"
+        )
+        await seen.wait()
+        writer.write(end.encode())
+
+    async def watch(_: object, event: object) -> None:
+        if isinstance(event, ContentDelta):
+            seen.set()
+
+    async with on(tmp_path, stream) as (_, driver):
+        ran = await driver.run(user("Go."), watch=watch)
+    assert ran.outcome == Finished("Done.")
 
 
 async def test_plain_json_in_place_of_a_stream_of_responses_is_read_as_the_answer(tmp_path: Path) -> None:
