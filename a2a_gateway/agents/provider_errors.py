@@ -59,6 +59,8 @@ _NO_MODEL: Final = (
     r"|model is not loaded|模型不存在"
 )
 _NO_CREDENTIALS: Final = r"invalid_api_key|api_key_invalid|(?:incorrect|invalid) api.?key|api key not valid|authentication_error"
+_UNREADABLE: Final = r"got unexpected response from"
+"""LiteLLM's words for a line of a stream that is no answer; it gives them status 400."""
 _NOT_READY: Final = r"loading model|model is (?:currently )?loading|model is warming up|overloaded"
 
 _MEANINGS: Final[tuple[tuple[re.Pattern[str], type[RunError]], ...]] = tuple(
@@ -70,6 +72,7 @@ _MEANINGS: Final[tuple[tuple[re.Pattern[str], type[RunError]], ...]] = tuple(
         (_NO_MODEL, LLMNotFound),
         (_NO_CREDENTIALS, LLMAuthFailed),
         (_NOT_READY, LLMUnavailable),
+        (_UNREADABLE, LLMUnavailable),
     )
 )
 _QUOTA: Final = re.compile(_UNPAID, re.IGNORECASE)
@@ -98,6 +101,11 @@ def is_unpaid(text: str, status: int | None = None) -> bool:
     """Whether an account has nothing left. That reads like a rate limit, but a rate limit says when it will pass."""
     text = text[:MAX_TEXT_CHARS]
     return status == _PAYMENT_REQUIRED or (bool(_QUOTA.search(text)) and wait_in_text(text) is None)
+
+
+def is_unreadable(text: str) -> bool:
+    """Whether LiteLLM found no answer in a line of a stream, which says nothing of the work that was done."""
+    return re.search(_UNREADABLE, text[:MAX_TEXT_CHARS], re.IGNORECASE) is not None
 
 
 def is_beyond_limit(text: str) -> bool:

@@ -16,6 +16,7 @@ from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation,
 from a2a_gateway.agents.budget_notes import calls_tools, spent_up
 from a2a_gateway.agents.failures import Unrepeatable, causes_of, is_quota_used_up, kind_of
 from a2a_gateway.agents.pricing import LLMReply
+from a2a_gateway.agents.provider_errors import is_unreadable
 from a2a_gateway.errors import ContentFiltered, ContextLengthExceeded, LLMUnavailable, RunError
 
 _UNPROVEN: Final = frozenset({408, 409, 499, 502, 504, 520, 522, 524})
@@ -38,7 +39,8 @@ def is_refusal(error: Exception) -> bool:
     if any(isinstance(cause, httpx.RequestError) for cause in causes):
         return any(map(_is_unconnected, causes))
     status = getattr(error, "status_code", None)  # of an error event in a stream, or of what LiteLLM refuses by itself
-    return isinstance(status, int) and 400 <= status < 500 and status not in _UNPROVEN
+    is_refused = isinstance(status, int) and 400 <= status < 500 and status not in _UNPROVEN
+    return is_refused and not is_unreadable(str(error))
 
 
 def _is_unconnected(cause: BaseException) -> bool:

@@ -106,6 +106,11 @@ async def test_an_error_event_in_place_of_the_first_word_is_a_refusal_where_it_s
     assert not (await charges(tmp_path / "lost", lost))[0].complete
 
 
+async def test_a_line_of_a_stream_that_cannot_be_read_is_no_refusal(tmp_path: Path) -> None:
+    lost = http(200, '{"error": "an error was encountered while running the model: unexpected EOF"}\n', "application/x-ndjson")
+    assert not (await charges(tmp_path, lost, "ollama_chat/qwen"))[0].complete
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 async def test_openrouter_with_an_own_key_is_booked_with_the_provider_s_price(tmp_path: Path, stream: bool) -> None:
     usage: dict[str, Any] = {
