@@ -19,7 +19,7 @@ from a2a_gateway.errors import (
     RunError,
 )
 
-MAX_TEXT_CHARS: Final = 8_192
+MAX_TEXT_CHARS: Final = 4_096
 """Of an error's text. Its reason stands at the beginning, and each pattern walks through all of it, on the event loop."""
 
 _UNPAID: Final = (

@@ -10,14 +10,14 @@ from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse
 from openhands.sdk.llm import Message, TextContent
-from openhands.sdk.llm.exceptions import LLMContextWindowExceedError
+from openhands.sdk.llm.exceptions import LLMContextWindowExceedError, LLMError
 from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation, is_context_window_exceeded
 
 from a2a_gateway.agents.budget_notes import calls_tools, spent_up
 from a2a_gateway.agents.failures import Unrepeatable, causes_of, is_quota_used_up, kind_of
 from a2a_gateway.agents.pricing import LLMReply
 from a2a_gateway.agents.provider_errors import is_unreadable
-from a2a_gateway.errors import ContentFiltered, ContextLengthExceeded, LLMUnavailable, RunError
+from a2a_gateway.errors import ContentFiltered, ContextLengthExceeded, GatewayError, LLMUnavailable, RunError
 
 _UNPROVEN: Final = frozenset({408, 409, 499, 502, 504, 520, 522, 524})
 """Statuses that do not rule out work: a server has waited too long, or lost the one behind it."""
@@ -53,6 +53,8 @@ def judge(error: Exception, *, is_shown: bool) -> Exception:
 
     `is_shown` is whether a part of the answer has been shown.
     """
+    if isinstance(error, GatewayError):
+        return error
     kind = kind_of(error)
     if kind is ContentFiltered or is_content_policy_violation(error) or _is_filtered_answer(error):
         return ContentFiltered("The LLM provider's content filter blocked the request or its answer.")
@@ -60,7 +62,8 @@ def judge(error: Exception, *, is_shown: bool) -> Exception:
         return Unrepeatable(str(error))
     if kind is ContextLengthExceeded and not is_context_window_exceeded(error):
         return LLMContextWindowExceedError(str(error))  # so that the SDK has the conversation summarised
-    if kind is None:  # neither LiteLLM nor the SDK could read the answer, or the error in its place
+    if kind is None and not isinstance(error, LLMError):
+        # Neither LiteLLM nor the SDK could read the answer, or the error in its place.
         provider_words = (str(cause) for cause in causes_of(error) if isinstance(cause, BaseLLMException))
         return Unrepeatable(next(provider_words, f"the answer cannot be read ({type(error).__name__}: {error})"))
     return error

@@ -13,6 +13,7 @@ import pytest
 from a2a_gateway.runs.events import Failed, Finished, ToolFinished, TurnFinished
 from a2a_gateway.runs.messages import ImagePart, UserMessage
 from a2a_gateway.runs.model import TokenUsage
+from a2a_gateway.testing.script import ChatRequest, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import API_KEY, USAGE, USED, Driver, a_recipe, an_llm, driving, script, think, user
 
@@ -115,6 +116,17 @@ async def test_usage_that_was_not_told_is_estimated(driver: Driver) -> None:
     assert usage.prompt > 500
     assert usage.completion > 0
     assert cost == usage.prompt + 2 * usage.completion
+
+
+async def test_a_tool_call_that_is_written_wrongly_is_the_llm_s_to_repair(tmp_path: Path) -> None:
+    def direct(request: ChatRequest) -> Step:
+        return Step(content="<function=think>\n<parameter=mood>grim</parameter>\n</function>" if request.number == 1 else "Done.")
+
+    async with ScriptedLLM(direct=direct) as llm:
+        recipe = a_recipe(an_llm(llm.base_url, native_tool_calling=False))
+        async with driving(tmp_path, recipe) as driver:
+            ran = await driver.run(user("Go."))
+    assert ran.outcome == Finished("Done.")
 
 
 @pytest.mark.parametrize(
