@@ -37,7 +37,7 @@ _CREDENTIAL: Final = re.compile(
     r"(?i:bearer\s+)[\w.~+/=*-]{6,}|\b(?:sk|pk|rk|key|gsk|xai)-[\w*.-]{6,}|\bAIza[\w*-]{10,}|\bAKIA[A-Z0-9*]{8,}"
     r"|\b(?:gh[pousr]|hf|glpat|xox[a-z])[_-][\w*-]{8,}|\bya29\.[\w-]+|\beyJ[\w-]{8,}\.[\w.-]+|\b(?=\w*\d)(?=\w*[A-Za-z])\w{32,}"
 )
-_PROVIDER_MESSAGE: Final = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)+)')
+_PROVIDER_MESSAGE: Final = re.compile(r'"(?:message|error|detail)"\s*:\s*"((?:[^"\\]|\\.)+)')
 """Without the closing quotation mark, which is missing where a long text was cut."""
 _EXCEPTION_PREFIX: Final = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception)(?::|\s+-)\s*")
 _INSIDES: Final = re.compile(r" \w+:<[^<>]* object at 0x[0-9a-f]+>")

@@ -1,8 +1,8 @@
 """Retries of an LLM call: how long to wait, when to leave it to the client, and no garbage.
 
-A provider that asks for a short wait gets it. One that asks for a longer one is not asked again: the client is passed what was
-asked for, and can do something else meanwhile. What tenacity makes of a function refers to itself; with it, all that a request
-has used would wait for the garbage collector.
+A provider that asks for a short wait gets it. One that limits the rate and asks for a longer one is not asked again: the client
+is passed what was asked for, and can do something else meanwhile. What tenacity makes of a function refers to itself; with it,
+all that a request has used would wait for the garbage collector.
 """
 
 from collections.abc import Awaitable, Callable
@@ -44,15 +44,18 @@ def retried(retry: Callable[[Callable[..., Any]], Any], attempt: Attempt, *, onc
 
 
 def _passes_soon(error: BaseException) -> bool:
-    if kind_of(error) not in (LLMRateLimited, LLMUnavailable) or is_beyond_limit(str(error)):
-        return False
-    return (requested_wait_s(error) or 0) <= LONGEST_WAIT_S
+    """Whether another attempt may help, and the client need not decide about it."""
+    kind = kind_of(error)
+    if kind is LLMRateLimited:
+        return (requested_wait_s(error) or 0) <= LONGEST_WAIT_S and not is_beyond_limit(str(error))
+    return kind is LLMUnavailable
 
 
 def _as_requested(otherwise: Wait) -> Wait:
     def wait_s(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        return (error and requested_wait_s(error)) or otherwise(state)
+        requested_s = requested_wait_s(error) if error else None
+        return requested_s if requested_s and requested_s <= LONGEST_WAIT_S else otherwise(state)
 
     return wait_s
 

@@ -90,6 +90,14 @@ async def test_a_long_wait_that_the_provider_asks_for_is_left_to_the_client(tmp_
     assert (len(llm.requests), ran.code, ran.outcome.error.retry_after_s) == (1, "llm_rate_limited", 20.0)
 
 
+async def test_a_server_that_is_down_is_tried_again_whatever_wait_it_asks_for(tmp_path: Path) -> None:
+    down = http(503, '{"error": "starting"}', retry_after="3600")
+    async with on(tmp_path, down, num_retries=3) as (llm, driver):
+        ran = await driver.run(user("Go."))
+    assert (len(llm.requests), ran.code) == (3, "llm_unavailable")
+    assert message(ran).endswith(": starting")
+
+
 async def test_a_short_wait_that_the_provider_asks_for_is_kept(tmp_path: Path) -> None:
     busy = http(429, '{"error": {"message": "slow down"}}', retry_after_ms="50")
     # Without what the provider asks for, the SDK would wait for an hour.
