@@ -12,7 +12,7 @@ from uuid import UUID
 
 from openhands.sdk import Agent, AgentContext, LocalConversation, Tool
 from openhands.sdk.context.condenser import LLMSummarizingCondenser
-from openhands.sdk.event import Event, SystemPromptEvent
+from openhands.sdk.event import Event, MessageEvent, SystemPromptEvent
 from openhands.sdk.llm import LLM
 
 from a2a_gateway.agents.account import RunAccount
@@ -22,6 +22,7 @@ from a2a_gateway.agents.history import History, history_of, new_messages
 from a2a_gateway.agents.llm import MeteredLLM, TurnObserver, metered
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
+from a2a_gateway.agents.replies import is_silent
 from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.agents.transcript import decode_transcript
 from a2a_gateway.errors import UnsupportedError
@@ -59,6 +60,13 @@ class Prepared:
     def llm_events(self) -> list[Event]:
         """The conversation so far, without the prompt that the next run makes anew."""
         return [event for event in self.conversation.state.events if not isinstance(event, SystemPromptEvent)]
+
+    @property
+    def ends_silently(self) -> bool:
+        """Whether the agent's last answer had no text and no tool call."""
+        done = (event for event in reversed(self.conversation.state.events) if event.source == "agent")
+        last = next(done, None)
+        return isinstance(last, MessageEvent) and is_silent(last.llm_message)
 
     def close(self) -> None:
         """End its tools, and let it go."""

@@ -191,7 +191,7 @@ class Execution:
                 return self._failure(cut_short(), reason=_CUT_OFF)
             case Status.FINISHED:
                 return Finished(self._narrator.text)
-            case Status.STUCK if prepared.llm.is_silent:
+            case Status.STUCK if prepared.ends_silently:
                 return self._failure(unsaid())
             case Status.STUCK:
                 return self._failure(AgentStuck("The agent kept repeating itself and was stopped."))

@@ -27,9 +27,9 @@ from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.mending import mend_message
 from a2a_gateway.agents.pieces import Piece
 from a2a_gateway.agents.priced_telemetry import PricedTelemetry
-from a2a_gateway.agents.pricing import LLMReply, Prices, cost_in_stream, tells_usage
+from a2a_gateway.agents.pricing import LLMReply, Prices
 from a2a_gateway.agents.prompt import Prompt
-from a2a_gateway.agents.replies import check_said, is_cut_off, is_refusal, is_silent, judge, unfiltered
+from a2a_gateway.agents.replies import check_said, is_cut_off, is_refusal, judge, unfiltered
 from a2a_gateway.agents.retrying import retried
 from a2a_gateway.agents.stream_end import as_completed, check_end
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
@@ -71,7 +71,6 @@ class MeteredLLM(LLM):
     _observer: TurnObserver | None = PrivateAttr(default=None)
     _stop: tuple[str, ...] = PrivateAttr(default=())
     _cut_off: bool = PrivateAttr(default=False)
-    _is_silent: bool = PrivateAttr(default=False)
     _refusal: Exception | None = PrivateAttr(default=None)
     _schemas: ToolSchemas = PrivateAttr()
     _spent: bool = PrivateAttr(default=False)
@@ -83,11 +82,6 @@ class MeteredLLM(LLM):
     def cut_off(self) -> bool:
         """Whether the last answer ended because it reached the limit of output tokens."""
         return self._cut_off
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether the last answer had no text and no tool call."""
-        return self._is_silent
 
     @property
     def refusal(self) -> Exception | None:
@@ -253,7 +247,7 @@ class MeteredLLM(LLM):
 
         try:
             response = await self._within_budget(call, send_with_note)
-            self._cut_off, self._is_silent = is_cut_off(response.raw_response), is_silent(response.message)
+            self._cut_off = is_cut_off(response.raw_response)
             check_said(response.message, cut_off=self._cut_off, spent=self._spent)
             observer.turn_ended(response.message)
             ended = True
@@ -333,8 +327,7 @@ class MeteredLLM(LLM):
                 await asyncio.sleep(0)
             yield as_completed(stream, item)
         if call is not None:
-            call.attempt.is_counted_here = not tells_usage(stream)
-            call.attempt.reported = cost_in_stream(stream)
+            call.attempt.end(stream)
         check_end(stream, self.model)
 
 

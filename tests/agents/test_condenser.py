@@ -16,7 +16,7 @@ from a2a_gateway.runs.messages import AssistantMessage, Message, TextPart
 from a2a_gateway.testing.script import ChatRequest, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import RecordingMeter, a_recipe, an_llm, driving, script, think, user
-from tests.support.raw_llm import chat_answer, chat_stream, http, raw_llm, refusal
+from tests.support.bare_llm import bare_llm, chat_answer, chat_stream, http, refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +112,7 @@ async def test_a_server_that_takes_short_prompts_only_gets_shorter_ones(tmp_path
         return http(200, chat_answer("SUMMARY"))
 
     past = (user("x" * 50_000), AssistantMessage((TextPart("a1"),)))
-    async with raw_llm(choose) as llm, driving(tmp_path, condensing(an_llm(llm.base_url, num_retries=3))) as driver:
+    async with bare_llm(choose) as llm, driving(tmp_path, condensing(an_llm(llm.base_url, num_retries=3))) as driver:
         ran = await driver.run(*past, user("now"))
     assert ran.outcome == Finished("done")
     assert "SUMMARY" in json.dumps(llm.requests[-1])

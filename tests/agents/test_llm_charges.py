@@ -11,7 +11,7 @@ import pytest
 from a2a_gateway.runs.model import TokenUsage
 from a2a_gateway.runs.ports import Charge
 from tests.agents.driver import a_recipe, an_llm, driving, user
-from tests.support.raw_llm import Answer, chat_answer, chat_stream, http, raw_llm, refusal, reset
+from tests.support.bare_llm import Answer, bare_llm, chat_answer, chat_stream, http, refusal, reset
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ def own_client(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def charges(directory: Path, answer: Answer, model: str = MODELS[0], **changes: Any) -> list[Charge]:
     """Book a run on an LLM that gives this answer to each request; what counts turns is left out."""
-    async with raw_llm(lambda _: answer) as llm:
+    async with bare_llm(lambda _: answer) as llm:
         return await charges_at(directory, llm.base_url, model, **changes)
 
 

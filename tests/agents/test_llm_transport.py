@@ -14,7 +14,7 @@ from a2a_gateway.agents.llm_transport import MAX_REFUSAL_BYTES, guard_llm_transp
 from a2a_gateway.runs.events import ContentDelta, Failed, Finished
 from a2a_gateway.runs.model import TokenUsage
 from tests.agents.driver import Driver, Ran, a_recipe, an_llm, driving, user
-from tests.support.raw_llm import Answer, RawLLM, call, chat_answer, chat_stream, hang, http, raw_llm, refusal, reset
+from tests.support.bare_llm import Answer, BareLLM, bare_llm, call, chat_answer, chat_stream, hang, http, refusal, reset
 
 pytestmark = pytest.mark.anyio
 
@@ -32,9 +32,9 @@ MEGABYTE = 1_000_000
 
 
 @asynccontextmanager
-async def on(directory: Path, answer: Answer, model: str = MODELS[0], **changes: Any) -> AsyncIterator[tuple[RawLLM, Driver]]:
+async def on(directory: Path, answer: Answer, model: str = MODELS[0], **changes: Any) -> AsyncIterator[tuple[BareLLM, Driver]]:
     """Open a runner on an LLM that gives this answer to each request."""
-    async with raw_llm(lambda _: answer) as llm:
+    async with bare_llm(lambda _: answer) as llm:
         template = an_llm(llm.base_url, model=model, **changes)
         async with driving(directory, a_recipe(template)) as driver:
             yield llm, driver
@@ -112,7 +112,7 @@ async def test_a_request_that_its_client_repeats_is_tried_once_until_something_w
     thought = http(200, chat_stream({"tool_calls": [call("think", thought="hm")]}, "tool_calls"), "text/event-stream")
     answers = iter([busy, thought, busy, busy, busy])
     async with (
-        raw_llm(lambda _: next(answers)) as llm,
+        bare_llm(lambda _: next(answers)) as llm,
         driving(tmp_path, a_recipe(an_llm(llm.base_url, num_retries=3))) as driver,
     ):
         first = await driver.run(user("Go."), is_marked_retry=True)

@@ -16,7 +16,7 @@ type Choose = Callable[[Mapping[str, Any]], Answer]
 
 
 @dataclass
-class RawLLM:
+class BareLLM:
     """A server on a port of this machine.
 
     Attributes:
@@ -43,9 +43,9 @@ class RawLLM:
 
 
 @asynccontextmanager
-async def raw_llm(choose: Choose) -> AsyncIterator[RawLLM]:
+async def bare_llm(choose: Choose) -> AsyncIterator[BareLLM]:
     """Serve the answers that `choose` names."""
-    llm = RawLLM(choose)
+    llm = BareLLM(choose)
     async with await asyncio.start_server(llm.serve, "127.0.0.1", 0) as server:
         llm.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         yield llm
