@@ -96,8 +96,9 @@ def _answer(
     # The body is decoded, and its length may be another one than was announced.
     replaced = {"content-encoding", "content-length", "transfer-encoding", *(headers or {})}
     kept = [(name, value) for name, value in response.headers.multi_items() if name not in replaced]
-    form: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"stream": body}
-    return httpx.Response(status, headers=[*kept, *(headers or {}).items()], request=response.request, **form)
+    # As a stream, which the client reads and closes: only then it knows how long the answer took.
+    stream = httpx.ByteStream(body) if isinstance(body, bytes) else body
+    return httpx.Response(status, headers=[*kept, *(headers or {}).items()], stream=stream, request=response.request)
 
 
 def _asks_for_stream(request: httpx.Request) -> bool:
