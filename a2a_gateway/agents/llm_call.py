@@ -10,7 +10,7 @@ from typing import Final
 
 from a2a_gateway.agents.mending import mend_chunk
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
-from a2a_gateway.agents.pricing import Prices, estimate_usage, reported_cost
+from a2a_gateway.agents.pricing import Prices, cost_in_stream, estimate_usage, reported_cost, tells_usage
 from a2a_gateway.agents.prompt import Prompt, count_utf8_bytes
 from a2a_gateway.agents.stream_reading import StreamReading
 from a2a_gateway.runs.budget import price_by
@@ -50,6 +50,11 @@ class Attempt:
             pieces = list(pieces_of_chunk(item))
         self.streamed_bytes += sum(map(_length, pieces))
         return pieces
+
+    def end(self, stream: object) -> None:
+        """Take note of what a stream that has ended reports of its usage and cost."""
+        self.is_counted_here = not tells_usage(stream)
+        self.reported = cost_in_stream(stream)
 
 
 @dataclass(slots=True)
