@@ -3,7 +3,7 @@
     GatewayError
     ├── RequestError            the caller's fault: what was sent cannot be read or served
     │   ├── UnsupportedError       a field that an agent cannot honour
-    │   ├── BodyTooLarge
+    │   ├── BodyTooLarge, RequestTimeout
     │   ├── RouteNotFound, MethodNotAllowed, RunNotFound, ConversationNotFound
     │   ├── ModelNotFound
     │   └── AuthenticationError
@@ -94,6 +94,13 @@ class UnsupportedError(RequestError):
 
 class BodyTooLarge(RequestError):
     code = "request_too_large"
+
+
+class RequestTimeout(RequestError):
+    """The request did not arrive in time, so nothing of it has been executed."""
+
+    code = "request_timeout"
+    retryable = True
 
 
 class RouteNotFound(RequestError):

@@ -85,6 +85,14 @@ class Settings(BaseSettings):
     max_concurrent_runs_per_key: int | None = Field(default=None, ge=1, description="For keys without a limit of their own.")
     requests_per_minute_per_key: int | None = Field(default=None, ge=1, description="For keys without a limit of their own.")
     body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    body_memory_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=1024, description="Of all bodies that are being received; half of it for one key."
+    )
+    max_connections: int = Field(default=1000, ge=1)
+    head_timeout_s: float = Field(default=20.0, gt=0, description="How long a client may take to send a request's head.")
+    body_timeout_s: float = Field(
+        default=30.0, gt=0, description="The same for its body; a second more for each 10 kB that have come."
+    )
     heartbeat_s: float = Field(default=15.0, gt=0)
     disconnect_grace_s: float = Field(default=10.0, ge=0, description="How long a run waits for its client to come back.")
     idempotency_ttl_s: float = Field(default=86_400.0, gt=0, description="How long an idempotency key, and its answer, are kept.")

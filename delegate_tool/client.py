@@ -28,6 +28,7 @@ from delegate_tool.context import (
     encode_headers,
 )
 from delegate_tool.failures import Failure, explain, overdue
+from delegate_tool.http_client import proxying_client
 from delegate_tool.masking import Secrets
 from delegate_tool.reply import Reply
 from delegate_tool.result import DelegationResult
@@ -77,7 +78,7 @@ class Endpoint:
 
     def connect(self) -> AsyncOpenAI:
         """Make a client for it; the caller closes it. Building one takes 0.1 s, so share it between delegations."""
-        return AsyncOpenAI(base_url=self.base_url, api_key=self.api_key)
+        return AsyncOpenAI(base_url=self.base_url, api_key=self.api_key, http_client=proxying_client())
 
 
 @dataclass(frozen=True, slots=True)

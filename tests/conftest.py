@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
-# LiteLLM otherwise fetches its price map from the network while it is imported.
+# LiteLLM otherwise fetches its price map from the network while it is imported, and a list of headers later.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
 os.environ.setdefault("OPENHANDS_SUPPRESS_BANNER", "1")
 # The SDK's import otherwise takes over everybody's loggers; the same as in a gateway (`agents.loading`).
 os.environ.setdefault("LOG_AUTO_CONFIG", "false")

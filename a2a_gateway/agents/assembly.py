@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from a2a_gateway.agents.ambient import close_ambient_sources
+from a2a_gateway.agents.answer_reading import read_answers_first
 from a2a_gateway.agents.litellm_bookkeeping import skip_litellm_bookkeeping
+from a2a_gateway.agents.llm_proxies import use_proxy_rules
+from a2a_gateway.agents.llm_transport import guard_llm_transport
 from a2a_gateway.agents.profiles.catalog import ProfileCatalog
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
-from a2a_gateway.agents.stream_end import keep_quoted_ends
 from a2a_gateway.agents.tools.socket_owners import SocketOwners
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.agents.workspaces import Workspaces
@@ -38,8 +40,10 @@ async def open_agents(settings: Settings, environ: Mapping[str, str], checker: S
         ConfigurationError: a profile's key cannot be decrypted, or this machine lacks what the tools need.
     """
     close_ambient_sources()
+    use_proxy_rules()
     skip_litellm_bookkeeping()
-    keep_quoted_ends()
+    read_answers_first()
+    guard_llm_transport()
     profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
     workspaces = Workspaces(settings.data_dir / "workspaces")
     # A run that waits for its child holds a thread, at every depth, besides those at work.

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from openhands.sdk import Agent, AgentContext, LocalConversation, Tool
 from openhands.sdk.context.condenser import LLMSummarizingCondenser
-from openhands.sdk.event import Event, SystemPromptEvent
+from openhands.sdk.event import Event, MessageEvent, SystemPromptEvent
 from openhands.sdk.llm import LLM
 
 from a2a_gateway.agents.account import RunAccount
@@ -22,6 +22,7 @@ from a2a_gateway.agents.history import History, history_of, new_messages
 from a2a_gateway.agents.llm import MeteredLLM, TurnObserver, metered
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
+from a2a_gateway.agents.replies import is_silent
 from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.agents.transcript import decode_transcript
 from a2a_gateway.errors import UnsupportedError
@@ -60,6 +61,13 @@ class Prepared:
         """The conversation so far, without the prompt that the next run makes anew."""
         return [event for event in self.conversation.state.events if not isinstance(event, SystemPromptEvent)]
 
+    @property
+    def ends_silently(self) -> bool:
+        """Whether the agent's last answer had no text and no tool call."""
+        done = (event for event in reversed(self.conversation.state.events) if event.source == "agent")
+        last = next(done, None)
+        return isinstance(last, MessageEvent) and is_silent(last.llm_message)
+
     def close(self) -> None:
         """End its tools, and let it go."""
         self.conversation.close()
@@ -89,7 +97,15 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
     history = _history(run, vision=recipe.llm.vision_is_active())
     _refuse_unsupported(run.sampling, recipe.llm)
     prices = _prices(recipe, recipe.llm)
-    llm = metered(recipe.llm, wiring.account, prices, sampling=run.sampling, observer=wiring.observer, schemas=wiring.schemas)
+    llm = metered(
+        recipe.llm,
+        wiring.account,
+        prices,
+        sampling=run.sampling,
+        observer=wiring.observer,
+        schemas=wiring.schemas,
+        retries_first_call=not run.is_marked_retry,
+    )
     suffix = _suffix(recipe.system_suffix, history.system, form.instruction() if form else None)
     agent = _agent(run, recipe, wiring, llm, suffix)
     conversation = LocalConversation(
@@ -158,10 +174,10 @@ def _llms(agent: Agent | Any) -> list[LLM]:
 
 
 def _prices(recipe: AgentRecipe, llm: LLM) -> Prices:
-    own = recipe.input_usd_per_token, recipe.output_usd_per_token
     if llm.model != recipe.llm.model:
-        own = llm.input_cost_per_token, llm.output_cost_per_token
-    return Prices(llm.model, *own, recipe.unpriced_usd_per_token)
+        return Prices(llm.model, llm.input_cost_per_token, llm.output_cost_per_token, recipe.unpriced_usd_per_token)
+    own = recipe.input_usd_per_token, recipe.output_usd_per_token
+    return Prices(llm.model, *own, recipe.unpriced_usd_per_token, recipe.cached_input_usd_per_token)
 
 
 def _history(run: AdmittedRun, *, vision: bool) -> History:

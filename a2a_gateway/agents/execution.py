@@ -29,7 +29,7 @@ from a2a_gateway.agents.events import Narrator, translate_event
 from a2a_gateway.agents.failures import failure_of
 from a2a_gateway.agents.llm_secrets import llm_secrets
 from a2a_gateway.agents.recipe import AgentRecipe
-from a2a_gateway.agents.replies import cut_short
+from a2a_gateway.agents.replies import cut_short, unsaid
 from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.agents.transcript import encode_transcript
@@ -214,6 +214,8 @@ class Execution:
                 return self._failure(cut_short(), reason=_CUT_OFF)
             case Status.FINISHED:
                 return Finished(self._narrator.text)
+            case Status.STUCK if prepared.ends_silently:
+                return self._failure(unsaid())
             case Status.STUCK:
                 return self._failure(AgentStuck("The agent kept repeating itself and was stopped."))
             case Status.ERROR:

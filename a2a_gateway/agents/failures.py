@@ -1,17 +1,21 @@
 """Why a run failed, as an error of the gateway: what the SDK, LiteLLM and providers raise goes in, `errors` come out.
 
-Pure. The class of the SDK's error decides where it says enough; the provider's status, which survives further down the chain of
-causes, where it does not.
+Pure. The class of the SDK's or LiteLLM's error decides where it says enough; then the provider's words; then its status, which
+survives further down the chain of causes.
 """
 
+import math
 import re
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
 
+import openai
 from litellm import exceptions as litellm
 from openhands.sdk.conversation.exceptions import ConversationRunError
 from openhands.sdk.llm import exceptions as sdk
 
+from a2a_gateway.agents.provider_errors import MAX_TEXT_CHARS, is_unpaid, meaning_of, wait_in_text
 from a2a_gateway.errors import (
     AgentFailed,
     ContentFiltered,
@@ -33,22 +37,28 @@ _CREDENTIAL: Final = re.compile(
     r"(?i:bearer\s+)[\w.~+/=*-]{6,}|\b(?:sk|pk|rk|key|gsk|xai)-[\w*.-]{6,}|\bAIza[\w*-]{10,}|\bAKIA[A-Z0-9*]{8,}"
     r"|\b(?:gh[pousr]|hf|glpat|xox[a-z])[_-][\w*-]{8,}|\bya29\.[\w-]+|\beyJ[\w-]{8,}\.[\w.-]+|\b(?=\w*\d)(?=\w*[A-Za-z])\w{32,}"
 )
-_PROVIDER_MESSAGE: Final = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)+)"')
+_PROVIDER_MESSAGE: Final = re.compile(r'"(?:message|error|detail)"\s*:\s*"((?:[^"\\]|\\.)+)')
+"""Without the closing quotation mark, which is missing where a long text was cut."""
 _EXCEPTION_PREFIX: Final = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception)(?::|\s+-)\s*")
 _INSIDES: Final = re.compile(r" \w+:<[^<>]* object at 0x[0-9a-f]+>")
 """Objects of Python that libraries print into their errors, such as the SSL context of a host that is not known."""
 _PYTHON: Final = re.compile(r" Original exception:|\s*Traceback \(most recent call last\)")
 """Where LiteLLM goes on, after what it has to say, in the words of Python."""
-_RETRY_DELAY: Final = re.compile(r'"?retryDelay"?\s*:\s*"?(\d+(?:\.\d+)?)s')
-_QUOTA: Final = re.compile(r"insufficient_quota|usage_limit_reached|budget_exceeded|exceeded your current quota", re.IGNORECASE)
 
+_PROVIDER_ERRORS: Final = (openai.OpenAIError, sdk.LLMError)
+"""LiteLLM's errors are OpenAI's. What an agent or its tools fail of may use the same words."""
 _BY_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]] = (
     ((sdk.LLMContextWindowExceedError, litellm.ContextWindowExceededError), ContextLengthExceeded),
     ((sdk.LLMContentPolicyViolationError, litellm.ContentPolicyViolationError), ContentFiltered),
-    ((sdk.LLMAuthenticationError, litellm.AuthenticationError, litellm.PermissionDeniedError), LLMAuthFailed),
+    ((litellm.AuthenticationError, litellm.PermissionDeniedError), LLMAuthFailed),
     ((litellm.NotFoundError,), LLMNotFound),
     ((sdk.LLMRateLimitError, litellm.RateLimitError), LLMRateLimited),
+)
+"""What is sure whatever the words are."""
+_BY_GENERAL_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]] = (
+    ((sdk.LLMAuthenticationError,), LLMAuthFailed),
     ((sdk.LLMBadRequestError, sdk.LLMMalformedConversationHistoryError, litellm.BadRequestError), LLMBadRequest),
+    ((sdk.LLMServiceUnavailableError, sdk.LLMTimeoutError, sdk.LLMNoResponseError), LLMUnavailable),
 )
 _BY_STATUS: Final = {
     401: LLMAuthFailed,
@@ -71,15 +81,16 @@ _SAYS: Final[dict[type[RunError], str]] = {
 
 def failure_of(error: BaseException, secrets: Secrets) -> GatewayError:
     """Find the gateway's error for whatever ended a run; its message has the provider's own words, shortened and masked."""
-    chain = list(_chain(error))
+    chain = list(causes_of(error))
     for link in chain:
         if isinstance(link, GatewayError):
             return link
-    kind = _kind(chain)
+    kind = kind_of(error)
     words = _words(chain, secrets)
     if kind is None:
         return AgentFailed(f"The agent failed: {words}" if words else "The agent failed.")
-    retry_after_s = _retry_after_s(chain) if kind is LLMRateLimited else None
+    wait_s = requested_wait_s(error) if kind is LLMRateLimited else None
+    retry_after_s = None if wait_s is None else min(wait_s, _MAX_RETRY_AFTER_S)
     return kind(f"{_SAYS[kind]}: {words}" if words else f"{_SAYS[kind]}.", retry_after_s=retry_after_s)
 
 
@@ -88,9 +99,21 @@ class Unrepeatable(Exception):
 
 
 def is_quota_used_up(error: BaseException) -> bool:
-    """Say whether an account has nothing left. That reads like a rate limit, but a rate limit says when it will pass."""
-    text = str(error)
-    return bool(_QUOTA.search(text)) and not _RETRY_DELAY.search(text)
+    """Whether an account has nothing left."""
+    return any(is_unpaid(str(link), _status_of(link)) for link in causes_of(error) if isinstance(link, _PROVIDER_ERRORS))
+
+
+def shorten(error: BaseException) -> None:
+    """Cut the texts of an error and of its causes to what is read of them: some providers quote a whole request in one."""
+    for link in causes_of(error):
+        untyped: Any = link  # `message` is an attribute of LiteLLM's errors
+        link.args = tuple(map(_cut, link.args))
+        if isinstance(getattr(link, "message", None), str | bytes):
+            untyped.message = _cut(untyped.message)
+
+
+def _cut(value: Any) -> Any:
+    return value[:MAX_TEXT_CHARS] if isinstance(value, str | bytes) else value
 
 
 def mask_credentials(text: str, secrets: Secrets) -> str:
@@ -98,7 +121,8 @@ def mask_credentials(text: str, secrets: Secrets) -> str:
     return _CREDENTIAL.sub(HIDDEN, secrets.mask(text))
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Walk from an error down to what it came of; the SDK's own wrapping is left out."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -107,22 +131,36 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.original_exception if isinstance(error, ConversationRunError) else error.__cause__ or error.__context__
 
 
-def _kind(chain: list[BaseException]) -> type[RunError] | None:
-    if any(isinstance(link, Unrepeatable) or is_quota_used_up(link) for link in chain):
+def kind_of(error: BaseException) -> type[RunError] | None:
+    """Find which error a failed LLM call is for the caller; None if it is no failure of an LLM."""
+    chain = list(causes_of(error))
+    if any(isinstance(link, Unrepeatable) for link in chain) or is_quota_used_up(error):
         return LLMUnavailable
-    for classes, kind in _BY_CLASS:
-        if any(isinstance(link, classes) for link in chain):
-            return kind
-    for link in chain:
-        status = getattr(link, "status_code", None)
-        if isinstance(status, int):
-            return _BY_STATUS.get(status, LLMUnavailable)
-    unavailable = (sdk.LLMServiceUnavailableError, sdk.LLMTimeoutError, sdk.LLMNoResponseError)
-    return LLMUnavailable if any(isinstance(link, unavailable) for link in chain) else None
+    kind = _by_class(chain, _BY_CLASS) or _by_words(chain) or _by_class(chain, _BY_GENERAL_CLASS)
+    if kind is not None:
+        return kind
+    status = next((status for status in map(_status_of, chain) if status is not None), None)
+    return None if status is None else _BY_STATUS.get(status, LLMUnavailable)
+
+
+def _by_words(chain: list[BaseException]) -> type[RunError] | None:
+    meanings = (meaning_of(str(link), _status_of(link)) for link in chain if isinstance(link, _PROVIDER_ERRORS))
+    return next((meaning for meaning in meanings if meaning is not None), None)
+
+
+def _by_class(
+    chain: list[BaseException], table: tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]
+) -> type[RunError] | None:
+    return next((kind for classes, kind in table if any(isinstance(link, classes) for link in chain)), None)
+
+
+def _status_of(link: BaseException) -> int | None:
+    status = getattr(link, "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def _words(chain: list[BaseException], secrets: Secrets) -> str:
-    text = next((str(link) for link in chain if str(link).strip()), "")
+    text = next((str(link) for link in chain if str(link).strip()), "")[:MAX_TEXT_CHARS]
     if found := _PROVIDER_MESSAGE.search(text):
         text = re.sub(r"\\+n", " ", found.group(1)).replace('\\"', '"')
     text = _INSIDES.sub("", _PYTHON.split(text, 1)[0])
@@ -132,18 +170,35 @@ def _words(chain: list[BaseException], secrets: Secrets) -> str:
     return text if len(text) <= _MAX_MESSAGE_CHARS else text[:_MAX_MESSAGE_CHARS] + " …"
 
 
-def _retry_after_s(chain: list[BaseException]) -> float | None:
-    for link in chain:
+def requested_wait_s(error: BaseException) -> float | None:
+    """Find how long a provider asks to wait before the next attempt; None where it does not say."""
+    for link in causes_of(error):
         headers = (
             getattr(link, "litellm_response_headers", None) or getattr(getattr(link, "response", None), "headers", None) or {}
         )
-        value = headers.get("retry-after")
-        if value is None and (found := _RETRY_DELAY.search(str(link))):
-            value = found.group(1)
-        try:
-            seconds = float(value) if value is not None else -1.0
-        except ValueError:
-            continue  # an HTTP date: the rare form, and a clock of somebody else
-        if seconds >= 0:
-            return min(seconds, _MAX_RETRY_AFTER_S)
+        for seconds in (_wait_in_headers(headers), wait_in_text(str(link))):
+            if seconds is not None:
+                return seconds
     return None
+
+
+def _wait_in_headers(headers: Mapping[str, str]) -> float | None:
+    for name, per_second in (("retry-after-ms", 1000), ("retry-after", 1)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) / per_second
+        except ValueError:
+            seconds = _seconds_until(value, headers.get("date"))
+        if 0 <= seconds < math.inf:
+            return seconds
+    return None
+
+
+def _seconds_until(date: str, now: str | None) -> float:
+    """Count by the provider's own clock; a negative number where either date cannot be read."""
+    try:
+        return (parsedate_to_datetime(date) - parsedate_to_datetime(now or "")).total_seconds()
+    except (ValueError, TypeError):
+        return -1.0

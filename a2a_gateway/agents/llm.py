@@ -16,27 +16,26 @@ from typing import Any, Final, Protocol, cast
 
 from openhands.sdk import LLM
 from openhands.sdk.llm import LLMResponse, Message
-from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation
 from openhands.sdk.llm.utils.model_features import ModelFeatures
 from openhands.sdk.tool import ToolDefinition
 from pydantic import PrivateAttr
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.budget_notes import append_note, note_of
-from a2a_gateway.agents.failures import Unrepeatable, is_quota_used_up
+from a2a_gateway.agents.failures import shorten
 from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.mending import mend_message
 from a2a_gateway.agents.pieces import Piece
 from a2a_gateway.agents.priced_telemetry import PricedTelemetry
-from a2a_gateway.agents.pricing import LLMReply, Prices, tells_usage
+from a2a_gateway.agents.pricing import LLMReply, Prices
 from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.reasoning import ROOM_FOR_REASONING_TOKENS, fit_reasoning, reduce_reasoning, without_thinking
-from a2a_gateway.agents.replies import check_said, is_cut_off, is_filtered_answer, is_refusal, unfiltered
+from a2a_gateway.agents.replies import check_said, is_cut_off, is_refusal, judge, unfiltered
 from a2a_gateway.agents.retrying import retried
 from a2a_gateway.agents.sampling import sampled_fields, stops_taken
-from a2a_gateway.agents.stream_end import as_completed, check_end
+from a2a_gateway.agents.stream_end import as_completed, check_damage, check_end
+from a2a_gateway.agents.stream_reading import StreamReading
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
-from a2a_gateway.errors import ContentFiltered
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import TokenUsage
 from a2a_gateway.runs.ports import Hold
@@ -77,6 +76,7 @@ class MeteredLLM(LLM):
     _refusal: Exception | None = PrivateAttr(default=None)
     _schemas: ToolSchemas = PrivateAttr()
     _spent: bool = PrivateAttr(default=False)
+    _retries_first_call: bool = PrivateAttr(default=True)
     _looked_up: tuple[str | None, ...] = PrivateAttr(default=())
     _features: tuple[object, ModelFeatures] | None = PrivateAttr(default=None)
 
@@ -176,7 +176,9 @@ class MeteredLLM(LLM):
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None, bound_name: str | None
     ) -> Iterator[None]:
         """Tell `_blocking` how large a side call from a tool's own thread is."""
-        token = current_call.set(self._call(Prompt.of(messages, tools or (), self._schemas), bound_name, is_turn=False))
+        call = self._call(Prompt.of(messages, tools or (), self._schemas), bound_name, is_turn=False)
+        call.taken_call_ids = _call_ids(messages)
+        token = current_call.set(call)
         try:
             yield
         finally:
@@ -205,6 +207,7 @@ class MeteredLLM(LLM):
         if current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a fresh key
             return await send(messages, last=False)
         call = self._call(Prompt.of(messages, tools, self._schemas), bound_name, is_turn=self._observer is not None)
+        call.taken_call_ids = _call_ids(messages)
         token = current_call.set(call)
         try:
             if self._observer is not None:
@@ -275,7 +278,9 @@ class MeteredLLM(LLM):
         def decorate(attempt: Callable[..., Any]) -> Callable[..., Any]:
             if not inspect.iscoroutinefunction(attempt):
                 return retry(self._blocking(attempt))
-            return retried(retry, self._metered(attempt))
+            # A client that repeats a request by itself has had its attempts; but what fails after an answer is final for it.
+            once = not self._retries_first_call and self._account.turns <= 1
+            return retried(retry, self._metered(attempt), once=once)
 
         return decorate
 
@@ -288,11 +293,11 @@ class MeteredLLM(LLM):
             try:
                 return unfiltered(await send(*args, **{**kwargs, **self._amendments(call, hold)}))
             except Exception as error:
+                shorten(error)
                 call.attempt.refused = is_refusal(error)
-                if is_content_policy_violation(error) or is_filtered_answer(error):
-                    raise ContentFiltered("The LLM provider's content filter blocked the request or its answer.") from error
-                if call.attempt.streamed_bytes or is_quota_used_up(error):
-                    raise Unrepeatable(str(error)) from error
+                judged = judge(error, is_shown=bool(call.attempt.streamed_bytes))
+                if judged is not error:
+                    raise judged from error
                 raise
             finally:
                 usage, cost_usd, complete = call.charge(hold, self._prices)
@@ -325,18 +330,22 @@ class MeteredLLM(LLM):
 
     async def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
         call, observer = current_call.get(), self._observer
-        async for item in super()._aiter_with_idle_timeout(stream):
-            pieces = call.attempt.arrived(item) if call is not None else ()
-            if observer is not None:
-                for piece in pieces:
-                    observer.add(piece)
-            if pieces:
-                # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
-                await asyncio.sleep(0)
-            yield as_completed(stream, item)
+        try:
+            async for item in super()._aiter_with_idle_timeout(stream):
+                pieces = call.attempt.arrived(item) if call is not None else ()
+                if observer is not None:
+                    for piece in pieces:
+                        observer.add(piece)
+                if pieces:
+                    # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
+                    await asyncio.sleep(0)
+                yield as_completed(stream, item)
+        except Exception:
+            check_damage(_reading_of(call), self.model)  # what LiteLLM makes of that may read like a refusal
+            raise
         if call is not None:
-            call.attempt.is_counted_here = not tells_usage(stream)
-        check_end(stream, self.model)
+            call.attempt.end(stream)
+        check_end(stream, _reading_of(call), self.model)
 
 
 def metered(
@@ -347,6 +356,7 @@ def metered(
     sampling: Sampling | None = None,
     observer: TurnObserver | None = None,
     schemas: ToolSchemas | None = None,
+    retries_first_call: bool = True,
     **changes: object,
 ) -> MeteredLLM:
     """Copy a template for one run: metrics of its own, calls booked to `account`, shown to `observer`.
@@ -368,6 +378,7 @@ def metered(
     llm._account, llm._prices, llm._observer = account, prices, observer
     llm._stop = stops_taken(template, asked)
     llm._schemas = ToolSchemas() if schemas is None else schemas
+    llm._retries_first_call = retries_first_call
     llm._looked_up = _identity(template)
     llm.reset_metrics()
     return llm
@@ -380,6 +391,14 @@ def _identity(llm: LLM) -> tuple[str | None, ...]:
 
 def _shown(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
     return [tool for tool in tools or () if not isinstance(tool, WithheldDelegationTool)]
+
+
+def _reading_of(call: LLMCall | None) -> StreamReading | None:
+    return None if call is None else call.attempt.reading
+
+
+def _call_ids(messages: Sequence[Message]) -> frozenset[str]:
+    return frozenset(call.id for message in messages for call in message.tool_calls or ())
 
 
 def _ignore(_: object) -> None:

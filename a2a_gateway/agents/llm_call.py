@@ -10,8 +10,9 @@ from typing import Final
 
 from a2a_gateway.agents.mending import mend_chunk
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
-from a2a_gateway.agents.pricing import Prices, estimate_usage, reported_cost
+from a2a_gateway.agents.pricing import Prices, cost_in_stream, estimate_usage, reported_cost, tells_usage
 from a2a_gateway.agents.prompt import Prompt, count_utf8_bytes
+from a2a_gateway.agents.stream_reading import StreamReading
 from a2a_gateway.runs.budget import price_by
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Hold
@@ -28,6 +29,7 @@ class Attempt:
     Attributes:
         answer_bytes: of an answer that came without its usage.
         is_counted_here: `usage` is LiteLLM's own count.
+        reading: of its answer, if that is streamed over HTTP.
     """
 
     streamed_bytes: int = 0
@@ -37,6 +39,7 @@ class Attempt:
     cost_usd: Decimal | None = None
     refused: bool = False
     is_counted_here: bool = False
+    reading: StreamReading | None = None
 
     def arrived(self, item: object) -> list[Piece]:
         """Mend an item of the stream and take note of it; returns its pieces."""
@@ -47,6 +50,11 @@ class Attempt:
             pieces = list(pieces_of_chunk(item))
         self.streamed_bytes += sum(map(_length, pieces))
         return pieces
+
+    def end(self, stream: object) -> None:
+        """Take note of what a stream that has ended reports of its usage and cost."""
+        self.is_counted_here = not tells_usage(stream)
+        self.reported = cost_in_stream(stream)
 
 
 @dataclass(slots=True)
@@ -61,6 +69,7 @@ class LLMCall:
         choice: replaces the request's `tool_choice`, where the SDK takes none.
         turns: that the next booking counts; a side call, and a repeated attempt, is none.
         is_streamed: whether its output can be seen arriving.
+        taken_call_ids: of the tool calls in the request.
     """
 
     quote: CallQuote
@@ -72,6 +81,7 @@ class LLMCall:
     choice: str | None = None
     turns: int = 0
     is_streamed: bool = False
+    taken_call_ids: frozenset[str] = frozenset()
     attempt: Attempt = field(default_factory=Attempt)
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost_micro_usd: int | None = 0

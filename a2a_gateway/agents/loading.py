@@ -9,7 +9,10 @@ from typing import Final
 _SWITCHES: Final = {
     # LiteLLM otherwise fetches its price map from the network, in a thread, while its modules load: the import crashed from it.
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    # It fetches a list of Anthropic's headers likewise, while the first call of Claude waits, and with it the event loop.
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     # Halves the CPU of an LLM call: without it, LiteLLM hands each message list to the openai package, which walks through it.
+    # What its reader of streams would lose, `answer_reading` reads before it.
     "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "true",
     "OPENHANDS_SUPPRESS_BANNER": "1",
     # The SDK would take over the process's loggers, and print tracebacks with local variables, keys among them.

@@ -1,12 +1,14 @@
 """What one LLM call used and cost.
 
-The cost is the first that is known: told by the provider (LiteLLM proxy's header, OpenRouter's `usage.cost`), the profile's own
-prices, any other `usage.cost`, LiteLLM's price map; else it is unknown, which is not the same as free. Money is exact here
-(`Decimal` USD) and becomes whole micro-USD in `ExactSum`, which rounds a run's sum once instead of every call.
+The cost is the first of these that is known and more than nothing: reported by the provider as its bill (LiteLLM proxy's header,
+OpenRouter's `usage.cost`), the profile's own prices, any other `usage.cost`, LiteLLM's price map. A reported zero counts only
+where no price contradicts it: proxies report zero for models whose price they do not know. Else the cost is unknown, which is not
+the same as free. Money is exact here (`Decimal` USD) and becomes whole micro-USD in `ExactSum`, which rounds a run's sum once
+instead of every call.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
@@ -33,6 +35,7 @@ class Prices:
     Attributes:
         model: LiteLLM's name of the model, with its provider.
         input_usd_per_token: given by the profile; None where it gives none. Both or neither.
+        cached_input_usd_per_token: of that part of the prompt which the provider had cached; None for the price of all of it.
         unpriced_usd_per_token: at which tokens count against budgets where no price is known; None lets no budget be set then.
     """
 
@@ -40,6 +43,7 @@ class Prices:
     input_usd_per_token: float | None = None
     output_usd_per_token: float | None = None
     unpriced_usd_per_token: Decimal | None = None
+    cached_input_usd_per_token: float | None = None
 
     @property
     def are_known(self) -> bool:
@@ -60,14 +64,19 @@ class Prices:
 
         `reported` is what the provider said in the stream.
         """
-        told = reported if reported is not None else reported_cost(reply)
+        usage_cost = reported if reported is not None else reported_cost(reply)
         # Into a stream's usage LiteLLM puts a cost of its own reckoning where the provider put none; OpenRouter always puts one.
-        told_first = told if self.model.startswith("openrouter/") else None
+        # There it makes the header, too, of the fee alone where the provider's key is one's own.
+        bill = usage_cost if self.model.startswith("openrouter/") else _header_cost(reply)
         own = None if usage is None else self._own_cost(usage)
-        for cost in (_header_cost(reply), told_first, own, told):
+        for cost in (bill or None, own, usage_cost or None):
             if cost is not None:
                 return cost
-        return None if usage is None else self._mapped_cost(reply)
+        is_free = bill is not None or usage_cost is not None
+        if usage is None:
+            return Decimal(0) if is_free and not self._has_price() else None
+        priced = self._mapped_cost(reply)
+        return Decimal(0) if priced is None and is_free else priced
 
     def estimate_usd(self, usage: TokenUsage) -> Decimal | None:
         """Price an estimated usage; None if no price is known."""
@@ -95,10 +104,17 @@ class Prices:
         entry = litellm.model_cost[name]
         return _dearest(entry, _PROMPT_PRICES, prompt_tokens), _dearest(entry, _OUTPUT_PRICES, prompt_tokens)
 
+    def _has_price(self) -> bool:
+        """Whether a price above zero is known."""
+        return any(self._bounds(0) or ())
+
     def _own_cost(self, usage: TokenUsage) -> Decimal | None:
         if self.input_usd_per_token is None or self.output_usd_per_token is None:
             return None
-        return usage.prompt * _exact(self.input_usd_per_token) + usage.completion * _exact(self.output_usd_per_token)
+        of_input, of_output, of_cached = self.input_usd_per_token, self.output_usd_per_token, self.cached_input_usd_per_token
+        cached = 0 if of_cached is None else min(usage.cached, usage.prompt)
+        prompt = (usage.prompt - cached) * _exact(of_input) + cached * _exact(of_cached or 0)
+        return prompt + usage.completion * _exact(of_output)
 
     def _mapped_cost(self, reply: LLMReply) -> Decimal | None:
         provider = self.model.partition("/")[0]
@@ -128,6 +144,10 @@ def usage_of(reply: LLMReply) -> TokenUsage | None:
         cached=int(getattr(prompt_details, "cached_tokens", 0) or 0),
         reasoning=int(getattr(completion_details, "reasoning_tokens", 0) or 0),
     )
+    total = int(getattr(usage, "total_tokens", 0) or 0)
+    if read.reasoning and (read.reasoning > read.completion or total == read.prompt + read.completion + read.reasoning):
+        # Some providers count reasoning beside the completion, where OpenAI counts it as a part.
+        read = replace(read, completion=read.completion + read.reasoning)
     written = int(getattr(prompt_details, "cache_creation_tokens", 0) or 0)  # to the provider's cache: a part of the prompt
     can_be = all(0 <= tokens <= _MOST_TOKENS for tokens in (read.prompt, read.completion, read.cached, read.reasoning, written))
     return read if can_be and (read.prompt or read.completion) else None
@@ -137,6 +157,14 @@ def tells_usage(stream: object) -> bool:
     """Whether a stream that has ended brought its usage; LiteLLM counts by itself what a chat completion does not tell."""
     # It comes last, mostly, and to look for it in a chunk that has none takes its time.
     return not isinstance(stream, CustomStreamWrapper) or any(getattr(chunk, "usage", None) for chunk in reversed(stream.chunks))
+
+
+def cost_in_stream(stream: object) -> Decimal | None:
+    """Read the reported cost from the chunks of a stream that has ended; LiteLLM's last item has a part of the usage only."""
+    if not isinstance(stream, CustomStreamWrapper):
+        return None
+    reported = (reported_cost(chunk) for chunk in reversed(stream.chunks) if getattr(chunk, "usage", None))
+    return next((cost for cost in reported if cost is not None), None)
 
 
 def answer_bytes(reply: LLMReply) -> int:
@@ -149,11 +177,21 @@ def answer_bytes(reply: LLMReply) -> int:
 def reported_cost(reply: object) -> Decimal | None:
     """Read the cost in USD that OpenRouter and others put into the usage of a reply or of a chunk; None if there is none.
 
+    A call with a provider's key of one's own is billed twice: OpenRouter's fee, which is `cost`, and the provider's price.
     Only of chat completions: into the usage of a Responses stream LiteLLM puts a cost of its own reckoning.
     """
     if not isinstance(reply, ModelResponse | ModelResponseStream):
         return None
-    return _parse_cost(getattr(getattr(reply, "usage", None), "cost", None))
+    usage: Any = getattr(reply, "usage", None)
+    cost = _parse_cost(getattr(usage, "cost", None))
+    details: Any = getattr(usage, "cost_details", None)
+    upstream = _parse_cost(details.get("upstream_inference_cost") if isinstance(details, Mapping) else None)
+    own_key: object = getattr(usage, "is_byok", None)
+    if own_key is None:  # OpenRouter's own bill is never less than the provider's price
+        own_key = upstream is not None and upstream > (cost or 0)
+    if own_key is not True or upstream is None:
+        return None if own_key is True else cost
+    return (cost or Decimal(0)) + upstream
 
 
 def estimate_usage(prompt_bytes: int, completion_bytes: int, max_output_tokens: int | None = None) -> TokenUsage:

@@ -40,6 +40,7 @@ class AgentRecipe:
     llm: LLM = field(repr=False)
     input_usd_per_token: float | None = None
     output_usd_per_token: float | None = None
+    cached_input_usd_per_token: float | None = None
     condenser_llm: LLM | None = field(default=None, repr=False)
     condenser_max_size: int = 240
     system_prompt: str | None = None

@@ -23,6 +23,7 @@ from a2a_gateway.agents.warmup import FreeMeter, rehearsal, rehearsal_llm, rehea
 from a2a_gateway.runs.events import RunnerEvent
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Meter
+from delegate_tool.http_client import direct_client
 
 
 class AgentRunner:
@@ -47,9 +48,9 @@ class AgentRunner:
         async with AsyncExitStack() as stack:
             threads = ThreadPoolExecutor(8, thread_name_prefix="agent-setup")
             stack.callback(threads.shutdown, wait=False)
-            # Every run presents its own token, at the address that its binding names.
+            # Every run presents its own token, at the address that its binding names: this gateway's own, so without a proxy.
             client = await stack.enter_async_context(
-                AsyncOpenAI(api_key="unused", base_url="http://unused.invalid", max_retries=0)
+                AsyncOpenAI(api_key="unused", base_url="http://unused.invalid", max_retries=0, http_client=direct_client())
             )
             tool_threads = ThreadPoolExecutor(self._tool_threads, thread_name_prefix="agent-tool")
             asyncio.get_running_loop().set_default_executor(tool_threads)

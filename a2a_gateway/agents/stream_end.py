@@ -1,54 +1,53 @@
 """How an LLM's stream ends: with its answer, before it, or at the limit of output. Knows LiteLLM's streams of both endpoints."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from litellm.exceptions import APIConnectionError
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.llms.anthropic.chat.handler import ModelResponseIterator as AnthropicStream
 from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
-from litellm.llms.openai.chat.gpt_transformation import OpenAIChatCompletionStreamingHandler as OpenAIStream
-from litellm.llms.openrouter.chat.transformation import OpenRouterChatCompletionStreamingHandler as OpenRouterStream
+from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import ModelResponseIterator as GeminiStream
 from litellm.types.llms.openai import ResponseCompletedEvent, ResponseIncompleteEvent, ResponsesAPIStreamEvents
 
+from a2a_gateway.agents.stream_reading import StreamReading
 
-def keep_quoted_ends() -> None:
-    """Have LiteLLM take `[DONE]` for a stream's end only where it stands alone, for the whole process. Idempotent.
-
-    Otherwise it drops each piece of an answer that quotes the mark: a whole tool call, where that comes in one piece.
-    """
-    original = BaseModelResponseIterator._handle_string_chunk
-    if not getattr(original, "keeps", False):
-        keeping: Any = _keeping(original)
-        keeping.keeps = True
-        BaseModelResponseIterator._handle_string_chunk = keeping  # type: ignore[method-assign]
+_READ_BY_LINE: Final = (BaseModelResponseIterator, AnthropicStream, GeminiStream)
+"""LiteLLM's readers that lose content, unless `answer_reading` reads before them."""
 
 
-def _keeping(read: Callable[..., object]) -> Callable[..., object]:
-    def keep(self: BaseModelResponseIterator, str_line: str) -> object:
-        if "[DONE]" in str_line and (chunk := self._string_to_dict_parser(str_line)):
-            return self.chunk_parser(chunk)
-        return read(self, str_line)
-
-    return keep
-
-
-def check_end(stream: object, model: str) -> None:
-    """Look at a stream that has ended whether its answer has, too: LiteLLM takes one that was cut politely for whole.
-
-    Only in OpenAI's format (OpenRouter's is one) and in Anthropic's, because of others LiteLLM forgets the end (of Gemini's tool
-    calls).
+def check_damage(reading: StreamReading | None, model: str) -> None:
+    """Check that all of a stream could be read, whatever LiteLLM made of it.
 
     Raises:
-        APIConnectionError: neither a finish reason nor `[DONE]` came.
+        APIConnectionError: a part could not.
     """
-    checked = OpenAIStream | OpenRouterStream | AnthropicStream
-    if not isinstance(stream, CustomStreamWrapper) or not isinstance(stream.completion_stream, checked):
-        return
-    if stream.received_finish_reason is None:
-        error = APIConnectionError("the stream ended before the answer did", llm_provider="", model=model)
-        error.status_code = 200  # it was worked on
-        raise error
+    if reading is not None and reading.damage is not None:
+        raise _unfinished_error(f"the LLM's stream is damaged: {reading.damage}", model) from reading.damage
+
+
+def check_end(stream: object, reading: StreamReading | None, model: str) -> None:
+    """Check that a stream that has ended brought a whole answer: LiteLLM reports one that was cut as finished.
+
+    Where the format is not known here (Bedrock's is binary), LiteLLM knows whether a finish reason came.
+
+    Raises:
+        APIConnectionError: the provider's own mark for the end did not come, or the stream was not read here.
+    """
+    check_damage(reading, model)
+    is_complete = None if reading is None else reading.is_complete
+    if isinstance(stream, CustomStreamWrapper):
+        if reading is None and isinstance(stream.completion_stream, _READ_BY_LINE):
+            raise _unfinished_error("the stream was not checked, because LiteLLM has not received it through httpx", model)
+        if is_complete is None:
+            is_complete = bool(stream.received_finish_reason or stream.intermittent_finish_reason)
+    if is_complete is False:
+        raise _unfinished_error("the stream ended before the answer did", model)
+
+
+def _unfinished_error(message: str, model: str) -> APIConnectionError:
+    error = APIConnectionError(message, llm_provider="", model=model)
+    error.status_code = 200  # it was worked on
+    return error
 
 
 def as_completed(stream: Any, item: object) -> object:

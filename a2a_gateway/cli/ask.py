@@ -12,7 +12,7 @@ import typer
 from a2a_gateway.cli.failure import EXIT_INTERRUPTED, EXIT_LIMITED, CommandError
 from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption, parse_budget
 from a2a_gateway.cli.runs import draw_tree
-from a2a_gateway.cli.screen import note, show, show_json, waiting
+from a2a_gateway.cli.screen import note, show, show_json, show_piece, waiting
 
 if TYPE_CHECKING:
     from a2a_gateway.cli.chat import ChatEvent
@@ -110,7 +110,7 @@ def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapp
                 text = answer.take(event)
                 if text and not quiet:
                     clock.hide()
-                    print(text, end="", flush=True)
+                    show_piece(text)
                 elif isinstance(event, Silence):
                     clock.show()
     except KeyboardInterrupt:
@@ -121,7 +121,7 @@ def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapp
         raise
     finally:
         if answer.text and not answer.finish_reason and not quiet:
-            print(flush=True)
+            show_piece("\n")
     return answer
 
 

@@ -117,8 +117,7 @@ def _llm() -> Iterator[Mapping[str, str]]:
         "All else is real: agents, tools, files, delegations, limits. With LLM_MODEL and LLM_API_KEY set, a real LLM is used."
     )
     with ScriptedLLM.in_thread(direct=direct_demo, token_ms=8) as llm:
-        no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
-        yield {"LLM_MODEL": _PRICED_AS, "LLM_BASE_URL": llm.base_url, "LLM_API_KEY": "scripted", "NO_PROXY": no_proxy}
+        yield {"LLM_MODEL": _PRICED_AS, "LLM_BASE_URL": llm.base_url, "LLM_API_KEY": "scripted"}
 
 
 def _workspace(data_dir: Path, answer: Answer) -> Path:

@@ -221,7 +221,7 @@ def _gateway(settings: "Settings", url: str | None, key: str | None) -> Finding:
 
     address = url or settings.own_url
     try:
-        with RemoteGateway(address, key or "none") as gateway:
+        with RemoteGateway(address, key or "none", own_url=settings.own_url) as gateway:
             gateway.recent_runs(1)
     except RemoteError as error:
         if error.code == "invalid_api_key" and not key:

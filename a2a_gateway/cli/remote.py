@@ -9,7 +9,10 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from a2a_gateway.cli.failure import CommandError, RemoteError
+from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.settings import load_settings
 from delegate_tool.context import IDEMPOTENCY_HEADER, can_be_key
+from delegate_tool.proxies import ProxyRules
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 60.0
@@ -65,19 +68,27 @@ class _RunList(BaseModel):
 
 
 class RemoteGateway:
-    """A client of one gateway; use as a context manager."""
+    """A client of one gateway; use as a context manager.
 
-    def __init__(self, base_url: str, key: str) -> None:
+    Args:
+        own_url: of the gateway that the local settings describe, which is called without a proxy, also by a public name.
+    """
+
+    def __init__(self, base_url: str, key: str, *, own_url: str | None = None) -> None:
         if not can_be_key(key):
             raise CommandError("The API key has characters that none can have.", "Look at A2A_API_KEY or --key.", exit_code=2)
         self.base_url = base_url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"}
         try:
-            self._http = httpx.Client(
-                base_url=self.base_url, headers=headers, timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
-            )
+            url = httpx.URL(self.base_url)
         except (httpx.InvalidURL, UnicodeError):
             raise CommandError(f"{base_url!r} is not a URL.", exit_code=2) from None
+        self._http = httpx.Client(
+            base_url=url,
+            headers=headers,
+            timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S),
+            transport=_transport(None if self.base_url == own_url else ProxyRules.from_environment().proxy_for(url)),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -126,15 +137,29 @@ def connect(url: str | None, key: str | None) -> RemoteGateway:
 
     Raises:
         CommandError: there is no key.
+        ConfigurationError: no URL is given, and the settings cannot be used.
     """
-    from a2a_gateway.settings import load_settings
-
     key = (key or "").strip()
     if not key:
         raise CommandError(
             "No API key is given.", "Set A2A_API_KEY or pass --key; `a2a-gateway keys create me` makes a key, and prints it."
         )
-    return RemoteGateway(url or load_settings().own_url, key)
+    try:
+        own_url = load_settings().own_url
+    except ConfigurationError:
+        if url is None:
+            raise
+        own_url = None
+    return RemoteGateway(url or own_url or "", key, own_url=own_url)
+
+
+def _transport(proxy: str | None) -> httpx.HTTPTransport:
+    try:
+        return httpx.HTTPTransport(proxy=proxy)
+    except (httpx.InvalidURL, ValueError, ImportError):  # which would quote the proxy's password
+        raise CommandError(
+            "The proxy that the environment names cannot be used.", "Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
+        ) from None
 
 
 def remote_error(body: object, status: int) -> RemoteError:

@@ -1,24 +1,51 @@
-"""What the commands write: results to standard output, everything about them to standard error."""
+"""What the commands write: results to standard output, everything about them to standard error.
+
+Texts of agents and of peers are in all of it, and may hold control sequences: they clear a screen, set a title, or fill the
+clipboard. So everything is made `legible` here, also for a pipe, at whose other end there is a terminal more often than not. JSON
+holds each text exactly, with escapes of its own.
+"""
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
+
+from delegate_tool.wellformed import legible
 
 _WIDE: Final = 500
 """Columns for a reader that is no terminal: nothing is to be folded or cut there."""
+_RAW_IN_JSON: Final = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What JSON may hold as it is, and a terminal may not."""
+
+
+class _Legible:
+    """A table or a text whose parts are made legible once their places are known."""
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._renderable, options):
+            yield segment if segment.control else Segment(legible(segment.text), segment.style)
 
 
 def show(renderable: RenderableType = "") -> None:
     """Write a table or a text without markup."""
-    console = Console(highlight=False, markup=False, soft_wrap=isinstance(renderable, str))
+    console = _console(soft_wrap=isinstance(renderable, str))
     if not console.is_terminal:
         console.width = _WIDE
-    console.print(renderable)
+    console.print(_Legible(renderable))
+
+
+def show_piece(text: str) -> None:
+    """Write a piece of a text as it comes."""
+    print(legible(text), end="", flush=True)
 
 
 def table(*columns: str, right: Collection[str] = ()) -> Table:
@@ -31,20 +58,26 @@ def table(*columns: str, right: Collection[str] = ()) -> Table:
 
 def show_json(value: object) -> None:
     """Write one JSON value, for scripts."""
-    print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print(_RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
 
 
 def note(text: str = "") -> None:
     """Write a remark for the person who watches; never part of the result."""
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text, style="dim")
+    _console(stderr=True, soft_wrap=True).print(legible(text), style="dim")
 
 
 def tell(message: str, remedy: str = "") -> None:
     """Write a failure as one line, and what to do."""
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"a2a-gateway: {message}", style="red")
+    console = _console(stderr=True, soft_wrap=True)
+    console.print(legible(f"a2a-gateway: {message}"), style="red")
     if remedy:
-        console.print(remedy)
+        console.print(legible(remedy))
+
+
+def _console(*, soft_wrap: bool, stderr: bool = False) -> Console:
+    """Make a console that takes nothing in a text for markup, be it rich's or an emoji's name."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap)
 
 
 class Clock:

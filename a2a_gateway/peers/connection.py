@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from typing import Final, cast
 
 import httpx
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncOpenAI
+
+from delegate_tool.http_client import proxying_client
 
 _MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
 """Of what is read as it comes; how much of it is kept, `delegate_tool.sse` and `delegate_tool.reply` bound."""
@@ -23,7 +25,7 @@ def connect(base_url: str) -> AsyncOpenAI:
 
 def bounded_client() -> httpx.AsyncClient:
     """Make an HTTP client for what is not trusted; the caller closes it."""
-    return DefaultAsyncHttpxClient(
+    return proxying_client(
         headers={"Accept-Encoding": "identity"},
         follow_redirects=False,  # a peer could name a host that only this machine can reach
         event_hooks={"response": [_bound]},

@@ -67,7 +67,18 @@ class Terms:
         if self.price is None:
             return quote
         price = self.price
-        return replace(quote, usd_per_prompt_token=price.usd_per_prompt_token, usd_per_output_token=price.usd_per_output_token)
+        return replace(
+            quote,
+            usd_per_prompt_token=price.usd_per_prompt_token,
+            usd_per_output_token=price.usd_per_output_token,
+            sent_micro_usd=self.used_micro_usd(answer_bytes=0),
+        )
+
+    def used_micro_usd(self, answer_bytes: int) -> int:
+        """Estimate what the call has used once so much of its answer has arrived."""
+        prompt = max(1, -(-self.prompt.utf8_bytes // _BYTES_PER_TOKEN))
+        usage = TokenUsage(prompt, -(-answer_bytes // _BYTES_PER_TOKEN))
+        return 0 if self.price is None else self.price.micro_usd(usage)
 
     def output_bound(self, hold: Hold) -> int | None:
         """Return the most output tokens to ask the endpoint for; None where no budget binds them."""

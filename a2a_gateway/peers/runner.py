@@ -170,7 +170,7 @@ class _Forwarding:
 
     async def _reserve(self, terms: Terms) -> Hold:
         try:
-            return await self._meter.reserve(terms.quote())
+            hold = await self._meter.reserve(terms.quote())
         except ModelUnpriced as error:
             raise ModelUnpriced(
                 f"A budget is in force, and no price is known for {self._run.profile[:100]} at the peer {self._peer.id}, so "
@@ -179,6 +179,8 @@ class _Forwarding:
                 "(A2A_UNPRICED_USD_PER_MTOK), or allow any cost (A2A_BUDGET_USD=none).",
                 details=error.details,
             ) from None
+        self._meter.follow(hold, lambda: terms.used_micro_usd(self._reply.answer_bytes))
+        return hold
 
     @property
     def _patience_s(self) -> float:
@@ -252,8 +254,8 @@ class _Forwarding:
             if remote_run_id := stream.response.headers.get("x-a2a-run-id"):
                 await self._meter.note_remote(self._reply.secrets.mask(remote_run_id)[:64])
             if ignored := stream.response.headers.get("x-a2a-ignored"):
-                names = self._reply.secrets.mask(ignored).split(", ")[:_MOST_NAMES]
-                self._emit(OptionsIgnored(tuple(name[:_NAME_CHARS] for name in names)))
+                names = self._reply.secrets.mask(ignored).split(", ")
+                self._emit(OptionsIgnored(tuple(name[:_NAME_CHARS] for name in names[:_MOST_NAMES])))
             await self._reply.read(stream, self._tell)
 
     def _tell(self, delta: Delta) -> None:

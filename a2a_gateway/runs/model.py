@@ -366,6 +366,7 @@ class AdmittedRun:
         actors: the agents that led here, root first, the run's own last; on which gateway stands before the `/`.
         trail: marks of the runs that led here, its own last, for other gateways to pass on; see `task_marks`.
         traceparent: of the caller (W3C); None without.
+        is_marked_retry: whether the client says that it repeats a request.
     """
 
     record: RunRecord
@@ -384,3 +385,4 @@ class AdmittedRun:
     trail: tuple[str, ...] = ()
     traceparent: str | None = None
     tracestate: str | None = None
+    is_marked_retry: bool = False

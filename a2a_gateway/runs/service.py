@@ -357,6 +357,7 @@ class RunService:
             trail=live.trail,
             traceparent=request.context.traceparent,
             tracestate=request.context.tracestate,
+            is_marked_retry=request.is_marked_retry,
         )
 
     def _binding(self, record: RunRecord, request: RunRequest) -> DelegationBinding:

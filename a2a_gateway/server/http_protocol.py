@@ -1,84 +1,182 @@
 """uvicorn's HTTP protocol, as a gateway needs it. Above it stands `serving`.
 
 - What is no HTTP is answered in OpenAI's shape, as every other error.
-- A request's head is bounded: httptools keeps as much of one as comes, from whomever.
-- An offer to speak another protocol is not seen: httptools would drop the body of the request. Java's own client makes one
+- A request's head is bounded, to the byte (`request_framing`), and so is the time that it may take (`connection_limits`).
+- An offer to speak another protocol is declined: httptools would drop the body of the request. Java's own client makes one
   (`Upgrade: h2c`) with each first request over plain HTTP.
+- A client that ends its side of the connection, and still reads, gets its answer (`client_probe`).
 - The head of a response is sent together with the first of its body. uvicorn writes them one after the other, and uvloop sends
   each at once. The head alone wakes the client, which may get the processor then, while the first word waits: some 0.4 ms of a
   stream's first delta.
 """
 
 import asyncio
-import re
 from typing import Any, Final, cast
 
+import httptools
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from a2a_gateway.errors import BodyTooLarge, GatewayError, RequestError
+from a2a_gateway.server.client_probe import ClientProbe
+from a2a_gateway.server.connection_limits import ConnectionLimits, Phase
+from a2a_gateway.server.request_framing import RequestFraming
+from a2a_gateway.server.route import error_response
 from a2a_gateway.wire.errors import render_error
 from a2a_gateway.wire.json_bytes import encode_json
 
-_HEAD_BYTES: Final = 256 * 1024
-"""More than all that a peer's grant and its list of agents can come to. A chunked body's trailers count as a head."""
-_UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+_FRAMING_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class GatewayHttpProtocol(HttpToolsProtocol):
-    """Serves one connection."""
+    """Serves one connection.
 
-    _head_bytes = 0
-    _is_between_requests = True
+    Attributes:
+        waited_s: see `connection_limits.Connection`.
+        body_bytes: what has come of the present request's body.
+    """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    cycle: RequestResponseCycle | None  # type: ignore[assignment]  # none before the first request
+
+    def __init__(self, *args: Any, limits: ConnectionLimits, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._framing = RequestFraming()
+        self._body_is_coming = False
+        self._unsent_bytes = 0
+        self.waited_s: float | None = None
+        self.body_bytes = 0
+
+    # What the connection does
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        others = cast("set[GatewayHttpProtocol]", self.connections)
+        if not self._limits.make_room(others, len(others)):
+            self.app = self._say_that_all_are_in_use
         super().connection_made(transport)
         self.transport = cast("asyncio.Transport", _HeadHolder(transport, self.loop))
 
     def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
-        super().data_received(_without_upgrade(data) if self._is_between_requests else data)
-        if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(
-                BodyTooLarge(f"The head of the request has more than {_HEAD_BYTES} bytes. Send fewer, or shorter, headers.")
-            )
+        self._unset_keepalive_if_required()
+        if self._framing.is_between_requests and not self._body_is_coming:
+            self.waited_s = None
+        start = 0
+        try:
+            while start < len(data) and not self.transport.is_closing():
+                end = self._framing.next_piece(data, start)
+                self._parse(data[start:end])
+                start = end
+        except BodyTooLarge as error:
+            self.refuse(error)
+        except httptools.HttpParserError as error:
+            self.refuse(RequestError(f"This is no HTTP request: {error}. This is an HTTP/1.1 server; TLS is a proxy's task."))
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or self._body_is_coming or self.pipeline:
+            return False
+        probe = ClientProbe(self.transport, cycle)
+        if probe.has_closed():
+            return False
+        cycle.keep_alive = False
+        probe.begin(self.loop)
+        return True
+
+    # What the parser finds
 
     def on_message_begin(self) -> None:
-        self._is_between_requests = False
-        super().on_message_begin()
+        if not self._body_is_coming:
+            super().on_message_begin()
 
-    def on_message_complete(self) -> None:
-        self._is_between_requests = True
-        super().on_message_complete()
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._body_is_coming:  # trailers come after it
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head_bytes = 0
+        if self._body_is_coming:
+            return
         super().on_headers_complete()
+        self._framing.complete_head(self.headers)
+        self._body_is_coming = True
+        self.waited_s, self.body_bytes = None, 0
+
+    def on_chunk_header(self) -> None:
+        self._framing.complete_chunk_line()
 
     def on_body(self, body: bytes) -> None:
-        self._head_bytes = 0
+        self.body_bytes += len(body)
         super().on_body(body)
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(RequestError(f"{msg} This is an HTTP/1.1 server; TLS is a proxy's task."))
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        self._framing.complete_message()
+        self._body_is_coming = False
+        self.waited_s = None
+        super().on_message_complete()
 
-    def _refuse(self, error: GatewayError) -> None:
-        """Answer and hang up; where an answer is under way already, only hang up."""
-        cycle = cast("RequestResponseCycle | None", self.cycle)  # none before the first request
-        if cycle is None or cycle.response_complete or not cycle.response_started:
+    def on_response_complete(self) -> None:
+        self.waited_s = None
+        super().on_response_complete()
+
+    def _parse(self, piece: bytes) -> None:
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._stay_in_http()
+
+    def _stay_in_http(self) -> None:
+        """Go on with a request whose head offers another protocol: a new parser is told only how its body is framed."""
+        framing = b"".join(b"%b: %b\r\n" % header for header in self.headers if header[0] in _FRAMING_HEADERS)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
+
+    # What limits it
+
+    @property
+    def phase(self) -> Phase:
+        cycle = self.cycle
+        is_answered = cycle is None or cycle.response_complete
+        if self.transport.is_closing() or (is_answered and self.transport.get_write_buffer_size()):
+            return Phase.UNREAD
+        if cycle is None or is_answered:
+            return Phase.HEAD
+        is_held_up = self.pipeline or self.flow.read_paused or cycle.waiting_for_100_continue
+        return Phase.BODY if self._body_is_coming and not is_held_up and not cycle.response_started else Phase.ANSWER
+
+    def note_reading(self) -> None:
+        """Begin to wait anew if the client has read something of what is left."""
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes != self._unsent_bytes:
+            self._unsent_bytes, self.waited_s = unsent_bytes, None
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer and hang up; where an answer is under way already, or nothing has been asked, only hang up."""
+        if self._can_be_answered:
             status, headers, body = render_error(error)
             headers |= {"content-type": "application/json", "content-length": str(len(encode_json(body))), "connection": "close"}
             head = [*self.server_state.default_headers, *((name.encode(), value.encode()) for name, value in headers.items())]
             lines = b"".join(b"%b: %b\r\n" % header for header in head)
             self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + encode_json(body))
+        self.waited_s = None
         self.transport.close()
 
+    @property
+    def _can_be_answered(self) -> bool:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return not self._body_is_coming and not self._framing.is_between_requests
+        return not self.pipeline and not cycle.response_started
 
-def _without_upgrade(data: bytes) -> bytes:
-    """Leave the header out of the head that the data begins with, if all of that is there: clients send it in one piece."""
-    if b"pgrade" not in data:
-        return data
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _UPGRADE.sub(b"", head) + end + rest if end else data
+    def abort(self) -> None:
+        """Give up what the client does not read."""
+        self.transport.abort()
+
+    async def _say_that_all_are_in_use(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = error_response(self._limits.full())
+        response.headers["connection"] = "close"
+        await response(scope, receive, send)
 
 
 class _HeadHolder:

@@ -3,9 +3,13 @@
 import logging
 import sys
 from contextlib import suppress
+from io import StringIO
 from typing import TextIO
 
 import structlog
+from structlog.typing import EventDict, ExcInfo, Processor
+
+from delegate_tool.wellformed import legible
 
 
 class _Unfailing:
@@ -23,22 +27,39 @@ class _Unfailing:
             self._file.flush()
 
 
+class _LegibleFormatter(logging.Formatter):
+    """Formats what libraries log, which may quote a peer or an LLM."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return legible(super().format(record))
+
+
+def _make_legible(_: object, __: str, event: EventDict) -> EventDict:
+    return {name: legible(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _write_traceback(file: TextIO, error: ExcInfo) -> None:
+    # With local variables, structlog's default on a terminal, it would show keys and prompts.
+    text = StringIO()
+    structlog.dev.plain_traceback(text, error)
+    file.write(legible(text.getvalue()))
+
+
 def configure_logs(level: str) -> None:
     """Set up logging for the process: readable on a terminal, JSON elsewhere. Messages of libraries appear from warnings on."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    on_terminal = sys.stderr.isatty()
-    # A traceback with local variables, structlog's default on a terminal, would show keys and prompts.
-    for_people = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    render = for_people if on_terminal else structlog.processors.JSONRenderer()
+    for_people: list[Processor] = [_make_legible, structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback)]
+    for_programs: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if on_terminal else [structlog.processors.format_exc_info]),
-            render,
+            *(for_people if sys.stderr.isatty() else for_programs),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(_Unfailing(sys.stderr)),  # type: ignore[arg-type]  # it only prints
     )
-    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    of_libraries = logging.StreamHandler(sys.stderr)
+    of_libraries.setFormatter(_LegibleFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[of_libraries])

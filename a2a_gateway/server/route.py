@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from a2a_gateway.errors import (
-    BodyTooLarge,
     GatewayError,
     InternalError,
     MethodNotAllowed,
@@ -66,29 +65,6 @@ class GatewayRoute(APIRoute):
             await response(scope, receive, send)
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """Read a request's body, refusing it as soon as it is known to be too large.
-
-    Raises:
-        BodyTooLarge: more than `limit_bytes`.
-        RequestError: it is packed.
-    """
-    packing = request.headers.get("content-encoding", "identity")
-    if packing.lower() != "identity":
-        raise RequestError(
-            f"Content-Encoding: {packing[:40]} is not read here; send the body as it is.", param="Content-Encoding"
-        )
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit_bytes:
-        raise _too_large(limit_bytes, int(announced))
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit_bytes:
-            raise _too_large(limit_bytes, len(body))
-    return bytes(body)
-
-
 def error_response(error: GatewayError) -> Response:
     """Render an error as a response."""
     status, headers, body = render_error(error)
@@ -122,12 +98,6 @@ def _unreadable(error: RequestValidationError) -> RequestError:
 
 def _internal(error: Exception) -> InternalError:
     return InternalError(f"The gateway failed to answer ({type(error).__name__}); its log says more.")
-
-
-def _too_large(limit_bytes: int, size: int) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"The body has at least {size} bytes; the limit is {limit_bytes}. Send less, or raise A2A_BODY_LIMIT_BYTES."
-    )
 
 
 def _report(error: RootKeyFromAgent, **request: str) -> None:

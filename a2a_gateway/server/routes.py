@@ -1,6 +1,7 @@
 """The endpoints: thin, each from a request to one call of the layers below."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Final
@@ -9,14 +10,15 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from a2a_gateway.errors import AuthenticationError, CapacityExceeded, ModelNotFound, RequestError, RunNotFound
+from a2a_gateway.errors import AuthenticationError, CapacityExceeded, GatewayError, ModelNotFound, RequestError, RunNotFound
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunRequest
 from a2a_gateway.runs.proposal import SELF, Caller
 from a2a_gateway.runs.retries import scope_of
+from a2a_gateway.server.bodies import Bodies
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.origin import Connection
 from a2a_gateway.server.respond import RunResponse
-from a2a_gateway.server.route import GatewayRoute, error_response, read_body
+from a2a_gateway.server.route import GatewayRoute, error_response
 from a2a_gateway.server.run_events import RunEventsResponse, first_wanted
 from a2a_gateway.wire.models import render_model, render_models
 from a2a_gateway.wire.openai_request import parse_chat_request
@@ -40,6 +42,7 @@ def create_router(gateway: Gateway) -> APIRouter:
     """Make the router of a gateway, to be included in any FastAPI application that enters the gateway in its lifespan."""
     router = APIRouter(route_class=GatewayRoute)
     settings = gateway.settings
+    bodies = Bodies(settings.body_limit_bytes, settings.body_memory_bytes, settings.queue_timeout_s)
 
     async def admit(request: Request, *, to_run: bool = False) -> tuple[Engine, Caller]:
         engine = await gateway.engine()
@@ -51,7 +54,8 @@ def create_router(gateway: Gateway) -> APIRouter:
     @router.post("/v1/chat/completions", tags=["OpenAI"], summary="Run an agent", openapi_extra=_CHAT_BODY)
     async def chat_completions(request: Request) -> Response:
         engine, caller = await admit(request, to_run=True)
-        run_request = await _parse(await read_body(request, settings.body_limit_bytes), request.headers)
+        async with bodies.receive(request, caller.key.id) as body:
+            run_request = await _parse(body, request.headers)
         await _check_schema(engine, run_request, caller)
         run_request = _name_ignored(engine, run_request, caller)
         request_id = request.state.request_id
@@ -135,13 +139,27 @@ def create_router(gateway: Gateway) -> APIRouter:
         return JSONResponse({"status": "ok"})
 
     @router.get("/ready", tags=["Health"], summary="Whether runs are taken")
-    async def ready() -> Response:
+    async def ready(request: Request) -> Response:
         state = gateway.state
         if state != "ready":
             return JSONResponse({"status": state}, 503)
-        return JSONResponse({"status": state, "peers": dict(gateway.started.result().directory.states())})
+        engine = gateway.started.result()
+        peers = dict(engine.directory.states())
+        counts = Counter("ok" if peer == "ok" else "down" for peer in peers.values())
+        body = {"status": state, "peers_ok": counts["ok"], "peers_down": counts["down"]}
+        # Which gateways this one calls, and what they answer, is for those who may call it, too.
+        return JSONResponse({**body, "peers": peers} if await _shows_key(engine, request) else body)
 
     return router
+
+
+async def _shows_key(engine: Engine, request: Request) -> bool:
+    """Return whether a request presents a valid key; any other one is answered like one without."""
+    try:
+        caller = await engine.auth.authenticate(request.headers, Connection.of(request.scope))
+    except GatewayError:
+        return False
+    return caller.run is None and caller.grant is None
 
 
 async def _parse(body: bytes, headers: Mapping[str, str]) -> RunRequest:

@@ -2,16 +2,19 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.server.app import app_of
 from a2a_gateway.server.clock import SystemClock
+from a2a_gateway.server.connection_limits import ConnectionLimits
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.http_protocol import GatewayHttpProtocol
 from a2a_gateway.settings import Settings
@@ -20,6 +23,8 @@ from a2a_gateway.stores.keys import is_secret
 
 _FIRST_KEY_NAME = "default"
 _BACKLOG = 2048
+_TICKS_PER_LOOK = 5
+"""Connections are looked at each half second."""
 _HANG_UP_AFTER_S = 5
 """How long open connections may last once every run has ended."""
 
@@ -90,9 +95,10 @@ async def running_gateway(
         bound = settings.model_copy(update={"port": listener.getsockname()[1]})
         await _refuse_strangers(bound)
         async with Gateway(bound, environ, clock or SystemClock()) as gateway:
+            limits = ConnectionLimits(bound.max_connections, bound.head_timeout_s, bound.body_timeout_s)
             config = uvicorn.Config(
                 app_of(gateway),
-                http=GatewayHttpProtocol,
+                http=cast("type[GatewayHttpProtocol]", partial(GatewayHttpProtocol, limits=limits)),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -101,7 +107,7 @@ async def running_gateway(
                 proxy_headers=False,
                 timeout_graceful_shutdown=_HANG_UP_AFTER_S,
             )
-            server = _Server(config)
+            server = _Server(config, limits)
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="serve")
             try:
                 yield RunningGateway(bound, gateway, server, serving)
@@ -112,6 +118,18 @@ async def running_gateway(
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
+        super().__init__(config)
+        self._limits = limits
+        self._ticked_at_s = time.monotonic()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_LOOK == 0:
+            now_s = time.monotonic()
+            elapsed_s, self._ticked_at_s = now_s - self._ticked_at_s, now_s
+            self._limits.close_overdue(cast("set[GatewayHttpProtocol]", self.server_state.connections.copy()), elapsed_s)
+        return await super().on_tick(counter)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         # Signals are `main`'s: the server must go on listening while runs end, because they may call each other through it.

@@ -30,6 +30,7 @@ STATUS: Final[Mapping[str, int]] = {
     "conversation_not_found": 404,
     "model_not_found": 404,
     "method_not_allowed": 405,
+    "request_timeout": 408,
     "conversation_busy": 409,
     "request_too_large": 413,
     "idempotency_key_reused": 422,

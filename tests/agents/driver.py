@@ -13,6 +13,8 @@ from openhands.sdk import LLM
 from pydantic import SecretStr
 
 from a2a_gateway.agents.ambient import close_ambient_sources
+from a2a_gateway.agents.answer_reading import read_answers_first
+from a2a_gateway.agents.llm_transport import guard_llm_transport
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
@@ -207,6 +209,8 @@ class Driver:
 async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]:
     """Open a runner with the real tools."""
     close_ambient_sources()
+    read_answers_first()
+    guard_llm_transport()
     workspace = directory / "workspace"
     workspace.mkdir(parents=True)
 

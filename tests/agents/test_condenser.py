@@ -1,5 +1,7 @@
 """A conversation that is too long: summarised where that helps, given up with the provider's own words where it cannot."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from a2a_gateway.runs.messages import AssistantMessage, Message, TextPart
 from a2a_gateway.testing.script import ChatRequest, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import RecordingMeter, a_recipe, an_llm, driving, script, think, user
+from tests.support.bare_llm import bare_llm, chat_answer, chat_stream, http, refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -86,3 +89,31 @@ async def test_a_budget_that_ends_before_the_summary_is_said_to_be_the_reason(tm
         ran = await driver.run(script(think(), TOO_LONG), meter=meter)
     assert ran.code == "budget_exceeded"
     assert llm.traffic.received == 2
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(refusal(400, "Prompt exceeds max length", code="1261"), id="words that LiteLLM does not know"),
+        pytest.param(refusal(500, "Context size has been exceeded."), id="a status that is tried again otherwise"),
+        pytest.param(http(413, "<html>413 Request Entity Too Large</html>", "text/html"), id="a proxy in front"),
+        pytest.param(
+            http(200, 'event: error\ndata: {"error": {"message": "Reached context length of 4096"}}\n\n', "text/event-stream"),
+            id="an event of a stream",
+        ),
+    ],
+)
+async def test_a_server_that_takes_short_prompts_only_gets_shorter_ones(tmp_path: Path, refusal: bytes) -> None:
+    def choose(body: Mapping[str, Any]) -> bytes:
+        if len(json.dumps(body["messages"])) > 40_000:
+            return refusal
+        if body.get("stream"):
+            return http(200, chat_stream({"content": "done"}), "text/event-stream")
+        return http(200, chat_answer("SUMMARY"))
+
+    past = (user("x" * 50_000), AssistantMessage((TextPart("a1"),)))
+    async with bare_llm(choose) as llm, driving(tmp_path, condensing(an_llm(llm.base_url, num_retries=3))) as driver:
+        ran = await driver.run(*past, user("now"))
+    assert ran.outcome == Finished("done")
+    assert "SUMMARY" in json.dumps(llm.requests[-1])
+    assert len([body for body in llm.requests if body.get("stream")]) == 2

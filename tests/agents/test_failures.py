@@ -2,12 +2,13 @@
 
 from uuid import uuid4
 
+import httpx
 import pytest
 from litellm import exceptions as provider
 from openhands.sdk.conversation.exceptions import ConversationRunError
 from openhands.sdk.llm import exceptions as sdk
 
-from a2a_gateway.agents.failures import Unrepeatable, failure_of, mask_credentials
+from a2a_gateway.agents.failures import Unrepeatable, failure_of, mask_credentials, requested_wait_s
 from a2a_gateway.errors import BudgetExceeded
 from delegate_tool.masking import HIDDEN, Secrets
 
@@ -71,11 +72,40 @@ def test_the_provider_s_own_words_are_kept_without_wrapping_and_without_length()
 
 @pytest.mark.parametrize(
     ("text", "after_s"),
-    [('"retryDelay": "48s"', 48.0), ('"retryDelay": "0.5s"', 0.5), ('"retryDelay": "4000s"', 60.0), ("soon", None)],
+    [
+        ('"retryDelay": "48s"', 48.0),
+        ('"retryDelay": "0.5s"', 0.5),
+        ('"retryDelay": "4000s"', 60.0),
+        ("Limit 30000, Used 29000. Please try again in 7.66s. Visit our site.", 7.66),
+        ("Please try again in 1m12.5s.", 60.0),
+        ("Please try again in 430ms.", 0.43),
+        ("Please retry after 6 seconds.", 6.0),
+        ("Please try again later in the day.", None),
+        ("soon", None),
+    ],
 )
 def test_a_rate_limit_that_says_when_says_it_to_the_caller(text: str, after_s: float | None) -> None:
     error = caused(sdk.LLMRateLimitError("no"), provider.RateLimitError(text, "openai", "m"))
     assert failure_of(error, NONE).retry_after_s == after_s
+
+
+@pytest.mark.parametrize(
+    ("headers", "after_s"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ({"retry-after": "Mon, 30 Nov 2026 09:00:30 GMT", "date": "Mon, 30 Nov 2026 09:00:00 GMT"}, 30.0),
+        ({"retry-after": "Mon, 30 Nov 2026 09:00:30 GMT"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({}, None),
+    ],
+)
+def test_a_requested_wait_is_read_from_the_headers(headers: dict[str, str], after_s: float | None) -> None:
+    response = httpx.Response(429, headers=headers, request=httpx.Request("POST", "https://api.example"))
+    error = provider.RateLimitError("slow", "openai", "m", response=response)
+    assert requested_wait_s(caused(sdk.LLMRateLimitError("no"), error)) == after_s
 
 
 @pytest.mark.parametrize(

@@ -49,11 +49,69 @@ GIVEN = Prices("openai/some-model", 1e-6, 2e-6)
         pytest.param(GIVEN, reply(header="nan"), Decimal("0.0012"), id="a header that is no amount counts as none"),
         pytest.param(GIVEN, reply(header="-1"), Decimal("0.0012"), id="nor does a negative one"),
         pytest.param(GIVEN, reply(header="1e999999999"), Decimal("0.0012"), id="nor one that nobody could pay"),
-        pytest.param(GIVEN, reply(header="0"), Decimal(0), id="a reported zero is free"),
+        pytest.param(UNLISTED, reply(header="0"), Decimal(0), id="a reported zero is free where no price is known"),
+        pytest.param(UNLISTED, reply(cost=0), Decimal(0), id="so is one in the usage"),
+        pytest.param(GIVEN, reply(header="0"), Decimal("0.0012"), id="a zero does not beat the profile's prices"),
+        pytest.param(GIVEN, reply(header="0", cost=0), Decimal("0.0012"), id="nor do two"),
+        pytest.param(ROUTED, reply(cost=0), Decimal("0.0012"), id="nor one of OpenRouter"),
+        pytest.param(Prices("litellm_proxy/gpt-4o"), reply("gpt-4o", header="0"), Decimal("0.0035"), id="nor the map's"),
+        pytest.param(GIVEN, reply(header="0", cost=0.5), Decimal("0.0012"), id="nor does it hide that the profile's come next"),
+        pytest.param(UNLISTED, reply(header="0", cost=0.5), Decimal("0.5"), id="nor a cost in the usage"),
+        pytest.param(Prices("openai/some-model", 0.0, 0.0), reply(cost=0.5), Decimal(0), id="a profile may say that it is free"),
     ],
 )
 def test_the_cost_is_the_first_that_is_known(prices: Prices, made: ModelResponse, expected: Decimal | None) -> None:
     assert cost(prices, made) == expected
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.0360795}}, "0.0360795"),
+        ({"cost": 0.0018, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.036}}, "0.0378"),
+        ({"cost": 0.95, "cost_details": {"upstream_inference_cost": 19}}, "19.95"),
+        ({"cost": 0.004, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.004}}, "0.004"),
+        ({"cost": 0.004, "cost_details": {"upstream_inference_cost": 0.004}}, "0.004"),
+        ({"cost": 0.004, "is_byok": False, "cost_details": {"upstream_inference_cost": None}}, "0.004"),
+        ({"cost": 0.0002, "is_byok": True}, "0.0012"),
+    ],
+    ids=[
+        "no fee",
+        "with a fee",
+        "not said to be one's own",
+        "no own key",
+        "nor said",
+        "no details",
+        "only a fee",
+    ],
+)
+def test_a_provider_s_key_of_one_s_own_costs_the_fee_and_the_provider_s_price(usage: dict[str, Any], expected: str) -> None:
+    assert cost(ROUTED, reply(**usage)) == Decimal(expected)
+
+
+def test_a_zero_without_usage_leaves_a_known_price_to_be_estimated() -> None:
+    assert GIVEN.cost_usd(reply(header="0"), None) is None
+    assert Prices("openai/gpt-4o").cost_usd(reply("gpt-4o", header="0"), None) is None
+    assert UNLISTED.cost_usd(reply(header="0"), None) == 0
+
+
+def test_cached_tokens_have_the_price_that_the_profile_gives_for_them() -> None:
+    made = reply(prompt_tokens_details={"cached_tokens": 400})
+    assert cost(GIVEN, made) == Decimal("0.0012")
+    assert cost(replace(GIVEN, cached_input_usd_per_token=1e-7), made) == Decimal("0.00084")
+
+
+@pytest.mark.parametrize(
+    ("completion", "reasoning", "total", "expected"),
+    [(100, 30, 1100, 100), (100, 30, 1130, 130), (9, 191, 1200, 200), (9, 191, 1009, 200)],
+    ids=["a part", "beside it", "more than it", "more than it, whatever the total"],
+)
+def test_reasoning_that_is_counted_beside_the_completion_is_added_to_it(
+    completion: int, reasoning: int, total: int, expected: int
+) -> None:
+    details = {"reasoning_tokens": reasoning}
+    made = reply(completion_tokens=completion, completion_tokens_details=details, total_tokens=total)
+    assert usage_of(made) == TokenUsage(1000, expected, reasoning=reasoning)
 
 
 def test_the_map_knows_the_discount_on_cached_tokens() -> None:

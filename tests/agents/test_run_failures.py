@@ -13,8 +13,9 @@ import pytest
 from a2a_gateway.runs.events import Failed, Finished, ToolFinished, TurnFinished
 from a2a_gateway.runs.messages import ImagePart, UserMessage
 from a2a_gateway.runs.model import TokenUsage
+from a2a_gateway.testing.script import ChatRequest, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from tests.agents.driver import API_KEY, USAGE, USED, Driver, a_recipe, an_llm, driving, script, user
+from tests.agents.driver import API_KEY, USAGE, USED, Driver, a_recipe, an_llm, driving, script, think, user
 
 pytestmark = pytest.mark.anyio
 
@@ -115,6 +116,33 @@ async def test_usage_that_was_not_told_is_estimated(driver: Driver) -> None:
     assert usage.prompt > 500
     assert usage.completion > 0
     assert cost == usage.prompt + 2 * usage.completion
+
+
+async def test_a_tool_call_that_is_written_wrongly_is_the_llm_s_to_repair(tmp_path: Path) -> None:
+    def direct(request: ChatRequest) -> Step:
+        return Step(content="<function=think>\n<parameter=mood>grim</parameter>\n</function>" if request.number == 1 else "Done.")
+
+    async with ScriptedLLM(direct=direct) as llm:
+        recipe = a_recipe(an_llm(llm.base_url, native_tool_calling=False))
+        async with driving(tmp_path, recipe) as driver:
+            ran = await driver.run(user("Go."))
+    assert ran.outcome == Finished("Done.")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [{"content": ""}, {"content": " \n "}, {"content": "", "reasoning": "Hm."}],
+    ids=["nothing", "white space", "only reasoning"],
+)
+async def test_an_llm_that_answers_nothing_is_not_said_to_repeat_itself(driver: Driver, step: dict[str, Any]) -> None:
+    ran = await driver.run(script(step))
+    assert ran.code == "llm_unavailable"
+    assert len(ran.meter.settled) == 3
+
+
+async def test_an_agent_that_repeats_itself_is_said_to_be_stuck(driver: Driver) -> None:
+    ran = await driver.run(script(think("again")))
+    assert ran.code == "agent_stuck"
 
 
 def event(*choices: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from tests.cli.conftest import CommandLine, Served
+from tests.support.proxy import PROXY_VARIABLES, RecordingProxy
 
 AGENT = "openhands_default"
 
@@ -33,6 +34,26 @@ def test_the_whole_outcome_is_one_json_object_for_scripts(served: Served) -> Non
     assert (run["tokens"]["prompt"], run["tokens"]["completion"]) == (12, 3)
     assert served.run_json("runs", "tree", run["id"]) == run
     assert run["id"] in [listed["id"] for listed in served.run_json("runs", "list")]
+
+
+@pytest.mark.parametrize("no_proxy", ["", "[::1],fe80::/10"])
+def test_the_key_is_not_sent_through_a_proxy_to_this_machine(served: Served, no_proxy: str) -> None:
+    with RecordingProxy.in_thread() as proxy:
+        environ = {**dict.fromkeys(PROXY_VARIABLES), "HTTP_PROXY": proxy.url, "NO_PROXY": no_proxy}
+        assert served.run("ask", AGENT, scripted({"content": "yes"}), **environ).exit_code == 0
+        assert served.run("runs", "list", **environ).exit_code == 0
+        assert proxy.heads == []
+        assert served.run("runs", "list", "--url", "http://elsewhere.test/v1", **environ).exit_code == 4  # the proxy's 403
+        assert proxy.targets == ["GET http://elsewhere.test/v1/runs?limit=20"]
+
+
+def test_a_gateway_by_its_public_name_is_asked_without_the_proxy(served: Served) -> None:
+    with RecordingProxy.in_thread() as proxy:
+        environ = {**dict.fromkeys(PROXY_VARIABLES), "ALL_PROXY": proxy.url, "A2A_PUBLIC_URL": "http://gateway.invalid:1"}
+        for url in (None, "http://gateway.invalid:1/v1"):
+            result = served.run("runs", "list", **{**environ, "A2A_BASE_URL": url})
+            assert (result.exit_code, "No gateway answers at" in result.stderr) == (1, True)
+    assert proxy.heads == []
 
 
 def test_a_task_can_come_from_standard_input(served: Served) -> None:

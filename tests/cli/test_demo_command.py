@@ -13,7 +13,9 @@ from tests.cli.conftest import CommandLine
 @pytest.mark.timeout(180)
 def test_the_demo_delegates_makes_files_that_work_and_shows_what_it_cost(command_line: CommandLine, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    with command_line.start("demo", "--keep", str(kept)) as process:
+    # As in a company's network or a container: none of it may be needed, and none of it may disturb.
+    proxied = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "[::1],fe80::/10,fd07::/64"}
+    with command_line.start("demo", "--keep", str(kept), **proxied) as process:
         stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert "The LLM is scripted" in stdout

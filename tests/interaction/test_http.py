@@ -1,14 +1,25 @@
 """HTTP as strangers speak it: bare sockets, and what is no request of ours."""
 
+import asyncio
+import contextlib
 import gzip
+import http.client
+import io
 import json
+import re
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import pairwise
+from typing import cast
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
 
-from a2a_gateway.testing.script import Step
+from a2a_gateway.server.request_framing import HEAD_BYTES
+from a2a_gateway.testing.script import Gate, Step
+from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import user
 from tests.support.gateway import GatewayUnderTest
 
@@ -79,18 +90,192 @@ def test_large_heads_and_bodies_in_many_pieces_are_taken(gateway: GatewayUnderTe
             assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
 
-@pytest.mark.parametrize("pieces", [1, 2])
-def test_a_client_that_offers_http_2_as_javas_does_is_answered_in_http_1(gateway: GatewayUnderTest, pieces: int) -> None:
-    asked = json.dumps({"model": "openhands_priced", "messages": [user("Hi", Step(content="Upgrade: no"))]}).encode()
-    offer = "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nUpgrade: h2c\r\n"
-    keys = f"Authorization: Bearer {gateway.key}\r\nContent-Length: {len(asked)}\r\n"
-    head = f"POST {CHAT} HTTP/1.1\r\n{offer}Host: x\r\n{keys}\r\n".encode()
+def head_of(size_bytes: int, name: bytes = b"X-Long") -> bytes:
+    """A request's head of that size."""
+    bare = b"GET /health HTTP/1.1\r\nHost: x\r\n" + name + b": \r\n\r\n"
+    return bare.replace(b": \r\n\r\n", b": " + b"x" * (size_bytes - len(bare)) + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("before", [b"", head_of(500)], ids=["first", "pipelined"])
+@pytest.mark.parametrize("reads", [1, 2, 7])
+def test_the_bound_of_a_head_is_exact_however_it_is_sent(gateway: GatewayUnderTest, before: bytes, reads: int) -> None:
+    for size_bytes, status in ((HEAD_BYTES, b"200"), (HEAD_BYTES + 1, b"413"), (300_000, b"413")):
+        sent = before + head_of(size_bytes)
+        with connect(gateway) as connection:
+            for at in range(reads):
+                connection.sendall(sent[len(sent) * at // reads : len(sent) * (at + 1) // reads])
+            statuses = statuses_of(connection, answers=2 if before else 1)
+        assert statuses == [*([b"200"] if before else []), status]
+
+
+def statuses_of(connection: socket.socket, answers: int) -> list[bytes]:
+    """The statuses of the first answers that come; fewer if the other side hangs up."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while received.count(b"HTTP/1.1 ") < answers and (data := connection.recv(65_536)):
+            received += data
+    return re.findall(rb"HTTP/1\.1 (\d+)", received)
+
+
+@pytest.mark.parametrize("part", ["extension", "trailers"])
+def test_the_bound_of_what_frames_a_chunked_body_is_exact(gateway: GatewayUnderTest, part: str) -> None:
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.key}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    )
+    for excess, status in ((0, b"400"), (1, b"413")):  # 400 is the application's own answer to the body
+        if part == "extension":
+            body = b"2;x=" + b"x" * (HEAD_BYTES - 6 + excess) + b"\r\n{}\r\n0\r\n\r\n"
+        else:
+            body = b"2\r\n{}\r\n0\r\nX-Long: " + b"x" * (HEAD_BYTES - 12 + excess) + b"\r\n\r\n"
+        for sent in ([head + body], [head, body[:1000], body[1000:]]):
+            with connect(gateway) as connection:
+                for piece in sent:
+                    connection.sendall(piece)
+                assert statuses_of(connection, answers=1) == [status]
+
+
+OFFER = "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nUpgrade: h2c\r\n"
+
+
+def offering_request(gateway: GatewayUnderTest, text: str, *, chunked: bool = False) -> tuple[bytes, bytes]:
+    """Head and body of a request as Java's client sends it: an offer of HTTP/2 on the first request of a connection."""
+    asked = json.dumps({"model": "openhands_priced", "messages": [user("Hi", Step(content=text))]}).encode()
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(asked), asked) if chunked else asked
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(asked)}"
+    head = f"POST {CHAT} HTTP/1.1\r\n{OFFER}Host: x\r\nAuthorization: Bearer {gateway.key}\r\n{framing}\r\n\r\n"
+    return head.encode(), body
+
+
+def read_until(connection: socket.socket, mark: bytes) -> bytes:
+    received = b""
+    while mark not in received:
+        data = connection.recv(65_536)
+        assert data, received
+        received += data
+    return received
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+@pytest.mark.parametrize("cuts", [(), (-1,), (30,), (30, 100, -1)], ids=["one", "at-body", "in-head", "three"])
+def test_a_client_that_offers_http_2_as_javas_does_is_answered_in_http_1(
+    gateway: GatewayUnderTest, cuts: tuple[int, ...], chunked: bool
+) -> None:
+    head, body = offering_request(gateway, "Upgrade: no", chunked=chunked)
+    ends = [*(len(head) if cut < 0 else cut for cut in cuts), len(head + body)]
     with connect(gateway) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(2):  # on one connection
-            connection.sendall(head if pieces == 2 else head + asked)
-            if pieces == 2:
-                connection.sendall(asked)
-            assert b'"content":"Upgrade: no"' in connection.recv(65_536)
+            for start, end in pairwise([0, *ends]):
+                connection.sendall((head + body)[start:end])
+            read_until(connection, b'"content":"Upgrade: no"')
+
+
+def test_offers_of_http_2_in_pipelined_requests_are_declined(gateway: GatewayUnderTest) -> None:
+    plain = head_of(200)
+    with connect(gateway) as connection:
+        first, second = (b"".join(offering_request(gateway, f"Number {number}")) for number in (1, 2))
+        connection.sendall(plain + first + plain + second)
+        received = read_until(connection, b'"content":"Number 2"')
+    assert re.findall(rb"HTTP/1\.1 (\d+)", received) == [b"200"] * 4
+    assert b'"content":"Number 1"' in received
+
+
+def a_run(gateway: GatewayUnderTest, step: Step, *, version: str, stream: bool) -> bytes:
+    """The bytes of a request for a run."""
+    asked = json.dumps({"model": "openhands_mute", "messages": [user("Hi", step)], "stream": stream}).encode()
+    head = f"POST {CHAT} HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {gateway.key}\r\nContent-Length: {len(asked)}\r\n\r\n"
+    return head.encode() + asked
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_client_that_ends_its_side_and_reads_on_gets_its_answer(
+    gateway: GatewayUnderTest, llm: ScriptedLLM, stream: bool
+) -> None:
+    step = Step(content="Here", gate=Gate(f"half-{stream}"))
+    with connect(gateway) as connection:
+        connection.sendall(a_run(gateway, step, version="1.1", stream=stream))
+        await llm.wait_until(lambda traffic: traffic.in_flight == 1)
+        head = read_until(connection, b"\r\n\r\n") if stream else b""  # sent with the first heartbeat
+        connection.shutdown(socket.SHUT_WR)
+        probed = connection.recv(65_536) + connection.recv(65_536)  # by now a client that has left would be known
+        llm.open_gate(f"half-{stream}")
+        with connection.makefile("rb") as rest:
+            received = head + probed + rest.read()
+    answers = received.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+    response = http.client.HTTPResponse(cast("socket.socket", Received(answers)))
+    response.begin()
+    assert response.status == 200
+    assert b"Here" in response.read()  # also decoded from chunks, with what was sent before their sizes
+
+
+class Received:
+    """Bytes, as a socket from which they can be read."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_short_answer_is_sent_to_a_client_that_has_ended_its_side(gateway: GatewayUnderTest, version: str) -> None:
+    with connect(gateway) as connection:
+        connection.sendall(f"GET /health HTTP/{version}\r\nHost: x\r\n\r\n".encode())
+        connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as received:
+            answer = received.read()
+    assert answer.endswith(b'{"status":"ok"}')
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("way", ["directly", "forwarded"])
+async def test_a_client_that_closes_its_connection_ends_its_run(
+    gateway: GatewayUnderTest, llm: ScriptedLLM, version: str, stream: bool, way: str
+) -> None:
+    with contextlib.ExitStack() as stack:
+        port = urlsplit(gateway.base_url).port
+        assert port is not None
+        if way == "forwarded":
+            port = stack.enter_context(forwarding(port))
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.sendall(a_run(gateway, Step(hang=True), version=version, stream=stream))
+        await llm.wait_until(lambda traffic: traffic.in_flight == 1)
+        connection.close()
+        await llm.wait_until(lambda traffic: traffic.in_flight == 0)
+
+
+@contextlib.contextmanager
+def forwarding(port: int) -> Iterator[int]:
+    """Forward connections as ssh and Docker do: an end of one side is passed on, and no more is known until writing fails."""
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_forward(reader, far_writer))
+                both.create_task(_forward(far_reader, writer))
+        for each in (writer, far_writer):
+            each.transport.abort()
+
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_listening(forward)) as own_port:
+        yield own_port
+
+
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()
+
+
+@contextlib.asynccontextmanager
+async def _listening(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[int]:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
 
 
 @pytest.mark.anyio

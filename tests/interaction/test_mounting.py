@@ -61,7 +61,7 @@ async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_sh
     assert answer.json()["choices"][0]["message"]["content"] == "mounted"
     assert (nobody.status_code, nobody.json()["error"]["code"]) == (401, "invalid_api_key")
     assert (method.status_code, method.json()["error"]["code"], method.headers["allow"]) == (405, "method_not_allowed", "POST")
-    assert ready.json() == {"status": "ready", "peers": {}}
+    assert ready.json() == {"status": "ready", "peers_ok": 0, "peers_down": 0, "peers": {}}
 
 
 @pytest.mark.anyio

@@ -223,6 +223,7 @@ async def test_a_peer_that_keeps_failing_is_left_alone_and_its_agents_are_gone_m
             await client.chat.completions.create(model="flaky/openhands_flaky", messages=[{"role": "user", "content": "Hi."}])
         listed = {model.id for model in (await client.models.list()).data}
         ready = (await http.get("/ready")).json()
+        to_strangers = [(await http.get("/ready", headers={"authorization": said})).json() for said in ("", "Bearer sk-wrong")]
     assert (refused.value.status_code, refused.value.code) == (503, "peer_unavailable")
     assert "3 times in a row" in refused.value.message
     assert "x-a2a-run-id" not in refused.value.response.headers
@@ -231,3 +232,6 @@ async def test_a_peer_that_keeps_failing_is_left_alone_and_its_agents_are_gone_m
     assert "rogue/openhands_html" in listed
     assert (ready["status"], ready["peers"]["rogue"]) == ("ready", "ok")
     assert "3 times in a row" in ready["peers"]["flaky"]
+    down = sum(state != "ok" for state in ready["peers"].values())
+    counted = {"status": "ready", "peers_ok": len(ready["peers"]) - down, "peers_down": down}
+    assert (to_strangers, {**counted, "peers": ready["peers"]}) == ([counted, counted], ready)

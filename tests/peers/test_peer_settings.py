@@ -38,7 +38,9 @@ def test_the_peers_of_the_readme_can_be_used(tmp_path: Path) -> None:
         "input_usd_per_mtok=Decimal('0.5') output_usd_per_mtok=Decimal('1.5')",
     ]
     assert (settings.peers[2].reports_cost, settings.peers[2].price_of("m")) == (True, None)
-    assert settings.peers[0].accepts == PeerPolicy(agents=frozenset({"openhands_reviewer"}), budget_usd="0.50")
+    assert settings.peers[0].accepts == PeerPolicy(
+        agents=frozenset({"openhands_reviewer"}), budget_usd="0.50", max_concurrent_runs=4
+    )
 
 
 def test_a_shared_secret_that_could_be_guessed_is_refused(tmp_path: Path) -> None:

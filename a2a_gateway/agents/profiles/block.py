@@ -61,6 +61,7 @@ class GatewayBlock(BaseModel):
     prompt: Literal["append", "replace"] = "append"
     input_usd_per_mtok: Price | None = None
     output_usd_per_mtok: Price | None = None
+    cached_input_usd_per_mtok: Price | None = None
     context_length: Count | None = None
     max_output_tokens: Count | None = None
     vision: StrictBool | None = None
@@ -70,6 +71,9 @@ class GatewayBlock(BaseModel):
     def _check_prices(self) -> Self:
         if (self.input_usd_per_mtok is None) != (self.output_usd_per_mtok is None):
             raise ValueError("input_usd_per_mtok and output_usd_per_mtok are given together or not at all")
+        # Money is set aside at the price of input that is not cached.
+        if (self.cached_input_usd_per_mtok or 0) > (self.input_usd_per_mtok or 0):
+            raise ValueError("cached_input_usd_per_mtok is at most input_usd_per_mtok, which must be given, too")
         return self
 
     @property

@@ -114,8 +114,8 @@ def condenser_template(template: LLM) -> LLM:
 
 def _block_fields(llm: LLM, block: GatewayBlock) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "input_cost_per_token": _per_token(block.input_usd_per_mtok),
-        "output_cost_per_token": _per_token(block.output_usd_per_mtok),
+        "input_cost_per_token": per_token(block.input_usd_per_mtok),
+        "output_cost_per_token": per_token(block.output_usd_per_mtok),
         "max_input_tokens": block.context_length,
         "max_output_tokens": block.max_output_tokens,
     }
@@ -125,7 +125,8 @@ def _block_fields(llm: LLM, block: GatewayBlock) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _per_token(usd_per_mtok: float | None) -> float | None:
+def per_token(usd_per_mtok: float | None) -> float | None:
+    """Turn a price as a profile states it into one for a token."""
     return None if usd_per_mtok is None else usd_per_mtok / _TOKENS_PER_MTOK
 
 

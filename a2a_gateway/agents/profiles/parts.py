@@ -11,7 +11,7 @@ from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.agents.profiles.block import GatewayBlock
 from a2a_gateway.agents.profiles.faults import UNEXPECTED, misunderstood, refusal
 from a2a_gateway.agents.profiles.llm_store import PROFILE_NAME
-from a2a_gateway.agents.profiles.llms import as_template, condenser_template
+from a2a_gateway.agents.profiles.llms import as_template, condenser_template, per_token
 from a2a_gateway.agents.profiles.tools import DEFAULT_TOOLS, DELEGATE
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem, WorkspacePolicy
@@ -72,6 +72,7 @@ def _assembled(parts: Parts, settings: Settings) -> AgentRecipe:
         unpriced_usd_per_token=settings.unpriced_usd_per_token,
         input_usd_per_token=llm.input_cost_per_token,
         output_usd_per_token=llm.output_cost_per_token,
+        cached_input_usd_per_token=per_token(parts.block.cached_input_usd_per_mtok),
         condenser_llm=None if parts.condenser_max_size is None else condenser_template(llm),
         condenser_max_size=parts.condenser_max_size or CONDENSER_MAX_SIZE,
         system_prompt=parts.system_prompt,

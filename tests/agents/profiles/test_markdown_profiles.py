@@ -161,6 +161,11 @@ BROKEN = {
         3,
         "a2a: input_usd_per_mtok and output_usd_per_mtok are given together or not at all",
     ),
+    "a dearer cache": (
+        "name: p\na2a:\n  input_usd_per_mtok: 1\n  output_usd_per_mtok: 1\n  cached_input_usd_per_mtok: 2",
+        3,
+        "a2a: cached_input_usd_per_mtok is at most input_usd_per_mtok, which must be given, too",
+    ),
     "no mapping": ("name: p\na2a: 5", 3, "a2a: Input should be a valid dictionary or instance of GatewayBlock"),
     "setting outside of the block": ("name: p\nbudget_usd: 1", 3, "budget_usd belongs into the block a2a:"),
     "unknown tool": (

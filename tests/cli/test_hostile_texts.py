@@ -1,0 +1,175 @@
+"""Texts of agents, peers and gateways that would command the terminal of whoever reads them."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from a2a_gateway.cli.screen import note, show, show_piece, table, tell
+from a2a_gateway.testing.serving import serve_app
+from delegate_tool.wellformed import legible
+from tests.cli.conftest import CommandLine
+
+COMMANDS = {
+    "clipboard": "\x1b]52;c;ZXZpbA==\x07",
+    "title": "\x1b]0;title\x1b\\",
+    "clear": "\x1b[2J\x1b[H",
+    "csi of C1": "\x9b2J",
+    "osc of C1": "\x9d0;title\x9c",
+    "bell and backspace": "\x07\b\b\b",
+    "overwritten line": "approved\rrejected",
+    "other direction": "\u202egnitcnahc\u2066",
+}
+EVIL = "".join(COMMANDS.values())
+HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+MARKUP = "[red]bold[/red] :warning: [link=http://x]"
+
+
+def run_node(**changes: Any) -> dict[str, Any]:
+    node = {
+        "id": f"run{EVIL}",
+        "agent": f"agent{EVIL}{MARKUP}",
+        "depth": 0,
+        "state": f"failed{EVIL}",
+        "created_at": f"2026-11-30T00:00:00Z{EVIL}",
+        "seconds": 1.5,
+        "turns": 1,
+        "tokens": {"prompt": 1, "completion": 1},
+        "cost": {"self": f"0.1{EVIL}", "tree": f"0.1{EVIL}", "complete": True},
+        "descendants": 1,
+        "limits": {"max_depth": 3},
+        "error_code": f"code{EVIL}",
+        "gateway": f"gate{EVIL}",
+    }
+    return {**node, **changes}
+
+
+async def chat(request: Request) -> Response:
+    """Stream a sequence in pieces that are cut within it."""
+    if (await request.json())["model"] == "failing":
+        return JSONResponse({"error": {"message": f"It failed{EVIL}{MARKUP}", "code": f"code{EVIL}"}}, 500)
+
+    async def pieces() -> Any:
+        for piece in (*f"Answer {EVIL}{MARKUP}", " ends."):
+            yield f"data: {json.dumps({'choices': [{'delta': {'content': piece}, 'finish_reason': None}]})}\n\n"
+        yield f"data: {json.dumps({'choices': [{'delta': {}, 'finish_reason': 'stop'}]})}\n\ndata: [DONE]\n\n"
+
+    headers = {"x-a2a-run-id": "run", "x-openhands-serverconversation-id": "\x9b2Jconversation"}
+    return StreamingResponse(pieces(), media_type="text/event-stream", headers=headers)
+
+
+async def runs(_: Request) -> Response:
+    return JSONResponse({"data": [run_node()]})
+
+
+async def one_run(_: Request) -> Response:
+    return JSONResponse(run_node(children=[run_node(depth=1, gateway=f"other{EVIL}", unreachable=f"gone{EVIL}")]))
+
+
+ROUTES = [
+    Route("/v1/chat/completions", chat, methods=["POST"]),
+    Route("/v1/runs", runs),
+    Route("/v1/runs/{run_id}/tree", one_run),
+    Route("/v1/runs/{run_id}/cancel", one_run, methods=["POST"]),
+]
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Iterator[CommandLine]:
+    """A command line that asks a gateway whose every text is hostile."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serve_app(Starlette(routes=ROUTES))) as url:
+        yield CommandLine({"A2A_BASE_URL": f"{url}/v1", "A2A_API_KEY": "key"})
+
+
+@pytest.mark.parametrize("command", [*COMMANDS.values(), "\ud800"], ids=[*COMMANDS, "half a pair"])
+def test_no_command_survives_and_what_it_was_can_be_seen(command: str) -> None:
+    made = legible(f"before {command} after")
+    assert HARMFUL.search(made) is None
+    assert made.startswith("before ")
+    assert made.endswith(" after")
+    assert "".join(map(legible, f"before {command} after")) == made  # also piece by piece
+
+
+def test_plain_text_in_any_script_is_left_as_it_is() -> None:
+    text = "Tab\tand line\nünïcödé 漢字 עברית \u200fعربي 👩\u200d💻 [x] :x: \\x1b"
+    assert legible(text) == text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["ask", "agent", "Hi"], ["ask", "failing", "Hi"], ["runs", "list"], ["runs", "tree", "x"], ["runs", "cancel", "x"]],
+)
+def test_nothing_of_a_gateway_commands_the_terminal(hostile: CommandLine, arguments: list[str]) -> None:
+    result = hostile.run(*arguments)
+    assert HARMFUL.search(result.stdout + result.stderr) is None
+    assert "\\x1b]52;c;" in result.stdout + result.stderr
+    if "cancel" not in arguments:
+        assert MARKUP in result.stdout + result.stderr  # taken for no markup
+
+
+@pytest.mark.parametrize("arguments", [["ask", "agent", "Hi"], ["runs", "list"], ["runs", "tree", "x"]])
+def test_json_is_valid_holds_each_text_exactly_and_is_harmless(hostile: CommandLine, arguments: list[str]) -> None:
+    result = hostile.run(*arguments, "--json")
+    assert HARMFUL.search(result.stdout) is None
+    assert any(EVIL in text for text in texts_of(json.loads(result.stdout)))
+
+
+def texts_of(value: Any) -> list[str]:
+    """All texts in a JSON value."""
+    if isinstance(value, dict | list):
+        return [text for inner in (value.values() if isinstance(value, dict) else value) for text in texts_of(inner)]
+    return [str(value)]
+
+
+def test_a_terminal_gets_colours_and_no_command(hostile: CommandLine) -> None:
+    controller, terminal = pty.openpty()
+    environ = {**os.environ, **hostile.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
+    command = [sys.executable, "-m", "a2a_gateway", "runs", "list"]
+    with subprocess.Popen(command, env=environ, stdout=terminal, stderr=terminal, stdin=subprocess.DEVNULL) as process:
+        os.close(terminal)
+        shown = read_all(controller)
+    assert process.returncode == 0
+    styles = re.compile(r"\x1b\[[0-9;]*m|\r")
+    assert styles.search(shown)
+    assert HARMFUL.search(styles.sub("", shown)) is None
+    assert "\\x1b]52;c;" in shown
+
+
+def read_all(controller: int) -> str:
+    received = b""
+    while True:
+        select.select([controller], [], [])
+        try:
+            data = os.read(controller, 65_536)
+        except OSError:  # how Linux says that nothing holds the other side any more
+            data = b""
+        if not data:
+            os.close(controller)
+            return received.decode()
+        received += data
+
+
+def test_every_way_to_write_is_safe(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = table("name", EVIL)
+    listed.add_row(EVIL, f"x{EVIL}")
+    for text in (f"{EVIL}{MARKUP}", f"{MARKUP}{EVIL}"):
+        show(text)
+        note(text)
+        tell(text, text)
+        show_piece(text)
+    show(listed)
+    written = capsys.readouterr()
+    assert HARMFUL.search(written.out + written.err) is None
+    assert (written.out.count(MARKUP), written.err.count(MARKUP)) == (4, 6)
