@@ -18,6 +18,7 @@ from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from delegate_tool.context import CONTEXT_HEADING
 from tests.support.ask import call
 from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -82,8 +83,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             options: dict[str, Any] = {"gateway_id": name, "port": ports[name], "peers": peers(other), "shell_pool_size": 0}
             return stack.enter_context(gateway_in_thread(home / name, environ, peer_refresh_s=0.5, **options))
 
-        begin("box", "desk")
+        box = begin("box", "desk")
         desk = begin("desk", "box")
+        served = box.running.gateway.started.result().profiles.list  # it was started first, so it has yet to find the desk
+        anyio.run(
+            until, lambda: {f"desk-by-{kind}/openhands_lead" for kind in ("grant", "key")} <= {each.model for each in served()}
+        )
         yield Pair(GatewayUnderTest(desk.running, desk.portal, desk.base_url, keys["desk"], desk.data_dir), llm)
 
 
