@@ -19,7 +19,7 @@ def guard_llm_transport() -> None:
     """Make LiteLLM send each request once, and redact errors with a bound. Idempotent."""
     if AsyncHTTPHandler.single_connection_post_request is _raise_again:
         return
-    AsyncHTTPHandler.single_connection_post_request = _raise_again  # type: ignore[method-assign, assignment]
+    AsyncHTTPHandler.single_connection_post_request = _raise_again  # type: ignore[method-assign]
     secret_redaction._SECRET_RE = _BoundedPattern(secret_redaction._SECRET_RE)  # type: ignore[misc,assignment]
 
 
