@@ -6,7 +6,7 @@ the answers of one format, before LiteLLM does.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
@@ -90,6 +90,8 @@ class AnthropicMessages:
         match event.get("type"):
             case None:
                 raise AnswerDamaged(f"an event has no type, but {', '.join(event)}")
+            case "message":  # of a server that does not stream
+                return [admitted for part in _events_of_message(event) for admitted in self.admit(part)]
             case "message_stop":
                 self.is_complete = True
             case "message_start":
@@ -188,6 +190,8 @@ class Responses:
         self._id = f"resp_{uuid4()}"
 
     def admit(self, event: Json) -> list[Json]:
+        if isinstance(event.get("output"), list):  # of a server that does not stream
+            event = {"type": "response.completed", "sequence_number": 0, "response": event}
         kind = event.get("type")
         if not isinstance(kind, str):
             raise AnswerDamaged(f"an event has no type, but {', '.join(event)}")
@@ -211,6 +215,17 @@ class Responses:
 
     def end(self) -> None:
         """Ignore the mark: this endpoint has another one."""
+
+
+def _events_of_message(message: Json) -> Iterator[Json]:
+    """Split a whole message of Anthropic's into the events in which it would have been streamed."""
+    yield {"type": "message_start", "message": {**message, "content": []}}
+    for index, block in enumerate(dicts(message.get("content"))):
+        yield {"type": "content_block_start", "index": index, "content_block": block}
+        yield {"type": "content_block_stop", "index": index}
+    stop = {name: message.get(name) for name in ("stop_reason", "stop_sequence")}
+    yield {"type": "message_delta", "delta": stop, "usage": message.get("usage")}
+    yield {"type": "message_stop"}
 
 
 def _repair_item(item: Json, ids: CallIds) -> None:

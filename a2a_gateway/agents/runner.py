@@ -17,6 +17,7 @@ from openai import AsyncOpenAI
 
 from a2a_gateway.agents.build import Toolbox
 from a2a_gateway.agents.execution import Execution, Resources
+from a2a_gateway.agents.llm_clients import close_llm_clients
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.warmup import FreeMeter, rehearsal, rehearsal_llm, rehearsal_run, settle_memory
@@ -46,6 +47,7 @@ class AgentRunner:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(close_llm_clients)
             threads = ThreadPoolExecutor(8, thread_name_prefix="agent-setup")
             stack.callback(threads.shutdown, wait=False)
             # Every run presents its own token, at the address that its binding names: this gateway's own, so without a proxy.

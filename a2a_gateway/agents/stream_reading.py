@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from a2a_gateway.agents.call_ids import CallIds
+from a2a_gateway.agents.chat_formats import OllamaChat
 from a2a_gateway.agents.provider_formats import AnswerFormat, Unknown, format_of
 from a2a_gateway.agents.stream_events import AnswerDamaged, EventReader, StreamEvent, render_line
 
@@ -52,4 +53,6 @@ class StreamReading:
             raise AnswerDamaged(f"the server reported an error: {error}")
         if self._format is None or isinstance(self._format, Unknown):
             self._format = (format_of(value) or (lambda _: Unknown()))(self._ids)
-        return [StreamEvent(admitted, event.is_line) for admitted in self._format.admit(value)]
+        # LiteLLM reads the events of the other formats from fields of server-sent events only.
+        is_line = event.is_line and isinstance(self._format, OllamaChat | Unknown)
+        return [StreamEvent(admitted, is_line) for admitted in self._format.admit(value)]

@@ -3,7 +3,6 @@
 import asyncio
 
 import httpx
-import litellm
 import pytest
 from httpx import _client as httpx_client
 from httpx._utils import get_environment_proxies
@@ -15,6 +14,7 @@ from openhands.sdk.llm.exceptions import LLMError
 
 from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.llm import metered
+from a2a_gateway.agents.llm_clients import close_llm_clients
 from a2a_gateway.agents.llm_proxies import use_proxy_rules
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
@@ -26,13 +26,12 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start from an environment that names no proxy, with clients that follow the rules, and keep none for other tests."""
+    """Start from an environment that names no proxy, with clients that follow the rules, and restore it for other tests."""
     for name in PROXY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(LiteLLMAiohttpTransport, "_proxy_from_env", LiteLLMAiohttpTransport._proxy_from_env)
     monkeypatch.setattr(AsyncHTTPHandler, "_create_async_transport", staticmethod(AsyncHTTPHandler._create_async_transport))
     monkeypatch.setattr(httpx_client, "get_environment_proxies", get_environment_proxies)
-    litellm.in_memory_llm_clients_cache.flush_cache()  # type: ignore[no-untyped-call]
     use_proxy_rules()
 
 
@@ -40,7 +39,10 @@ async def ask(base_url: str, model: str) -> str:
     # In a thread, because the SDK asks a LiteLLM proxy about its models, and waits.
     template = await asyncio.to_thread(an_llm, base_url, model=model, num_retries=0)
     llm = metered(template, RunAccount(RecordingMeter(), max_turns=9, tell=lambda _: None), Prices(model, INPUT_USD, OUTPUT_USD))
-    response = await llm.acompletion([Message(role="user", content=[TextContent(text="Hi")])], on_token=lambda _: None)
+    try:
+        response = await llm.acompletion([Message(role="user", content=[TextContent(text="Hi")])], on_token=lambda _: None)
+    finally:
+        await close_llm_clients()
     return "".join(part.text for part in response.message.content if isinstance(part, TextContent))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from litellm.litellm_core_utils.secret_redaction import redact_string
 
-from a2a_gateway.agents.llm_transport import MAX_REFUSAL_BYTES, guard_llm_transport
+from a2a_gateway.agents.llm_transport import guard_llm_transport
+from a2a_gateway.agents.refusals import MAX_REFUSAL_BYTES
 from a2a_gateway.runs.events import ContentDelta, Failed, Finished
 from a2a_gateway.runs.model import TokenUsage
 from tests.agents.driver import Driver, Ran, a_recipe, an_llm, driving, user
@@ -123,8 +124,11 @@ async def test_a_request_that_its_client_repeats_is_tried_once_until_something_w
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize("model", MODELS)
-async def test_of_a_huge_refusal_only_the_beginning_is_read(tmp_path: Path, model: str, stream: bool) -> None:
+@pytest.mark.parametrize(("model", "transport"), [*((model, "aiohttp") for model in MODELS), (MODELS[0], "httpx")])
+async def test_of_a_huge_refusal_only_the_beginning_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, transport: str, stream: bool
+) -> None:
+    monkeypatch.setenv("DISABLE_AIOHTTP_TRANSPORT", str(transport == "httpx"))
     sent = 0
 
     async def refuse_without_end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -143,7 +147,7 @@ async def test_of_a_huge_refusal_only_the_beginning_is_read(tmp_path: Path, mode
 
 
 async def test_a_refusal_that_trickles_is_judged_by_what_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("a2a_gateway.agents.llm_transport._REFUSAL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("a2a_gateway.agents.refusals._REFUSAL_TIMEOUT_S", 0.1)
 
     async def refuse_and_wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b'HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\r\n{"error": {"message": "No such model')

@@ -335,13 +335,17 @@ async def test_bedrock_s_binary_stream_is_an_answer_with_its_end_only(tmp_path: 
     assert isinstance(ran.outcome, Failed if is_cut else Finished)
 
 
-@pytest.mark.parametrize("indent", [None, 2])
-async def test_a_server_that_does_not_stream_is_read_as_a_whole(tmp_path: Path, indent: int | None) -> None:
-    document = json.dumps(OPENAI.whole("It is 42.", []), indent=indent)
-    ran, _ = await run(tmp_path, OPENAI, streamed(document, content_type="application/json"))
+@pytest.mark.parametrize(("content_type", "indent"), [("application/json", 2), ("text/event-stream", None)])
+@every_family
+async def test_a_server_that_does_not_stream_is_read_as_a_whole(
+    tmp_path: Path, family: Family, content_type: str, indent: int | None
+) -> None:
+    documents = family.whole("", [Call("think", {"thought": "hm"})]), family.whole("It is 42.", [])
+    replies = [streamed(json.dumps(document, indent=indent), content_type=content_type) for document in documents]
+    ran, _ = await run(tmp_path, family, *replies)
     assert ran.outcome == Finished("It is 42.")
-    (charge,) = ran.meter.charges.values()
-    assert (charge.usage.prompt, charge.usage.completion) == (1000, 100)
+    assert [event.tool for event in ran.events if isinstance(event, ToolFinished)] == ["think"]
+    assert [(charge.usage.prompt, charge.usage.completion) for charge in ran.meter.charges.values()] == [(1000, 100)] * 2
 
 
 async def test_a_stream_that_was_not_read_first_fails_instead_of_losing_content(
