@@ -77,7 +77,7 @@ class Failure:
 
 
 def explain(error: openai.APIError | httpx.HTTPError | ValueError, secrets: Secrets | None = None) -> Failure:
-    """Say what an error of the OpenAI client, or of the stream below it, means for the delegation.
+    """Explain what an error of the OpenAI client, or of the stream below it, means for the delegation.
 
     Args:
         secrets: masked in what the error quotes, before texts are cut: a part of a secret could not be recognised any more.
@@ -122,12 +122,12 @@ def broken_off() -> Failure:
 
 
 def stream_error() -> Failure:
-    """Say that the endpoint marked its answer as failed and gave no reason."""
-    return _failed("stream_error", "The endpoint ended its answer with an error, and says no more.")
+    """Make the failure of an answer that the endpoint marked as failed without a reason."""
+    return _failed("stream_error", "The endpoint ended its answer with an error and gave no reason.")
 
 
 def unanswered(*, asks_for_tools: bool) -> Failure:
-    """Say that a plain endpoint ended without an answer."""
+    """Make the failure of a plain endpoint that ended without an answer."""
     if asks_for_tools:
         return _failed("unanswered_tool_call", "The endpoint asked for a tool instead of answering, and it was offered no tools.")
     return _failed("empty_answer", "The endpoint ended without any text in its answer.")

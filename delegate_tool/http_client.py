@@ -1,4 +1,4 @@
-"""HTTP clients for `openai`, which use a proxy only where `proxies` says so. Imports neither the SDK nor the gateway."""
+"""HTTP clients for `openai`, which use a proxy only where `proxies` names one. Imports neither the SDK nor the gateway."""
 
 from types import TracebackType
 from typing import Any, Final, Self

@@ -4,9 +4,8 @@ Pure: the values are passed in. A stream is masked without delay: only text that
 Standard library only, because `delegate_tool`, `agents` and `peers` all need it.
 """
 
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 HIDDEN = "<secret-hidden>"
@@ -36,12 +35,20 @@ class Secrets:
         if not self.values:
             return value
         try:
-            text = json.dumps(value, ensure_ascii=False)
-            # In JSON text a secret stands with its quotation marks and backslashes escaped.
-            masked = Secrets(tuple(json.dumps(secret, ensure_ascii=False)[1:-1] for secret in self.values)).mask(text)
-            return value if masked == text else json.loads(masked)
+            return self._mask_value(value)
         except RecursionError:
             return None
+
+    def _mask_value(self, value: object) -> object:
+        match value:
+            case str():
+                return self.mask(value)
+            case Mapping():
+                return {self.mask(str(name)): self._mask_value(member) for name, member in value.items()}
+            case list():
+                return [self._mask_value(item) for item in value]
+            case _:
+                return value
 
     def stream(self) -> "StreamMask":
         """Begin to mask a text that arrives in pieces."""

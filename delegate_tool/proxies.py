@@ -1,8 +1,8 @@
 """Decide which HTTP requests go through a proxy. The one reader of `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 
-Requests to this machine never use a proxy, whatever the environment says: it could not reach the server, and would be handed the
-credential. Libraries differ in that, and in what they accept in `NO_PROXY`. httpx has no networks, and raises `InvalidURL` for
-`[::1]` or `fe80::/10`, as Docker and Kubernetes write them. Here an entry that cannot be read is skipped.
+Requests to this machine never use a proxy, whatever the environment says: the proxy could not reach the server, and would receive
+the credential. Libraries differ in that, and in what they accept in `NO_PROXY`. httpx has no networks, and raises `InvalidURL`
+for `[::1]` or `fe80::/10`, as Docker and Kubernetes write them. Here an entry that cannot be read is skipped.
 """
 
 import re

@@ -104,7 +104,7 @@ class Reply:
             try:
                 chunk = _parse(event, response.request)
             except ValueError:
-                return  # the stream was cut in the middle of an event: whether the answer was whole, its end mark says
+                return  # the stream was cut in the middle of an event: its end mark decides whether the answer is whole
             self._take(chunk, outlet)
 
     def _take(self, chunk: Chunk, outlet: "_Outlet") -> None:
@@ -219,7 +219,7 @@ class _Outlet:
         self._reasoning: list[str] = []
 
     def add(self, chunk: Chunk) -> None:
-        """Add what a chunk says; reasoning that follows text begins another piece, because a piece's reasoning comes first."""
+        """Add a chunk; reasoning that follows text begins another piece, because a piece's reasoning comes first."""
         if chunk.reasoning:
             if self._content:
                 self.emit()

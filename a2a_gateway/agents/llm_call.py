@@ -11,11 +11,12 @@ from typing import Final
 from a2a_gateway.agents.mending import mend_chunk
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
 from a2a_gateway.agents.pricing import Prices, cost_in_stream, estimate_usage, reported_cost, tells_usage
-from a2a_gateway.agents.prompt import Prompt, count_utf8_bytes
+from a2a_gateway.agents.prompt import Prompt
 from a2a_gateway.agents.stream_reading import StreamReading
 from a2a_gateway.runs.budget import price_by
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Hold
+from a2a_gateway.runs.prompt_size import count_utf8_bytes
 from delegate_tool.wellformed import well_formed
 
 USUAL_OUTPUT_TOKENS: Final = 500

@@ -1,4 +1,4 @@
-"""How large a prompt is: its bytes, and the most tokens that they can be, without a tokenizer. Knows the SDK's messages."""
+"""Measure the prompt that an LLM is sent. Knows the SDK's messages."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,23 +8,14 @@ from openhands.sdk.llm import ImageContent, Message, TextContent, ThinkingBlock
 from openhands.sdk.tool import ToolDefinition
 
 from a2a_gateway.agents.tool_schemas import ToolSchemas
+from a2a_gateway.runs.prompt_size import PromptSize, count_utf8_bytes
 
-_BYTES_PER_TOKEN: Final = 3
-"""English and code have four or more, dense scripts about three: a prompt rarely has more tokens than its bytes by three."""
-_TOKENS_PER_MESSAGE: Final = 8
-_TOKENS_PER_IMAGE: Final = 2_000
 _USUAL_TOKENS_PER_IMAGE: Final = 1_000
-_TOKENS_PER_CALL: Final = 100
-"""For what is added to the messages: a note of the budget, the provider's own mark-up."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(PromptSize):
     """What is sent to an LLM, measured."""
-
-    utf8_bytes: int = 0
-    messages: int = 0
-    images: int = 0
 
     @classmethod
     def of(cls, messages: Sequence[Message], tools: Sequence[ToolDefinition[Any, Any]], schemas: ToolSchemas) -> Self:
@@ -37,11 +28,6 @@ class Prompt:
     def image_tokens(self) -> int:
         """The tokens that providers usually count for the images."""
         return self.images * _USUAL_TOKENS_PER_IMAGE
-
-    def most_tokens(self) -> int:
-        """Estimate the tokens, rather too many than too few."""
-        around = self.messages * _TOKENS_PER_MESSAGE + self.images * _TOKENS_PER_IMAGE + _TOKENS_PER_CALL
-        return -(-self.utf8_bytes // _BYTES_PER_TOKEN) + around
 
 
 def _texts(messages: Sequence[Message]) -> Iterator[str]:
@@ -63,8 +49,3 @@ def _reasoning(message: Message) -> Iterator[str]:
         yield message.reasoning_content or ""
     if (item := message.responses_reasoning_item) is not None:
         yield from (*item.summary, *(item.content or ()), item.encrypted_content or "")
-
-
-def count_utf8_bytes(text: str) -> int:
-    """Tell how long a text is in UTF-8; what cannot be encoded counts as if it could."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

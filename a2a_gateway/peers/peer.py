@@ -26,7 +26,7 @@ _NO_SUCH_ROUTE: Final = frozenset({400, 404, 405, 410, 501})
 
 
 class NoAnswer(Exception):
-    """A peer does not tell what it was asked; says why, as the end of a sentence.
+    """A peer does not answer a question. The message is the reason, as the end of a sentence.
 
     Attributes:
         is_not_offered: it can be reached and does not offer what it was asked for, as a gateway would.
@@ -119,7 +119,7 @@ class Peer:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> object:
-        """Ask its API for something small, and return the JSON value that it answers, with what it was shown masked.
+        """Ask its API for something small, and return the JSON value that it answers, with the credential masked.
 
         Args:
             path: below its base URL.

@@ -18,10 +18,10 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Final
 
 from a2a_gateway.peer_settings import PeerSettings
-from a2a_gateway.peers.prompt_size import PromptSize
 from a2a_gateway.peers.verdict import usage_of
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
+from a2a_gateway.runs.prompt_size import PromptSize
 from delegate_tool.money import MICRO_PER_USD
 from delegate_tool.result import DelegationResult, DelegationStatus
 
@@ -108,7 +108,7 @@ def terms_of(
     """Find out how a call to a plain endpoint is paid.
 
     Args:
-        listed: what the endpoint says that the model costs; believed only of one whose reported costs are, too.
+        listed: what the model costs by the endpoint's own list; believed only where its reported costs are, too.
         unpriced: USD that a token of unknown price counts.
         asked_tokens: the longest answer that the request asks for.
     """

@@ -23,7 +23,7 @@ from a2a_gateway.peers.connection import Unreadable
 from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.pricing import Terms, charge_plain, terms_of
-from a2a_gateway.peers.prompt_size import PromptSize
+from a2a_gateway.peers.prompt_size import measure_prompt
 from a2a_gateway.peers.repeats import send_patiently
 from a2a_gateway.peers.request import narrowed, render_body
 from a2a_gateway.peers.verdict import UNKNOWN, charge_of, cut_by_budget, doubtful, is_sick, outcome_of, overdue
@@ -101,7 +101,7 @@ class PeerRunner:
         return terms_of(
             peer.settings,
             run.profile,
-            PromptSize.of(run),
+            measure_prompt(run),
             listed=peer.listed_prices.get(run.profile),
             unpriced=self._unpriced_usd_per_token,
             asked_tokens=run.sampling.max_output_tokens,

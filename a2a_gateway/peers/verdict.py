@@ -80,7 +80,7 @@ def overdue(text: str, timeout_s: float) -> Outcome:
 
 
 def cut_by_budget(text: str, hold: Hold) -> Outcome:
-    """Say that an answer is shorter than was asked for, because the budget allowed no longer one."""
+    """Make the outcome of an answer that is shorter than was asked for, because the budget allowed no longer one."""
     left = f"{format_usd(hold.left_micro_usd or 0)} USD of the budget were left"
     error = BudgetExceeded(f"{left}, which pay for {hold.max_output_tokens} tokens of output. Ask for a larger one, or for less.")
     return Limited(text, "budget_exceeded", error)

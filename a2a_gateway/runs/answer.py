@@ -57,7 +57,7 @@ def decode_answer(text: str) -> tuple[Outcome, str]:
 
 
 def replay(profile: Profile, finished: RunFinished, reasoning: str, clock: Clock) -> LiveRun:
-    """Make a run that has ended again, of what is kept of it.
+    """Rebuild an ended run from what is kept of it, for clients that read it again.
 
     A failure has no deltas before it: its text is in the error (`partial`), and a response that begins with the failure has an
     HTTP status and `x-should-retry`, also where the request asks for a stream.

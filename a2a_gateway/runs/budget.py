@@ -7,11 +7,15 @@ which an agent whose budget is used up makes something of what it has. The ledge
 A crash leaves calls whose cost is not known. Each hold says what is then *presumed*: an estimate of what the call has used, never
 more than what was set aside. What an estimate that is too low can do is bounded:
 
-- No budget of a run is passed. All trees of the dead process end with it, so nothing more is spent from their accounts, and what
+- A run of the dead process passes no budget. Its tree ends with the process, so nothing more is spent from its accounts, and what
   was really spent is at most what was spent and set aside before the crash.
 - The accounts of keys and profiles go on. One crash lets such a budget be passed by at most what was set aside for its calls
   under way, less what is presumed of them.
 - A run on a peer is presumed in full, because the peer may go on with it, and corrected as soon as the peer can be asked.
+
+Where a peer breaks off instead, the runs above live on, and get back what was set aside, so that they can go on without the
+peer. Until the peer has reported a cost, which may itself be an estimate, that money may be spent again. So each such break lets
+every budget that the run on the peer draws on be passed by at most what was set aside for that run.
 """
 
 from collections.abc import Iterable, Sequence

@@ -210,7 +210,7 @@ class KeyRecord:
     """A stored key, without its secret.
 
     `policy` narrows each of its trees, `caps` all of them together, `request_limits` their number; `spent_micro_usd` is what they
-    have cost so far. A peer that presents grants has a key of its own, whose secret nobody knows.
+    have cost so far. A peer that presents grants has a key of its own, with a random secret that is not kept.
     """
 
     id: KeyId

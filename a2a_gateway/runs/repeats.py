@@ -12,7 +12,7 @@ from typing import Final
 
 from a2a_gateway.errors import RunLost, RunNotFound
 from a2a_gateway.runs.answer import decode_answer, replay
-from a2a_gateway.runs.events import Failed, RunFinished
+from a2a_gateway.runs.events import Cancelled, Failed, RunFinished
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import LIVE_STATES, IdempotencyClaim, Profile, RunRecord, RunRequest
 from a2a_gateway.runs.ports import Clock, Ledger, RunProposal
@@ -77,8 +77,10 @@ class Repeats:
         self._retries.delivered(live)
 
     async def _kept(self, shed: LiveRun, profile: Profile) -> LiveRun | None:
-        """Make a run again whose events were dropped; None if the ledger does not keep its end."""
+        """Rebuild a run whose events were dropped; None if its answer is kept nowhere. What is left of a failure is enough."""
         kept = await self._kept_end(shed.record)
+        if kept is None and isinstance(end := shed.events[-1], RunFinished) and isinstance(end.outcome, Failed | Cancelled):
+            kept = end, ""
         return None if kept is None else replay(profile, *kept, self.clock)
 
     async def _again(self, record: RunRecord, profile: Profile) -> LiveRun:

@@ -11,7 +11,7 @@ class ServicePolicy:
 
     Attributes:
         base_url: where this gateway's own agents reach it, ending in `/v1`.
-        disconnect_grace_s: how long an abandoned run waits for somebody to attach.
+        disconnect_grace_s: how long an abandoned run waits for a client to attach.
         retry_store_after_s: pause before writing again what the database refused to take at the end of a call or of a run.
     """
 

@@ -1,9 +1,9 @@
 """Marks of tasks, by which a gateway recognises that an agent is asked to do what it is at already, further up.
 
 A mark is a digest of agent and task, keyed with a secret of this process. So it can travel through other gateways, as the trail
-of a request, and tells them nothing: only the process that made a mark can compare it, and the runs that it stands for end with
-that process. The task is compared without what an agent varies when it passes a task on: white space, invisible characters, and
-the context that the delegation tool appends.
+of a request, and reveals nothing to them: only the process that made a mark can compare it, and the runs that it stands for end
+with that process. The task is compared without what an agent varies when it passes a task on: white space, invisible characters,
+and the context that the delegation tool appends.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""How many trees each key has under way, and how many it has begun lately: a request beyond its limits is refused at once.
+"""Limit how many trees each key has under way, and how many it begins in a minute. A request beyond a limit is refused at once.
 
 What counts is a request that begins a tree: of a person, of a program, or of a peer, whose account is a key like any other. It
 counts from before it waits for a slot, so that one key cannot fill the queue of all others, until just before its client receives
@@ -25,7 +25,7 @@ from a2a_gateway.runs.model import KeyId, KeyRecord, RunId
 
 _MINUTE_S: Final = 60.0
 _RUN_ENDS_WITHIN_S: Final = 5.0
-"""A guess, for the client that is told when to come again."""
+"""A guess, for `Retry-After`."""
 
 
 @dataclass(slots=True)

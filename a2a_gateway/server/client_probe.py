@@ -1,7 +1,7 @@
 """Find out whether a client that has ended its side of a connection still reads.
 
 A client that only shuts down writing (`nc -N`, `socket.shutdown`) waits for its answer. One that has closed the connection has
-left, and its run must end. Both send the same FIN. Two things tell them apart:
+left, and its run must end. Both send the same FIN. Two things distinguish them:
 
 - Of a client on this machine the kernel knows whether a process still has the socket. That costs nothing and is looked at first.
 - A closed socket answers data with RST, after which the next write fails. So a little is written, a few times, which a reader

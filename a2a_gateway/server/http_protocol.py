@@ -52,7 +52,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         others = cast("set[GatewayHttpProtocol]", self.connections)
         if not self._limits.make_room(others, len(others)):
-            self.app = self._say_that_all_are_in_use
+            self.app = self._answer_full
         super().connection_made(transport)
         self.transport = cast("asyncio.Transport", _HeadHolder(transport, self.loop))
 
@@ -126,7 +126,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self._stay_in_http()
 
     def _stay_in_http(self) -> None:
-        """Go on with a request whose head offers another protocol: a new parser is told only how its body is framed."""
+        """Go on with a request whose head offers another protocol: a new parser gets only the headers that frame its body."""
         framing = b"".join(b"%b: %b\r\n" % header for header in self.headers if header[0] in _FRAMING_HEADERS)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -173,7 +173,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         """Give up what the client does not read."""
         self.transport.abort()
 
-    async def _say_that_all_are_in_use(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_full(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = error_response(self._limits.full())
         response.headers["connection"] = "close"
         await response(scope, receive, send)

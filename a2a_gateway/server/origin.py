@@ -41,7 +41,7 @@ class Connection:
 
 
 class AgentProcesses(Protocol):
-    """The processes that runs have started on this machine, as far as they can be told from others."""
+    """The processes that runs have started on this machine, as far as they can be distinguished from others."""
 
     @property
     def exist(self) -> bool:
@@ -54,7 +54,7 @@ class AgentProcesses(Protocol):
         Blocks, about a millisecond.
 
         Raises:
-            LookupError: it cannot be told; the message is a clause that says why.
+            LookupError: it cannot be found out; the message is a clause with the reason.
         """
         ...
 

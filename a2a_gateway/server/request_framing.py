@@ -10,7 +10,7 @@ are counted. Each piece ends where the parser's state may change, so the count i
     chunk           as content              elsewhere       chunk line
     trailers        a line                  all of them     the next head
 
-What ends a state is the parser's to say, which checks each byte; here only lengths are read, after it has accepted them.
+The parser checks each byte and decides what ends a state. Here only lengths are read, after the parser has accepted them.
 """
 
 from collections.abc import Iterable

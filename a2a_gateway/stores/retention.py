@@ -1,4 +1,4 @@
-"""Removes the records of runs that ended long ago: whole trees, in batches that keep each transaction short.
+"""Remove the records of runs that ended long ago: whole trees, in batches that keep each transaction short.
 
 No account changes with them. What keys and profiles have spent is kept in sums of its own (`spend`, `keys.spent_micro_usd`), and
 every budget of a day, of a month or in total is decided by these sums and by open holds. A tree stays as long as something may
@@ -106,6 +106,6 @@ def _key_ids(connection: Connection) -> Sequence[KeyId]:
 
 
 def _trees_in_batch(sizes: Sequence[int]) -> int:
-    """Tell how many trees of these sizes make a batch, at least one."""
+    """Return how many trees of these sizes make a batch, at least one."""
     fitting = [rows for rows in accumulate(sizes) if rows <= BATCH_ROWS]
     return max(1, len(fitting))

@@ -52,10 +52,10 @@ def parse_messages(bodies: Sequence[MessageBody]) -> tuple[Message, ...]:
     """
     pairing, messages, blank = _Pairing(), list[Message](), None
     for index, body in enumerate(bodies):
-        said = tuple(_parse(body, index, pairing))
-        messages += said
+        parsed = tuple(_parse(body, index, pairing))
+        messages += parsed
         if not isinstance(body, SystemBody):
-            blank = index if isinstance(body, UserBody) and not said else None
+            blank = index if isinstance(body, UserBody) and not parsed else None
     pairing.require_results()
     if blank is not None:
         raise RequestError(f"messages.{blank}.content: must not be empty.", param=f"messages.{blank}.content")
@@ -63,7 +63,7 @@ def parse_messages(bodies: Sequence[MessageBody]) -> tuple[Message, ...]:
 
 
 def _with_task(messages: Sequence[Message]) -> Sequence[Message]:
-    """Add what the agent is to do where no user says so, as the LLM behind OpenAI's API would find out by itself."""
+    """Add the task where no user message has one. The LLM behind OpenAI's API infers it from the other messages."""
     last = next((message for message in reversed(messages) if not isinstance(message, SystemMessage)), None)
     if isinstance(last, AssistantMessage):
         return [*messages, UserMessage((TextPart(_CONTINUE),))]

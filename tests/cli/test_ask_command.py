@@ -121,14 +121,14 @@ def test_without_a_gateway_it_says_how_to_start_one(command_line: CommandLine, u
 
 
 def test_ctrl_c_cancels_the_run(served: Served) -> None:
-    gone = served.llm.traffic.disconnects
-    with served.start("ask", AGENT, scripted({"content": "Well", "hang": True})) as process:
-        served.llm.block_until(lambda traffic: traffic.in_flight == 1)
+    with served.start("ask", AGENT, scripted({"content": "Well, then.", "gate": {"name": "ctrl-c", "after": 2}})) as process:
+        # Not `in_flight`, which still counts the call of the test before until its connection is closed.
+        served.llm.block_until(lambda traffic: traffic.waiting_at("ctrl-c") == 1)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    served.llm.block_until(lambda traffic: traffic.disconnects == gone + 1)
+    served.llm.block_until(lambda traffic: traffic.waiting_at("ctrl-c") == 0)
     assert served.run_json("runs", "list")[0]["state"] == "cancelled"
 
 
@@ -144,8 +144,8 @@ def test_a_reader_who_goes_away_cancels_the_run(served: Served) -> None:
 
 
 def test_a_run_can_be_cancelled_by_its_id(served: Served) -> None:
-    with served.start("ask", AGENT, scripted({"hang": True})) as process:
-        served.llm.block_until(lambda traffic: traffic.in_flight == 1)
+    with served.start("ask", AGENT, scripted({"gate": "cancelled-by-its-id"})) as process:
+        served.llm.block_until(lambda traffic: traffic.waiting_at("cancelled-by-its-id") == 1)
         run = served.run_json("runs", "list", "--limit", "1")[0]
         assert run["state"] == "running"
         assert served.run("runs", "cancel", run["id"]).exit_code == 0

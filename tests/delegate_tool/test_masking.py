@@ -50,6 +50,10 @@ def test_a_json_value_is_masked_in_all_its_texts_and_names() -> None:
     assert secrets.mask_json(told) == {HIDDEN: [1, None, {"a": f"x {HIDDEN}"}], "b": HIDDEN, "c": 1.5}
 
 
+def test_a_number_that_has_the_digits_of_a_secret_stays_a_number() -> None:
+    assert Secrets.of(["12345678"]).mask_json({"n": 123456789, "key": "12345678"}) == {"n": 123456789, "key": HIDDEN}
+
+
 def test_a_json_value_that_is_nested_too_deeply_is_not_passed_on() -> None:
     deep: list[object] = []
     for _ in range(200_000):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -10,8 +11,9 @@ from openai import APIError, APIStatusError
 
 from a2a_gateway.testing.script import Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
+from tests.interaction.conftest import PROFILES
 from tests.support.ask import partial_of, user
-from tests.support.gateway import GatewayUnderTest
+from tests.support.gateway import GatewayUnderTest, scripted_gateway
 
 pytestmark = pytest.mark.anyio
 PRICED = "openhands_priced"
@@ -185,14 +187,21 @@ LLM_FAULTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def silent_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayUnderTest]:
+    """A gateway whose streams begin with what the run does: a heartbeat before a failure would take its status away."""
+    with scripted_gateway(tmp_path_factory.mktemp("silent"), PROFILES, heartbeat_s=60) as (gateway, _):
+        yield gateway
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("fault", "status", "code", "retry"), LLM_FAULTS, ids=[f"{fault[2]}-{fault[0].status}" for fault in LLM_FAULTS]
 )
 async def test_what_the_llm_refuses_is_an_error_streamed_or_not(
-    gateway: GatewayUnderTest, fault: Step, status: int, code: str, retry: str, stream: bool
+    silent_gateway: GatewayUnderTest, fault: Step, status: int, code: str, retry: str, stream: bool
 ) -> None:
-    async with gateway.client() as client:
+    async with silent_gateway.client() as client:
         with pytest.raises(APIStatusError) as failed:
             await client.chat.completions.create(model=PRICED, messages=[user("Hi", fault)], stream=stream)
     response = failed.value.response

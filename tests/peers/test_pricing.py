@@ -8,9 +8,9 @@ from pydantic import SecretStr
 
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.pricing import Terms, TokenPrice, charge_plain, terms_of
-from a2a_gateway.peers.prompt_size import PromptSize
 from a2a_gateway.runs.model import RunId, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
+from a2a_gateway.runs.prompt_size import PromptSize
 from delegate_tool.result import DelegationResult, DelegationStatus, Tokens
 
 PROMPT = PromptSize(utf8_bytes=400, messages=1)

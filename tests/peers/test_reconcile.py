@@ -91,6 +91,18 @@ async def test_a_run_of_which_the_peer_never_told_its_id_is_found_by_the_key_of_
     assert await learnt(tmp_path, FarSide({"/runs": {"data": [ENDED]}}), None, age_s=60) == KNOWN
 
 
+async def test_an_estimate_of_the_peer_is_booked_as_one_and_not_asked_for_again(tmp_path: Path) -> None:
+    cut_short = {**ENDED, "state": "lost", "cost": {"tree": "0.000700", "complete": False, "pending": False}}
+    far_side = FarSide({"/runs/far-run": cut_short})
+    async with crashed(tmp_path, far_side, "far-run") as (bench, reconciler):
+        for _ in range(2):
+            await reconciler.reconcile()
+        record: RunRecord | None = await bench.store.ledger.get_run(RunId("near-run"))
+    assert record is not None
+    assert (record.cost_tree_micro_usd, record.cost_complete) == (700, False)
+    assert far_side.asked == ["GET /models", "GET /runs/far-run"]
+
+
 @pytest.mark.parametrize(("age_s", "cost"), [(DAY_S - 1, NOTHING), (DAY_S, PRESUMED)])
 async def test_a_request_that_no_peer_knows_has_cost_nothing_as_long_as_it_would_know(
     tmp_path: Path, age_s: float, cost: tuple[int, bool]

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from a2a_gateway.runs.events import ContentDelta, Finished, RunEnded
+from a2a_gateway.errors import LLMUnavailable
+from a2a_gateway.runs.events import ContentDelta, Failed, Finished, RunEnded
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.testing.scripted_runner import Spend
 from delegate_tool.context import DelegationContext, OnDisconnect
-from tests.runs.service_bench import Bench, bench_of, finished
+from tests.runs.service_bench import Bench, bench_of, finished, follow
 
 pytestmark = pytest.mark.anyio
 
@@ -18,8 +20,8 @@ LONG = "x" * 8 * 1024 * 1024
 SAYS_MUCH = (ContentDelta(LONG), RunEnded(Finished(LONG)))
 
 
-async def ask(bench: Bench, fingerprint: str) -> LiveRun:
-    context = DelegationContext(on_disconnect=OnDisconnect.CONTINUE)
+async def ask(bench: Bench, fingerprint: str, on_disconnect: OnDisconnect = OnDisconnect.CONTINUE) -> LiveRun:
+    context = DelegationContext(on_disconnect=on_disconnect)
     asked = RunRequest("openhands_a", (UserMessage((TextPart("task"),)),), context, fingerprint=fingerprint)
     return (await bench.service.start(asked, Caller(bench.key))).live
 
@@ -52,6 +54,17 @@ async def test_a_repeated_request_gets_a_dropped_answer_from_the_ledger(tmp_path
         again = await ask(bench, "the same")
         assert (again.record.id, len(bench.runner.admitted)) == (first.record.id, 1)
         assert finished(again.events).outcome.text == LONG
+
+
+async def test_a_failure_after_work_is_sent_again_although_it_was_dropped_and_is_in_no_ledger(tmp_path: Path) -> None:
+    failure = RunEnded(Failed(LLMUnavailable("The LLM is down."), "half"))
+    async with bench_of(tmp_path, lambda run: [Spend(5), Spend(5), failure]) as bench:
+        first = await ask(bench, "the same", OnDisconnect.CANCEL)
+        await follow(first)  # and its connection breaks before the end is written to it
+        bench.service.live_runs.shed_old(bench.service.clock.now() + 3600)
+        again = await ask(bench, "the same", OnDisconnect.CANCEL)
+        assert (first.is_shed, again.record.id, len(bench.runner.admitted)) == (True, first.record.id, 1)
+        assert finished(again.events).outcome == failure.outcome
 
 
 async def test_a_run_that_is_being_read_keeps_its_events(tmp_path: Path) -> None:

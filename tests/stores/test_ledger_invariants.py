@@ -31,22 +31,12 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.ports import Charge, Hold, RunProposal
 from a2a_gateway.stores import open_store, sqlite_url
+from tests.stores.ledger_bench import SteppedClock
 from tests.support.postgresql import make_postgresql_database
 
 KEY_BUDGET = 400
 root_policies = st.builds(LimitPolicy, max_depth=st.integers(1, 3), max_breadth=st.integers(1, 3), max_runs=st.integers(0, 6))
 usages = st.builds(TokenUsage, *[st.integers(0, 50)] * 4)
-
-
-@dataclass
-class SteppedClock:
-    at: float = 1_700_000_000.0
-
-    def now(self) -> float:
-        return self.at
-
-    def wall(self) -> float:
-        return self.now()
 
 
 @dataclass

@@ -1,14 +1,33 @@
-"""Which JSON Schemas may bind an answer, as far as their size tells; what they say is looked at elsewhere."""
+"""What form an answer is to have, and which JSON Schemas may bind it by their size; whether one is valid is tested elsewhere."""
 
 import json
 
 import pytest
 
 from a2a_gateway.errors import RequestError
+from a2a_gateway.runs.messages import AnswerFormat
 from a2a_gateway.wire.openai_request import parse_chat_request
 from tests.wire.samples import body, schema_format
 
 _PARAM = "response_format.json_schema.schema"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"type": "text"}, None),
+        (None, None),
+        ({"type": "json_object"}, AnswerFormat("json_object")),
+        (
+            schema_format({"$defs": {"n": {"properties": {"next": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}, "list"),
+            AnswerFormat(
+                "json_schema", "list", {"$defs": {"n": {"properties": {"next": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}
+            ),
+        ),
+    ],
+)
+def test_an_answer_format_is_read(wanted: object, expected: AnswerFormat | None) -> None:
+    assert parse_chat_request(body(response_format=wanted), {}).answer_format == expected
 
 
 @pytest.mark.parametrize("schema", [{"type": "wish"}, {"$ref": "https://x.org/schema.json"}, {"$ref": "#"}], ids=json.dumps)

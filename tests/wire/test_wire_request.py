@@ -191,24 +191,6 @@ def test_the_narrower_of_both_output_caps_counts(sent: dict[str, object], expect
     assert parse_chat_request(body(**sent), {}).sampling == Sampling(max_output_tokens=expected)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "expected"),
-    [
-        ({"type": "text"}, None),
-        (None, None),
-        ({"type": "json_object"}, AnswerFormat("json_object")),
-        (
-            schema_format({"$defs": {"n": {"properties": {"next": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}, "list"),
-            AnswerFormat(
-                "json_schema", "list", {"$defs": {"n": {"properties": {"next": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}
-            ),
-        ),
-    ],
-)
-def test_answer_formats(wanted: object, expected: AnswerFormat | None) -> None:
-    assert parse_chat_request(body(response_format=wanted), {}).answer_format == expected
-
-
 def test_usage_is_only_wanted_in_streams() -> None:
     whole = parse_chat_request(body(stream_options={"include_usage": True}), {})
     assert (whole.stream, whole.include_usage, whole.ignored) == (False, False, ("stream_options.include_usage",))
