@@ -5,6 +5,7 @@ whole process, and does nothing outside of an agent's LLM call. `stream_events` 
 `provider_formats` what is repaired in them; `stream_end` decides what a damaged or a cut stream means.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import wraps
@@ -69,6 +70,9 @@ class _CheckedBody(httpx.AsyncByteStream):
         async for data in self._response.aiter_bytes():
             for line in self._reading.feed(data):
                 yield line
+            # Bytes may come without an event in them (comments that keep alive), and faster than they are read: each read then
+            # returns at once, and every other run of the process would wait.
+            await asyncio.sleep(0)
         for line in self._reading.finish():
             yield line
 
