@@ -179,9 +179,11 @@ def _from_stream(error: openai.APIError, secrets: Secrets) -> Failure:
 
 
 def _read_body(error: openai.APIError, secrets: Secrets) -> tuple[str | None, str | None, Mapping[str, object]]:
-    # The client has unwrapped {"error": …} already; some endpoints put numbers into `code`, or no object at all.
+    # The client has unwrapped {"error": …} already; some endpoints put numbers into `code`, or a text in place of the object.
     masked = secrets.mask_json(error.body)
     body = masked if isinstance(masked, Mapping) else {}
+    if isinstance(masked, str) and not masked.lstrip().startswith("<"):  # not the page of a proxy
+        body = {"message": masked}
     code, message, details = body.get("code"), body.get("message"), body.get("details")
     return (
         well_formed(str(code)[:100]) if isinstance(code, str | int) and code != "" else None,

@@ -11,6 +11,9 @@ from typing import Final
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
+_WITHOUT_CHUNKS: Final = frozenset({b"", b"data", b"id", b"retry"})
+"""Fields, and comments, that may contain anything. A line of another field with an object in it is an event, although the format
+passes over it: it is a chunk whose field name is missing or damaged, and its text would be missing from the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class EventDecoder:
             self._hold(self._data, value)
         elif name == b"event":
             self._name = value.decode("utf-8", "replace")
+        elif b"{" in line and name not in _WITHOUT_CHUNKS:
+            yield ServerSentEvent("", line)
 
     def _hold(self, held: list[bytes], part: bytes) -> None:
         self._held_bytes += len(part)

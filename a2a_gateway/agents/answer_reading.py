@@ -6,6 +6,7 @@ here, `provider_formats` what is repaired in them, and `refusals` what is read o
 a cut stream means.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import wraps
@@ -78,6 +79,9 @@ class _CheckedBody(httpx.AsyncByteStream):
         async for data in self._pieces:
             for line in self._reading.feed(data):
                 yield line
+            # Bytes may come without an event in them (comments that keep alive), and faster than they are read: each read then
+            # returns at once, and every other run of the process would wait.
+            await asyncio.sleep(0)
         for line in self._reading.finish():
             yield line
 

@@ -8,24 +8,25 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from delegate_tool.failures import NOT_SENT, parse_retry_after
 
-_ATTEMPTS: Final = 3
+ATTEMPTS: Final = 3
+"""At a gateway. What is sent to a plain endpoint counts as an LLM call does."""
 _LONGEST_PAUSE_S: Final = 8.0
 _backoff: Final = wait_exponential_jitter(initial=0.25, max=4.0, jitter=0.25)
 
 
-async def send_patiently[T](send: Callable[[], Awaitable[T]], *, knows_repeats: bool) -> T:
-    """Send up to three times, and raise what the last attempt raised.
+async def send_patiently[T](send: Callable[[], Awaitable[T]], *, knows_repeats: bool, attempts: int = ATTEMPTS) -> T:
+    """Send up to so many times, and raise what the last attempt raised.
 
     Args:
         knows_repeats: the peer carries out a request once, however often it comes (by its idempotency key).
     """
-    attempts = AsyncRetrying(
-        stop=stop_after_attempt(_ATTEMPTS),
+    retrying = AsyncRetrying(
+        stop=stop_after_attempt(attempts),
         wait=_pause_s,
         retry=retry_if_exception(lambda error: may_repeat(error, knows_repeats=knows_repeats)),
         reraise=True,
     )
-    async for attempt in attempts:
+    async for attempt in retrying:
         with attempt:
             return await send()
     raise AssertionError("the last attempt returns or raises")

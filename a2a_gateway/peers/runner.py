@@ -24,7 +24,7 @@ from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.pricing import Terms, charge_plain, terms_of
 from a2a_gateway.peers.prompt_size import measure_prompt
-from a2a_gateway.peers.repeats import send_patiently
+from a2a_gateway.peers.repeats import ATTEMPTS, send_patiently
 from a2a_gateway.peers.request import narrowed, render_body
 from a2a_gateway.peers.verdict import UNKNOWN, charge_of, cut_by_budget, doubtful, is_sick, outcome_of, overdue
 from a2a_gateway.runs.events import (
@@ -60,12 +60,22 @@ class PeerRunner:
 
     Args:
         unpriced_usd_per_token: what a token of unknown price counts at a plain endpoint.
+        plain_retries: how often a request to a plain endpoint is repeated, as a call to an LLM is. One that its client marks as
+            a retry is not: the client's attempts times these are too many.
     """
 
-    def __init__(self, directory: PeerDirectory, *, gateway_id: str, unpriced_usd_per_token: Decimal | None = None) -> None:
+    def __init__(
+        self,
+        directory: PeerDirectory,
+        *,
+        gateway_id: str,
+        unpriced_usd_per_token: Decimal | None = None,
+        plain_retries: int = ATTEMPTS - 1,
+    ) -> None:
         self._directory = directory
         self._gateway_id = gateway_id
         self._unpriced_usd_per_token = unpriced_usd_per_token
+        self._plain_retries = plain_retries
         self._live: dict[RunId, _Forwarding] = {}
 
     async def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
@@ -74,7 +84,8 @@ class PeerRunner:
         peer = self._directory.peer(run.peer or "")
         async with peer.calling():
             terms = self._terms(run, peer) if peer.settings.opaque else None
-            forwarding = _Forwarding(run, meter, peer, terms, self._gateway_id, events.put_nowait)
+            attempts = ATTEMPTS if terms is None else 1 if run.is_marked_retry else 1 + self._plain_retries
+            forwarding = _Forwarding(run, meter, peer, terms, self._gateway_id, attempts, events.put_nowait)
             self._live[run.record.id] = forwarding
             forwarding.task = asyncio.create_task(forwarding.drive(), name=f"run {run.record.id} at {peer.id}")
             forwarding.task.add_done_callback(lambda _: events.put_nowait(None))
@@ -120,6 +131,7 @@ class _Forwarding:
         peer: Peer,
         terms: Terms | None,
         gateway_id: str,
+        attempts: int,
         emit: Callable[[RunnerEvent], None],
     ) -> None:
         self._run = run
@@ -127,6 +139,7 @@ class _Forwarding:
         self._peer = peer
         self._terms = terms
         self._gateway_id = gateway_id
+        self._attempts = attempts
         self._emit = emit
         self._presented: list[str] = []
         self._reply = Reply(peer.secrets())
@@ -243,7 +256,7 @@ class _Forwarding:
                 raise
             return stream
 
-        return await send_patiently(send, knows_repeats=not peer.opaque)
+        return await send_patiently(send, knows_repeats=not peer.opaque, attempts=self._attempts)
 
     async def _read(self, stream: AsyncStream[ChatCompletionChunk]) -> None:
         self._has_begun = True

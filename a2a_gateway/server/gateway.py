@@ -205,8 +205,12 @@ async def open_engine(
             for problem in profiles.problems():
                 if problem.is_warning:
                     log.warning("profile_warning", path=problem.path, line=problem.line, message=problem.message)
-            unpriced = settings.unpriced_usd_per_token
-            forwarder = peers.PeerRunner(directory, gateway_id=settings.gateway_id, unpriced_usd_per_token=unpriced)
+            forwarder = peers.PeerRunner(
+                directory,
+                gateway_id=settings.gateway_id,
+                unpriced_usd_per_token=settings.unpriced_usd_per_token,
+                plain_retries=settings.llm_retries,
+            )
             runner = Runners(agents.runner, forwarder)
             throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
             service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy, throttle)

@@ -133,6 +133,12 @@ async def test_what_no_text_may_hold_is_replaced_in_an_error(far_side: FarSide) 
     assert result.error_message == "No \N{REPLACEMENT CHARACTER} (max_depth \N{REPLACEMENT CHARACTER})"
 
 
+@pytest.mark.parametrize(("error", "told"), [("model unloaded", "model unloaded"), ("<html>no route</html>", "HTTP 400 from ")])
+async def test_an_error_that_is_only_a_text_is_told_unless_it_is_a_page(far_side: FarSide, error: str, told: str) -> None:
+    result = await ask(far_side, Refusal(400, error))
+    assert (result.error_code, (result.error_message or "")[: len(told)]) == ("http_400", told)
+
+
 async def test_a_litellm_proxys_cost_header_is_understood(far_side: FarSide) -> None:
     result = await ask(far_side, Answer(headers={"x-litellm-response-cost": "4.25e-05"}))
     assert (result.cost_micro_usd, result.cost_complete) == (43, True)

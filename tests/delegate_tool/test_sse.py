@@ -40,6 +40,16 @@ def test_lines_that_carry_no_data_make_no_event_wherever_they_stand(keep_alive: 
     assert [event.data for event in decoded(body.encode())] == [b"a", b"b"]
 
 
+@pytest.mark.parametrize("line", [b'{"choices": []}', b'dat: {"choices": []}', b'data : {"choices": []}'])
+def test_an_object_without_its_field_name_is_not_passed_over(line: bytes) -> None:
+    assert [event.data for event in decoded(b"data: a\n\n" + line + b"\n\ndata: b\n\n")] == [b"a", line, b"b"]
+
+
+@pytest.mark.parametrize("line", [b": {}", b"id: {}", b"retry: {}", b"event: {}"])
+def test_an_object_in_another_field_or_a_comment_is_no_event(line: bytes) -> None:
+    assert decoded(line + b"\n\n") == []
+
+
 def test_an_event_without_an_empty_line_after_it_is_not_lost() -> None:
     assert decoded(b"data: a\n\ndata: b") == [ServerSentEvent("", b"a"), ServerSentEvent("", b"b", is_whole=False)]
 

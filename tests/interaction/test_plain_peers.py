@@ -40,6 +40,7 @@ def gateway(endpoint: RawEndpoint, tmp_path_factory: pytest.TempPathFactory) -> 
     home = tmp_path_factory.mktemp("near")
     environ = {**scripted_environ("http://127.0.0.1:9/v1"), "OH_PERSISTENCE_DIR": str(home / "openhands")}
     settings: dict[str, Any] = {"unpriced_usd_per_mtok": None, "peers": peers, "peer_refresh_s": 600, "shell_pool_size": 0}
+    settings |= {"llm_retries": 1}
     with gateway_in_thread(home, environ, gateway_id="near", **settings) as running:
         yield running
 
@@ -211,6 +212,19 @@ def test_a_429_of_the_endpoint_is_one_here_with_the_time_that_it_names(client: O
     assert (refused.value.status_code, refused.value.code) == (429, "llm_rate_limited")
     assert refused.value.response.headers["retry-after"] == "37"
     assert len(endpoint.received) == 1
+
+
+@pytest.mark.parametrize(("repeated", "attempts"), [("0", 2), ("1", 1)])
+def test_an_endpoint_is_asked_as_often_as_an_llm(client: OpenAI, endpoint: RawEndpoint, repeated: str, attempts: int) -> None:
+    endpoint.answer = json_response({"error": {"message": "Slow down."}}, "429 Too Many Requests", headers="retry-after: 0\r\n")
+    endpoint.received.clear()
+    with pytest.raises(APIStatusError):
+        client.chat.completions.create(
+            model="priced/m",
+            messages=[{"role": "user", "content": f"Hello {uuid4()}."}],
+            extra_headers={"x-stainless-retry-count": repeated},
+        )
+    assert len(endpoint.received) == attempts
 
 
 def test_a_quota_that_is_used_up_is_not_a_rate_limit(client: OpenAI, endpoint: RawEndpoint) -> None:
