@@ -43,7 +43,9 @@ def gateway(rogue: RoguePeer, mortal: RoguePeer, tmp_path_factory: pytest.TempPa
     peers.append(PeerSettings(id="mortal", base_url=mortal.base_url, api_key=SecretStr("sk-of-the-rogue")))
     home = tmp_path_factory.mktemp("near")
     environ = {**NO_LLM, "OH_PERSISTENCE_DIR": str(home / "openhands")}
-    with gateway_in_thread(home, environ, gateway_id="near", peers=peers, peer_refresh_s=600, shell_pool_size=0) as running:
+    with gateway_in_thread(
+        home, environ, gateway_id="near", peers=peers, peer_refresh_s=600, shell_pool_size=0, llm_retries=2
+    ) as running:
         yield running
 
 
