@@ -19,7 +19,8 @@ from a2a_gateway.agents.account import RunAccount
 from a2a_gateway.agents.answers import AnswerForm
 from a2a_gateway.agents.condenser import HelpfulCondenser
 from a2a_gateway.agents.history import History, history_of, new_messages
-from a2a_gateway.agents.llm import MeteredLLM, TurnObserver, metered
+from a2a_gateway.agents.llm import MeteredLLM, metered
+from a2a_gateway.agents.observed_stream import TurnObserver
 from a2a_gateway.agents.pricing import Prices
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.replies import is_silent

@@ -1,4 +1,4 @@
-"""The SDK's LLM, metered: leave before every attempt, a booking after it, on both endpoints and in every ending.
+"""The SDK's LLM, metered: money is reserved before every attempt and booked after it, on both endpoints and in every ending.
 
 Below it stand the call's state, the run's account and prices. It decides nothing about an agent. What it needs of the SDK beyond
 its public interface are eight hooks (`_make_retry_decorator`, `_aiter_with_idle_timeout`, `_apply_prompt_caching`,
@@ -25,16 +25,14 @@ from a2a_gateway.agents.budget_notes import append_note, note_of
 from a2a_gateway.agents.failures import shorten
 from a2a_gateway.agents.llm_call import Attempt, LLMCall, current_call
 from a2a_gateway.agents.mending import mend_message
-from a2a_gateway.agents.pieces import Piece
+from a2a_gateway.agents.observed_stream import TurnObserver, observe_stream
 from a2a_gateway.agents.priced_telemetry import PricedTelemetry
 from a2a_gateway.agents.pricing import LLMReply, Prices
 from a2a_gateway.agents.prompt import Prompt
-from a2a_gateway.agents.reasoning import ROOM_FOR_REASONING_TOKENS, fit_reasoning, reduce_reasoning, without_thinking
+from a2a_gateway.agents.reasoning import bound_reasoning, without_thinking
 from a2a_gateway.agents.replies import check_said, is_cut_off, is_refusal, judge, unfiltered
 from a2a_gateway.agents.retrying import retried
 from a2a_gateway.agents.sampling import sampled_fields, stops_taken
-from a2a_gateway.agents.stream_end import as_completed, check_damage, check_end
-from a2a_gateway.agents.stream_reading import StreamReading
 from a2a_gateway.agents.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import TokenUsage
@@ -45,18 +43,6 @@ UNLIMITED_CHARS: Final = 2**31 - 1
 """For `LLM.max_message_chars`, which otherwise cuts long messages silently."""
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 16_384
 """What a call may produce at most where neither request, profile nor LiteLLM's map says; the SDK's own cap, too."""
-
-
-class TurnObserver(Protocol):
-    """Is shown the LLM's answers while they arrive."""
-
-    def turn_started(self) -> None: ...
-
-    def add(self, piece: Piece) -> None: ...
-
-    def turn_ended(self, message: Message) -> None: ...
-
-    def turn_broken(self) -> None: ...
 
 
 class _Send(Protocol):
@@ -108,7 +94,7 @@ class MeteredLLM(LLM):
             self._looked_up = model
 
     def _model_features(self) -> ModelFeatures:
-        """Tell what the model can do; found out once, where the SDK goes through its lists of patterns ten times a call."""
+        """Return what the model can do, looked up once: the SDK goes through its lists of patterns ten times a call."""
         of = _identity(self), self._model_info, self.capability_overrides
         if self._features is None or self._features[0] != of:
             self._features = of, super()._model_features()
@@ -142,7 +128,7 @@ class MeteredLLM(LLM):
 
         async def respond(said: list[Message], *, last: bool) -> LLMResponse:
             if last and (call := current_call.get()):
-                call.choice = "none"  # the SDK puts `auto` into the request, whatever it is told
+                call.choice = "none"  # the SDK puts `auto` into the request, whatever it is given
             return await LLM.aresponses(self._with_room(), said, shown, *args, **self._streaming(kwargs))
 
         return await self._observed(messages, shown, respond, self._bound_in_responses)
@@ -164,18 +150,14 @@ class MeteredLLM(LLM):
         call = current_call.get()
         if call is None:
             return self
-        bound, most = call.output_bound, call.quote.max_output_tokens
-        if bound is not None and bound < min(ROOM_FOR_REASONING_TOKENS, most):
-            changes = reduce_reasoning(self)
-        else:
-            changes = fit_reasoning(self, bound or most)
+        changes = bound_reasoning(self, call.output_bound, call.quote.max_output_tokens)
         return self.model_copy(update=changes) if changes else self
 
     @contextmanager
     def _measured(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None, bound_name: str | None
     ) -> Iterator[None]:
-        """Tell `_blocking` how large a side call from a tool's own thread is."""
+        """Have `_blocking` find the size of a side call that is made from a tool's own thread."""
         call = self._call(Prompt.of(messages, tools or (), self._schemas), bound_name, is_turn=False)
         call.taken_call_ids = _call_ids(messages)
         token = current_call.set(call)
@@ -188,7 +170,7 @@ class MeteredLLM(LLM):
         return [RenderedTool(tool, self._schemas) for tool in tools]
 
     def _streaming(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        # The SDK streams only for somebody who listens; what listens here is `_aiter_with_idle_timeout`, which sees more.
+        # The SDK streams only where a callback is given; here `_aiter_with_idle_timeout` reads the stream, which has more.
         if self._observer is not None and kwargs.get("on_token") is None:
             return {**kwargs, "on_token": _ignore}
         return kwargs
@@ -328,24 +310,9 @@ class MeteredLLM(LLM):
 
         return metered
 
-    async def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
-        call, observer = current_call.get(), self._observer
-        try:
-            async for item in super()._aiter_with_idle_timeout(stream):
-                pieces = call.attempt.arrived(item) if call is not None else ()
-                if observer is not None:
-                    for piece in pieces:
-                        observer.add(piece)
-                if pieces:
-                    # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
-                    await asyncio.sleep(0)
-                yield as_completed(stream, item)
-        except Exception:
-            check_damage(_reading_of(call), self.model)  # what LiteLLM makes of that may read like a refusal
-            raise
-        if call is not None:
-            call.attempt.end(stream)
-        check_end(stream, _reading_of(call), self.model)
+    def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        items = super()._aiter_with_idle_timeout(stream)
+        return observe_stream(items, stream, current_call.get(), self._observer, self.model)
 
 
 def metered(
@@ -361,7 +328,7 @@ def metered(
 ) -> MeteredLLM:
     """Copy a template for one run: metrics of its own, calls booked to `account`, shown to `observer`.
 
-    Streams if somebody observes and the LLM calls tools natively; a prompted tool call would show its mark-up.
+    Streams if there is an observer and the LLM calls tools natively; a prompted tool call would show its mark-up.
     """
     asked = sampling or Sampling()
     fields = vars(template) | sampled_fields(template, asked)
@@ -391,10 +358,6 @@ def _identity(llm: LLM) -> tuple[str | None, ...]:
 
 def _shown(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
     return [tool for tool in tools or () if not isinstance(tool, WithheldDelegationTool)]
-
-
-def _reading_of(call: LLMCall | None) -> StreamReading | None:
-    return None if call is None else call.attempt.reading
 
 
 def _call_ids(messages: Sequence[Message]) -> frozenset[str]:

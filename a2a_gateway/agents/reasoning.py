@@ -5,7 +5,7 @@ from typing import Final
 
 from openhands.sdk import LLM
 
-ROOM_FOR_REASONING_TOKENS: Final = 8_192
+_ROOM_FOR_REASONING_TOKENS: Final = 8_192
 """With less output than this, reasoning would use it up."""
 EFFORT_TOKENS: Final[Mapping[str, int]] = {
     "minimal": 1_024,
@@ -27,6 +27,13 @@ def is_claude(llm: LLM) -> bool:
     return any("claude" in name or name.startswith("anthropic/") for name in (llm.model.lower(), _canonical_name(llm)))
 
 
+def bound_reasoning(llm: LLM, bound_tokens: int | None, most_tokens: int) -> dict[str, object]:
+    """Return the fields of an LLM to be changed for a call that a budget bounds, or that may write `most_tokens`."""
+    if bound_tokens is not None and bound_tokens < min(_ROOM_FOR_REASONING_TOKENS, most_tokens):
+        return _reduce_reasoning(llm)
+    return fit_reasoning(llm, bound_tokens or most_tokens)
+
+
 def fit_reasoning(llm: LLM, room_tokens: int) -> dict[str, object]:
     """Return the fields of an LLM to be changed for a call that may write `room_tokens`, so that Claude's provider takes it."""
     if not is_claude(llm):
@@ -37,12 +44,12 @@ def fit_reasoning(llm: LLM, room_tokens: int) -> dict[str, object]:
     effort, budget = llm.reasoning_effort, llm.extended_thinking_budget
     if effort is not None and EFFORT_TOKENS.get(effort, 0) > most:
         effort = max((name for name, tokens in EFFORT_TOKENS.items() if tokens <= most), key=EFFORT_TOKENS.__getitem__)
-    if budget is not None and room_tokens < ROOM_FOR_REASONING_TOKENS:
+    if budget is not None and room_tokens < _ROOM_FOR_REASONING_TOKENS:
         budget = min(budget, most)
     return _changes(llm, reasoning_effort=effort, extended_thinking_budget=budget)
 
 
-def reduce_reasoning(llm: LLM) -> dict[str, object]:
+def _reduce_reasoning(llm: LLM) -> dict[str, object]:
     """Return the fields of an LLM to be changed for a call to which a budget leaves little output."""
     effort = "low" if llm.reasoning_effort in _MUCH_REASONING else llm.reasoning_effort
     return {"reasoning_effort": None if is_claude(llm) else effort, "extended_thinking_budget": None}

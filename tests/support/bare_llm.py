@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.raw_http import read_request
+
 type Answer = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Bytes after which the connection is closed, or a function that reads and writes by itself."""
 type Choose = Callable[[Mapping[str, Any]], Answer]
@@ -29,9 +31,7 @@ class BareLLM:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            length = next(line for line in head.split("\r\n") if line.startswith("content-length:"))
-            body = json.loads(await reader.readexactly(int(length.partition(":")[2])))
+            body = (await read_request(reader)).body
             self.requests.append(body)
             answer = self.choose(body)
             if isinstance(answer, bytes):

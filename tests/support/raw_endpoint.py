@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.raw_http import read_request
+
 type Json = Any
 
 
@@ -22,13 +24,11 @@ class RawEndpoint:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head.split("\r\n")[1:] if line)}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            self.authorization = headers.get("authorization", "")
-            if head.startswith("POST"):
-                self.received.append(json.loads(body))
-            writer.write(self.answer if head.startswith("POST") else self.models)
+            request = await read_request(reader)
+            self.authorization = request.headers.get("authorization", "")
+            if request.method == "POST":
+                self.received.append(request.body)
+            writer.write(self.answer if request.method == "POST" else self.models)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the other side had enough

@@ -10,6 +10,8 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
+from tests.support.raw_http import RawRequest, read_request
+
 
 @dataclass(frozen=True, slots=True)
 class RawReply:
@@ -36,12 +38,6 @@ def whole(answer: Mapping[str, Any], **more: Any) -> RawReply:
     return RawReply((json.dumps(answer).encode(),), content_type="application/json", **more)
 
 
-@dataclass(frozen=True, slots=True)
-class RawRequest:
-    path: str
-    body: dict[str, Any]
-
-
 @dataclass
 class RawLLM:
     """Gives the replies in turn, the last one to all further requests.
@@ -66,14 +62,11 @@ class RawLLM:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        length = next((int(line[15:]) for line in head.split("\r\n") if line.lower().startswith("content-length:")), 0)
-        body = json.loads(await reader.readexactly(length) or b"{}")
-        path = head.split(" ")[1]
-        if path.endswith("/api/show"):  # it does not count
+        request = await read_request(reader)
+        if request.path.endswith("/api/show"):  # it does not count
             reply = RawReply((), status=404)
         else:
-            self.requests.append(RawRequest(path, body))
+            self.requests.append(request)
             reply = self.replies[min(len(self.requests), len(self.replies)) - 1]
         try:
             await _send(reply, writer)

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.raw_http import read_request
+
 type Fault = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 _SSE = "content-type: text/event-stream\r\n"
@@ -25,17 +27,16 @@ class RoguePeer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head.split("\r\n")[1:] if line)}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            if head.startswith("GET /v1/models "):
+            request = await read_request(reader)
+            door = f"{request.method} {request.path}"
+            if door == "GET /v1/models":
                 await respond(writer, json.dumps({"object": "list", "data": [{"id": f"openhands_{name}"} for name in FAULTS]}))
-            elif head.startswith("GET /v1/runs/far-run/tree"):
+            elif door.startswith("GET /v1/runs/far-run/tree"):
                 await respond(writer, self.tree)
-            elif head.startswith("POST /v1/chat/completions "):
-                fault = json.loads(body)["model"].removeprefix("openhands_")
+            elif door == "POST /v1/chat/completions":
+                fault = request.body["model"].removeprefix("openhands_")
                 self.received[fault] += 1
-                self.headers = headers
+                self.headers = dict(request.headers)
                 if fault == "dies" and self.server is not None:
                     self.server.close()
                 await FAULTS[fault](writer)
