@@ -15,7 +15,6 @@ from litellm import exceptions as litellm
 from openhands.sdk.conversation.exceptions import ConversationRunError
 from openhands.sdk.llm import exceptions as sdk
 
-from a2a_gateway.agents.provider_errors import MAX_TEXT_CHARS, is_unpaid, meaning_of, wait_in_text
 from a2a_gateway.errors import (
     AgentFailed,
     ContentFiltered,
@@ -28,6 +27,7 @@ from a2a_gateway.errors import (
     LLMUnavailable,
     RunError,
 )
+from a2a_gateway.provider_errors import MAX_TEXT_CHARS, is_unpaid, meaning_of, wait_in_text
 from delegate_tool.masking import HIDDEN, Secrets
 
 _MAX_RETRY_AFTER_S: Final = 60.0

@@ -16,8 +16,8 @@ from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation,
 from a2a_gateway.agents.budget_notes import calls_tools, spent_up
 from a2a_gateway.agents.failures import Unrepeatable, causes_of, is_quota_used_up, kind_of
 from a2a_gateway.agents.pricing import LLMReply
-from a2a_gateway.agents.provider_errors import is_unreadable
 from a2a_gateway.errors import ContentFiltered, ContextLengthExceeded, GatewayError, LLMUnavailable, RunError
+from a2a_gateway.provider_errors import is_unreadable
 
 _UNPROVEN: Final = frozenset({408, 409, 499, 502, 504, 520, 522, 524})
 """Statuses that do not rule out work: a server has waited too long, or lost the one behind it."""

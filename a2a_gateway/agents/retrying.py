@@ -12,8 +12,8 @@ from tenacity import RetryCallState, retry_if_exception, stop_after_attempt
 
 from a2a_gateway.agents.failures import kind_of, requested_wait_s
 from a2a_gateway.agents.pricing import LLMReply
-from a2a_gateway.agents.provider_errors import is_beyond_limit
 from a2a_gateway.errors import LLMRateLimited, LLMUnavailable
+from a2a_gateway.provider_errors import is_beyond_limit
 
 type Attempt = Callable[..., Awaitable[LLMReply]]
 type Wait = Callable[[RetryCallState], float]

@@ -5,15 +5,19 @@ from typing import Final
 
 from a2a_gateway.errors import (
     BudgetExceeded,
+    ContentFiltered,
+    ContextLengthExceeded,
     DeadlineExceeded,
     GatewayError,
     LLMRateLimited,
     PeerLost,
     PeerRejected,
     PeerUnavailable,
+    RequestError,
     RunError,
     error_class,
 )
+from a2a_gateway.provider_errors import meaning_of
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome
 from a2a_gateway.runs.model import TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
@@ -138,14 +142,25 @@ def _error(result: DelegationResult, peer_id: str) -> GatewayError:
         return PeerUnavailable(f"The peer {peer_id} cannot be reached.", details=details, retry_after_s=5)
     if code in _FULL and result.run_id is None:
         return PeerUnavailable(words, details=details, retry_after_s=5 if result.retry_after_s is None else result.retry_after_s)
-    if code == LLMRateLimited.code or (result.http_status == _TOO_MANY_REQUESTS and code not in _OURS and code not in _USED_UP):
+    meaning = _meaning(result, code)
+    is_429 = result.http_status == _TOO_MANY_REQUESTS and code not in _OURS and code not in _USED_UP
+    if code == LLMRateLimited.code or is_429 or meaning is LLMRateLimited:
         return LLMRateLimited(words, details=details, retry_after_s=result.retry_after_s)
     if is_sick(result) or code in _FULL:
         return PeerLost(f"The peer {peer_id} broke off in the middle of the run ({code}).", details=details)
     if code == "malformed_response":
         return PeerRejected(f"The peer {peer_id} answered what cannot be read.", details=details)
-    return _kind(code, PeerRejected)(words, details=details)
+    return (_kind(code, None) or meaning or PeerRejected)(words, details=details)
 
 
-def _kind(code: str, otherwise: type[GatewayError]) -> type[GatewayError]:
+def _kind[T: type[GatewayError] | None](code: str, otherwise: T) -> type[GatewayError] | T:
     return (error_class(code) if code in _OURS else None) or otherwise
+
+
+def _meaning(result: DelegationResult, code: str) -> type[GatewayError] | None:
+    """Find what a plain endpoint refused, by its words; only what a caller can act on, the rest is between us and it."""
+    says_it_by_code = error_class(code) is not None and code != RequestError.code  # a code that plain endpoints use for all
+    if says_it_by_code or result.http_status is None or is_sick(result):
+        return None
+    meaning = meaning_of(result.error_message or "", result.http_status)
+    return meaning if meaning in (ContentFiltered, ContextLengthExceeded, LLMRateLimited) else None

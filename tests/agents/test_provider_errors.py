@@ -14,8 +14,8 @@ from openhands.sdk.llm.exceptions import LLMContextWindowExceedError
 from openhands.sdk.llm.exceptions.mapping import map_provider_exception
 
 from a2a_gateway.agents.failures import failure_of, requested_wait_s
-from a2a_gateway.agents.provider_errors import is_beyond_limit, meaning_of
 from a2a_gateway.agents.replies import judge
+from a2a_gateway.provider_errors import is_beyond_limit, meaning_of
 from delegate_tool.masking import Secrets
 
 TOO_LONG = "context_length_exceeded"

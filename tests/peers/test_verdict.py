@@ -68,6 +68,24 @@ def test_a_rate_limit_keeps_its_kind_and_its_retry_after(code: str, http_status:
 
 
 @pytest.mark.parametrize(
+    ("code", "http_status", "words", "ours"),
+    [
+        ("http_400", 400, "prompt is too long: 210000 tokens > 200000 maximum", "context_length_exceeded"),
+        ("invalid_request_error", 400, "This model's maximum context length is 65536 tokens.", "context_length_exceeded"),
+        ("rate_limit_exceeded", 413, "Request too large: tokens per minute (TPM): Limit 6, Requested 9", "llm_rate_limited"),
+        ("http_400", 400, "filtered by the content management policy", "content_filter"),
+        ("http_402", 402, "Insufficient credits", "peer_rejected"),
+        ("request_too_large", 413, "The body is too large.", "peer_rejected"),
+    ],
+)
+def test_what_a_plain_endpoint_refuses_is_told_by_its_words(code: str, http_status: int, words: str, ours: str) -> None:
+    refused = DelegationResult(DelegationStatus.FAILED, error_code=code, error_message=words, http_status=http_status)
+    outcome = outcome_of(refused, "b", "")
+    assert isinstance(outcome, Failed)
+    assert outcome.error.code == ours
+
+
+@pytest.mark.parametrize(
     ("reason", "ours"), [("deadline_exceeded", "deadline_exceeded"), ("invalid_api_key", "run_failed"), ("length", "run_failed")]
 )
 def test_a_limit_that_a_peer_names_is_one_of_a_run(reason: str, ours: str) -> None:

@@ -51,17 +51,18 @@ _TOO_LONG: Final = (
     r"|model max length exceeded|exceed max message tokens|range of input length|input length .{0,40}exceeds"
     r"|must be less than max_seq_len|too large for model with|`inputs` must have less than"
     r"|`inputs` tokens \+ `max_new_tokens`|input is too large to process|prompt ?超长"
+    r"|max_tokens must be at least 1, got -"
 )
 _NO_MODEL: Final = (
     r"model_not_found|model not found|not_found_error|no models? (?:is |are )?loaded|model (?:is |has been )?unloaded"
     r"|model ['\x22`]?[\w./:-]{1,100}['\x22`]? (?:does not exist|not found)|try pulling it|not a valid model id"
     r"|model not exist|invalid model\b|model identifier is invalid|model does not exist|failed to load model"
-    r"|model is not loaded|模型不存在"
+    r"|model (?:is )?not loaded|模型不存在"
 )
 _NO_CREDENTIALS: Final = r"invalid_api_key|api_key_invalid|(?:incorrect|invalid) api.?key|api key not valid|authentication_error"
 _UNREADABLE: Final = r"got unexpected response from"
 """LiteLLM's words for a line of a stream that is no answer; it gives them status 400."""
-_NOT_READY: Final = r"loading model|model is (?:currently )?loading|model is warming up|overloaded"
+_NOT_READY: Final = r"loading model|model is (?:currently )?loading|model is warming up|overloaded|model has crashed"
 
 _MEANINGS: Final[tuple[tuple[re.Pattern[str], type[RunError]], ...]] = tuple(
     (re.compile(words, re.IGNORECASE), meaning)
