@@ -142,15 +142,26 @@ def _cost(headers: Mapping[str, str], usage: Mapping[str, object], details: Mapp
 def _reported_usd(usage: Mapping[str, object], details: Mapping[str, object]) -> object:
     """Return `usage.cost`, with what the provider behind OpenRouter charges directly.
 
-    For a call with the user's own key at that provider (`is_byok`), OpenRouter's `cost` is its fee alone, often 0. For any other
-    call `upstream_inference_cost` is a part of `cost`.
+    For a call with the user's own key at that provider (`is_byok`), OpenRouter's `cost` is its fee alone, often 0, which is no price
+    by itself. For any other call `upstream_inference_cost` is a part of `cost`.
     """
-    cost, upstream, is_byok = usage.get("cost"), details.get("upstream_inference_cost"), usage.get("is_byok")
-    if not _is_amount(upstream) or not (_is_amount(cost) or cost is None):
+    cost, upstream, is_byok = usage.get("cost"), _upstream_usd(details), usage.get("is_byok")
+    if upstream is None:
+        return None if is_byok is True else cost
+    if not (_is_amount(cost) or cost is None):
         return cost
     if is_byok is True:
         return min(cost or 0, _MOST_USD) + min(upstream, _MOST_USD)
     return cost if cost or is_byok is False else upstream
+
+
+def _upstream_usd(details: Mapping[str, object]) -> float | None:
+    """Read what the provider charged, which may be split into prompt and completion; None if it is not reported."""
+    total = details.get("upstream_inference_cost")
+    if _is_amount(total):
+        return total
+    prompt, completion = details.get("upstream_inference_prompt_cost"), details.get("upstream_inference_completions_cost")
+    return min(prompt, _MOST_USD) + min(completion, _MOST_USD) if _is_amount(prompt) and _is_amount(completion) else None
 
 
 def _is_complete(headers: Mapping[str, str], details: Mapping[str, object]) -> bool:

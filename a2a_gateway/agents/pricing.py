@@ -184,14 +184,23 @@ def reported_cost(reply: object) -> Decimal | None:
         return None
     usage: Any = getattr(reply, "usage", None)
     cost = _parse_cost(getattr(usage, "cost", None))
-    details: Any = getattr(usage, "cost_details", None)
-    upstream = _parse_cost(details.get("upstream_inference_cost") if isinstance(details, Mapping) else None)
+    upstream = _upstream_cost(getattr(usage, "cost_details", None))
     own_key: object = getattr(usage, "is_byok", None)
     if own_key is None:  # OpenRouter's own bill is never less than the provider's price
         own_key = upstream is not None and upstream > (cost or 0)
     if own_key is not True or upstream is None:
         return None if own_key is True else cost
     return (cost or Decimal(0)) + upstream
+
+
+def _upstream_cost(details: object) -> Decimal | None:
+    """Read what the provider behind OpenRouter charged, which may be split into prompt and completion."""
+    if not isinstance(details, Mapping):
+        return None
+    total = _parse_cost(details.get("upstream_inference_cost"))
+    parts = [_parse_cost(details.get(f"upstream_inference_{part}_cost")) for part in ("prompt", "completions")]
+    known = [part for part in parts if part is not None]
+    return total if total is not None or len(known) < len(parts) else sum(known, Decimal(0))
 
 
 def estimate_usage(prompt_bytes: int, completion_bytes: int, max_output_tokens: int | None = None) -> TokenUsage:

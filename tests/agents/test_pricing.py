@@ -64,6 +64,9 @@ def test_the_cost_is_the_first_that_is_known(prices: Prices, made: ModelResponse
     assert cost(prices, made) == expected
 
 
+SPLIT = {"upstream_inference_prompt_cost": 0.002, "upstream_inference_completions_cost": 0.003}
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
@@ -74,6 +77,7 @@ def test_the_cost_is_the_first_that_is_known(prices: Prices, made: ModelResponse
         ({"cost": 0.004, "cost_details": {"upstream_inference_cost": 0.004}}, "0.004"),
         ({"cost": 0.004, "is_byok": False, "cost_details": {"upstream_inference_cost": None}}, "0.004"),
         ({"cost": 0.0002, "is_byok": True}, "0.0012"),
+        ({"cost": 0.001, "is_byok": True, "cost_details": SPLIT}, "0.006"),
     ],
     ids=[
         "no fee",
@@ -83,6 +87,7 @@ def test_the_cost_is_the_first_that_is_known(prices: Prices, made: ModelResponse
         "nor said",
         "no details",
         "only a fee",
+        "split into prompt and completion",
     ],
 )
 def test_a_provider_s_key_of_one_s_own_costs_the_fee_and_the_provider_s_price(usage: dict[str, Any], expected: str) -> None:

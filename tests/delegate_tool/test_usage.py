@@ -72,8 +72,16 @@ def test_nothing_told_is_nothing_known() -> None:
         ({"cost": 0, "cost_details": {"upstream_inference_cost": 0.01}}, 10_000),
         ({"cost": 0.001, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.001}}, 1_000),
         ({"cost": 0, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.001}}, 0),
-        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, 1_000),
-        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": "0.5"}}, 1_000),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, None),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": "0.5"}}, None),
+        (
+            {
+                "cost": 0.001,
+                "is_byok": True,
+                "cost_details": {"upstream_inference_prompt_cost": 0.002, "upstream_inference_completions_cost": 0.003},
+            },
+            6_000,
+        ),
         ({"cost": 10**400, "is_byok": True, "cost_details": {"upstream_inference_cost": 1.5}}, 10**15),
     ],
 )
