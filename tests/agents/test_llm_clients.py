@@ -33,7 +33,7 @@ async def test_the_client_that_all_event_loops_share_is_closed_as_well(tmp_path:
     async with server.serving() as url:
         async with driving(tmp_path, a_recipe(an_llm(url, model="anthropic/claude-sonnet-4-5"))) as driver:
             ran = await driver.run(user("Go."))
-            session = litellm.module_level_aclient.client._transport.client
+            session = litellm.module_level_aclient.client._transport.client  # type: ignore[attr-defined]
             assert not session.closed
         assert session.closed
     assert ran.outcome == Finished("ok")
