@@ -8,7 +8,8 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
 from a2a_gateway.runs.events import Finished
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from tests.agents.driver import a_recipe, an_llm, driving, script
+from tests.agents.anthropic_server import AnthropicServer
+from tests.agents.driver import a_recipe, an_llm, driving, script, user
 
 pytestmark = pytest.mark.anyio
 
@@ -25,3 +26,14 @@ async def test_a_runner_that_is_closed_leaves_no_session_open(tmp_path: Path, mo
     assert ran.outcome == Finished("Done.")
     assert all(session.closed for session in sessions)
     assert set(litellm.in_memory_llm_clients_cache.cache_dict) <= before
+
+
+async def test_the_client_that_all_event_loops_share_is_closed_as_well(tmp_path: Path) -> None:
+    server = AnthropicServer()
+    async with server.serving() as url:
+        async with driving(tmp_path, a_recipe(an_llm(url, model="anthropic/claude-sonnet-4-5"))) as driver:
+            ran = await driver.run(user("Go."))
+            session = litellm.module_level_aclient.client._transport.client  # type: ignore[attr-defined]
+            assert not session.closed
+        assert session.closed
+    assert ran.outcome == Finished("ok")
