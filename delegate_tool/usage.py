@@ -142,8 +142,8 @@ def _cost(headers: Mapping[str, str], usage: Mapping[str, object], details: Mapp
 def _reported_usd(usage: Mapping[str, object], details: Mapping[str, object]) -> object:
     """Return `usage.cost`, with what the provider behind OpenRouter charges directly.
 
-    For a call with the user's own key at that provider (`is_byok`), OpenRouter's `cost` is its fee alone, often 0, which is no price
-    by itself. For any other call `upstream_inference_cost` is a part of `cost`.
+    For a call with the user's own key at that provider (`is_byok`), OpenRouter's `cost` is only its fee, often 0, and no price by
+    itself. For any other call `upstream_inference_cost` is a part of `cost`.
     """
     cost, upstream, is_byok = usage.get("cost"), _upstream_usd(details), usage.get("is_byok")
     if upstream is None:
