@@ -22,7 +22,7 @@ from pydantic_settings import (
 
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.peer_settings import PeerSettings
-from delegate_tool.money import parse_usd
+from delegate_tool.protocol.money import parse_usd
 
 type AgentKeyUse = Literal["refuse", "child", "allow"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from delegate_tool.binding import BoundClient, use_binding
     from delegate_tool.client import adelegate, delegate
-    from delegate_tool.context import DelegationBinding, DelegationContext
     from delegate_tool.definition import DelegationTool, register
-    from delegate_tool.result import DelegationResult, DelegationStatus
+    from delegate_tool.protocol.context import DelegationBinding, DelegationContext
+    from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 
 __all__ = [
     "BoundClient",
@@ -29,10 +29,10 @@ __all__ = [
 
 _HOMES: Final = {
     "BoundClient": "binding",
-    "DelegationBinding": "context",
-    "DelegationContext": "context",
-    "DelegationResult": "result",
-    "DelegationStatus": "result",
+    "DelegationBinding": "protocol.context",
+    "DelegationContext": "protocol.context",
+    "DelegationResult": "protocol.result",
+    "DelegationStatus": "protocol.result",
     "DelegationTool": "definition",
     "adelegate": "client",
     "delegate": "client",

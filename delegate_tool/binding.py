@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 from uuid import UUID
 
-from delegate_tool.context import DelegationBinding
+from delegate_tool.protocol.context import DelegationBinding
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from delegate_tool.protocol.text import well_formed
 from delegate_tool.sse import ServerSentEvent
-from delegate_tool.wellformed import well_formed
 
 _KEEP_ALIVES: Final = frozenset({"heartbeat", "keep-alive", "keepalive", "ping"})
 """Names of events that carry no chunk, whatever their data is."""

@@ -18,7 +18,10 @@ import openai
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
-from delegate_tool.context import (
+from delegate_tool.failures import Failure, explain, overdue
+from delegate_tool.http_client import proxying_client
+from delegate_tool.masking import Secrets
+from delegate_tool.protocol.context import (
     CONTEXT_HEADING,
     IDEMPOTENCY_HEADER,
     DelegationContext,
@@ -27,12 +30,9 @@ from delegate_tool.context import (
     decode_body,
     encode_headers,
 )
-from delegate_tool.failures import Failure, explain, overdue
-from delegate_tool.http_client import proxying_client
-from delegate_tool.masking import Secrets
+from delegate_tool.protocol.result import DelegationResult
+from delegate_tool.protocol.text import well_formed
 from delegate_tool.reply import Reply
-from delegate_tool.result import DelegationResult
-from delegate_tool.wellformed import well_formed
 
 BASE_URL_ENV: Final = "A2A_BASE_URL"
 API_KEY_ENV: Final = "A2A_API_KEY"

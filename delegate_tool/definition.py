@@ -15,14 +15,14 @@ import openai
 from openhands.sdk.tool import Action, DeclaredResources, ToolAnnotations, ToolDefinition, register_tool
 from openhands.sdk.tool.registry import registered_tool_class
 
-from delegate_tool.allowance import Allowance
 from delegate_tool.binding import BoundClient, find_binding
 from delegate_tool.client import API_KEY_ENV, Endpoint, read_limits
 from delegate_tool.connection import Connection, LentConnection, OwnConnection
-from delegate_tool.context import AgentCard, DelegationContext
 from delegate_tool.executor import Caller, DelegationExecutor
+from delegate_tool.protocol.context import AgentCard, DelegationContext
+from delegate_tool.protocol.text import well_formed
+from delegate_tool.remaining import Allowance
 from delegate_tool.schema import DelegationAction, DelegationObservation
-from delegate_tool.wellformed import well_formed
 
 if TYPE_CHECKING:
     from openhands.sdk.conversation.state import ConversationState

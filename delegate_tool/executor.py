@@ -17,13 +17,13 @@ from openhands.sdk.event import ActionEvent
 from openhands.sdk.llm.utils.metrics import Metrics
 from openhands.sdk.tool import ToolExecutor
 
-from delegate_tool.allowance import Allowance
 from delegate_tool.client import Delegation, call_agent, read_limits
 from delegate_tool.connection import Connection
-from delegate_tool.context import ContextError, DelegationContext
 from delegate_tool.failures import with_remedy
-from delegate_tool.money import MICRO_PER_USD
-from delegate_tool.result import DelegationResult, DelegationStatus, refused
+from delegate_tool.protocol.context import ContextError, DelegationContext
+from delegate_tool.protocol.money import MICRO_PER_USD
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus, refused
+from delegate_tool.remaining import Allowance
 from delegate_tool.schema import DelegationAction, DelegationObservation
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import httpx
 import openai
 
 from delegate_tool.masking import Secrets
-from delegate_tool.result import DelegationStatus
-from delegate_tool.wellformed import well_formed
+from delegate_tool.protocol.result import DelegationStatus
+from delegate_tool.protocol.text import well_formed
 
 _REFUSALS: Final = frozenset({402, 403, 404, 508})
 NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)

@@ -17,10 +17,10 @@ from openai.types.chat import ChatCompletionChunk
 from delegate_tool.chunk import Chunk, ErrorInStream, is_end, parse_chunk
 from delegate_tool.failures import Failure, TooLarge, broken_off, filtered, stream_error, unanswered
 from delegate_tool.masking import Secrets
-from delegate_tool.result import DelegationResult, DelegationStatus
+from delegate_tool.protocol.report import read_left, read_report, read_run
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus
+from delegate_tool.protocol.text import well_formed
 from delegate_tool.sse import EventDecoder, ServerSentEvent
-from delegate_tool.usage import read_left, read_report, read_run
-from delegate_tool.wellformed import well_formed
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """Of one answer with its reasoning: several times what the largest models can write. It is kept in memory, more than once."""

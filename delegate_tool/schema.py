@@ -11,9 +11,9 @@ from openhands.sdk.tool import Action, Observation
 from pydantic import BeforeValidator, Field
 from rich.text import Text
 
-from delegate_tool.allowance import Left
-from delegate_tool.money import format_usd
-from delegate_tool.result import DelegationResult, DelegationStatus
+from delegate_tool.protocol.money import format_usd
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus
+from delegate_tool.remaining import Left
 
 _STYLES = {
     DelegationStatus.FINISHED: "green",

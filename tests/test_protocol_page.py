@@ -18,7 +18,7 @@ from a2a_gateway.testing.script import Step
 from a2a_gateway.wire.errors import STATUS
 from a2a_gateway.wire.headers import final_headers, start_headers
 from a2a_gateway.wire.usage import render_usage
-from delegate_tool.context import DelegationContext, Narration, OnDisconnect, decode_body, encode_headers
+from delegate_tool.protocol.context import DelegationContext, Narration, OnDisconnect, decode_body, encode_headers
 from tests.support.ask import call, user
 from tests.support.gateway import scripted_gateway
 from tests.wire.samples import RECORD, SUMMARY

@@ -12,7 +12,7 @@ from openhands.sdk.llm import Message, TextContent
 
 from a2a_gateway.errors import BudgetExceeded
 from a2a_gateway.runs.ports import Hold
-from delegate_tool.money import format_usd
+from delegate_tool.protocol.money import format_usd
 
 WARNING_PERCENT: Final = 80
 _FINISH: Final = "finish"

@@ -15,8 +15,8 @@ from openhands.sdk.tool.builtins import FinishTool
 from a2a_gateway.agents.json_field import JsonStringField
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_message
 from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunnerEvent, ToolFinished, ToolStarted
-from delegate_tool.context import Narration
 from delegate_tool.masking import Secrets, StreamMask
+from delegate_tool.protocol.context import Narration
 
 type Emit = Callable[[RunnerEvent], None]
 

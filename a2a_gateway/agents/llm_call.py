@@ -17,7 +17,7 @@ from a2a_gateway.runs.budget import price_by
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Hold
 from a2a_gateway.runs.prompt_size import count_utf8_bytes
-from delegate_tool.wellformed import well_formed
+from delegate_tool.protocol.text import well_formed
 
 USUAL_OUTPUT_TOKENS: Final = 500
 """A fair expectation of an answer whose length cannot be seen: a tool call with its arguments, or some paragraphs of text."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from litellm.types.utils import ModelResponseStream
 from openhands.sdk.llm import Message, TextContent
 
-from delegate_tool.wellformed import well_formed
+from delegate_tool.protocol.text import well_formed
 
 _ESCAPE: Final = re.compile(
     r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL

@@ -18,7 +18,7 @@ from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse, ModelResponseStream
 
 from a2a_gateway.runs.model import CallQuote, TokenUsage
-from delegate_tool.money import MAX_USD, MICRO_PER_USD
+from delegate_tool.protocol.money import MAX_USD, MICRO_PER_USD
 
 type LLMReply = ModelResponse | ResponsesAPIResponse
 

@@ -21,7 +21,7 @@ from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.runs.messages import Sampling, TextPart, UserMessage
 from a2a_gateway.runs.model import AdmittedRun, CallQuote, ConversationId, KeyId, Limits, RunId, RunRecord, RunState, TreeId
 from a2a_gateway.runs.ports import Charge, Hold
-from delegate_tool.context import Narration
+from delegate_tool.protocol.context import Narration
 
 _RUN_ID: Final = RunId("warm-up")
 _CHUNK: Final = {"id": "warm-up", "object": "chat.completion.chunk", "created": 0, "model": "warm-up"}

@@ -37,7 +37,7 @@ def ask(
     Exit codes: 0 answered, 1 failed, 2 wrong usage, 3 stopped by a limit with what it had, 4 refused, 130 cancelled.
     """
     from a2a_gateway.cli.remote import connect
-    from delegate_tool.context import DelegationContext, encode_headers
+    from delegate_tool.protocol.context import DelegationContext, encode_headers
 
     context = DelegationContext(
         budget_micro_usd=parse_budget(budget_usd), max_depth=max_depth, timeout_s=timeout, conversation_id=conversation
@@ -95,7 +95,7 @@ def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapp
         CommandError: it was refused, failed or was cancelled.
     """
     from a2a_gateway.cli.chat import Silence, read_chat
-    from delegate_tool.context import IDEMPOTENCY_HEADER
+    from delegate_tool.protocol.context import IDEMPOTENCY_HEADER
 
     # A run is known by its id only when the first word of it has come, and may have to be cancelled before.
     request = uuid.uuid4().hex

@@ -90,7 +90,7 @@ def _gateway(data_dir: Path, environ: Mapping[str, str]) -> "Iterator[RemoteGate
 
 def _try_one_level_deeper(gateway: "RemoteGateway", tree: "RunNode") -> str:
     """Call an agent as something below the deepest level that the lead allows would, and tell what the gateway says to it."""
-    from delegate_tool.context import DelegationContext, encode_headers
+    from delegate_tool.protocol.context import DelegationContext, encode_headers
 
     max_depth = tree.limits.max_depth
     claim = encode_headers(DelegationContext(depth=max_depth + 1))

@@ -110,7 +110,7 @@ def _policy(agents: str | None, max_depth: int | None) -> "LimitPolicy":
 
 
 def _as_json(record: "KeyRecord") -> dict[str, object]:
-    from delegate_tool.money import format_usd
+    from delegate_tool.protocol.money import format_usd
 
     caps, agents = record.caps, record.policy.allowed_agents
     budgets = {

@@ -44,7 +44,7 @@ def parse_budget(text: str | None) -> int | None:
     Raises:
         CommandError: it is not one.
     """
-    from delegate_tool.money import parse_usd
+    from delegate_tool.protocol.money import parse_usd
 
     try:
         return None if text is None else parse_usd(text)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from a2a_gateway.cli.failure import CommandError, RemoteError
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.settings import load_settings
-from delegate_tool.context import IDEMPOTENCY_HEADER, can_be_key
+from delegate_tool.protocol.context import IDEMPOTENCY_HEADER, can_be_key
 from delegate_tool.proxies import ProxyRules
 
 _CONNECT_S: Final = 5.0

@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
 
-from delegate_tool.wellformed import legible
+from delegate_tool.protocol.text import legible
 
 _WIDE: Final = 500
 """Columns for a reader that is no terminal: nothing is to be folded or cut there."""

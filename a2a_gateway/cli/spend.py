@@ -53,7 +53,7 @@ async def _lines(settings: "Settings", by: str, since: datetime | None, until: d
 
 
 def _row(line: "SpendLine") -> dict[str, object]:
-    from delegate_tool.money import format_usd
+    from delegate_tool.protocol.money import format_usd
 
     cost = format_usd(line.cost_micro_usd)
     values = (line.name, line.calls, line.prompt_tokens, line.completion_tokens, cost, line.complete)

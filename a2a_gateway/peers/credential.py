@@ -11,7 +11,7 @@ from a2a_gateway.peers.signing_key import SigningKey
 from a2a_gateway.runs.model import AdmittedRun, Grant
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.runs.proposal import policy_asked
-from delegate_tool.context import DelegationContext
+from delegate_tool.protocol.context import DelegationContext
 
 
 class Credential(Protocol):

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from a2a_gateway.errors import AuthenticationError
 from a2a_gateway.runs.model import Grant, LimitPolicy
-from delegate_tool.money import format_usd, parse_usd
+from delegate_tool.protocol.money import format_usd, parse_usd
 
 GRANT_TYPE: Final = "a2a-grant+jwt"
 ASK_TYPE: Final = "a2a-ask+jwt"

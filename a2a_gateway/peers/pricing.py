@@ -22,8 +22,8 @@ from a2a_gateway.peers.verdict import usage_of
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
 from a2a_gateway.runs.prompt_size import PromptSize
-from delegate_tool.money import MICRO_PER_USD
-from delegate_tool.result import DelegationResult, DelegationStatus
+from delegate_tool.protocol.money import MICRO_PER_USD
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 
 _TOKENS_PER_MTOK: Final = 1_000_000
 _BYTES_PER_TOKEN: Final = 4

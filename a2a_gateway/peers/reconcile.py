@@ -18,8 +18,8 @@ from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.runs.model import RunRecord, TokenUsage
 from a2a_gateway.runs.ports import Charge, Clock, Hold, Ledger
-from delegate_tool.context import IDEMPOTENCY_HEADER
-from delegate_tool.usage import FoundRun, RunReport, find_run, found_run
+from delegate_tool.protocol.context import IDEMPOTENCY_HEADER
+from delegate_tool.protocol.report import FoundRun, RunReport, find_run, found_run
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from a2a_gateway.runs.messages import (
 )
 from a2a_gateway.runs.model import AdmittedRun
 from a2a_gateway.runs.ports import Hold
-from delegate_tool.context import DelegationContext
+from delegate_tool.protocol.context import DelegationContext
 
 _MARGIN: Final = 0.02
 """Share of its time that a run keeps for the way back."""

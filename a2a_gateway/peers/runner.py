@@ -39,10 +39,10 @@ from a2a_gateway.runs.events import (
 )
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
-from delegate_tool.context import IDEMPOTENCY_HEADER, encode_headers
 from delegate_tool.failures import NOT_SENT, Failure, TooLarge, explain
+from delegate_tool.protocol.context import IDEMPOTENCY_HEADER, encode_headers
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 from delegate_tool.reply import MAX_ANSWER_BYTES, Delta, Reply
-from delegate_tool.result import DelegationResult, DelegationStatus
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.runs.model import FarPart, RunId, RunRecord, TokenUsage
-from delegate_tool.money import parse_usd
+from delegate_tool.protocol.money import parse_usd
 
 _ASK_WITHIN_S: Final = 2.0
 _LEFT_TO_THE_NEXT: Final = 0.8

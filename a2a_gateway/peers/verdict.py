@@ -22,8 +22,8 @@ from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcom
 from a2a_gateway.runs.model import TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
 from delegate_tool.failures import Failure
-from delegate_tool.money import format_usd
-from delegate_tool.result import DelegationResult, DelegationStatus
+from delegate_tool.protocol.money import format_usd
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 
 _OURS: Final = frozenset(
     {

@@ -26,7 +26,7 @@ from a2a_gateway.errors import (
 from a2a_gateway.runs.budget import Account, budget_left, exhausted, share, unspent
 from a2a_gateway.runs.model import LIVE_STATES, KeyRecord, LimitPolicy, Limits, RunRecord, RunState, TreeId
 from a2a_gateway.runs.ports import RunProposal
-from delegate_tool.money import format_usd
+from delegate_tool.protocol.money import format_usd
 
 CHILD_MARGIN: Final = 0.05
 """Share of its remaining time that a parent keeps for itself when it delegates, to make something of the child's answer."""

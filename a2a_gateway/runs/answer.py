@@ -21,7 +21,7 @@ from a2a_gateway.runs.events import (
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import Profile
 from a2a_gateway.runs.ports import Clock
-from delegate_tool.context import OnDisconnect
+from delegate_tool.protocol.context import OnDisconnect
 
 _VERSION: Final = 1
 

@@ -25,7 +25,7 @@ from typing import Final
 
 from a2a_gateway.errors import BudgetExceeded, BudgetHeld, ModelUnpriced
 from a2a_gateway.runs.model import CallQuote, KeyRecord, RunRecord, SpendCaps, TokenUsage
-from delegate_tool.money import MICRO_PER_USD, format_usd
+from delegate_tool.protocol.money import MICRO_PER_USD, format_usd
 
 KEPT_BACK_PERCENT: Final = 5
 """Share of a run's limit that only its own last call may use."""

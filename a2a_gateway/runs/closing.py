@@ -18,7 +18,7 @@ from a2a_gateway.runs.model import RunId, RunState, SpendCaps
 from a2a_gateway.runs.ports import Ledger
 from a2a_gateway.runs.stopping import Stopping
 from a2a_gateway.runs.throttle import Throttle
-from delegate_tool.context import OnDisconnect
+from delegate_tool.protocol.context import OnDisconnect
 
 log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunF
 from a2a_gateway.runs.model import Profile, RunId, RunRecord
 from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.ports import Clock
-from delegate_tool.context import OnDisconnect
+from delegate_tool.protocol.context import OnDisconnect
 
 _ENDED_RUNS: Final = 100
 _ENDED_BYTES: Final = 64 * 1024 * 1024

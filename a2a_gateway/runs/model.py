@@ -11,7 +11,7 @@ from typing import Final, NewType
 
 from a2a_gateway.runs.limits import RequestLimits
 from a2a_gateway.runs.messages import AnswerFormat, Message, Sampling
-from delegate_tool.context import DelegationBinding, DelegationContext, Narration
+from delegate_tool.protocol.context import DelegationBinding, DelegationContext, Narration
 
 RunId = NewType("RunId", str)
 TreeId = NewType("TreeId", str)

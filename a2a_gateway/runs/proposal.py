@@ -19,7 +19,7 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.ports import Profiles, RunProposal
 from a2a_gateway.runs.task_marks import TaskMarks
-from delegate_tool.context import DelegationContext
+from delegate_tool.protocol.context import DelegationContext
 
 SELF = "self"
 """In a delegation, the caller's own profile."""

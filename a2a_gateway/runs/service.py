@@ -49,7 +49,7 @@ from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.stopping import Stopping
 from a2a_gateway.runs.task_marks import LONGEST_TRAIL, TaskMarks
 from a2a_gateway.runs.throttle import Throttle
-from delegate_tool.context import AgentCard, DelegationBinding, OnDisconnect
+from delegate_tool.protocol.context import AgentCard, DelegationBinding, OnDisconnect
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import RunId
 from a2a_gateway.runs.ports import Runner
-from delegate_tool.context import OnDisconnect
+from delegate_tool.protocol.context import OnDisconnect
 
 
 @dataclass(slots=True)

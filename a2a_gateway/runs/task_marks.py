@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
-from delegate_tool.context import CONTEXT_HEADING
+from delegate_tool.protocol.context import CONTEXT_HEADING
 
 LONGEST_TRAIL: Final = 32
 """Marks that a request passes on, the nearest; longer chains are a matter of `max_depth`."""

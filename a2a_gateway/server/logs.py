@@ -9,7 +9,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
-from delegate_tool.wellformed import legible
+from delegate_tool.protocol.text import legible
 
 
 class _Unfailing:

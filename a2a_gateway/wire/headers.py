@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from a2a_gateway.runs.events import RunSummary
 from a2a_gateway.runs.model import RunRecord
-from delegate_tool.context import CONVERSATION_HEADER, PROTOCOL_VERSION
-from delegate_tool.money import format_usd
+from delegate_tool.protocol.context import CONVERSATION_HEADER, PROTOCOL_VERSION
+from delegate_tool.protocol.money import format_usd
 
 _INVISIBLE: Final = re.compile(r"[^\x20-\x7e]")
 _VALUE_CHARS: Final = 1024

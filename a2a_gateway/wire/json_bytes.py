@@ -3,7 +3,7 @@
 import json
 from typing import Final
 
-from delegate_tool.wellformed import well_formed
+from delegate_tool.protocol.text import well_formed
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 # Many line readers split a stream at these too, though only CR and LF end a line of SSE; in JSON they only occur inside strings.

@@ -6,7 +6,7 @@ Leaves out where a profile was loaded from and where it works: paths of the gate
 from collections.abc import Sequence
 
 from a2a_gateway.runs.model import LimitPolicy, Profile
-from delegate_tool.money import format_usd
+from delegate_tool.protocol.money import format_usd
 
 
 def render_model(profile: Profile, *, created: int) -> dict[str, object]:

@@ -17,7 +17,7 @@ from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.wire.answer_format import parse_answer_format
 from a2a_gateway.wire.openai_body import ChatBody, ignored_fields, read_chat_body
 from a2a_gateway.wire.openai_messages import parse_messages
-from delegate_tool.context import ContextError, DelegationContext, decode_body, decode_headers, encode_headers
+from delegate_tool.protocol.context import ContextError, DelegationContext, decode_body, decode_headers, encode_headers
 
 _FORM_OF_RESPONSE: Final = frozenset({"stream", "stream_options"})
 _RETRY_HEADER: Final = "x-stainless-retry-count"

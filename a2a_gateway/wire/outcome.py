@@ -7,7 +7,7 @@ from a2a_gateway.errors import GatewayError, RunCancelled
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, RunFinished, RunSummary
 from a2a_gateway.runs.rerun import final_error
 from a2a_gateway.wire.usage import render_parent
-from delegate_tool.money import format_usd
+from delegate_tool.protocol.money import format_usd
 
 type FinishReason = Literal["stop", "length", "content_filter"]
 

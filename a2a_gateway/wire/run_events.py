@@ -24,7 +24,7 @@ from a2a_gateway.wire.errors import render_error
 from a2a_gateway.wire.json_bytes import encode_json
 from a2a_gateway.wire.outcome import Answer, render_outcome
 from a2a_gateway.wire.usage import render_usage
-from delegate_tool.money import format_usd
+from delegate_tool.protocol.money import format_usd
 
 HEARTBEAT: Final = b": still there\n\n"
 

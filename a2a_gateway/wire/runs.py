@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from a2a_gateway.runs.model import FarPart, Limits, RunId, RunRecord
 from a2a_gateway.wire.usage import gateway_of, render_pending
-from delegate_tool.money import format_usd
+from delegate_tool.protocol.money import format_usd
 
 type RunNode = dict[str, object]
 

@@ -5,7 +5,7 @@ Tokens are those of this run and this request alone; money is exact, in decimal 
 
 from a2a_gateway.runs.events import AgentCost, RunSummary
 from a2a_gateway.runs.model import RunRecord
-from delegate_tool.money import MICRO_PER_USD, format_usd
+from delegate_tool.protocol.money import MICRO_PER_USD, format_usd
 
 
 def render_usage(summary: RunSummary, *, gateway_id: str) -> dict[str, object]:

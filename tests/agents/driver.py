@@ -37,7 +37,7 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.ports import Charge, Hold
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from delegate_tool.context import Narration
+from delegate_tool.protocol.context import Narration
 
 API_KEY = "sk-scripted-0123456789"
 INPUT_USD, OUTPUT_USD = 1e-6, 2e-6

@@ -10,8 +10,8 @@ from openhands.sdk.llm import Message, MessageToolCall, TextContent
 from a2a_gateway.agents.events import Narrator
 from a2a_gateway.agents.pieces import CallPiece, Piece, ReasoningPiece, TextPiece
 from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunnerEvent
-from delegate_tool.context import Narration
 from delegate_tool.masking import HIDDEN, Secrets
+from delegate_tool.protocol.context import Narration
 
 SECRET = "sk-0123456789abcdef"
 EMPTY = Message(role="assistant", content=[])

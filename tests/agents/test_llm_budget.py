@@ -23,7 +23,7 @@ from a2a_gateway.runs.model import AdmittedRun, CallQuote, RunId, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
 from a2a_gateway.testing.script import Step, ToolCall, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from delegate_tool.context import Narration
+from delegate_tool.protocol.context import Narration
 from tests.agents.driver import INPUT_USD, OUTPUT_USD, RecordingMeter, a_recipe, an_llm, driving, script, text_of, think, user
 from tests.agents.responses_server import ResponsesServer, function_call_events
 

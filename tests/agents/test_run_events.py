@@ -16,7 +16,7 @@ from a2a_gateway.runs.events import (
 )
 from a2a_gateway.runs.model import AdmittedRun
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from delegate_tool.context import Narration
+from delegate_tool.protocol.context import Narration
 from tests.agents.driver import COST, USAGE, USED, Driver, a_recipe, an_llm, driving, script, think
 
 pytestmark = pytest.mark.anyio

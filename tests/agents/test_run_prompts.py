@@ -5,8 +5,8 @@ import pytest
 from a2a_gateway.runs.events import Finished
 from a2a_gateway.runs.messages import AssistantMessage, Sampling, SystemMessage, TextPart, ToolCall, ToolMessage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from delegate_tool.context import DelegationBinding
 from delegate_tool.masking import HIDDEN
+from delegate_tool.protocol.context import DelegationBinding
 from tests.agents.driver import API_KEY, Driver, script, sent, text_of, user
 
 pytestmark = pytest.mark.anyio

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from a2a_gateway.cli.screen import note, show, show_piece, table, tell
 from a2a_gateway.testing.serving import serve_app
-from delegate_tool.wellformed import legible
+from delegate_tool.protocol.text import legible
 from tests.cli.conftest import CommandLine
 
 COMMANDS = {

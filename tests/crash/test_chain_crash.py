@@ -10,7 +10,7 @@ import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI
 
 from a2a_gateway.testing.script import Gate, Step, ToolCall, Usage
-from delegate_tool.money import parse_usd
+from delegate_tool.protocol.money import parse_usd
 from tests.crash.books import LIVE
 from tests.crash.chain import AT_B, AT_C, Chain, running_chain
 from tests.crash.load import cost_of, seeded

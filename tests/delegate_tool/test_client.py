@@ -9,9 +9,9 @@ from openai import AsyncOpenAI
 
 from delegate_tool import DelegationResult, DelegationStatus, adelegate, delegate
 from delegate_tool.client import EndpointMissing
-from delegate_tool.context import ContextError
 from delegate_tool.masking import HIDDEN
-from delegate_tool.result import CallerLeft, Tokens
+from delegate_tool.protocol.context import ContextError
+from delegate_tool.protocol.result import CallerLeft, Tokens
 from tests.delegate_tool.far_side import Answer, Behaviour, FarSide, Hang, Raw, Refusal, chunk, sse
 
 pytestmark = pytest.mark.anyio

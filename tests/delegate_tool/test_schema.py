@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from openhands.sdk import TextContent
 
-from delegate_tool.allowance import Allowance, Left
-from delegate_tool.context import DelegationBinding
-from delegate_tool.result import CallerLeft, DelegationResult, DelegationStatus, refused
+from delegate_tool.protocol.context import DelegationBinding
+from delegate_tool.protocol.result import CallerLeft, DelegationResult, DelegationStatus, refused
+from delegate_tool.remaining import Allowance, Left
 from delegate_tool.schema import DelegationAction, DelegationObservation
 
 FINISHED = DelegationResult(

@@ -16,8 +16,8 @@ from openhands.sdk.event import ActionEvent, AgentErrorEvent
 from openhands.sdk.tool import Action, list_registered_tools
 
 from delegate_tool import BoundClient, DelegationBinding, register
-from delegate_tool.context import AgentCard
 from delegate_tool.definition import WithheldDelegationTool
+from delegate_tool.protocol.context import AgentCard
 from tests.delegate_tool import far_side as fakes
 from tests.delegate_tool.delegator import CODER, Hire, call
 from tests.delegate_tool.far_side import Answer, FarSide, Hang, Refusal, calls, says

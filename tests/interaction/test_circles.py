@@ -15,7 +15,7 @@ from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import ChatRequest, Step, text_of
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from delegate_tool.context import CONTEXT_HEADING
+from delegate_tool.protocol.context import CONTEXT_HEADING
 from tests.support.ask import call
 from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
 from tests.support.until import until

@@ -20,7 +20,7 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.ports import Hold
 from a2a_gateway.wire.openai_request import parse_chat_request
-from delegate_tool.context import DelegationContext, Narration, decode_headers, encode_headers
+from delegate_tool.protocol.context import DelegationContext, Narration, decode_headers, encode_headers
 from tests.wire.test_wire_request_properties import requests
 
 RECORD = RunRecord(

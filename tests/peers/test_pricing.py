@@ -11,7 +11,7 @@ from a2a_gateway.peers.pricing import Terms, TokenPrice, charge_plain, terms_of
 from a2a_gateway.runs.model import RunId, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
 from a2a_gateway.runs.prompt_size import PromptSize
-from delegate_tool.result import DelegationResult, DelegationStatus, Tokens
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus, Tokens
 
 PROMPT = PromptSize(utf8_bytes=400, messages=1)
 PRICE = TokenPrice(Decimal("0.000001"), Decimal("0.000002"))

@@ -8,7 +8,7 @@ from a2a_gateway.peers.verdict import UNKNOWN, charge_of, outcome_of
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited
 from a2a_gateway.runs.model import RunId, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
-from delegate_tool.result import DelegationResult, DelegationStatus, Tokens
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus, Tokens
 
 ESCROW = Hold("h", RunId("r"), reserved_micro_usd=500, budget_micro_usd=500, left_micro_usd=500)
 

@@ -24,7 +24,7 @@ from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.stores import Store, open_store, sqlite_url
 from a2a_gateway.testing.scripted_runner import Part, ScriptedRunner
-from delegate_tool.context import DelegationContext
+from delegate_tool.protocol.context import DelegationContext
 
 DONE = RunEnded(Finished("done"))
 

@@ -11,7 +11,7 @@ from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.testing.scripted_runner import Spend
-from delegate_tool.context import DelegationContext, OnDisconnect
+from delegate_tool.protocol.context import DelegationContext, OnDisconnect
 from tests.runs.service_bench import Bench, bench_of, finished, follow
 
 pytestmark = pytest.mark.anyio

@@ -27,7 +27,7 @@ from a2a_gateway.runs.retries import REMEMBERED_S
 from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.testing.scripted_runner import Part, Spend, Until
 from a2a_gateway.wire.outcome import render_outcome
-from delegate_tool.context import DelegationContext
+from delegate_tool.protocol.context import DelegationContext
 from tests.runs.service_bench import DONE, Bench, bench_of, finished, follow, until
 
 pytestmark = pytest.mark.anyio

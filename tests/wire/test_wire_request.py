@@ -18,7 +18,7 @@ from a2a_gateway.runs.messages import (
 )
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.wire.openai_request import parse_chat_request
-from delegate_tool.context import DelegationContext
+from delegate_tool.protocol.context import DelegationContext
 from tests.wire.samples import PIXEL, USER, body, call, schema_format
 
 

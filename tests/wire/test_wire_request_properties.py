@@ -22,7 +22,7 @@ from a2a_gateway.runs.messages import (
 )
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.wire.openai_request import parse_chat_request
-from delegate_tool.context import DelegationContext, Narration, OnDisconnect, encode_headers
+from delegate_tool.protocol.context import DelegationContext, Narration, OnDisconnect, encode_headers
 from tests.wire.samples import PIXEL, USER, call, schema_format
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)

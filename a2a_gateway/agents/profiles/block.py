@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, SpendCaps, WorkspacePolicy
-from delegate_tool.context import Narration
-from delegate_tool.money import parse_usd
+from delegate_tool.protocol.context import Narration
+from delegate_tool.protocol.money import parse_usd
 
 _MOST: Final = 10**9
 

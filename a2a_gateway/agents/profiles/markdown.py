@@ -37,7 +37,7 @@ from a2a_gateway.agents.profiles.parts import CONDENSER_MAX_SIZE, Entry, Parts, 
 from a2a_gateway.agents.profiles.tools import DEFAULT_TOOLS, parse_tools
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.settings import Settings
-from delegate_tool.money import micro_usd_from_float
+from delegate_tool.protocol.money import micro_usd_from_float
 
 BLOCK: Final = "a2a"
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from delegate_tool.wellformed import well_formed
+from delegate_tool.protocol.text import well_formed
 
 MAX_FILE_BYTES: Final = 10 * 1024 * 1024
 _MAX_LINKS: Final = 40

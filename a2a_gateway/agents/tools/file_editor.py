@@ -22,7 +22,7 @@ from openhands.tools.file_editor.utils.constants import (
 )
 
 from a2a_gateway.agents.tools.confinement import Confinement, Refused
-from delegate_tool.wellformed import well_formed
+from delegate_tool.protocol.text import well_formed
 
 if TYPE_CHECKING:
     from openhands.sdk.conversation import LocalConversation

@@ -19,7 +19,7 @@ from openhands.tools.grep import GrepAction, GrepObservation
 from a2a_gateway.agents.expressions import MAX_EXPRESSION_CHARS, ExpressionError, compile_expression
 from a2a_gateway.agents.tools.confinement import Confinement, FoundFile, Refused, read_regular
 from a2a_gateway.agents.tools.patterns import glob_expression
-from delegate_tool.wellformed import well_formed
+from delegate_tool.protocol.text import well_formed
 
 if TYPE_CHECKING:
     from openhands.sdk.conversation import LocalConversation

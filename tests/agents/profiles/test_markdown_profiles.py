@@ -7,7 +7,7 @@ import pytest
 from a2a_gateway.agents.recipe import ToolSpec
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.model import LimitPolicy, Profile, ProfileProblem, WorkspacePolicy
-from delegate_tool.context import Narration
+from delegate_tool.protocol.context import Narration
 from tests.agents.profiles.place import Place
 
 FULL = """

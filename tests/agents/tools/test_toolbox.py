@@ -17,7 +17,7 @@ from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.runs.model import RunId
 from delegate_tool.binding import BoundClient
-from delegate_tool.context import DelegationBinding
+from delegate_tool.protocol.context import DelegationBinding
 
 pytestmark = pytest.mark.anyio
 type StartAgent = Callable[..., AbstractContextManager[Any]]

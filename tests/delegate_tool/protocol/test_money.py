@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delegate_tool.money import format_usd, micro_usd_from_float, parse_usd
+from delegate_tool.protocol.money import format_usd, micro_usd_from_float, parse_usd
 
 
 @given(st.integers(0, 10**15))

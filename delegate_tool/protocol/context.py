@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from delegate_tool.money import format_usd, parse_usd
+from delegate_tool.protocol.money import format_usd, parse_usd
 
 PROTOCOL_VERSION: Final = "1"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"

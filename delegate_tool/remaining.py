@@ -8,9 +8,9 @@ import threading
 import time
 from dataclasses import dataclass
 
-from delegate_tool.context import DelegationBinding
-from delegate_tool.money import format_usd
-from delegate_tool.result import DelegationResult, DelegationStatus
+from delegate_tool.protocol.context import DelegationBinding
+from delegate_tool.protocol.money import format_usd
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 
 
 @dataclass(frozen=True, slots=True)

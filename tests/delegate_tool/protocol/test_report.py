@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delegate_tool.result import Tokens
-from delegate_tool.usage import RunReport, read_report
+from delegate_tool.protocol.report import RunReport, read_report
+from delegate_tool.protocol.result import Tokens
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=20),

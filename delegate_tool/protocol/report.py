@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeGuard
 
-from delegate_tool.context import CONVERSATION_HEADER
-from delegate_tool.money import MAX_USD, micro_usd_from_float, parse_usd
-from delegate_tool.result import CallerLeft, Tokens
+from delegate_tool.protocol.context import CONVERSATION_HEADER
+from delegate_tool.protocol.money import MAX_USD, micro_usd_from_float, parse_usd
+from delegate_tool.protocol.result import CallerLeft, Tokens
 
 _MAX_TEXT: Final = 256
 _MAX_COUNT: Final = 10**9

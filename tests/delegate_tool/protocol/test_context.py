@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delegate_tool.context import (
+from delegate_tool.protocol.context import (
     ContextError,
     DelegationBinding,
     DelegationContext,
@@ -18,7 +18,7 @@ from delegate_tool.context import (
     decode_headers,
     encode_headers,
 )
-from delegate_tool.money import format_usd
+from delegate_tool.protocol.money import format_usd
 
 counts = st.integers(0, 10**9)
 model_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,20}", fullmatch=True)
