@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import ConfigurationError
-from a2a_gateway.server.clock import SystemClock
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.settings import Settings, load_settings, unknown_variables
 from a2a_gateway.stores import open_store, store_url
 

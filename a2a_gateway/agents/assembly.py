@@ -16,9 +16,9 @@ from a2a_gateway.agents.profiles.catalog import ProfileCatalog
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
-from a2a_gateway.agents.tools.socket_owners import SocketOwners
 from a2a_gateway.agents.tools.toolbox import Toolbox
-from a2a_gateway.agents.workspaces import Workspaces
+from a2a_gateway.host.socket_owners import SocketOwners
+from a2a_gateway.host.workspaces import Workspaces
 from a2a_gateway.settings import Settings
 
 

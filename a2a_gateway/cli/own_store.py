@@ -16,7 +16,7 @@ async def own_store(settings: "Settings") -> "AsyncIterator[Store]":
     Raises:
         GatewayError: it can be neither read nor made.
     """
-    from a2a_gateway.server.clock import SystemClock
+    from a2a_gateway.host.clock import SystemClock
     from a2a_gateway.stores import open_store, store_url
 
     settings.make_data_dir()

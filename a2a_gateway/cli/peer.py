@@ -127,9 +127,9 @@ def identity_of(settings: "Settings") -> "Identity":
     Raises:
         ConfigurationError: its key cannot be read.
     """
+    from a2a_gateway.host.clock import SystemClock
     from a2a_gateway.peers import Identity, SigningKey
     from a2a_gateway.peers.signing_key import FILE_NAME
-    from a2a_gateway.server.clock import SystemClock
 
     is_made = (settings.data_dir / FILE_NAME).exists()
     own = SigningKey.open(settings.data_dir) if is_made else SigningKey.generate()

@@ -19,8 +19,8 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from a2a_gateway.host.tcp_sockets import client_socket
 from a2a_gateway.server.origin import Connection
-from a2a_gateway.server.tcp_sockets import client_socket
 
 _LOOK_AFTER_S: Final = (0.01, 0.05)
 """A client may be caught in the middle of closing."""

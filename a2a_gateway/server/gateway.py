@@ -18,6 +18,8 @@ import structlog
 from a2a_gateway.agents.loading import load_agents_side
 from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
+from a2a_gateway.host.clock import SystemClock
+from a2a_gateway.host.data_dir_lock import sole_user
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.catalogue import Catalogue, Runners
 from a2a_gateway.runs.limits import RequestLimits
@@ -32,8 +34,6 @@ from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.runs.turns import Turns
 from a2a_gateway.server.auth import Authenticator
-from a2a_gateway.server.clock import SystemClock
-from a2a_gateway.server.lock import sole_user
 from a2a_gateway.server.origin import Origins, can_tell
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.settings import AgentKeyUse, Settings

@@ -8,9 +8,9 @@ from typing import Final
 
 import structlog
 
-from a2a_gateway.agents.environment import forbid_inspection, scrub_environment
 from a2a_gateway.agents.profiles.environment import LLMEnvironment
-from a2a_gateway.agents.tools.orphans import take_in_orphans
+from a2a_gateway.host.orphans import take_in_orphans
+from a2a_gateway.host.process_hardening import forbid_inspection, scrub_environment
 from a2a_gateway.server.logs import configure_logs
 from a2a_gateway.server.origin import can_tell
 from a2a_gateway.server.serving import Announcement, RunningGateway, running_gateway

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from a2a_gateway.errors import RootKeyFromAgent
+from a2a_gateway.host.tcp_sockets import Address, client_socket, sockets_can_be_asked_for
 from a2a_gateway.runs.model import RunId
-from a2a_gateway.server.tcp_sockets import Address, client_socket, sockets_can_be_asked_for
 from a2a_gateway.settings import AgentKeyUse
 
 _REMEDY = "An agent delegates with its tool `delegate`, which needs no key; A2A_AGENT_KEY_USE sets what becomes of this."

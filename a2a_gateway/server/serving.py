@@ -12,8 +12,8 @@ from typing import Any, cast
 import uvicorn
 
 from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.server.app import app_of
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.connection_limits import ConnectionLimits
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.http_protocol import GatewayHttpProtocol

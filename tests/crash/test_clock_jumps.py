@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.runs.model import RunId, RunState
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.stores import SpendBy
 from a2a_gateway.testing.script import Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM

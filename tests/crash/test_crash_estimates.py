@@ -13,7 +13,7 @@ import httpx
 import pytest
 from openai import APIError, AsyncOpenAI
 
-from a2a_gateway.server.clock import SystemClock
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.stores import open_store
 from a2a_gateway.testing.replies import words
 from a2a_gateway.testing.script import ChatRequest, Gate, Step, text_of

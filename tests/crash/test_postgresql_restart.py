@@ -10,8 +10,8 @@ import pytest
 from openai import APIStatusError, AsyncOpenAI
 
 from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.runs.model import LIVE_STATES
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.stores import Store, open_store
 from a2a_gateway.testing.script import Step, Usage
 from tests.support.ask import partial_of, user

@@ -19,8 +19,8 @@ import psutil
 import pytest
 from openai import APIStatusError
 
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.runs.model import SpendCaps
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.crash.books import LIVE, Books

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.runs.model import RunId, RunRecord
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import Step
 from tests.support.ask import user

@@ -13,9 +13,9 @@ import pytest
 from openai import APIError, APIStatusError
 from pydantic import SecretStr
 
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.runs.model import SpendCaps
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM

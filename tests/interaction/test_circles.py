@@ -10,8 +10,8 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.peer_settings import PeerSettings
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import ChatRequest, Step, text_of
 from a2a_gateway.testing.scripted_llm import ScriptedLLM

@@ -15,11 +15,11 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from openai import APIStatusError, AsyncOpenAI
 
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.peer_settings import PeerPolicy, PeerSettings
 from a2a_gateway.peers.grant import Signer, encode_ask, encode_grant
 from a2a_gateway.peers.signing_key import SigningKey
 from a2a_gateway.runs.model import Grant, LimitPolicy
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import call, content_of, delegation, direct, user

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from openai import APIError, APIStatusError
 
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.runs.model import IdempotencyClaim, TokenUsage
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM

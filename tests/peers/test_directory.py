@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 from pydantic import SecretStr
 
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers import Identity, SigningKey, examine
 from a2a_gateway.peers.peer import Peer
-from a2a_gateway.server.clock import SystemClock
 from tests.support.raw_endpoint import RawEndpoint, json_response, raw_endpoint, response
 
 pytestmark = pytest.mark.anyio

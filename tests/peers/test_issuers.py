@@ -10,11 +10,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from a2a_gateway.errors import AuthenticationError, PeerUnavailable
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers import Identity, Issuers, Roster, SigningKey
 from a2a_gateway.peers.grant import Ask, Signer, encode_ask
 from a2a_gateway.peers.issuers import fetch_keys
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.settings import Settings
 from a2a_gateway.testing.serving import serve_app
 from tests.peers.added import Added

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers import Identity, PeerDirectory, Reconciler, Roster, SigningKey
 from a2a_gateway.runs.model import RunId, RunRecord
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.settings import Settings
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.serving import serve_app

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from a2a_gateway.agents.workspaces import Workspaces
 from a2a_gateway.errors import ModelNotFound
+from a2a_gateway.host.clock import SystemClock
+from a2a_gateway.host.workspaces import Workspaces
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.events import Finished, RunEnded, RunEvent, RunFinished
 from a2a_gateway.runs.live import LiveRun, LiveRuns
@@ -20,7 +21,6 @@ from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.service import RunService
 from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.turns import Turns
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.stores import Store, open_store, sqlite_url
 from a2a_gateway.testing.scripted_runner import Part, ScriptedRunner

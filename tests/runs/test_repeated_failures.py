@@ -17,6 +17,7 @@ from a2a_gateway.errors import (
     RunLost,
     StoreLost,
 )
+from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.runs.events import Cancelled, ContentDelta, Failed, RunEnded
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.messages import TextPart, UserMessage
@@ -24,7 +25,6 @@ from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.rerun import REMEDY
 from a2a_gateway.runs.retries import REMEMBERED_S
-from a2a_gateway.server.clock import SystemClock
 from a2a_gateway.testing.scripted_runner import Part, Spend, Until
 from a2a_gateway.wire.outcome import render_outcome
 from delegate_tool.protocol.context import DelegationContext

@@ -81,7 +81,7 @@ def test_a_database_that_needs_no_migration_is_opened_without_alembic(tmp_path: 
     """It costs each start time and memory."""
     program = """if True:
         import asyncio, sys
-        from a2a_gateway.server.clock import SystemClock
+        from a2a_gateway.host.clock import SystemClock
         from a2a_gateway.stores import open_store
 
         async def open_it():

@@ -25,8 +25,8 @@ from openhands.tools.terminal.descriptions import UNIX_TOOL_DESCRIPTION
 
 from a2a_gateway.agents.tools.file_editor import ConfinedFileEditor
 from a2a_gateway.agents.tools.search import ConfinedGlob, ConfinedGrep
-from a2a_gateway.agents.tools.shell_pool import ShellPool
 from a2a_gateway.agents.tools.terminal import PooledTerminal
+from a2a_gateway.host.shell_pool import ShellPool
 from a2a_gateway.runs.model import RunId
 
 if TYPE_CHECKING:

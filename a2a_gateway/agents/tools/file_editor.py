@@ -21,7 +21,7 @@ from openhands.tools.file_editor.utils.constants import (
     TEXT_FILE_CONTENT_TRUNCATED_NOTICE,
 )
 
-from a2a_gateway.agents.tools.confinement import Confinement, Refused
+from a2a_gateway.host.confined_files import Confinement, Refused
 from delegate_tool.protocol.text import well_formed
 
 if TYPE_CHECKING:

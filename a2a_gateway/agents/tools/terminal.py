@@ -18,9 +18,9 @@ from openhands.tools.terminal.constants import MAX_CMD_OUTPUT_SIZE, NO_CHANGE_TI
 from openhands.tools.terminal.definition import looks_like_python_literal_argument
 from openhands.tools.terminal.metadata import CmdOutputMetadata
 
-from a2a_gateway.agents.tools.keys import keystrokes
-from a2a_gateway.agents.tools.shell import Done, Ended, Interrupted, Outcome, Running, Shell, ShellError
-from a2a_gateway.agents.tools.shell_pool import ShellPool
+from a2a_gateway.host.keystrokes import keystrokes
+from a2a_gateway.host.shell import Done, Ended, Interrupted, Outcome, Running, Shell, ShellError
+from a2a_gateway.host.shell_pool import ShellPool
 from a2a_gateway.runs.model import RunId
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ from a2a_gateway.agents.tools.definitions import (
     RunTools,
     bound_tools,
 )
-from a2a_gateway.agents.tools.orphans import orphans, takes_in_orphans
-from a2a_gateway.agents.tools.shell import ShellError
-from a2a_gateway.agents.tools.shell_pool import ShellPool, shell_environment
-from a2a_gateway.agents.tools.socket_owners import SocketOwners
 from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.host.orphans import orphans, takes_in_orphans
+from a2a_gateway.host.shell import ShellError
+from a2a_gateway.host.shell_pool import ShellPool, shell_environment
+from a2a_gateway.host.socket_owners import SocketOwners
 from a2a_gateway.runs.model import RunId
 from delegate_tool import definition as delegation
 from delegate_tool.binding import BoundClient, use_binding

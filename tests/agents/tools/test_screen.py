@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2a_gateway.agents.tools.keys import keystrokes
-from a2a_gateway.agents.tools.screen import Report, Screen
+from a2a_gateway.host.keystrokes import keystrokes
+from a2a_gateway.host.terminal_output import Report, Screen
 
 PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="\x1b\x1e\r"), max_size=40)
 

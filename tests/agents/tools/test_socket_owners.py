@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from a2a_gateway.agents.tools.socket_owners import SocketOwners
+from a2a_gateway.host.socket_owners import SocketOwners
 from a2a_gateway.runs.model import RunId
 
 _NOBODY = 65534

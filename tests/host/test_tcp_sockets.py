@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from a2a_gateway.server.tcp_sockets import client_socket
+from a2a_gateway.host.tcp_sockets import client_socket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from a2a_gateway.agents.workspaces import Workspaces
+from a2a_gateway.host.workspaces import Workspaces
 from a2a_gateway.runs.model import ConversationId
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import ConfigurationError
-from a2a_gateway.server.lock import sole_user
+from a2a_gateway.host.data_dir_lock import sole_user
 from a2a_gateway.settings import Settings
 
 

@@ -1,6 +1,6 @@
 """The gateway's clock: even, whatever is done to the machine's."""
 
-from a2a_gateway.server.clock import SystemClock
+from a2a_gateway.host.clock import SystemClock
 
 
 class Machine:

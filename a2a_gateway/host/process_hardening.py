@@ -1,6 +1,6 @@
 """The process's own environment, made safe before an agent gets a shell: what is secret is forgotten, and stays forgotten.
 
-An agent's shell gets an environment of its own (`tools.shell_pool`), but it runs as the gateway's user and can read
+An agent's shell gets an environment of its own (`shell_pool`), but it runs as the gateway's user and can read
 `/proc/<gateway>/environ`. So the composition root reads the secrets, then calls this. Best effort by nature: a process that may
 trace the gateway (root, `CAP_SYS_PTRACE`) can read its memory anyway; only a sandbox is a hard boundary.
 """

@@ -21,7 +21,7 @@ def run(program: str, **environ: str) -> str:
     return done.stdout
 
 
-SCRUB = "import os, sys; from pathlib import Path; from a2a_gateway.agents.environment import *\n"
+SCRUB = "import os, sys; from pathlib import Path; from a2a_gateway.host.process_hardening import *\n"
 
 
 def test_scrubbed_variables_are_gone_for_the_process_and_its_children() -> None:

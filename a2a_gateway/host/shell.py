@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from a2a_gateway.agents.tools.processes import MARKER, end_descendants, end_marked
-from a2a_gateway.agents.tools.screen import Report, Screen
-from a2a_gateway.agents.workspaces import remove_tree
+from a2a_gateway.host.process_tree import MARKER, end_descendants, end_marked
+from a2a_gateway.host.terminal_output import Report, Screen
+from a2a_gateway.host.workspaces import remove_tree
 
 _HERE: Final = Path(__file__).parent
 _START_TIMEOUT_S: Final = 30.0

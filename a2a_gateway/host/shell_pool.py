@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from a2a_gateway.agents.tools.processes import end_marked
-from a2a_gateway.agents.tools.shell import Shell, ShellError
-from a2a_gateway.agents.workspaces import remove_tree
+from a2a_gateway.host.process_tree import end_marked
+from a2a_gateway.host.shell import Shell, ShellError
+from a2a_gateway.host.workspaces import remove_tree
 from a2a_gateway.runs.model import RunId
 
 # With more of them at once, each start takes so much longer that nothing is gained.

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from a2a_gateway.agents.tools.shell import Done, Ended, Interrupted, Shell, ShellError
-from a2a_gateway.agents.tools.shell_pool import ShellPool, shell_environment
+from a2a_gateway.host.shell import Done, Ended, Interrupted, Shell, ShellError
+from a2a_gateway.host.shell_pool import ShellPool, shell_environment
 
 ENVIRONMENT = shell_environment({"PATH": os.environ["PATH"], "LLM_API_KEY": "sesame"})
 
@@ -94,7 +94,7 @@ def test_whoever_waits_for_a_shell_is_told_when_the_pool_closes(tmp_path: Path) 
 CRASH = """
 import sys, os, psutil
 from pathlib import Path
-from a2a_gateway.agents.tools.shell_pool import ShellPool
+from a2a_gateway.host.shell_pool import ShellPool
 pool = ShellPool(Path(sys.argv[1]), 0, {"PATH": os.environ["PATH"]})
 pool.__enter__()
 shell = pool.take()
@@ -175,7 +175,7 @@ def test_interrupting_a_shell_that_has_ended_signals_nobody_else_in_a_container_
     program = f"""if True:
         import os
         from pathlib import Path
-        from a2a_gateway.agents.tools.shell import Ended, Shell
+        from a2a_gateway.host.shell import Ended, Shell
         assert os.getsid(0) == 0
         shell = Shell.start(Path({str(made(tmp_path / "shell"))!r}), {bash()!r}, {dict(ENVIRONMENT)!r})
         shell.run("exit")
@@ -195,8 +195,8 @@ def test_what_a_shell_has_left_is_not_handed_on_when_it_is_dead(tmp_path: Path) 
     program = f"""if True:
         from pathlib import Path
         import psutil
-        from a2a_gateway.agents.tools.orphans import take_in_orphans
-        from a2a_gateway.agents.tools.shell import Shell
+        from a2a_gateway.host.orphans import take_in_orphans
+        from a2a_gateway.host.shell import Shell
         take_in_orphans()
         shell = Shell.start(Path({str(made(tmp_path / "shell"))!r}), {bash()!r}, {dict(ENVIRONMENT)!r})
         shell.run("sleep 901 & (setsid sleep 902 &); (setsid bash -c 'sleep 903 & sleep 904' &)")

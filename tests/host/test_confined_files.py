@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from a2a_gateway.agents.tools.confinement import MAX_FILE_BYTES, Confinement, Refused
+from a2a_gateway.host.confined_files import MAX_FILE_BYTES, Confinement, Refused
 
 SECRET = b"the gateway's key"
 
