@@ -35,7 +35,7 @@ class _Bypass:
 
     @classmethod
     def parse(cls, entry: str) -> Self | None:
-        """Read an entry; return None if it is none."""
+        """Read an entry; return None for one that cannot be read."""
         text = entry.lower().rpartition("://")[2]
         network = _network(text)
         if network is not None:

@@ -16,7 +16,7 @@ def repair_text(value: Json, name: str, default: str | None) -> None:
 
 
 def seconds(value: object) -> int:
-    """Return a time as whole seconds, or the present one if it is none."""
+    """Return a time as whole seconds, or the present time if the value cannot be read as one."""
     try:
         return int(float(value)) if isinstance(value, int | float | str) else int(time.time())
     except (ValueError, OverflowError):
@@ -30,7 +30,7 @@ def drop_nulls(value: Json) -> None:
 
 
 def dict_in(value: Json, name: str) -> Json | None:
-    """Return the object in a field, or None if it is missing or null; raises `AnswerDamaged` if it is none."""
+    """Return the object in a field, or None if it is missing or null; raises `AnswerDamaged` for any other value."""
     held = value.get(name)
     if held is not None and not isinstance(held, dict):
         raise AnswerDamaged(f"its {name} is no JSON object")

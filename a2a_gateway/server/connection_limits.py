@@ -61,7 +61,7 @@ class ConnectionLimits:
     body_timeout_s: float
 
     def make_room(self, connections: Iterable[Connection], count: int) -> bool:
-        """Close the connection that waits for the longest, if there is none to spare; return whether one more may be served."""
+        """If all are in use, close the one that waits longest for its client; return whether one more may be served."""
         if count < self.max_connections:
             return True
         waiting = [each for each in connections if each.phase is Phase.HEAD]
