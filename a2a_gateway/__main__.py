@@ -3,7 +3,7 @@
 import sys
 from io import TextIOWrapper
 
-from a2a_gateway.cli.failure import EXIT_INTERRUPTED
+from a2a_gateway.cli.command_error import EXIT_INTERRUPTED
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 Statuses and codes differ from provider to provider for the same thing, and LiteLLM knows the words of some of them only. A prompt
 that is too long matters most, because the conversation can be summarised and go on. Pure. The order of the table counts: a limit
 of tokens per minute also says that something is too large, and an unpaid account also says that there is a limit. The texts that
-each entry is meant for stand in `tests/agents/test_provider_errors.py`.
+each entry is meant for stand in `tests/agents/llm/test_provider_errors.py`.
 """
 
 import re

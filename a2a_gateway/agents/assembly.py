@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from a2a_gateway.agents.ambient import close_ambient_sources
-from a2a_gateway.agents.answer_reading import read_answers_first
-from a2a_gateway.agents.litellm_bookkeeping import skip_litellm_bookkeeping
-from a2a_gateway.agents.llm_proxies import use_proxy_rules
-from a2a_gateway.agents.llm_transport import guard_llm_transport
-from a2a_gateway.agents.profiles.catalog import ProfileCatalog
-from a2a_gateway.agents.profiles.environment import LLMEnvironment
+from a2a_gateway.agents.llm.answer_reading import read_answers_first
+from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
+from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
+from a2a_gateway.agents.sdk_patches.ambient_sources import close_ambient_sources
+from a2a_gateway.agents.sdk_patches.litellm_bookkeeping import skip_litellm_bookkeeping
+from a2a_gateway.agents.sdk_patches.litellm_proxies import use_proxy_rules
+from a2a_gateway.agents.sdk_patches.litellm_transport import guard_llm_transport
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.host.socket_owners import SocketOwners
 from a2a_gateway.host.workspaces import Workspaces

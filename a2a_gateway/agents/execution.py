@@ -21,17 +21,17 @@ from openhands.sdk.conversation.state import ConversationExecutionStatus as Stat
 from openhands.sdk.event import Event
 from openhands.sdk.event.conversation_error import ConversationErrorEvent
 
-from a2a_gateway.agents.account import RunAccount
-from a2a_gateway.agents.answers import AnswerForm
-from a2a_gateway.agents.budget_notes import spent_up
-from a2a_gateway.agents.build import Prepared, Toolbox, Wiring, prepare
-from a2a_gateway.agents.events import Narrator, translate_event
-from a2a_gateway.agents.failures import failure_of
-from a2a_gateway.agents.llm_secrets import llm_secrets
+from a2a_gateway.agents.answer_form import AnswerForm
+from a2a_gateway.agents.conversation_builder import Prepared, Toolbox, Wiring, prepare
+from a2a_gateway.agents.llm.budget_notes import spent_up
+from a2a_gateway.agents.llm.credentials import llm_secrets
+from a2a_gateway.agents.llm.error_translation import failure_of
+from a2a_gateway.agents.llm.finish_reasons import cut_short, unsaid
+from a2a_gateway.agents.llm.run_account import RunAccount
+from a2a_gateway.agents.llm.tool_schemas import ToolSchemas
+from a2a_gateway.agents.narration import Narrator, translate_event
 from a2a_gateway.agents.recipe import AgentRecipe
-from a2a_gateway.agents.replies import cut_short, unsaid
 from a2a_gateway.agents.schema_checker import SchemaChecker
-from a2a_gateway.agents.tool_schemas import ToolSchemas
 from a2a_gateway.agents.transcript import encode_transcript
 from a2a_gateway.errors import (
     AgentFailed,

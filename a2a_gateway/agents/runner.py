@@ -15,11 +15,11 @@ from typing import Self
 import anyio
 from openai import AsyncOpenAI
 
-from a2a_gateway.agents.build import Toolbox
+from a2a_gateway.agents.conversation_builder import Toolbox
 from a2a_gateway.agents.execution import Execution, Resources
-from a2a_gateway.agents.llm_clients import close_llm_clients
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.agents.schema_checker import SchemaChecker
+from a2a_gateway.agents.sdk_patches.litellm_clients import close_llm_clients
 from a2a_gateway.agents.warmup import FreeMeter, rehearsal, rehearsal_llm, rehearsal_run, settle_memory
 from a2a_gateway.runs.events import RunnerEvent
 from a2a_gateway.runs.model import AdmittedRun, RunId

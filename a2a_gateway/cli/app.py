@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from a2a_gateway.cli import ask, demo, doctor, keys, peer, profiles, runs, serve, spend
-from a2a_gateway.cli.failure import DATABASE_REMEDY, EXIT_FAILED, EXIT_INTERRUPTED, CommandError
+from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 from a2a_gateway.cli.screen import tell
 from a2a_gateway.errors import GatewayError, StoreError
 

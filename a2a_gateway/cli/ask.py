@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 
 import typer
 
-from a2a_gateway.cli.failure import EXIT_INTERRUPTED, EXIT_LIMITED, CommandError
+from a2a_gateway.cli.command_error import EXIT_INTERRUPTED, EXIT_LIMITED, CommandError
 from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption, parse_budget
 from a2a_gateway.cli.runs import draw_tree
 from a2a_gateway.cli.screen import note, show, show_json, show_piece, waiting
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.chat import ChatEvent
-    from a2a_gateway.cli.remote import RemoteGateway
+    from a2a_gateway.cli.chat_stream import ChatEvent
+    from a2a_gateway.cli.gateway_client import RemoteGateway
 
 
 def ask(
@@ -36,7 +36,7 @@ def ask(
 
     Exit codes: 0 answered, 1 failed, 2 wrong usage, 3 stopped by a limit with what it had, 4 refused, 130 cancelled.
     """
-    from a2a_gateway.cli.remote import connect
+    from a2a_gateway.cli.gateway_client import connect
     from delegate_tool.protocol.context import DelegationContext, encode_headers
 
     context = DelegationContext(
@@ -73,7 +73,7 @@ class Answer:
 
     def take(self, event: "ChatEvent") -> str:
         """Add the next event, and return what is to be written of it."""
-        from a2a_gateway.cli.chat import End, Silence, Text, Thought
+        from a2a_gateway.cli.chat_stream import End, Silence, Text, Thought
 
         match event:
             case Text(text):
@@ -94,7 +94,7 @@ def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapp
     Raises:
         CommandError: it was refused, failed or was cancelled.
     """
-    from a2a_gateway.cli.chat import Silence, read_chat
+    from a2a_gateway.cli.chat_stream import Silence, read_chat
     from delegate_tool.protocol.context import IDEMPOTENCY_HEADER
 
     # A run is known by its id only when the first word of it has come, and may have to be cancelled before.

@@ -17,13 +17,13 @@ from rich.table import Table
 
 import a2a_gateway
 from a2a_gateway.cli.ask import Answer, stream_answer
-from a2a_gateway.cli.failure import CommandError, RemoteError
-from a2a_gateway.cli.own_gateway import own_gateway
+from a2a_gateway.cli.command_error import CommandError, RemoteError
+from a2a_gateway.cli.gateway_process import own_gateway
 from a2a_gateway.cli.runs import draw_tree
 from a2a_gateway.cli.screen import note, show, table, waiting
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.remote import RemoteGateway, RunNode
+    from a2a_gateway.cli.gateway_client import RemoteGateway, RunNode
 
 _LEAD: Final = "openhands_lead"
 _PRICED_AS: Final = "openai/gpt-4o-mini"
@@ -77,7 +77,7 @@ def _made(keep: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _gateway(data_dir: Path, environ: Mapping[str, str]) -> "Iterator[RemoteGateway]":
-    from a2a_gateway.cli.remote import RemoteGateway
+    from a2a_gateway.cli.gateway_client import RemoteGateway
 
     data_dir.joinpath("gateway").mkdir(mode=0o700)
     profiles = Path(a2a_gateway.__file__).parent / "demo_profiles"

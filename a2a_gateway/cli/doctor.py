@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from a2a_gateway.cli.failure import DATABASE_REMEDY, EXIT_FAILED, CommandError
+from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_FAILED, CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, KeyOption, ProfilesOption, UrlOption, read_settings
 from a2a_gateway.cli.screen import show, show_json, table
 from a2a_gateway.errors import ConfigurationError
@@ -216,8 +216,8 @@ def _agent_keys(settings: "Settings") -> Finding:
 
 
 def _gateway(settings: "Settings", url: str | None, key: str | None) -> Finding:
-    from a2a_gateway.cli.failure import RemoteError
-    from a2a_gateway.cli.remote import RemoteGateway
+    from a2a_gateway.cli.command_error import RemoteError
+    from a2a_gateway.cli.gateway_client import RemoteGateway
 
     address = url or settings.own_url
     try:

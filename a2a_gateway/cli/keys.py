@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from a2a_gateway.cli.local_store import own_store
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, parse_budget, read_settings
-from a2a_gateway.cli.own_store import own_store
 from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:
-    from a2a_gateway.runs.limits import RequestLimits
+    from a2a_gateway.runs.key_limits import RequestLimits
     from a2a_gateway.runs.model import KeyRecord, LimitPolicy, SpendCaps
     from a2a_gateway.settings import Settings
 
@@ -96,7 +96,7 @@ def _caps(total_usd: str | None, day_usd: str | None, month_usd: str | None) -> 
 
 
 def _request_limits(max_concurrent_runs: int | None, requests_per_minute: int | None) -> "RequestLimits":
-    from a2a_gateway.runs.limits import RequestLimits
+    from a2a_gateway.runs.key_limits import RequestLimits
 
     return RequestLimits(max_concurrent_runs, requests_per_minute)
 

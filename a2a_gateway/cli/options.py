@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from a2a_gateway.cli.failure import CommandError
+from a2a_gateway.cli.command_error import CommandError
 
 if TYPE_CHECKING:
     from a2a_gateway.settings import Settings

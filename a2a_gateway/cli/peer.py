@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from a2a_gateway.cli.failure import CommandError
+from a2a_gateway.cli.command_error import CommandError
+from a2a_gateway.cli.local_store import own_store
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, read_settings
-from a2a_gateway.cli.own_store import own_store
 from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ async def _add(
     from pydantic import ValidationError
 
     from a2a_gateway.peer_settings import PeerSettings
-    from a2a_gateway.peers.issuers import policy_of
+    from a2a_gateway.peers.grant_verifier import policy_of
     from a2a_gateway.settings import worded
 
     root = None if url is None else url.rstrip("/").removesuffix("/v1")
@@ -182,7 +182,7 @@ async def _add(
 
 async def _ask_for_key(root: str) -> tuple[str | None, str]:
     from a2a_gateway.errors import PeerUnavailable
-    from a2a_gateway.peers.issuers import fetch_keys
+    from a2a_gateway.peers.grant_verifier import fetch_keys
 
     try:
         gateway_id, keys = await fetch_keys(f"{root}/.well-known/jwks.json")

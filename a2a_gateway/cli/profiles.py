@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table
 
-from a2a_gateway.cli.failure import EXIT_FAILED
+from a2a_gateway.cli.command_error import EXIT_FAILED
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, ProfilesOption, read_settings
 from a2a_gateway.cli.screen import note, show, show_json, table, waiting
 
@@ -62,10 +62,10 @@ def load_catalog(settings: "Settings") -> "Profiles":
     """
     with waiting("Loading OpenHands"):
         from a2a_gateway.agents.loading import load_agents_side
-        from a2a_gateway.agents.profiles.environment import LLMEnvironment
+        from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 
         load_agents_side()
-        from a2a_gateway.agents.profiles.catalog import ProfileCatalog
+        from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
 
         return ProfileCatalog(settings, LLMEnvironment.read(os.environ))
 

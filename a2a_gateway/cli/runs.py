@@ -10,7 +10,7 @@ from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption
 from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.remote import RunNode
+    from a2a_gateway.cli.gateway_client import RunNode
 
 app = typer.Typer(no_args_is_help=True, help="Look at runs and cancel them.")
 
@@ -25,7 +25,7 @@ def list_runs(
     key: KeyOption = None,
 ) -> None:
     """List the latest trees of this key."""
-    from a2a_gateway.cli.remote import connect
+    from a2a_gateway.cli.gateway_client import connect
 
     with connect(url, key) as gateway:
         found = gateway.recent_runs(limit)
@@ -40,7 +40,7 @@ def list_runs(
 @app.command()
 def tree(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
     """Show a run and all below it, with depth, state, time, tokens and cost."""
-    from a2a_gateway.cli.remote import connect
+    from a2a_gateway.cli.gateway_client import connect
 
     with connect(url, key) as gateway:
         found = gateway.tree(run_id)
@@ -53,7 +53,7 @@ def tree(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = 
 @app.command()
 def cancel(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
     """Stop a run and all below it."""
-    from a2a_gateway.cli.remote import connect
+    from a2a_gateway.cli.gateway_client import connect
 
     with connect(url, key) as gateway:
         found = gateway.cancel(run_id)

@@ -11,7 +11,7 @@ from a2a_gateway.cli.options import ConfigOption, DataDirOption, ProfilesOption,
 from a2a_gateway.cli.screen import note, show
 
 if TYPE_CHECKING:
-    from a2a_gateway.server.serving import Announcement
+    from a2a_gateway.server.uvicorn_server import Announcement
 
 
 def serve(
@@ -24,7 +24,7 @@ def serve(
 ) -> None:
     """Serve agents until Ctrl-C, which cancels what still runs."""
     settings = read_settings(config, host=host, port=port, data_dir=data_dir, profiles=profiles)
-    from a2a_gateway.server.main import serve as serve_gateway
+    from a2a_gateway.server.process import serve as serve_gateway
 
     serve_gateway(settings, on_ready=_announce_json if json_output else _announce)
 

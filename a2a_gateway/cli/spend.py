@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from a2a_gateway.cli.local_store import own_store
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, read_settings
-from a2a_gateway.cli.own_store import own_store
 from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from a2a_gateway.errors import ConfigurationError, ModelNotFound, StoreError
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.connection import connect
 from a2a_gateway.peers.credential import Identity
+from a2a_gateway.peers.known_peers import Roster
 from a2a_gateway.peers.models_list import ListedModel, parse_models
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.pricing import TokenPrice
-from a2a_gateway.peers.roster import Roster
 from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem
 from delegate_tool.protocol.context import is_model_id
 

@@ -18,7 +18,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Final
 
 from a2a_gateway.peer_settings import PeerSettings
-from a2a_gateway.peers.verdict import usage_of
+from a2a_gateway.peers.outcomes import usage_of
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
 from a2a_gateway.runs.prompt_size import PromptSize

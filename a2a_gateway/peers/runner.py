@@ -21,12 +21,12 @@ from openai.types.chat import ChatCompletionChunk
 from a2a_gateway.errors import ModelUnpriced
 from a2a_gateway.peers.connection import Unreadable
 from a2a_gateway.peers.directory import PeerDirectory
+from a2a_gateway.peers.forwarded_request import narrowed, render_body
+from a2a_gateway.peers.outcomes import UNKNOWN, charge_of, cut_by_budget, doubtful, is_sick, outcome_of, overdue
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.pricing import Terms, charge_plain, terms_of
 from a2a_gateway.peers.prompt_size import measure_prompt
-from a2a_gateway.peers.repeats import ATTEMPTS, send_patiently
-from a2a_gateway.peers.request import narrowed, render_body
-from a2a_gateway.peers.verdict import UNKNOWN, charge_of, cut_by_budget, doubtful, is_sick, outcome_of, overdue
+from a2a_gateway.peers.send_retries import ATTEMPTS, send_patiently
 from a2a_gateway.runs.events import (
     Cancelled,
     ContentDelta,

@@ -16,8 +16,8 @@ from typing import Final
 
 from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunFinished
 from a2a_gateway.runs.model import Profile, RunId, RunRecord
-from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.ports import Clock
+from a2a_gateway.runs.signal import Notice
 from delegate_tool.protocol.context import OnDisconnect
 
 _ENDED_RUNS: Final = 100

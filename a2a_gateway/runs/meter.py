@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from a2a_gateway.errors import BudgetHeld, StoreError
-from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.model import CallQuote, RunId, SpendCaps
-from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.ports import Charge, Hold, Ledger
 from a2a_gateway.runs.presumptions import Presumptions
+from a2a_gateway.runs.signal import Notice
+from a2a_gateway.runs.write_retries import Backlog
 
 
 @dataclass(frozen=True, slots=True)

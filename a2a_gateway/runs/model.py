@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NewType
 
-from a2a_gateway.runs.limits import RequestLimits
+from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.messages import AnswerFormat, Message, Sampling
 from delegate_tool.protocol.context import DelegationBinding, DelegationContext, Narration
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from a2a_gateway.runs.events import RunnerEvent, RunSummary
-from a2a_gateway.runs.limits import RequestLimits
+from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.model import (
     AdmittedRun,
     CallQuote,

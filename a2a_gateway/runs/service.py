@@ -23,11 +23,14 @@ from a2a_gateway.errors import (
     RunCancelled,
     StoreError,
 )
-from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.budget import accounts_of_path, unspent
+from a2a_gateway.runs.cancellation import Stopping
 from a2a_gateway.runs.capacity import Capacity
-from a2a_gateway.runs.closing import Closing
+from a2a_gateway.runs.deduplication import Repeats
 from a2a_gateway.runs.events import Cancelled, Failed, RunEnded, RunStarted
+from a2a_gateway.runs.finalization import Closing
+from a2a_gateway.runs.keyless_retries import scope_of
+from a2a_gateway.runs.leases import Place, Places
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.meter import RunMeter
 from a2a_gateway.runs.model import (
@@ -38,17 +41,14 @@ from a2a_gateway.runs.model import (
     RunRequest,
     RunState,
 )
-from a2a_gateway.runs.notice import Notice
-from a2a_gateway.runs.place import Place, Places
 from a2a_gateway.runs.ports import Ledger, Profiles, Runner, RunProposal, RunTokens, SettableClock
 from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
-from a2a_gateway.runs.repeats import Repeats
-from a2a_gateway.runs.retries import scope_of
 from a2a_gateway.runs.service_policy import ServicePolicy
-from a2a_gateway.runs.stopping import Stopping
+from a2a_gateway.runs.signal import Notice
 from a2a_gateway.runs.task_marks import LONGEST_TRAIL, TaskMarks
 from a2a_gateway.runs.throttle import Throttle
+from a2a_gateway.runs.write_retries import Backlog
 from delegate_tool.protocol.context import AgentCard, DelegationBinding, OnDisconnect
 
 log = structlog.get_logger(__name__)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from a2a_gateway.errors import CapacityExceeded
-from a2a_gateway.runs.limits import RequestLimits
+from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.model import KeyId, KeyRecord, RunId
 
 _MINUTE_S: Final = 60.0

@@ -14,7 +14,7 @@ from typing import Final
 from starlette.requests import Request
 
 from a2a_gateway.errors import BodyTooLarge, CapacityExceeded, RequestError
-from a2a_gateway.runs.notice import Notice
+from a2a_gateway.runs.signal import Notice
 
 _SMALL_BYTES: Final = 64 * 1024
 

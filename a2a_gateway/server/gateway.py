@@ -21,18 +21,18 @@ from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, Store
 from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.host.data_dir_lock import sole_user
 from a2a_gateway.runs.capacity import Capacity
-from a2a_gateway.runs.catalogue import Catalogue, Runners
-from a2a_gateway.runs.limits import RequestLimits
+from a2a_gateway.runs.conversation_queue import Turns
+from a2a_gateway.runs.dispatch import Catalogue, Runners
+from a2a_gateway.runs.key_limits import RequestLimits
+from a2a_gateway.runs.leases import Places
 from a2a_gateway.runs.live import LiveRuns
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import Limits
-from a2a_gateway.runs.place import Places
 from a2a_gateway.runs.ports import Clock, Profiles
 from a2a_gateway.runs.revocation import Revocation
 from a2a_gateway.runs.service import RunService
 from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.throttle import Throttle
-from a2a_gateway.runs.turns import Turns
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.origin import Origins, can_tell
 from a2a_gateway.server.tokens import JwtRunTokens

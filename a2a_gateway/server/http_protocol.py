@@ -21,7 +21,7 @@ from a2a_gateway.errors import BodyTooLarge, GatewayError, RequestError
 from a2a_gateway.server.client_probe import ClientProbe
 from a2a_gateway.server.connection_limits import ConnectionLimits, Phase
 from a2a_gateway.server.request_framing import RequestFraming
-from a2a_gateway.server.route import error_response
+from a2a_gateway.server.route_class import error_response
 from a2a_gateway.wire.errors import render_error
 from a2a_gateway.wire.json_bytes import encode_json
 

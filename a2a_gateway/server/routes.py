@@ -11,20 +11,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from a2a_gateway.errors import AuthenticationError, CapacityExceeded, GatewayError, ModelNotFound, RequestError, RunNotFound
+from a2a_gateway.runs.keyless_retries import scope_of
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunRequest
 from a2a_gateway.runs.proposal import SELF, Caller
-from a2a_gateway.runs.retries import scope_of
 from a2a_gateway.server.bodies import Bodies
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.origin import Connection
-from a2a_gateway.server.respond import RunResponse
-from a2a_gateway.server.route import GatewayRoute, error_response
+from a2a_gateway.server.route_class import GatewayRoute, error_response
 from a2a_gateway.server.run_events import RunEventsResponse, first_wanted
+from a2a_gateway.server.run_response import RunResponse
+from a2a_gateway.wire.chat.request import parse_chat_request
 from a2a_gateway.wire.models import render_model, render_models
-from a2a_gateway.wire.openai_request import parse_chat_request
 from a2a_gateway.wire.outcome import render_outcome
 from a2a_gateway.wire.run_events import render_answer
-from a2a_gateway.wire.runs import RunNode, render_run, render_tree
+from a2a_gateway.wire.run_view import RunNode, render_run, render_tree
 from a2a_gateway.wire.usage import render_tree_tokens
 
 _QUICK_BYTES: Final = 64 * 1024

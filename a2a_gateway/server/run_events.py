@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from a2a_gateway.errors import RequestError
 from a2a_gateway.runs.events import RunFinished
 from a2a_gateway.runs.live import LiveRun
-from a2a_gateway.server.respond import SSE_HEADERS, Outlet, unless_the_client_leaves
+from a2a_gateway.server.run_response import SSE_HEADERS, Outlet, unless_the_client_leaves
 from a2a_gateway.wire.run_events import HEARTBEAT, render_run_event
 
 

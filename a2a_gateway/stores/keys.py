@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from a2a_gateway.errors import AuthenticationError, ConfigurationError
-from a2a_gateway.runs.limits import RequestLimits
+from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, SpendCaps
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.stores.database import Database

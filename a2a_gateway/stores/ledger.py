@@ -51,13 +51,13 @@ from a2a_gateway.stores.charges import (
     take_hold,
     today,
 )
-from a2a_gateway.stores.claims import ClaimedMeanwhile, find_claimed, forget, run_of_claim, stake, use_up
 from a2a_gateway.stores.database import Database
+from a2a_gateway.stores.idempotency import ClaimedMeanwhile, find_claimed, forget, run_of_claim, stake, use_up
+from a2a_gateway.stores.presumed_charges import presume_open, presume_overdue, undo
 from a2a_gateway.stores.rows import run_of, values_of_new_run
 from a2a_gateway.stores.schema import answers, holds, runs
 from a2a_gateway.stores.summary import summarize
 from a2a_gateway.stores.tree import SUBTREE, known_path, known_rows, path_to
-from a2a_gateway.stores.unsettled import presume_open, presume_overdue, undo
 
 _LIVE: Final = sorted(LIVE_STATES)
 _NO_CAPS: Final = SpendCaps()

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from a2a_gateway.runs.limits import RequestLimits
+from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.model import (
     Conversation,
     ConversationId,

@@ -33,7 +33,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from a2a_gateway.testing.answer import Answer, Gates
+from a2a_gateway.testing.paced_reply import Answer, Gates
 from a2a_gateway.testing.script import ChatRequest, Director, Script, ScriptError, Step, choose_step
 from a2a_gateway.testing.serving import serve_app
 from a2a_gateway.testing.traffic import Condition, Traffic

@@ -5,7 +5,7 @@ from typing import Literal, assert_never
 
 from a2a_gateway.errors import GatewayError, RunCancelled
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, RunFinished, RunSummary
-from a2a_gateway.runs.rerun import final_error
+from a2a_gateway.runs.retry_rule import final_error
 from a2a_gateway.wire.usage import render_parent
 from delegate_tool.protocol.money import format_usd
 

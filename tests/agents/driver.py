@@ -12,12 +12,12 @@ from typing import Any
 from openhands.sdk import LLM
 from pydantic import SecretStr
 
-from a2a_gateway.agents.ambient import close_ambient_sources
-from a2a_gateway.agents.answer_reading import read_answers_first
-from a2a_gateway.agents.llm_transport import guard_llm_transport
+from a2a_gateway.agents.llm.answer_reading import read_answers_first
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
+from a2a_gateway.agents.sdk_patches.ambient_sources import close_ambient_sources
+from a2a_gateway.agents.sdk_patches.litellm_transport import guard_llm_transport
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.events import ContentDelta, Outcome, RunEnded, RunnerEvent

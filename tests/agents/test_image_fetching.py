@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from a2a_gateway.agents.account import RunAccount
-from a2a_gateway.agents.llm import metered
-from a2a_gateway.agents.pricing import Prices
+from a2a_gateway.agents.llm.metered_llm import metered
+from a2a_gateway.agents.llm.pricing import Prices
+from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.testing.serving import serve_app
 from tests.agents.driver import RecordingMeter, an_llm
 

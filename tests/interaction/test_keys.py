@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openai import APIStatusError
 
-from a2a_gateway.runs.limits import RequestLimits
+from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.model import LimitPolicy, SpendCaps
 from a2a_gateway.testing.script import Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM

@@ -16,7 +16,7 @@ from a2a_gateway.runs.model import IdempotencyClaim, TokenUsage
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from a2a_gateway.wire.openai_request import parse_chat_request
+from a2a_gateway.wire.chat.request import parse_chat_request
 from delegate_tool import adelegate
 from tests.stores.ledger_bench import Bench, SteppedClock
 from tests.support.ask import call, content_of, partial_of, user

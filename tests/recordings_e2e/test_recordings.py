@@ -16,7 +16,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from a2a_gateway.server.serving import running_gateway
+from a2a_gateway.server.uvicorn_server import running_gateway
 from a2a_gateway.settings import Settings
 from tests.support.recordings import ANSWERED, FAILED, IMAGE, Recording, says
 from tests.support.replay import Replay, load_recording, serve_replays

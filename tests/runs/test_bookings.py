@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import BudgetHeld
-from a2a_gateway.runs.backlog import Backlog
 from a2a_gateway.runs.events import Failed, Finished
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.meter import RunMeter
 from a2a_gateway.runs.model import CallQuote, RunState, SpendCaps
-from a2a_gateway.runs.notice import Notice
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.runs.presumptions import Presumptions
+from a2a_gateway.runs.signal import Notice
+from a2a_gateway.runs.write_retries import Backlog
 from a2a_gateway.testing.scripted_runner import Spend, Until
 from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, by_task, finished, follow, until
 

@@ -11,11 +11,11 @@ from uuid import UUID
 import pytest
 
 from a2a_gateway.errors import GatewayError, LLMUnavailable
+from a2a_gateway.runs.conversation_queue import Turns
 from a2a_gateway.runs.events import ContentDelta, Failed, Finished, RunEnded, RunFinished
-from a2a_gateway.runs.limits import RequestLimits
+from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import LIVE_STATES, AdmittedRun
-from a2a_gateway.runs.turns import Turns
 from a2a_gateway.testing.scripted_runner import Part, Spend
 from tests.runs.service_bench import NOTHING, Bench, bench_of, follow
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from a2a_gateway.errors import CapacityExceeded, GatewayError
-from a2a_gateway.runs.limits import RequestLimits
+from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, RunId
 from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.stores import sqlite_url

@@ -16,8 +16,8 @@ from openhands.sdk.tool import ToolExecutor
 from openhands.tools.glob import GlobAction, GlobObservation
 from openhands.tools.grep import GrepAction, GrepObservation
 
-from a2a_gateway.agents.expressions import MAX_EXPRESSION_CHARS, ExpressionError, compile_expression
 from a2a_gateway.agents.tools.patterns import glob_expression
+from a2a_gateway.agents.tools.regular_expressions import MAX_EXPRESSION_CHARS, ExpressionError, compile_expression
 from a2a_gateway.host.confined_files import Confinement, FoundFile, Refused, read_regular
 from delegate_tool.protocol.text import well_formed
 

@@ -13,8 +13,8 @@ from openhands.sdk.profiles.agent_profile_store import AgentProfileStore
 from openhands.sdk.utils.cipher import Cipher
 from pydantic import SecretStr
 
-from a2a_gateway.agents.profiles.catalog import ProfileCatalog
-from a2a_gateway.agents.profiles.environment import LLMEnvironment
+from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
+from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.settings import Settings
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from a2a_gateway.agents.profiles.catalog import ProfileCatalog
-from a2a_gateway.agents.profiles.environment import LLMEnvironment
+from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
+from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.runs.model import Profile
 from a2a_gateway.settings import Settings
 from tests.agents.profiles.place import Place

@@ -4,7 +4,7 @@ import pytest
 from litellm import validate_environment
 from pydantic import SecretStr
 
-from a2a_gateway.agents.profiles.environment import LLMEnvironment
+from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.runs.model import ProfileProblem
 from tests.agents.profiles.place import Place

@@ -1,0 +1,202 @@
+"""Builds what one run needs of the SDK: its LLMs, its agent, its conversation with the history in it.
+
+Blocking and synchronous; the runner calls it in a thread. Of the SDK's private names it uses four: `_ensure_agent_ready` and
+`_on_event`, because there is no public way to give a conversation a past, `_base_callback`, and `_autosave_enabled`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from openhands.sdk import Agent, AgentContext, LocalConversation, Tool
+from openhands.sdk.context.condenser import LLMSummarizingCondenser
+from openhands.sdk.event import Event, MessageEvent, SystemPromptEvent
+from openhands.sdk.llm import LLM
+
+from a2a_gateway.agents.answer_form import AnswerForm
+from a2a_gateway.agents.history import History, history_of, new_messages
+from a2a_gateway.agents.llm.condenser import HelpfulCondenser
+from a2a_gateway.agents.llm.finish_reasons import is_silent
+from a2a_gateway.agents.llm.metered_llm import MeteredLLM, metered
+from a2a_gateway.agents.llm.observed_stream import TurnObserver
+from a2a_gateway.agents.llm.pricing import Prices
+from a2a_gateway.agents.llm.run_account import RunAccount
+from a2a_gateway.agents.llm.tool_schemas import ToolSchemas
+from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
+from a2a_gateway.agents.transcript import decode_transcript
+from a2a_gateway.errors import UnsupportedError
+from a2a_gateway.runs.messages import Sampling
+from a2a_gateway.runs.model import AdmittedRun, RunId
+from delegate_tool.binding import BoundClient
+
+
+class Toolbox(Protocol):
+    """Where an agent's tools come from."""
+
+    def specs(self, tools: Sequence[ToolSpec], *, may_delegate: bool) -> list[Tool]:
+        """Name the tools as the SDK's registry knows them; without the delegation tool for a run that may not delegate."""
+        ...
+
+    def bind(
+        self, conversation_id: UUID, *, run_id: RunId, workspace_dir: str, delegation: BoundClient | None
+    ) -> AbstractContextManager[None]:
+        """Lend a run's tools what they work with, while the SDK initialises its conversation."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A conversation that can run.
+
+    Attributes:
+        system: the caller's system text, which the transcript keeps.
+    """
+
+    conversation: LocalConversation
+    llm: MeteredLLM
+    system: str
+
+    def llm_events(self) -> list[Event]:
+        """The conversation so far, without the prompt that the next run makes anew."""
+        return [event for event in self.conversation.state.events if not isinstance(event, SystemPromptEvent)]
+
+    @property
+    def ends_silently(self) -> bool:
+        """Whether the agent's last answer had no text and no tool call."""
+        done = (event for event in reversed(self.conversation.state.events) if event.source == "agent")
+        last = next(done, None)
+        return isinstance(last, MessageEvent) and is_silent(last.llm_message)
+
+    def close(self) -> None:
+        """End its tools, and let it go."""
+        self.conversation.close()
+        # It refers to itself through these: all that a run has used would wait for the garbage collector's rarest round.
+        self.conversation._on_event = self.conversation._base_callback = _ignore
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a conversation of one run is connected to."""
+
+    toolbox: Toolbox
+    schemas: ToolSchemas
+    account: RunAccount
+    observer: TurnObserver
+    on_event: Callable[[Event], None]
+    delegation: BoundClient | None = None
+
+
+def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerForm | None) -> Prepared:
+    """Build the agent and its conversation, ready for `arun`. The caller closes the conversation.
+
+    Raises:
+        UnsupportedError: the LLM cannot do what the request asks.
+        RequestError: the messages are not a conversation.
+    """
+    history = _history(run, vision=recipe.llm.vision_is_active())
+    _refuse_unsupported(run.sampling, recipe.llm)
+    prices = _prices(recipe, recipe.llm)
+    llm = metered(
+        recipe.llm,
+        wiring.account,
+        prices,
+        sampling=run.sampling,
+        observer=wiring.observer,
+        schemas=wiring.schemas,
+        retries_first_call=not run.is_marked_retry,
+    )
+    suffix = _suffix(recipe.system_suffix, history.system, form.instruction() if form else None)
+    agent = _agent(run, recipe, wiring, llm, suffix)
+    conversation = LocalConversation(
+        agent=agent,
+        workspace=run.workspace_dir,
+        callbacks=[wiring.on_event],
+        visualizer=None,
+        persistence_dir=None,
+        # The conversation of the caller, not that of this run: so the provider's cache serves the next run too.
+        prompt_cache_key=str(run.record.conversation_id),
+        delete_on_close=False,
+        # Turns are counted where LLM calls are made; this only ends a loop that makes none.
+        max_iteration_per_run=2 * run.record.limits.max_turns + 10,
+    )
+    # A copy of the state after each change, in memory, that nobody reads: what continues a conversation is its transcript.
+    conversation.state._autosave_enabled = False
+    try:
+        with wiring.toolbox.bind(
+            conversation.id, run_id=run.record.id, workspace_dir=run.workspace_dir, delegation=wiring.delegation
+        ):
+            conversation._ensure_agent_ready()
+        _remember(conversation, history.events)
+    except BaseException:
+        conversation.close()
+        raise
+    return Prepared(conversation, llm, history.system)
+
+
+def _remember(conversation: LocalConversation, events: Sequence[Event]) -> None:
+    for llm in _llms(conversation.agent):
+        # The SDK's own search does not find a subclass of LLM, and the conversation's statistics would miss its usage.
+        conversation.llm_registry.add(llm)
+    with conversation.state:
+        for event in events:
+            conversation._on_event(event)
+
+
+def _agent(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, llm: MeteredLLM, suffix: str | None) -> Agent:
+    prompt: Mapping[str, Any] = {"system_prompt": recipe.system_prompt} if recipe.system_prompt is not None else {}
+    mcp_config: Any = dict(recipe.mcp_config)
+    persona: Mapping[str, Any] = {"persona": recipe.persona} if recipe.persona is not None else {}
+    return Agent(
+        llm=llm,
+        tools=wiring.toolbox.specs(recipe.tools, may_delegate=wiring.delegation is not None),
+        mcp_config=mcp_config,
+        # A date in the prompt would spoil the provider's prompt cache.
+        agent_context=AgentContext(system_message_suffix=suffix, current_datetime=None),
+        condenser=_condenser(recipe, wiring.account),
+        tool_concurrency_limit=run.record.limits.max_breadth,
+        **prompt,
+        **persona,
+    )
+
+
+def _condenser(recipe: AgentRecipe, account: RunAccount) -> LLMSummarizingCondenser | None:
+    template = recipe.condenser_llm
+    if template is None:
+        return None
+    llm = metered(template, account, _prices(recipe, template), usage_id="condenser")
+    return HelpfulCondenser(llm=llm, max_size=recipe.condenser_max_size)
+
+
+def _llms(agent: Agent | Any) -> list[LLM]:
+    condenser = agent.condenser
+    return [agent.llm, condenser.llm] if isinstance(condenser, LLMSummarizingCondenser) else [agent.llm]
+
+
+def _prices(recipe: AgentRecipe, llm: LLM) -> Prices:
+    if llm.model != recipe.llm.model:
+        return Prices(llm.model, llm.input_cost_per_token, llm.output_cost_per_token, recipe.unpriced_usd_per_token)
+    own = recipe.input_usd_per_token, recipe.output_usd_per_token
+    return Prices(llm.model, *own, recipe.unpriced_usd_per_token, recipe.cached_input_usd_per_token)
+
+
+def _history(run: AdmittedRun, *, vision: bool) -> History:
+    if not run.transcript:
+        return history_of(run.messages, vision=vision)
+    before = decode_transcript(run.transcript)
+    now = history_of(new_messages(run.messages), vision=vision, before=before.events)
+    return History(now.system or before.system, (*before.events, *now.events))
+
+
+def _refuse_unsupported(sampling: Sampling, llm: LLM) -> None:
+    if sampling.stop and llm.uses_responses_api():
+        raise UnsupportedError("This model's endpoint (OpenAI Responses) knows no stop sequences.", param="stop")
+
+
+def _ignore(_: Event) -> None:
+    """Hear of an event after the end."""
+
+
+def _suffix(*texts: str | None) -> str | None:
+    return "\n\n".join(text for text in texts if text) or None

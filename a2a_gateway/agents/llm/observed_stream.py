@@ -1,0 +1,55 @@
+"""The stream of one LLM call on its way to the SDK: its pieces are counted and shown, and its end is checked."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any, Protocol
+
+from openhands.sdk.llm import Message
+
+from a2a_gateway.agents.llm.call import LLMCall
+from a2a_gateway.agents.llm.deltas import Piece
+from a2a_gateway.agents.llm.providers.stream_reading import StreamReading
+from a2a_gateway.agents.llm.truncated_streams import as_completed, check_damage, check_end
+
+
+class TurnObserver(Protocol):
+    """Receives the LLM's answers while they arrive."""
+
+    def turn_started(self) -> None: ...
+
+    def add(self, piece: Piece) -> None: ...
+
+    def turn_ended(self, message: Message) -> None: ...
+
+    def turn_broken(self) -> None: ...
+
+
+async def observe_stream(
+    items: AsyncIterable[Any], stream: Any, call: LLMCall | None, observer: TurnObserver | None, model: str
+) -> AsyncIterator[Any]:
+    """Pass on the items of LiteLLM's `stream`, which the SDK reads as `items`.
+
+    Raises:
+        APIConnectionError: a part of the answer could not be read, or its end did not come.
+    """
+    try:
+        async for item in items:
+            pieces = call.attempt.arrived(item) if call is not None else ()
+            if observer is not None:
+                for piece in pieces:
+                    observer.add(piece)
+            if pieces:
+                # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
+                await asyncio.sleep(0)
+            yield as_completed(stream, item)
+    except Exception:
+        check_damage(_reading_of(call), model)  # what LiteLLM makes of that may read like a refusal
+        raise
+    if call is not None:
+        call.attempt.end(stream)
+    check_end(stream, _reading_of(call), model)
+
+
+def _reading_of(call: LLMCall | None) -> StreamReading | None:
+    # Not before the stream has been read: for some providers LiteLLM sends the request with the first item.
+    return None if call is None else call.attempt.reading

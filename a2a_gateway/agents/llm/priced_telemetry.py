@@ -1,0 +1,32 @@
+"""The SDK's bookkeeping of an LLM, with the gateway's prices, and no more trust in what a provider tells than the ledger has.
+
+Above it stands `llm`, which makes one for each LLM; below it prices and the call under way.
+"""
+
+from typing import Any
+
+from openhands.sdk.llm.utils.telemetry import Telemetry
+from pydantic import PrivateAttr
+
+from a2a_gateway.agents.llm.call import Attempt, current_call
+from a2a_gateway.agents.llm.pricing import LLMReply, Prices, answer_bytes, usage_of
+
+
+class PricedTelemetry(Telemetry):
+    """The SDK's bookkeeping with our prices, so that its metrics and the ledger say the same."""
+
+    _prices: Prices = PrivateAttr()
+
+    def _compute_cost(self, resp: LLMReply, provider_info: object = None) -> float | None:
+        attempt = call.attempt if (call := current_call.get()) else Attempt()
+        attempt.usage = usage_of(resp)
+        attempt.cost_usd = self._prices.cost_usd(resp, attempt.usage, attempt.reported)
+        if attempt.usage is None:
+            attempt.answer_bytes = answer_bytes(resp)
+        return None if attempt.cost_usd is None else float(attempt.cost_usd)
+
+    def _record_usage(self, *args: Any) -> None:
+        """Count the tokens, unless they cannot be: the SDK would call the whole answer invalid."""
+        call = current_call.get()
+        if call is None or call.attempt.usage is not None:
+            super()._record_usage(*args)

@@ -1,0 +1,46 @@
+"""Repair JSON that servers send: fields that are missing, null or of another type than the specification says. Pure."""
+
+import time
+from typing import Any
+
+from a2a_gateway.agents.llm.providers.stream_events import AnswerDamaged
+
+type Json = dict[str, Any]
+
+
+def repair_text(value: Json, name: str, default: str | None) -> None:
+    """Have a field hold text: a number becomes its digits, anything else the default."""
+    held = value.get(name)
+    if not isinstance(held, str):
+        value[name] = str(held) if isinstance(held, int | float) else default
+
+
+def seconds(value: object) -> int:
+    """Return a time as whole seconds, or the present time if the value cannot be read as one."""
+    try:
+        return int(float(value)) if isinstance(value, int | float | str) else int(time.time())
+    except (ValueError, OverflowError):
+        return int(time.time())
+
+
+def drop_nulls(value: Json) -> None:
+    """Remove the fields that are null."""
+    for name in [name for name, held in value.items() if held is None]:
+        del value[name]
+
+
+def dict_in(value: Json, name: str) -> Json | None:
+    """Return the object in a field, or None if it is missing or null; raises `AnswerDamaged` for any other value."""
+    held = value.get(name)
+    if held is not None and not isinstance(held, dict):
+        raise AnswerDamaged(f"its {name} is no JSON object")
+    return held
+
+
+def dicts(values: object) -> list[Json]:
+    """Return the objects of a list, which may be missing or have nulls; raises `AnswerDamaged` if it has anything else."""
+    if values is None:
+        return []
+    if not isinstance(values, list) or not all(value is None or isinstance(value, dict) for value in values):
+        raise AnswerDamaged("it has something else where JSON objects should be")
+    return [value for value in values if value is not None]

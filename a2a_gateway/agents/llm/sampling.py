@@ -1,0 +1,155 @@
+"""How a request wants its LLM to generate: what of that the LLM of a run is given, and what of it reaches the provider. Pure.
+
+Providers differ in what they take, and the SDK and LiteLLM drop what a model does not. What has no effect is found by comparison:
+the options of a request are put together twice, as they are sent, with what was asked and with something else. So no list has to
+follow the libraries. What a provider would refuse, and no library knows, is cut down to what it takes.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import litellm
+from litellm.responses.utils import ResponsesAPIRequestUtils
+from litellm.types.utils import LlmProviders
+from litellm.utils import ProviderConfigManager, get_optional_params, validate_openai_optional_params
+from openai import OpenAIError
+from openhands.sdk import LLM
+from openhands.sdk.llm.options.chat_options import select_chat_options
+from openhands.sdk.llm.options.responses_options import select_responses_options
+
+from a2a_gateway.agents.llm.reasoning import EFFORT_TOKENS, fit_reasoning, is_claude
+from a2a_gateway.runs.messages import Sampling
+
+_MOST_STOPS: Final = 4
+"""OpenAI's limit, which LiteLLM keeps for all providers."""
+_MAX_TEMPERATURE: Final[Mapping[str, float]] = {
+    "claude": 1.0,
+    "anthropic/": 1.0,
+    "bedrock/": 1.0,
+    "moonshot/": 1.0,
+    "kimi": 1.0,
+    "glm-": 1.0,
+    "minimax": 1.0,
+    "mistral/": 1.5,
+    "dashscope/": 1.99,
+}
+"""What providers take, by a part of a model's name, where that is less than OpenAI's 2."""
+_EFFORTS: Final = ("none", "low", "high")
+_CHAT_OPTIONS: Final = frozenset(inspect.signature(get_optional_params).parameters) - {"extra_headers"}
+_WIRE_NAMES: Final = {"max_output_tokens": "max_tokens"}
+
+
+def sampled_fields(template: LLM, asked: Sampling) -> dict[str, object]:
+    """Return the fields of an LLM that a request changes, with values that its provider takes."""
+    reasons = bool((template.model_info or {}).get("supports_reasoning"))
+    # On this endpoint the SDK sends it to models that refuse it, too.
+    refuses_temperature = reasons and template.uses_responses_api()
+    fields: dict[str, object] = {
+        "temperature": None if refuses_temperature else _least(asked.temperature, _max_temperature(template)),
+        "top_p": asked.top_p,
+        "seed": asked.seed,
+        "max_output_tokens": _least(asked.max_output_tokens, _max_output_tokens(template)),
+        "reasoning_effort": asked.reasoning_effort,
+    }
+    fields = {name: value for name, value in fields.items() if value is not None}
+    if asked.reasoning_effort is not None and template.extended_thinking_budget:
+        # Where the SDK sends this, it overrules the effort.
+        fields["extended_thinking_budget"] = EFFORT_TOKENS.get(asked.reasoning_effort)
+    if (asked.temperature, asked.top_p) != (None, None) and not reasons:
+        # The SDK takes a model that it does not know, and many that it does, for one that refuses them.
+        fields["capability_overrides"] = {"supports_sampling_params": True, **template.capability_overrides}
+    return fields
+
+
+def stops_taken(template: LLM, asked: Sampling) -> tuple[str, ...]:
+    """Return the stop sequences that the LLM's provider takes."""
+    if not template.native_tool_calling and not template.disable_stop_word:
+        return ()  # the SDK puts its own in their place, which end a prompted tool call
+    stops = tuple(stop for stop in asked.stop if stop.strip()) if is_claude(template) else asked.stop
+    return stops[:_MOST_STOPS]
+
+
+def ignored_options(template: LLM, asked: Sampling) -> tuple[str, ...]:
+    """Name the fields of a request, as the wire does, that have no effect or another one than was asked for."""
+    if asked == Sampling():
+        return ()
+    taken = _as_sent(template, asked)
+    cut_down = ("temperature", "max_output_tokens", "reasoning_effort")
+    changed = {name for name in cut_down if getattr(asked, name) not in (None, getattr(taken, name))}
+    if stops_taken(template, asked) != asked.stop:
+        changed.add("stop")
+    try:
+        sent = _sent(template, asked)
+        changed |= {name for name, others in _others(asked) if all(_sent(template, other) == sent for other in others)}
+    except (OpenAIError, ValueError):  # LiteLLM does not know the provider, or refuses the options: so will the call
+        pass
+    return tuple(sorted(_WIRE_NAMES.get(name, name) for name in changed))
+
+
+def _others(asked: Sampling) -> Iterator[tuple[str, list[Sampling]]]:
+    """Yield each field that was asked for, and the request with other values of it."""
+    if asked.temperature is not None:
+        yield "temperature", [replace(asked, temperature=0.25 if asked.temperature != 0.25 else 0.75)]
+    if asked.top_p is not None:
+        yield "top_p", [replace(asked, top_p=0.25 if asked.top_p != 0.25 else 0.75)]
+    if asked.seed is not None:
+        yield "seed", [replace(asked, seed=asked.seed ^ 1)]
+    if asked.stop:
+        yield "stop", [replace(asked, stop=())]
+    if asked.max_output_tokens is not None:
+        yield "max_output_tokens", [replace(asked, max_output_tokens=asked.max_output_tokens // 2 or 2)]
+    if asked.reasoning_effort is not None:
+        # Two of them may mean the same to a model: only where all do, the field means nothing.
+        others = [effort for effort in _EFFORTS if effort != asked.reasoning_effort]
+        yield "reasoning_effort", [replace(asked, reasoning_effort=effort) for effort in others]
+
+
+def _sent(template: LLM, asked: Sampling) -> Mapping[str, Any]:
+    """Return the options of a request as its provider is sent them, without its messages and tools."""
+    llm = _as_sent(template, asked)
+    model, provider, *_ = litellm.get_llm_provider(model=llm.model, api_base=llm.base_url)
+    if llm.uses_responses_api():
+        return _sent_to_responses(llm, model, provider)
+    stops = stops_taken(template, asked)
+    options = select_chat_options(llm, {"stop": list(stops)} if stops else {}, has_tools=False)
+    known = {name: value for name, value in options.items() if name in _CHAT_OPTIONS}
+    known["stop"] = validate_openai_optional_params(known.get("stop"))
+    fixed = {"model": model, "custom_llm_provider": provider, "drop_params": llm.drop_params, "seed": llm.seed}
+    sent: Mapping[str, Any] = get_optional_params(**{**known, **fixed})
+    return sent
+
+
+def _as_sent(template: LLM, asked: Sampling) -> LLM:
+    llm = template.model_copy(update=sampled_fields(template, asked))
+    room = llm.effective_max_output_tokens
+    return llm if room is None else llm.model_copy(update=fit_reasoning(llm, room))
+
+
+def _sent_to_responses(llm: LLM, model: str, provider: str) -> Mapping[str, Any]:
+    options = select_responses_options(llm, {}, include=None, store=None)
+    config = ProviderConfigManager.get_provider_responses_api_config(model=model, provider=LlmProviders(provider))
+    if config is None:
+        return options
+    sent: Mapping[str, Any] = ResponsesAPIRequestUtils.get_optional_params_responses_api(
+        model=model,
+        responses_api_provider_config=config,
+        response_api_optional_params=ResponsesAPIRequestUtils.get_requested_response_api_optional_param(options),
+        drop_params=llm.drop_params,
+    )
+    return sent
+
+
+def _least[T: (int, float)](asked: T | None, most: T | None) -> T | None:
+    return asked if asked is None or most is None else min(asked, most)
+
+
+def _max_temperature(llm: LLM) -> float | None:
+    names = f"{llm.model} {llm.model_canonical_name or ''}".lower()
+    return min((most for part, most in _MAX_TEMPERATURE.items() if part in names), default=None)
+
+
+def _max_output_tokens(llm: LLM) -> int | None:
+    known = llm.max_output_tokens or (llm.model_info or {}).get("max_output_tokens")
+    return known if isinstance(known, int) and known > 0 else None

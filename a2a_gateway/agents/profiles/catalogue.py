@@ -1,0 +1,222 @@
+"""The catalogue: every profile by name, from all sources, as the files are now.
+
+Implements `runs.ports.Profiles`, and hands recipes to the runner. Looking a profile up costs a dictionary access and, twice a
+second at most, one `stat` per file. Only when a file has changed is anything read, and then everything, because definitions name
+each other.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from openhands.sdk.utils.cipher import Cipher
+
+from a2a_gateway.agents.llm.sampling import ignored_options
+from a2a_gateway.agents.profiles.definition_errors import UndecryptableError
+from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
+from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
+from a2a_gateway.agents.profiles.markdown_source import MarkdownSource
+from a2a_gateway.agents.profiles.openhands_source import SavedSource
+from a2a_gateway.agents.profiles.recipe_builder import Entry
+from a2a_gateway.agents.profiles.saved_llms import SavedLLMs
+from a2a_gateway.agents.recipe import AgentRecipe
+from a2a_gateway.errors import ConfigurationError, ModelNotFound
+from a2a_gateway.runs.messages import Sampling
+from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem
+from a2a_gateway.settings import Settings
+
+_RECHECK_S: Final = 0.5
+_NOT_DEFINITIONS: Final = frozenset({"readme.md"})
+
+type Stamp = tuple[int, int, int]
+_UNREADABLE: Final[Stamp] = (0, 0, 0)
+type Snapshot = Mapping[Path, Stamp]
+
+
+@dataclass(frozen=True, slots=True)
+class _Catalogued:
+    """One state of the catalogue; replaced as a whole, so that a reader in another thread never sees half of it."""
+
+    snapshot: Snapshot
+    entries: Mapping[str, Entry]
+    problems: tuple[ProfileProblem, ...]
+
+
+class ProfileCatalog:
+    """All profiles. Of two with one name, the one from the earlier source counts, also when it is broken.
+
+    Sources, in order: markdown in `settings.profile_dirs`, OpenHands' Agent Profiles, its LLM profiles, the environment's LLM.
+    """
+
+    def __init__(self, settings: Settings, environment: LLMEnvironment, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Load everything; `clock` counts seconds from anywhere.
+
+        Raises:
+            ConfigurationError: a saved LLM key was encrypted with a key that is not known.
+        """
+        self._settings = settings
+        self._environment = environment
+        self._clock = clock
+        self._markdown_dirs = _resolved(settings.profile_dirs)
+        self._named_dirs = _resolved(settings.profiles) if "profiles" in settings.model_fields_set else ()
+        self._agents_dir = environment.persistence_dir / "agent-profiles"
+        self._llms_dir = environment.persistence_dir / "profiles"
+        self._connections_dir = environment.persistence_dir / "provider-connections"
+        keys = [key.get_secret_value() for key in environment.cipher_keys]
+        self._cipher = Cipher(keys[0], previous_keys=keys[1:]) if keys else None
+        self._checked_at = clock()
+        snapshot = self._snapshot()
+        saved = self._saved_llms(snapshot)
+        _refuse_undecryptable(saved)
+        self._state = self._load(snapshot, saved)
+
+    def get(self, name: str) -> Profile:
+        """Find a profile by name (without prefix).
+
+        Raises:
+            ModelNotFound: there is none, or it is broken (the message says why).
+        """
+        return self.recipe(name).profile
+
+    def recipe(self, name: str) -> AgentRecipe:
+        """Find a profile by name, with all that its agent is made of.
+
+        Raises:
+            ModelNotFound: as for `get`.
+        """
+        self._refresh_when_due()
+        entry = self._state.entries.get(name)
+        if entry is None:
+            raise ModelNotFound(
+                f"There is no model {MODEL_PREFIX + name[:80]!r}; GET /v1/models lists those there are.", param="model"
+            )
+        if entry.recipe is None:
+            raise ModelNotFound(f"The model {MODEL_PREFIX + name!r} is broken: {_told(entry.problems)}.", param="model")
+        return entry.recipe
+
+    def ignored_options(self, model: str, asked: Sampling) -> tuple[str, ...]:
+        """Name the fields of a request that the LLM of a model ignores or cuts down; none for a model that is not served here."""
+        if asked == Sampling() or not model.startswith(MODEL_PREFIX):
+            return ()
+        self._refresh_when_due()
+        entry = self._state.entries.get(model.removeprefix(MODEL_PREFIX))
+        return () if entry is None or entry.recipe is None else ignored_options(entry.recipe.llm, asked)
+
+    def list(self) -> Sequence[Profile]:
+        """All profiles that work, by name."""
+        self._refresh_when_due()
+        return [entry.recipe.profile for _, entry in sorted(self._state.entries.items()) if entry.recipe is not None]
+
+    def problems(self) -> Sequence[ProfileProblem]:
+        """What could not be loaded, and why; also what an earlier source hides, and named directories that are not there."""
+        self._refresh_when_due()
+        missing = (path for path in self._named_dirs if not path.is_dir())
+        return (*(ProfileProblem(str(path), "there is no such directory") for path in missing), *self._state.problems)
+
+    def refresh(self) -> bool:
+        """Read everything again if a file has come, gone or changed; returns whether one had."""
+        self._checked_at = self._clock()
+        try:
+            # Stamped before it is read: what changes in between differs from the stamp, and is read again next time.
+            snapshot = self._snapshot()
+        except OSError:
+            return False  # such as no file descriptors left: what is known stays
+        if snapshot == self._state.snapshot:
+            return False
+        self._state = self._load(snapshot, self._saved_llms(snapshot))
+        return True
+
+    def _refresh_when_due(self) -> None:
+        if self._clock() - self._checked_at >= _RECHECK_S:
+            self.refresh()
+
+    def _snapshot(self) -> Snapshot:
+        stamps: dict[Path, Stamp] = {}
+        for directory in self._markdown_dirs:
+            stamps.update(_stamps(directory, ".md"))
+        for directory in (self._agents_dir, self._llms_dir, self._connections_dir):
+            stamps.update(_stamps(directory, ".json"))
+        return stamps
+
+    def _saved_llms(self, files: Snapshot) -> SavedLLMs:
+        return SavedLLMs.read((path for path in files if path.parent == self._llms_dir), self._cipher)
+
+    def _load(self, snapshot: Snapshot, saved: SavedLLMs) -> _Catalogued:
+        found = list(self._read(snapshot, LLMResolver(saved, self._environment)))
+        entries: dict[str, Entry] = {}
+        for entry in found:
+            entries.setdefault(entry.name, entry)
+        return _Catalogued(snapshot, entries, tuple(problem for entry in found for problem in entry.problems))
+
+    def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:
+        markdown = MarkdownSource(llms, self._settings)
+        saved = SavedSource(llms, self._settings, self._llms_dir)
+        for directory in self._markdown_dirs:
+            yield from _unique(markdown.read(path) for path in files if path.parent == directory)
+        yield from (saved.read_agent_profile(path) for path in files if path.parent == self._agents_dir)
+        yield from saved.read_llm_profiles()
+        yield from saved.read_environment()
+
+
+def _resolved(directories: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(path.expanduser().resolve() for path in directories))
+
+
+def _stamps(directory: Path, suffix: str) -> Iterator[tuple[Path, Stamp]]:
+    try:
+        with os.scandir(directory) as listing:
+            found = sorted((entry for entry in listing if _is_definition(entry, suffix)), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    for entry in found:
+        with suppress(FileNotFoundError):  # gone since it was listed
+            yield directory / entry.name, _stamp(entry)
+
+
+def _stamp(entry: os.DirEntry[str]) -> Stamp:
+    try:
+        stat = entry.stat()
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return _UNREADABLE
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _is_definition(entry: os.DirEntry[str], suffix: str) -> bool:
+    if not entry.name.endswith(suffix) or entry.name.startswith(".") or entry.name.lower() in _NOT_DEFINITIONS:
+        return False
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself, or to where nobody may look: whoever reads it says so
+        return True
+
+
+def _unique(entries: Iterator[Entry]) -> Iterator[Entry]:
+    # Between directories the order says which one counts; within one it would be the alphabet.
+    sources: dict[str, Entry] = {}
+    for entry in entries:
+        first = sources.setdefault(entry.name, entry)
+        if first is entry or entry.recipe is None:
+            yield entry
+        else:
+            message = f"the name {entry.name!r} is taken already, by another file of this directory"
+            yield Entry(entry.name, problems=(ProfileProblem(entry.recipe.profile.source, message),))
+
+
+def _refuse_undecryptable(saved: SavedLLMs) -> None:
+    wrong = {name: error for name, error in saved.found.items() if isinstance(error, UndecryptableError)}
+    if wrong:
+        names = ", ".join(sorted(wrong))
+        raise ConfigurationError(f"OpenHands' LLM profiles cannot be decrypted ({names}): {next(iter(wrong.values()))}.")
+
+
+def _told(problems: Sequence[ProfileProblem]) -> str:
+    return "; ".join(
+        f"{Path(problem.path).name}{'' if problem.line is None else f', line {problem.line}'}: {problem.message}"
+        for problem in problems
+    )

@@ -1,0 +1,223 @@
+"""The first source: markdown agent definitions, in OpenHands' own format, with the gateway's settings in a block `a2a:`.
+
+The SDK's `AgentDefinition.load` reads the definition; this module reads the front matter a second time, for what the SDK drops:
+the lines, the difference between an absent and an empty list, and what it takes a null for. What the gateway cannot do is a
+problem, and never ignored; a field without a meaning is a warning.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import yaml
+from openhands.sdk.context.condenser import LLMSummarizingCondenser, NoOpCondenser
+from openhands.sdk.subagent import AgentDefinition
+from openhands.sdk.subagent.schema import KNOWN_FIELDS
+from pydantic import ValidationError
+
+from a2a_gateway.agents.profiles.a2a_block import GATEWAY_SETTINGS, GatewayBlock
+from a2a_gateway.agents.profiles.definition_errors import (
+    UNEXPECTED,
+    DefinitionError,
+    Document,
+    Fault,
+    invalid,
+    malformed,
+    misunderstood,
+    placed,
+    read_text,
+    refusal,
+)
+from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
+from a2a_gateway.agents.profiles.recipe_builder import CONDENSER_MAX_SIZE, Entry, Parts, assemble
+from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, parse_tools
+from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
+from a2a_gateway.settings import Settings
+from delegate_tool.protocol.money import micro_usd_from_float
+
+BLOCK: Final = "a2a"
+
+_FRONT_MATTER: Final = re.compile(r"\s*^-{3,}[ \t]*\n(?P<header>.*?)^-{3,}[ \t]*$", re.DOTALL | re.MULTILINE)
+_NAME_LINE: Final = re.compile(r"^name:[ \t]*[\"']?([\w.-]+)", re.MULTILINE)
+_TABS: Final = re.compile(r"^[ \t]*(?:-[ \t]+)*(?:[\w.-]+:(?=\s))?[ \t]*", re.MULTILINE)
+"""The blanks of a line up to its value; what is quoted or folded further on is not touched."""
+_TAB: Final = "  "
+_EXAMPLES: Final = re.compile(r"<example>.*?</example>", re.DOTALL | re.IGNORECASE)
+
+_NUMBERS: Final = frozenset({"max_iteration_per_run", "max_budget_per_run"})
+_NO_WORD: Final = re.compile(r"[^\w]+")
+
+_UNSUPPORTED: Final[Mapping[str, str]] = {
+    "skills": "skills are not loaded: they may run programs outside of the agent's tools; put what they say into the body",
+    "hooks": "hooks are not run: they are programs outside of the agent's tools",
+    "profile_store_dir": "another profile store is not read: LLM profiles are found in OpenHands' own",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MarkdownSource:
+    """Reads definitions. One instance sees one state of the LLM profiles."""
+
+    llms: LLMResolver
+    settings: Settings
+
+    def read(self, path: Path) -> Entry:
+        """Read one file."""
+        try:
+            text = _without_tabs(read_text(path))
+        except DefinitionError as error:
+            return Entry(path.stem, problems=Document(path, "").problems(error))
+        match = _FRONT_MATTER.match(text)
+        document = (
+            Document(path, match["header"], text.count("\n", 0, match.start("header")) + 1) if match else Document(path, "")
+        )
+        named = _NAME_LINE.search(document.text)
+        try:
+            front = _front_matter(document)
+            recipe = self._recipe(document, front, text)
+        except DefinitionError as error:
+            return Entry(named[1] if named else path.stem, problems=document.problems(error))
+        return Entry(recipe.profile.name, recipe, document.warnings(_without_meaning(front)))
+
+    def _recipe(self, document: Document, front: Mapping[str, object], text: str) -> AgentRecipe:
+        faults = tuple(_unsupported(front))
+        if faults:
+            raise DefinitionError(*faults)
+        definition = _definition(document, front, text)
+        block = _block(front.get(BLOCK))
+        body = definition.system_prompt or None
+        try:
+            llm = self.llms.of_definition(definition.model)
+        except DefinitionError as error:
+            raise placed(error, "model") from None
+        return assemble(
+            Parts(
+                name=definition.name,
+                source=document.path,
+                llm=llm,
+                description=" ".join(_EXAMPLES.sub("", definition.description).split()),
+                tools=_tools(front, definition),
+                block=block,
+                max_turns=definition.max_iteration_per_run,
+                budget_micro_usd=_budget(definition.max_budget_per_run),
+                system_prompt=body if block.prompt == "replace" else None,
+                system_suffix=body if block.prompt == "append" else None,
+                condenser_max_size=_condenser_max_size(definition),
+                mcp_config=dict(definition.mcp_config or {}),
+            ),
+            self.settings,
+        )
+
+
+def _without_tabs(text: str) -> str:
+    """Write the tabs of a front matter that YAML takes for none of its blanks as spaces."""
+    match = _FRONT_MATTER.match(text)
+    if match is None or "\t" not in match["header"]:
+        return text
+    start, end = match.span("header")
+    return text[:start] + _TABS.sub(lambda blanks: blanks[0].replace("\t", _TAB), match["header"]) + text[end:]
+
+
+def _front_matter(document: Document) -> Mapping[str, object]:
+    if not document.text:
+        raise DefinitionError(Fault("has no front matter between two lines of ---", line=1))
+    try:
+        values = yaml.safe_load(document.text)
+    except yaml.YAMLError as error:
+        raise malformed(error, document.first_line) from None
+    except UNEXPECTED as error:
+        raise misunderstood(error) from None
+    if not isinstance(values, dict):
+        raise DefinitionError(Fault("its front matter is not a mapping of names to values", line=document.first_line))
+    return {str(key): value for key, value in values.items()}
+
+
+def _unsupported(front: Mapping[str, object]) -> Iterator[Fault]:
+    yield from (Fault(message, (key,)) for key, message in _UNSUPPORTED.items() if front.get(key))
+    yield from (Fault(f"{key} belongs into the block {BLOCK}:", (key,)) for key in front if key in GATEWAY_SETTINGS)
+    if str(front.get("permission_mode") or "never_confirm").strip().lower() != "never_confirm":
+        yield Fault("permission_mode can only be never_confirm: a gateway has nobody to ask", ("permission_mode",))
+    for key in _NUMBERS & front.keys():
+        if isinstance(front[key], bool) or not isinstance(front[key], int | float | str | None):
+            yield Fault(f"{key} must be a number", (key,))
+    if isinstance(front.get("name"), bool):
+        yield Fault("name must be text: put it in quotation marks", ("name",))
+    if isinstance(front.get("max_iteration_per_run"), float):
+        yield Fault("max_iteration_per_run must be a whole number", ("max_iteration_per_run",))
+    tools = front.get("tools")
+    if tools is not None and not isinstance(tools, str) and not _is_list_of_text(tools):
+        yield Fault("tools must be a list of names", ("tools",))
+
+
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _without_meaning(front: Mapping[str, object]) -> Iterator[Fault]:
+    known = {*KNOWN_FIELDS, BLOCK}
+    for key in front.keys() - known:
+        like = get_close_matches(_NO_WORD.sub("", key).lower(), known, n=1)
+        hint = f"; is {like[0]} meant?" if like else ""
+        yield Fault(f"{key[:60]} is not a field of an agent definition, and has no effect{hint}", (key,))
+
+
+def _definition(document: Document, front: Mapping[str, object], text: str) -> AgentDefinition:
+    try:
+        definition = _load(document.path, text)
+    except yaml.YAMLError as error:  # its parser is another, and is given the end of the line before, too
+        raise malformed(error, document.first_line - 1) from None
+    except ValidationError as error:
+        raise invalid(error) from None
+    except OSError as error:
+        raise refusal(f"cannot be read: {type(error).__name__}") from None
+    except UNEXPECTED as error:
+        raise misunderstood(error) from None
+    # The SDK takes an empty field for the text `None`.
+    absent = {"name": document.path.stem, "description": "", "model": "inherit"}
+    return definition.model_copy(update={key: value for key, value in absent.items() if front.get(key) is None})
+
+
+def _load(path: Path, text: str) -> AgentDefinition:
+    """Have the SDK load a definition; from a copy, where it would not understand the file as it is."""
+    if path.read_text(encoding="utf-8") == text:
+        return AgentDefinition.load(path)
+    with TemporaryDirectory(prefix="a2a-definition-") as directory:
+        copy = Path(directory, path.name)
+        copy.write_text(text, encoding="utf-8")
+        return AgentDefinition.load(copy)
+
+
+def _block(values: object) -> GatewayBlock:
+    try:
+        return GatewayBlock.model_validate({} if values is None else values)
+    except ValidationError as error:
+        raise invalid(error, (BLOCK,)) from None
+
+
+def _budget(usd: float | None) -> int | None:
+    try:
+        return None if usd is None else micro_usd_from_float(usd)
+    except ValueError as error:
+        raise refusal(f"max_budget_per_run: {error}", "max_budget_per_run") from None
+
+
+def _tools(front: Mapping[str, object], definition: AgentDefinition) -> tuple[ToolSpec, ...]:
+    if front.get("tools") is None:
+        return DEFAULT_TOOLS
+    return parse_tools(((name, {}) for name in definition.tools), "tools")
+
+
+def _condenser_max_size(definition: AgentDefinition) -> int | None:
+    match definition.condenser:
+        case None:
+            return CONDENSER_MAX_SIZE
+        case NoOpCondenser():
+            return None
+        case LLMSummarizingCondenser(max_size=max_size):
+            return max_size
+        case _:
+            raise refusal("condenser must be default, none, or an LLMSummarizingCondenser", "condenser")

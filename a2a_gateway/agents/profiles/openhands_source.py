@@ -1,0 +1,153 @@
+"""The second and third source: what OpenHands has saved (Agent Profiles, LLM profiles), and the LLM of the environment.
+
+An Agent Profile is resolved by the SDK's own launch pipeline; from what comes out only the settings are taken, because tools,
+skills and context are the gateway's decision. Skills and MCP servers of the user are not offered to it: both run programs in this
+process' name, and the agents here serve others too.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from openhands.sdk.launch import AgentLaunchError, LaunchStoreError, LaunchStores, UnresolvedProfileReferences, resolve
+from openhands.sdk.profiles.agent_profile import ACPAgentProfile, OpenHandsAgentProfile, validate_agent_profile
+from openhands.sdk.settings.model import OpenHandsAgentSettings
+from pydantic import ValidationError
+
+from a2a_gateway.agents.profiles.definition_errors import (
+    UNEXPECTED,
+    DefinitionError,
+    Document,
+    Fault,
+    invalid,
+    malformed,
+    misunderstood,
+    placed,
+    read_text,
+    refusal,
+)
+from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
+from a2a_gateway.agents.profiles.recipe_builder import Entry, Parts, assemble
+from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, parse_tools
+from a2a_gateway.agents.recipe import AgentRecipe
+from a2a_gateway.settings import Settings
+
+DEFAULT_NAME: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSource:
+    """Reads OpenHands' saved profiles. One instance sees one state of the LLM profiles."""
+
+    llms: LLMResolver
+    settings: Settings
+    llms_dir: Path
+
+    def read_agent_profile(self, path: Path) -> Entry:
+        """Read one Agent Profile; its file's name is its name, as for OpenHands."""
+        document = Document(path, "")
+        try:
+            document = Document(path, read_text(path))
+            return Entry(path.stem, self._agent_recipe(document))
+        except DefinitionError as error:
+            return Entry(path.stem, problems=document.problems(error))
+
+    def read_llm_profiles(self) -> Iterator[Entry]:
+        """Make the default agent on each saved LLM."""
+        for name in self.llms.saved.found:
+            path = self.llms_dir / f"{name}.json"
+            try:
+                llm = self.llms.with_credentials(self.llms.saved.load(name))
+                yield Entry(name, assemble(Parts(name, path, llm), self.settings))
+            except DefinitionError as error:
+                yield Entry(name, problems=self._document(path).problems(self._cause(name) or error))
+
+    def read_environment(self) -> Iterator[Entry]:
+        """Make the default agent on the environment's LLM, if it names one."""
+        if self.llms.environment.model is None:
+            return
+        try:
+            parts = Parts(DEFAULT_NAME, "LLM_MODEL", self.llms.of_environment())
+            yield Entry(DEFAULT_NAME, assemble(parts, self.settings))
+        except DefinitionError as error:
+            yield Entry(DEFAULT_NAME, problems=Document(Path("LLM_MODEL"), "").problems(error))
+
+    def _agent_recipe(self, document: Document) -> AgentRecipe:
+        profile = _agent_profile(document.text)
+        settings = self._resolve(profile)
+        llm = self.llms.with_credentials(settings.llm)
+        condenser = settings.condenser
+        summarises = condenser.enabled and condenser.condenser_kind == "llm_summarizing"
+        specs = None if profile.tools is None else [(tool.name, tool.params) for tool in profile.tools]
+        return assemble(
+            Parts(
+                name=document.path.stem,
+                source=document.path,
+                llm=llm,
+                tools=DEFAULT_TOOLS if specs is None else parse_tools(specs, "tools"),
+                persona=settings.persona,
+                system_suffix=settings.agent_context.system_message_suffix,
+                condenser_max_size=condenser.max_size if summarises else None,
+            ),
+            self.settings,
+        )
+
+    def _resolve(self, profile: OpenHandsAgentProfile) -> OpenHandsAgentSettings:
+        # No servers to choose from: "all of the user's" is then none, and naming one is an error.
+        stores = LaunchStores(llm_profiles=self.llms.saved, mcp_config={}, skills=list)
+        try:
+            settings = resolve(profile, stores).settings
+        except DefinitionError as error:
+            raise placed(error, "llm_profile_ref") from None
+        except UnresolvedProfileReferences as error:
+            raise DefinitionError(*_dangling(error)) from None
+        except (AgentLaunchError, LaunchStoreError) as error:
+            raise refusal(str(error)) from None
+        if not isinstance(settings, OpenHandsAgentSettings):
+            raise refusal("is not an OpenHands agent", "agent_kind")
+        return settings
+
+    def _cause(self, name: str) -> DefinitionError | None:
+        found = self.llms.saved.found[name]
+        return found if isinstance(found, DefinitionError) else None
+
+    def _document(self, path: Path) -> Document:
+        try:
+            return Document(path, read_text(path))
+        except DefinitionError:
+            return Document(path, "")
+
+
+def _agent_profile(text: str) -> OpenHandsAgentProfile:
+    try:
+        profile = validate_agent_profile(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise malformed(error) from None
+    except ValidationError as error:
+        raise invalid(error, tagged=True) from None
+    except UNEXPECTED as error:
+        raise misunderstood(error) from None
+    match profile:
+        case OpenHandsAgentProfile():
+            faults = tuple(_unsupported(profile))
+            if faults:
+                raise DefinitionError(*faults)
+            return profile
+        case ACPAgentProfile():
+            raise refusal("an ACP agent is a program of its own, which a gateway does not run", "agent_kind")
+
+
+def _dangling(error: UnresolvedProfileReferences) -> Iterator[Fault]:
+    if error.llm_profile_ref is not None:
+        yield Fault(f"there is no LLM profile {error.llm_profile_ref!r}", ("llm_profile_ref",))
+    if error.mcp_server_refs:
+        yield Fault("MCP servers of OpenHands' settings are not offered to served agents", ("mcp_server_refs",))
+
+
+def _unsupported(profile: OpenHandsAgentProfile) -> Iterator[Fault]:
+    if profile.enable_classify_and_switch_llm_tool:
+        yield Fault("a tool that changes the agent's LLM is not offered", ("enable_classify_and_switch_llm_tool",))
+    if profile.verification.critic_enabled:
+        yield Fault("a critic is not run", ("verification", "critic_enabled"))

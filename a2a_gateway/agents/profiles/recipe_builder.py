@@ -1,0 +1,135 @@
+"""The parts of a profile, and the one recipe that they make: what all profiles have in common, whatever their source."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from openhands.sdk import LLM
+
+from a2a_gateway.agents.llm.pricing import Prices
+from a2a_gateway.agents.profiles.a2a_block import GatewayBlock
+from a2a_gateway.agents.profiles.definition_errors import UNEXPECTED, misunderstood, refusal
+from a2a_gateway.agents.profiles.llm_resolver import as_template, condenser_template, per_token
+from a2a_gateway.agents.profiles.saved_llms import PROFILE_NAME
+from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, DELEGATE
+from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
+from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem, WorkspacePolicy
+from a2a_gateway.settings import Settings
+
+SELF: Final = "self"
+
+CONDENSER_MAX_SIZE: Final = 240
+"""Events above which history is summarised, unless a definition says otherwise: the SDK's own default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a source says under one name: a recipe, or why there is none."""
+
+    name: str
+    recipe: AgentRecipe | None = None
+    problems: tuple[ProfileProblem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a source knows of one profile. `condenser_max_size` None is no condenser; `source` is the file, or the variable."""
+
+    name: str
+    source: Path | str
+    llm: LLM
+    description: str = ""
+    tools: tuple[ToolSpec, ...] = DEFAULT_TOOLS
+    block: GatewayBlock = field(default_factory=GatewayBlock)
+    max_turns: int | None = None
+    budget_micro_usd: int | None = None
+    system_prompt: str | None = None
+    persona: str | None = None
+    system_suffix: str | None = None
+    condenser_max_size: int | None = CONDENSER_MAX_SIZE
+    mcp_config: Mapping[str, object] = field(default_factory=dict)
+
+
+def assemble(parts: Parts, settings: Settings) -> AgentRecipe:
+    """Build a recipe.
+
+    Raises:
+        DefinitionError: the name cannot be one, or what the profile says cannot be.
+    """
+    check_name(parts.name)
+    try:
+        return _assembled(parts, settings)
+    except UNEXPECTED as error:
+        raise misunderstood(error) from None
+
+
+def _assembled(parts: Parts, settings: Settings) -> AgentRecipe:
+    llm = as_template(parts.llm, settings, parts.block)
+    return AgentRecipe(
+        profile=_profile(parts, llm, settings),
+        llm=llm,
+        unpriced_usd_per_token=settings.unpriced_usd_per_token,
+        input_usd_per_token=llm.input_cost_per_token,
+        output_usd_per_token=llm.output_cost_per_token,
+        cached_input_usd_per_token=per_token(parts.block.cached_input_usd_per_mtok),
+        condenser_llm=None if parts.condenser_max_size is None else condenser_template(llm),
+        condenser_max_size=parts.condenser_max_size or CONDENSER_MAX_SIZE,
+        system_prompt=parts.system_prompt,
+        persona=parts.persona,
+        system_suffix=parts.system_suffix,
+        tools=parts.tools,
+        mcp_config=parts.mcp_config,
+    )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be part of a model id, or that delegation has a meaning for.
+
+    Raises:
+        DefinitionError: it is one of these.
+    """
+    if not PROFILE_NAME.fullmatch(name):
+        raise refusal("the name must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit", "name")
+    if name == SELF:
+        raise refusal(f"the name {SELF!r} is reserved: in a delegation it means the caller's own profile", "name")
+
+
+def _profile(parts: Parts, llm: LLM, settings: Settings) -> Profile:
+    names = tuple(tool.name for tool in parts.tools)
+    prices = Prices(llm.model, llm.input_cost_per_token, llm.output_cost_per_token, settings.unpriced_usd_per_token)
+    workspace, path = _workspace(parts)
+    return Profile(
+        name=parts.name,
+        description=parts.description or _description(llm, names),
+        source=str(parts.source),
+        llm_model=llm.model,
+        context_tokens=llm.effective_max_input_tokens,
+        max_output_tokens=llm.effective_max_output_tokens,
+        vision=llm.vision_is_active(),
+        tools=names,
+        may_delegate=DELEGATE in names,
+        policy=_policy(parts),
+        workspace=workspace,
+        workspace_path=path,
+        narration=parts.block.narration,
+        caps=parts.block.caps,
+        is_priced=prices.are_known,
+    )
+
+
+def _workspace(parts: Parts) -> tuple[WorkspacePolicy, str | None]:
+    try:
+        return parts.block.workspace_of(parts.source.parent if isinstance(parts.source, Path) else Path.cwd())
+    except (ValueError, RuntimeError):  # a NUL; the home of a user who is not known
+        raise refusal("workspace names no directory that there can be", "a2a", "workspace") from None
+
+
+def _policy(parts: Parts) -> LimitPolicy:
+    return parts.block.policy(
+        own_model=MODEL_PREFIX + parts.name, max_turns=parts.max_turns, budget_micro_usd=parts.budget_micro_usd
+    )
+
+
+def _description(llm: LLM, tools: tuple[str, ...]) -> str:
+    return f"OpenHands agent on {llm.model}, {'with ' + ', '.join(tools) if tools else 'without tools'}."

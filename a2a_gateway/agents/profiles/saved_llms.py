@@ -1,0 +1,122 @@
+"""OpenHands' saved LLM profiles, read as its own store reads them, but without its file locks.
+
+The store replaces files atomically, so reading needs no lock, and the event loop must not wait for another process. Keys are
+decrypted here or refused, never passed on as ciphertext or lost, and stay inside the SDK's `SecretStr`.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from openhands.sdk import LLM
+from openhands.sdk.llm.exceptions import LLMError
+from openhands.sdk.llm.llm import LLM_SECRET_FIELDS
+from openhands.sdk.llm.provider_connection_store import ProviderConnectionStore
+from openhands.sdk.utils.cipher import FERNET_TOKEN_PREFIX, Cipher
+from openhands.sdk.utils.pydantic_secrets import STRICT_DECRYPT_CONTEXT_KEY, SecretDecryptionError
+from pydantic import SecretStr, ValidationError
+
+from a2a_gateway.agents.profiles.definition_errors import (
+    UNEXPECTED,
+    DefinitionError,
+    Fault,
+    UndecryptableError,
+    invalid,
+    malformed,
+    misunderstood,
+    read_text,
+    refusal,
+)
+
+PROFILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""OpenHands' rule for the names of profiles: no separators, no leading dot, so that a name never leaves its directory."""
+
+_UNDECRYPTABLE: Final = "its key was encrypted with another OH_SECRET_KEY: restore that one, or add it to OH_PREVIOUS_SECRET_KEYS"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedLLMs:
+    """OpenHands' saved LLM profiles as they were at one moment, the broken ones included; an `LLMProfileLoader` of the SDK."""
+
+    found: Mapping[str, LLM | DefinitionError]
+
+    @classmethod
+    def read(cls, files: Iterable[Path], cipher: Cipher | None) -> Self:
+        """Read profiles, each from its `NAME.json`."""
+        return cls({path.stem: _read(path, cipher) for path in files})
+
+    def load(self, name: str, *, cipher: Cipher | None = None) -> LLM:
+        """Return a copy of one; `cipher` belongs to the SDK's signature, secrets were decrypted on reading.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+            DefinitionError: it is broken.
+        """
+        llm = self.found.get(name.removesuffix(".json"))
+        if llm is None:
+            raise FileNotFoundError(name)
+        if isinstance(llm, DefinitionError):
+            raise refusal(f"LLM profile {name}: {llm}")
+        return llm.model_copy()
+
+
+def _read(path: Path, cipher: Cipher | None) -> LLM | DefinitionError:
+    try:
+        if not PROFILE_NAME.fullmatch(path.stem):
+            raise refusal("the file's name is not a profile's: letters, digits, '.', '_' and '-', at most 64")
+        llm = _parse(read_text(path), cipher)
+        return _with_connection(llm, path.parent.parent / "provider-connections", cipher)
+    except DefinitionError as error:
+        return error
+
+
+def _parse(text: str, cipher: Cipher | None) -> LLM:
+    try:
+        data = json.loads(text)
+        if isinstance(data, dict) and data.get("auth_type") == "subscription":
+            raise refusal("an LLM by subscription needs a login, which a gateway cannot do", "auth_type")
+        llm = LLM.from_persisted(data, context={"cipher": cipher, STRICT_DECRYPT_CONTEXT_KEY: True} if cipher else None)
+    except json.JSONDecodeError as error:
+        raise malformed(error) from None
+    except SecretDecryptionError:
+        raise _undecryptable() from None
+    except ValidationError as error:
+        raise invalid(error) from None
+    except LLMError as error:
+        raise refusal(error.message) from None
+    except UNEXPECTED as error:
+        raise misunderstood(error) from None
+    return _decrypted(llm)
+
+
+def _decrypted(llm: LLM) -> LLM:
+    for name in LLM_SECRET_FIELDS:
+        value = getattr(llm, name)
+        if isinstance(value, SecretStr) and value.get_secret_value().startswith(FERNET_TOKEN_PREFIX):
+            raise refusal("its key is encrypted and OH_SECRET_KEY is not set", name)
+    return llm
+
+
+def _with_connection(llm: LLM, directory: Path, cipher: Cipher | None) -> LLM:
+    if llm.provider_connection_id is None:
+        return llm
+    missing = refusal(f"there is no provider connection {llm.provider_connection_id[:60]!r}", "provider_connection_id")
+    if not directory.is_dir():
+        raise missing
+    try:
+        connection = ProviderConnectionStore(directory).get(llm.provider_connection_id, cipher=cipher)
+    except ValidationError as error:
+        raise _undecryptable() if cipher else invalid(error, ("provider_connection_id",)) from None
+    except (OSError, *UNEXPECTED) as error:
+        message = f"the provider connections cannot be read: {type(error).__name__}"
+        raise refusal(message, "provider_connection_id") from None
+    if connection is None:
+        raise missing
+    return _decrypted(llm.model_copy(update={"base_url": connection.base_url, "api_key": connection.api_key}))
+
+
+def _undecryptable() -> UndecryptableError:
+    return UndecryptableError(Fault(_UNDECRYPTABLE, ("api_key",)))

@@ -1,0 +1,92 @@
+"""The tools that a profile may name: their public names, and what else people call them.
+
+The names are a contract with profile files; which code stands behind a name is decided where agents are built.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from a2a_gateway.agents.profiles.definition_errors import DefinitionError, Fault, KeyPath
+from a2a_gateway.agents.recipe import ToolSpec
+
+DELEGATE: Final = "delegate"
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MAX_SECONDS: Final = 10**9
+
+TOOL_NAMES: Final = ("terminal", "file_editor", "grep", "glob", "task_tracker", DELEGATE)
+
+DEFAULT_TOOLS: Final = tuple(ToolSpec(name) for name in ("terminal", "file_editor", "task_tracker", DELEGATE))
+"""What an agent has whose profile does not say: OpenHands' standard set, and delegation. `tools: []` gives it none."""
+
+# OpenHands' class names and the names of its own sub-agent tools, for which delegation stands in.
+_ALIASES: Final[Mapping[str, str]] = {
+    "TerminalTool": "terminal",
+    "BashTool": "terminal",
+    "execute_bash": "terminal",
+    "bash": "terminal",
+    "FileEditorTool": "file_editor",
+    "str_replace_editor": "file_editor",
+    "GrepTool": "grep",
+    "GlobTool": "glob",
+    "TaskTrackerTool": "task_tracker",
+    "DelegateTool": DELEGATE,
+    "DelegationTool": DELEGATE,
+    "TaskToolSet": DELEGATE,
+    "task_tool_set": DELEGATE,
+}
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MAX_SECONDS
+
+
+def _is_environment(value: object) -> bool:
+    return isinstance(value, Mapping) and all(_is_variable(name, text) for name, text in value.items())
+
+
+def _is_variable(name: object, text: object) -> bool:
+    return isinstance(name, str) and _VARIABLE.fullmatch(name) is not None and isinstance(text, str) and "\0" not in text
+
+
+_PARAMS: Final[Mapping[str, Mapping[str, tuple[Callable[[object], bool], str]]]] = {
+    "terminal": {
+        "no_change_timeout_seconds": (_is_duration, "a number of seconds"),
+        "env": (_is_environment, "variables and their texts"),
+    },
+}
+
+# Every agent has these anyway, so naming them asks for nothing.
+_BUILT_IN: Final = frozenset({"finish", "think", "FinishTool", "ThinkTool"})
+
+
+def parse_tools(specs: Iterable[tuple[str, Mapping[str, object]]], *at: str | int) -> tuple[ToolSpec, ...]:
+    """Read a profile's list of tools, each a name and parameters; a tool named twice is had once, as it was first named.
+
+    Raises:
+        DefinitionError: a name is unknown, or a parameter; `at` is where the list stands in the document.
+    """
+    tools: dict[str, ToolSpec] = {}
+    faults: list[Fault] = []
+    for index, (given, params) in enumerate(specs):
+        name = _ALIASES.get(given, given)
+        if name in TOOL_NAMES:
+            faults += _param_faults(name, params, (*at, index, "params"))
+            tools.setdefault(name, ToolSpec(name, dict(params)))
+        elif name not in _BUILT_IN:
+            faults.append(Fault(f"unknown tool {given[:60]!r}; known are {', '.join(TOOL_NAMES)}", (*at, index)))
+    if faults:
+        raise DefinitionError(*faults)
+    return tuple(tools.values())
+
+
+def _param_faults(tool: str, params: Mapping[str, object], at: KeyPath) -> Iterator[Fault]:
+    if tool == DELEGATE:
+        return  # its own are for use outside of a gateway, and it may stand for a tool that has others
+    known = _PARAMS.get(tool, {})
+    for name, value in params.items():
+        if name not in known:
+            yield Fault(f"the tool {tool} has no parameter {name[:60]!r}", (*at, name))
+        elif not known[name][0](value):
+            yield Fault(f"the tool {tool}'s {name} must be {known[name][1]}", (*at, name))

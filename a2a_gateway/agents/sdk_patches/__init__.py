@@ -1,0 +1,1 @@
+"""Changes to OpenHands and LiteLLM in this process: one module each, with a test that fails when a name moves."""

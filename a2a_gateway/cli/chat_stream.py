@@ -1,0 +1,82 @@
+"""One streamed chat completion, from bytes to the few facts that a person at a terminal wants to see."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from a2a_gateway.cli.command_error import CommandError
+from a2a_gateway.cli.gateway_client import remote_error
+from a2a_gateway.wire.sse import SseDecoder
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of the LLM's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The agent is at work, and has had nothing to say for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The agent has ended; `reason` is OpenAI's `finish_reason`."""
+
+    reason: str
+
+
+type ChatEvent = Text | Thought | Silence | End
+
+
+def read_chat(response: httpx.Response) -> Iterator[ChatEvent]:
+    """Yield what a streamed completion says; the last event is its `End`.
+
+    Raises:
+        CommandError: the run failed in mid-stream, or the stream broke off.
+    """
+    decoder, ended = SseDecoder(), False
+    for chunk in response.iter_bytes():
+        for event in decoder.feed(chunk):
+            if event.data == "[DONE]":
+                continue
+            for fact in _read_chunk(event.data, response.status_code):
+                ended = ended or isinstance(fact, End)
+                yield fact
+    if not ended:
+        raise CommandError("The answer broke off.", "`a2a-gateway runs list` shows what became of the run.")
+
+
+def _read_chunk(data: str, status: int) -> Iterator[ChatEvent]:
+    try:
+        chunk = json.loads(data)
+    except ValueError:
+        raise CommandError("The server's answer is not that of a gateway.", "Check the URL.") from None
+    match chunk:
+        case {"error": _}:
+            raise remote_error(chunk, status)
+        case {"choices": [{"delta": dict(delta), **choice}, *_]}:
+            if not delta and not choice.get("finish_reason"):
+                yield Silence()
+            match delta:
+                case {"reasoning_content": str(text)} if text:
+                    yield Thought(text)
+            match delta:
+                case {"content": str(text)} if text:
+                    yield Text(text)
+            match choice:
+                case {"finish_reason": str(reason)}:
+                    yield End(reason)
+        case _:
+            pass  # usage, which the run's record tells better

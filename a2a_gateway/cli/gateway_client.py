@@ -1,0 +1,204 @@
+"""A running gateway, as the command line sees it: HTTP calls whose answers are parsed and whose errors are `CommandError`s."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, Literal, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from a2a_gateway.cli.command_error import CommandError, RemoteError
+from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.settings import load_settings
+from delegate_tool.protocol.context import IDEMPOTENCY_HEADER, can_be_key
+from delegate_tool.proxies import ProxyRules
+
+_CONNECT_S: Final = 5.0
+_ANSWER_S: Final = 60.0
+_SILENCE_S: Final = 120.0
+"""A gateway sends something every 15 s, also while an agent thinks; a longer silence is a broken connection."""
+
+
+class Tokens(BaseModel):
+    prompt: int
+    completion: int
+
+
+class Cost(BaseModel):
+    """Decimal amounts of USD; `tree` includes all descendants, `reserved` is set aside for calls under way."""
+
+    self: str
+    tree: str
+    reserved: str = "0.000000"
+    complete: bool
+
+
+class RunLimits(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    max_depth: int
+
+
+class RunNode(BaseModel):
+    """A run as the gateway tells it, with what is below it. Fields that are not shown here are kept, for `--json`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    agent: str
+    depth: int
+    state: str
+    created_at: str
+    seconds: float
+    turns: int
+    tokens: Tokens
+    cost: Cost
+    descendants: int
+    limits: RunLimits
+    stop_reason: str | None = None
+    error_code: str | None = None
+    gateway: str | None = None
+    unreachable: str | None = None
+    children: tuple["RunNode", ...] = ()
+
+
+class _RunList(BaseModel):
+    data: list[RunNode]
+
+
+class RemoteGateway:
+    """A client of one gateway; use as a context manager.
+
+    Args:
+        own_url: of the gateway that the local settings describe, which is called without a proxy, also by a public name.
+    """
+
+    def __init__(self, base_url: str, key: str, *, own_url: str | None = None) -> None:
+        if not can_be_key(key):
+            raise CommandError("The API key has characters that none can have.", "Look at A2A_API_KEY or --key.", exit_code=2)
+        self.base_url = base_url.rstrip("/")
+        headers = {"Authorization": f"Bearer {key}"}
+        try:
+            url = httpx.URL(self.base_url)
+        except (httpx.InvalidURL, UnicodeError):
+            raise CommandError(f"{base_url!r} is not a URL.", exit_code=2) from None
+        self._http = httpx.Client(
+            base_url=url,
+            headers=headers,
+            timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S),
+            transport=_transport(None if self.base_url == own_url else ProxyRules.from_environment().proxy_for(url)),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def recent_runs(self, limit: int) -> list[RunNode]:
+        """Return the roots of this key's latest trees, newest first."""
+        return _parse(_RunList, self._call("GET", f"/runs?limit={limit}")).data
+
+    def tree(self, run_id: str) -> RunNode:
+        """Return a run with all its descendants."""
+        return _parse(RunNode, self._call("GET", f"/runs/{quote(run_id, safe='')}/tree"))
+
+    def cancel(self, run_id: str) -> RunNode:
+        """Stop a run and all below it."""
+        return _parse(RunNode, self._call("POST", f"/runs/{quote(run_id, safe='')}/cancel"))
+
+    def cancel_request(self, idempotency_key: str) -> None:
+        """Stop what a request with that key has begun, whether or not it has been answered."""
+        self._call("POST", "/runs/cancel", {IDEMPOTENCY_HEADER: idempotency_key})
+
+    @contextmanager
+    def stream(self, body: Mapping[str, object], headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """Post a chat request; leaving the context before its stream has ended hangs up."""
+        timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_S)
+        with (
+            _connection_errors(self.base_url),
+            self._http.stream("POST", "/chat/completions", json=body, headers=dict(headers), timeout=timeout) as response,
+        ):
+            if response.is_error:
+                response.read()
+            _raise_for_error(response)
+            yield response
+
+    def _call(self, method: Literal["GET", "POST"], path: str, headers: Mapping[str, str] | None = None) -> bytes:
+        with _connection_errors(self.base_url):
+            response = self._http.request(method, path, headers=headers)
+        _raise_for_error(response)
+        return response.content
+
+
+def connect(url: str | None, key: str | None) -> RemoteGateway:
+    """Make a client for the gateway at `url`, or the one that the local settings describe.
+
+    Raises:
+        CommandError: there is no key.
+        ConfigurationError: no URL is given, and the settings cannot be used.
+    """
+    key = (key or "").strip()
+    if not key:
+        raise CommandError(
+            "No API key is given.", "Set A2A_API_KEY or pass --key; `a2a-gateway keys create me` makes a key, and prints it."
+        )
+    try:
+        own_url = load_settings().own_url
+    except ConfigurationError:
+        if url is None:
+            raise
+        own_url = None
+    return RemoteGateway(url or own_url or "", key, own_url=own_url)
+
+
+def _transport(proxy: str | None) -> httpx.HTTPTransport:
+    try:
+        return httpx.HTTPTransport(proxy=proxy)
+    except (httpx.InvalidURL, ValueError, ImportError):  # which would quote the proxy's password
+        raise CommandError(
+            "The proxy that the environment names cannot be used.", "Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
+        ) from None
+
+
+def remote_error(body: object, status: int) -> RemoteError:
+    """Read an OpenAI error object, from a response's body or from a stream."""
+    match body:
+        case {"error": {"message": str(message), "code": str(code)}}:
+            return RemoteError(message, code=code, status=status)
+        case _:
+            return RemoteError(f"The server answered {status}, and not as a gateway does.", code="", status=status)
+
+
+def _raise_for_error(response: httpx.Response) -> None:
+    if response.is_success:
+        return
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    raise remote_error(body, response.status_code)
+
+
+@contextmanager
+def _connection_errors(base_url: str) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol):
+        raise CommandError(
+            f"No gateway answers at {base_url}.", "Start one with `a2a-gateway serve`, or name it with --url or A2A_BASE_URL."
+        ) from None
+    except httpx.TimeoutException:
+        raise CommandError(
+            f"The gateway at {base_url} has gone silent.", "`a2a-gateway doctor` looks at what is there."
+        ) from None
+    except httpx.HTTPError as error:
+        raise CommandError(f"The connection to {base_url} broke: {str(error) or type(error).__name__}.", "Try again.") from None
+
+
+def _parse[M: BaseModel](model: type[M], content: bytes) -> M:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError:
+        raise CommandError("The server's answer is not that of a gateway.", "Check the URL.") from None

@@ -1,0 +1,71 @@
+"""A gateway in a process of its own, for as long as a command needs it: started as a user would start it, ended by SIGINT."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from a2a_gateway.cli.command_error import CommandError
+
+_END_WITHIN_S: Final = 20.0
+_LOG_LINES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class OwnGateway:
+    """Where it serves, and the key that its first start made."""
+
+    url: str
+    key: str
+    models: tuple[str, ...]
+
+
+@contextmanager
+def own_gateway(data_dir: Path, profiles: Path, environ: Mapping[str, str]) -> Iterator[OwnGateway]:
+    """Start a gateway on a free port and end it with the context; its log is `data_dir`/gateway.log.
+
+    Args:
+        data_dir: an empty directory, for all that the gateway writes.
+        environ: added to this process's environment, less what sets up other gateways.
+
+    Raises:
+        CommandError: it did not start.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("A2A_")}
+    command = [sys.executable, "-m", "a2a_gateway", "serve", "--json", "--port", "0"]
+    # An empty settings file, lest the one in the current directory be read.
+    config, log_path = data_dir / "gateway.toml", data_dir / "gateway.log"
+    config.touch()
+    command += ["--data-dir", str(data_dir), "--profiles", str(profiles), "--config", str(config)]
+    with log_path.open("wb") as log, _process(command, {**inherited, **environ}, log) as process:
+        announcement = process.stdout.readline() if process.stdout else ""
+        if not announcement:
+            raise CommandError("The gateway did not start.", _last_lines(log_path))
+        ready = json.loads(announcement)
+        yield OwnGateway(ready["url"], ready["first_key"], tuple(ready["models"]))
+
+
+@contextmanager
+def _process(command: Sequence[str], environ: Mapping[str, str], log: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
+    # A session of its own: Ctrl-C is for this process, which first cancels the run and then ends the gateway.
+    with subprocess.Popen(  # noqa: S603  # this interpreter, with arguments made here
+        command, env=dict(environ), stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(_END_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _last_lines(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])

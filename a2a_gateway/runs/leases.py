@@ -1,0 +1,172 @@
+"""Where a run happens: the conversation that it continues or begins, and the directory in which its tools work.
+
+A place is held by one run at a time and given back when the run has ended; its history and its directory are then kept for
+`ttl_s`, so that a caller may go on with the conversation.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from a2a_gateway.errors import ConversationBusy, ConversationNotFound, DeadlineExceeded, RunCancelled
+from a2a_gateway.runs.conversation_queue import Turns
+from a2a_gateway.runs.live import LiveRun, LiveRuns
+from a2a_gateway.runs.model import Conversation, RunRecord, WorkspacePolicy
+from a2a_gateway.runs.ports import Clock, Conversations, Workspaces
+from a2a_gateway.runs.wait_graph import waits_for_itself
+
+
+@dataclass(slots=True)
+class Place:
+    """A conversation and a directory, held by one run.
+
+    Attributes:
+        is_kept: whether the conversation has been stored, as it is to go on.
+    """
+
+    conversation: Conversation
+    workspace_dir: str
+    is_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Finds, makes, keeps and removes places.
+
+    Attributes:
+        ttl_s: how long a conversation outlives its last run; 0 removes it at once.
+        turns: in which runs that continue a conversation wait for it.
+    """
+
+    conversations: Conversations
+    workspaces: Workspaces
+    live_runs: LiveRuns
+    clock: Clock
+    ttl_s: float
+    turns: Turns = field(default_factory=Turns)
+
+    @asynccontextmanager
+    async def hold(self, live: LiveRun, *, in_turn: AbstractAsyncContextManager[None] | None) -> AsyncIterator[Place]:
+        """Hold the place of a run, after any other run on the same conversation.
+
+        Args:
+            in_turn: the slot of a run that continues a conversation, acquired in its turn; None for a run that begins one.
+
+        Raises:
+            ConversationNotFound: the conversation does not exist, is another key's, or is one with another agent.
+            ConversationBusy: the run that has it waits for this run.
+            CapacityExceeded: too many runs wait already, or no slot became free.
+            DeadlineExceeded: the run's deadline passed before it was free.
+            RunCancelled: the run was cancelled meanwhile.
+        """
+        async with self._begin(live) if in_turn is None else self._lease(live, in_turn) as conversation:
+            place = await self._settle_in(live, conversation)
+            live.workspace_dir = place.workspace_dir
+            try:
+                yield place
+            finally:
+                await self._leave(place)
+
+    async def keep(self, place: Place, transcript: str) -> None:
+        """Store how the conversation is to go on, for a caller who has not been told the answer yet: who has it may go on.
+
+        Raises:
+            StoreError: it could not be stored.
+        """
+        if self.ttl_s > 0 and transcript:
+            now = self.clock.now()
+            kept = replace(place.conversation, transcript=transcript, used_at=now, expires_at=now + self.ttl_s)
+            await self.conversations.save(kept)
+            place.is_kept = True
+
+    async def sweep(self) -> None:
+        """Remove the conversations whose time has passed, and their directories."""
+        for conversation in await self.conversations.expire(self.clock.now()):
+            await self._remove_workspace(conversation)
+
+    @asynccontextmanager
+    async def _begin(self, live: LiveRun) -> AsyncIterator[Conversation]:
+        record, now = live.record, self.clock.now()
+        if record.deadline_at <= now:
+            raise DeadlineExceeded(
+                f"The run's time of {record.limits.timeout_s:g} s was over before it could begin. Ask for more time."
+            )
+        async with self.turns.take(record), self.conversations.begin(record.conversation_id):
+            yield Conversation(record.conversation_id, record.key_id, record.agent, now, now, now + self.ttl_s)
+
+    @asynccontextmanager
+    async def _lease(self, live: LiveRun, slot: AbstractAsyncContextManager[None]) -> AsyncIterator[Conversation]:
+        record = live.record
+        if waits_for_itself(live, self.live_runs):
+            raise ConversationBusy(
+                f"Conversation {record.conversation_id} belongs to a run that waits, directly or through others, for this one: "
+                "it would never be free. Delegate in a new conversation."
+            )
+        lease = self._in_turn(record, slot)
+        entering = asyncio.ensure_future(lease.__aenter__())
+        cancelling = asyncio.ensure_future(live.cancelled.wait())
+        timeout_s = max(0.0, record.deadline_at - self.clock.now())
+        await asyncio.wait({entering, cancelling}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        cancelling.cancel()
+        if not entering.done():
+            entering.cancel()
+            await asyncio.wait({entering})
+        if entering.cancelled():
+            if live.cancelled.is_set():
+                raise RunCancelled("The run was cancelled while it waited for its conversation.")
+            raise DeadlineExceeded(
+                f"The run's time of {record.limits.timeout_s:g} s was over before its conversation was free. "
+                "Ask for more time, or begin a new conversation."
+            )
+        try:
+            yield _checked(entering.result(), record)
+        finally:
+            await lease.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def _in_turn(self, record: RunRecord, slot: AbstractAsyncContextManager[None]) -> AsyncIterator[Conversation | None]:
+        async with self.turns.take(record), slot, self.conversations.lease(record.conversation_id) as conversation:
+            yield conversation
+
+    async def _settle_in(self, live: LiveRun, conversation: Conversation) -> Place:
+        """Decide where the run works: a fixed directory, its parent's, its conversation's, or a new one."""
+        profile, parent = live.profile, self.live_runs.get(live.record.parent_id)
+        if profile.peer is not None:
+            return Place(conversation, "")  # it works at the peer
+        if profile.workspace is WorkspacePolicy.FIXED and profile.workspace_path is not None:
+            return Place(conversation, await self.workspaces.ensure(profile.workspace_path))
+        if profile.workspace is WorkspacePolicy.INHERIT and parent is not None and parent.workspace_dir is not None:
+            return Place(conversation, parent.workspace_dir)
+        if conversation.workspace_dir is None:
+            path = await self.workspaces.create(conversation.id)
+            return Place(replace(conversation, workspace_dir=path), path)
+        path = self.workspaces.locate(conversation.workspace_dir)
+        return Place(replace(conversation, workspace_dir=path), await self.workspaces.ensure(path))
+
+    async def _leave(self, place: Place) -> None:
+        conversation = place.conversation
+        if place.is_kept:
+            return
+        if self.ttl_s > 0 and conversation.transcript:
+            await self.keep(place, conversation.transcript)  # as it was before
+        else:
+            await self._remove_workspace(conversation)
+
+    async def _remove_workspace(self, conversation: Conversation) -> None:
+        if conversation.workspace_dir is not None:
+            await self.workspaces.remove(self.workspaces.locate(conversation.workspace_dir))
+
+
+def _checked(found: Conversation | None, record: RunRecord) -> Conversation:
+    if found is None or found.owner != record.key_id:
+        raise ConversationNotFound(
+            f"There is no conversation {record.conversation_id}: it never was, or has expired. "
+            "Leave the header out to begin a new one."
+        )
+    if found.agent != record.agent:
+        raise ConversationNotFound(
+            f"Conversation {found.id} is one with {found.agent}, not with {record.agent}. "
+            "Call the same model, or leave the header out to begin a new one."
+        )
+    return found

@@ -1,0 +1,93 @@
+"""`a2a-gateway serve`: the process around a running gateway: logs, secrets, signals."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
+from a2a_gateway.host.orphans import take_in_orphans
+from a2a_gateway.host.process_hardening import forbid_inspection, scrub_environment
+from a2a_gateway.server.logs import configure_logs
+from a2a_gateway.server.origin import can_tell
+from a2a_gateway.server.uvicorn_server import Announcement, RunningGateway, running_gateway
+from a2a_gateway.settings import Settings, unknown_variables
+
+log = structlog.get_logger(__name__)
+
+_SETTINGS_WITH_SECRETS: Final = frozenset({"A2A_DATABASE_URL", "A2A_PEERS"})
+"""Settings that may have a password or a key within, and have been read by now."""
+
+
+def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> None:
+    """Serve until SIGTERM (running runs may end within `drain_s`) or SIGINT (they are cancelled); a further one waits for less.
+
+    Raises:
+        ConfigurationError: the settings, the keys or the profiles do not allow a start.
+    """
+    configure_logs(settings.log_level)
+    environ = dict(os.environ)
+    for name in unknown_variables(environ):
+        log.warning("unknown_setting", variable=name)
+    # Agents run as this process's user: what they could read of it must not hold the secrets.
+    of_peers = {name for peer in settings.peers for name in peer.secret_variables}
+    scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers | _SETTINGS_WITH_SECRETS)
+    forbid_inspection()
+    if settings.agent_key_use != "allow" and can_tell():
+        take_in_orphans()  # or an agent that kills what stands between could pass for anybody
+    asyncio.run(_serve(settings, environ, on_ready), loop_factory=_loop_factory())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings, environ: dict[str, str], on_ready: Callable[[Announcement], None]) -> None:
+    async with running_gateway(settings, environ) as running:
+        with _Signals(running):
+            announcement = await running.ready()
+            if announcement is not None:
+                on_ready(announcement)
+            await running.serving
+
+
+class _Signals:
+    """SIGTERM lets runs end, SIGINT cancels them; a further signal cancels what is waited for, one more waits for nothing."""
+
+    def __init__(self, running: RunningGateway) -> None:
+        self._running = running
+        self._loop = asyncio.get_running_loop()
+        self._urgency = 0
+        self._draining: set[asyncio.Task[None]] = set()
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._receive, number)
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+
+    def _receive(self, number: signal.Signals) -> None:
+        self._urgency = max(self._urgency + 1, 1 if number is signal.SIGTERM else 2)
+        match self._urgency:
+            case 1:
+                self._draining.add(asyncio.create_task(self._drain(None)))
+            case 2:
+                self._draining.add(asyncio.create_task(self._drain(0.0)))
+            case _:
+                self._running.server.force_exit = True
+                self._running.server.should_exit = True
+
+    async def _drain(self, timeout_s: float | None) -> None:
+        try:
+            await self._running.gateway.drain(timeout_s)
+        finally:
+            self._running.server.should_exit = True

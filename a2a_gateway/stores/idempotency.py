@@ -1,0 +1,102 @@
+"""Requests that are to be carried out once: idempotency keys with the runs that they stand for, and grants. Functions of one
+transaction."""
+
+from dataclasses import asdict
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from a2a_gateway.errors import AuthenticationError, IdempotencyKeyReused, error_class
+from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyClaim, RunId, RunRecord, RunState
+from a2a_gateway.runs.retry_rule import may_rerun
+from a2a_gateway.stores.rows import run_of
+from a2a_gateway.stores.schema import claims, grants, runs
+
+_CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
+_FREE_CLAIM: Final = delete(claims).where(
+    claims.c.scope == bindparam("of"),
+    claims.c.key == bindparam("named"),
+    # Since it was read, another transaction may have freed it and claimed it for a run of its own (PostgreSQL).
+    claims.c.run_id == bindparam("claimed_by"),
+)
+_is_live: Final = exists().where(runs.c.id == claims.c.run_id, runs.c.state.in_(sorted(LIVE_STATES)))
+_FORGET_CLAIMS: Final = delete(claims).where(claims.c.expires_at <= bindparam("now"), ~_is_live)
+_FORGET_GRANTS: Final = delete(grants).where(grants.c.expires_at <= bindparam("now"))
+_RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
+
+
+class ClaimedMeanwhile(Exception):
+    """Another transaction staked the same claim while this one was at it (PostgreSQL): now its run can be seen."""
+
+
+def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, grant: Grant | None = None) -> RunRecord | None:
+    """Find the run that a claim stands for, and use up the grant that asks for it.
+
+    A claim whose time has passed is forgotten, once its run has ended.
+    """
+    found = connection.execute(_CLAIM, {"of": claim.scope, "named": claim.key}).one_or_none()
+    if found is None:
+        return None
+    run = run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
+    if found.expires_at <= now and run.state not in LIVE_STATES:
+        _free(connection, claim, run.id)
+        return None
+    if found.fingerprint != claim.fingerprint:
+        raise IdempotencyKeyReused(
+            "This idempotency key was used for another request. Send the same request with it, or use a new key.",
+            param="Idempotency-Key",
+            details={"run_id": found.run_id},
+        )
+    if _may_rerun(run):
+        # Carrying it out now is carrying it out once.
+        _free(connection, claim, run.id)
+        return None
+    if grant is not None:
+        use_up(connection, grant)
+    return run
+
+
+def _free(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> None:
+    connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key, "claimed_by": run_id})
+
+
+def _may_rerun(run: RunRecord) -> bool:
+    """Return whether a run came to nothing before it had done anything, by a failure that may pass or by a crash.
+
+    A cancelled run stays cancelled: a late repetition of its request must not undo the cancellation.
+    """
+    failure = error_class(run.error_code) if run.error_code else None
+    return run.state in (RunState.FAILED, RunState.LOST) and failure is not None and may_rerun(run, failure)
+
+
+def run_of_claim(connection: Connection, scope: str, key: str) -> RunRecord | None:
+    """Find the run of an idempotency key, whatever it asked for."""
+    found = connection.execute(_CLAIM, {"of": scope, "named": key}).one_or_none()
+    return None if found is None else run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
+
+
+def stake(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> None:
+    """Let a claim stand for a run from now on."""
+    try:
+        connection.execute(insert(claims), {**asdict(claim), "run_id": run_id})
+    except IntegrityError:
+        raise ClaimedMeanwhile from None
+
+
+def forget(connection: Connection, now: float) -> None:
+    """Forget the claims whose time has passed, and whose runs have ended, and the grants that nobody could use any more."""
+    connection.execute(_FORGET_CLAIMS, {"now": now})
+    connection.execute(_FORGET_GRANTS, {"now": now})
+
+
+def use_up(connection: Connection, grant: Grant) -> None:
+    """Remember a grant as used.
+
+    Raises:
+        AuthenticationError: it was used before.
+    """
+    try:
+        connection.execute(insert(grants), {"issuer": grant.issuer, "jti": grant.jti, "expires_at": grant.expires_at})
+    except IntegrityError:
+        raise AuthenticationError("This grant was used before; each opens one run.") from None

@@ -1,0 +1,84 @@
+"""The proxies of an agent's LLM calls: with each transport that LiteLLM may use, and in clients that httpx sets up by itself."""
+
+import asyncio
+
+import httpx
+import pytest
+from httpx import _client as httpx_client
+from httpx._utils import get_environment_proxies
+from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+from openai import OpenAIError
+from openhands.sdk import Message, TextContent
+from openhands.sdk.llm.exceptions import LLMError
+
+from a2a_gateway.agents.llm.metered_llm import metered
+from a2a_gateway.agents.llm.pricing import Prices
+from a2a_gateway.agents.llm.run_account import RunAccount
+from a2a_gateway.agents.sdk_patches.litellm_clients import close_llm_clients
+from a2a_gateway.agents.sdk_patches.litellm_proxies import use_proxy_rules
+from a2a_gateway.testing.scripted_llm import ScriptedLLM
+from tests.agents.driver import INPUT_USD, OUTPUT_USD, RecordingMeter, an_llm
+from tests.support.proxy import PROXY_VARIABLES, RecordingProxy
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start from an environment that names no proxy, with clients that follow the rules, and restore it for other tests."""
+    for name in PROXY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(LiteLLMAiohttpTransport, "_proxy_from_env", LiteLLMAiohttpTransport._proxy_from_env)
+    monkeypatch.setattr(AsyncHTTPHandler, "_create_async_transport", staticmethod(AsyncHTTPHandler._create_async_transport))
+    monkeypatch.setattr(httpx_client, "get_environment_proxies", get_environment_proxies)
+    use_proxy_rules()
+
+
+async def ask(base_url: str, model: str) -> str:
+    # In a thread, because the SDK asks a LiteLLM proxy about its models, and waits.
+    template = await asyncio.to_thread(an_llm, base_url, model=model, num_retries=0)
+    llm = metered(template, RunAccount(RecordingMeter(), max_turns=9, tell=lambda _: None), Prices(model, INPUT_USD, OUTPUT_USD))
+    try:
+        response = await llm.acompletion([Message(role="user", content=[TextContent(text="Hi")])], on_token=lambda _: None)
+    finally:
+        await close_llm_clients()
+    return "".join(part.text for part in response.message.content if isinstance(part, TextContent))
+
+
+@pytest.mark.parametrize("transport", ["aiohttp", "httpx"])
+@pytest.mark.parametrize("model", ["openai/scripted", "litellm_proxy/scripted"])
+@pytest.mark.parametrize("no_proxy", ["", "[::1],fe80::/10,fd07::/64,127.0.0.0/8"])
+async def test_an_llm_on_this_machine_is_called_without_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, transport: str, model: str, no_proxy: str
+) -> None:
+    monkeypatch.setenv("DISABLE_AIOHTTP_TRANSPORT", str(transport == "httpx"))
+    with RecordingProxy.in_thread() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+        async with ScriptedLLM() as llm:
+            assert await ask(llm.base_url, model)
+    assert proxy.heads == []
+
+
+@pytest.mark.parametrize("transport", ["aiohttp", "httpx"])
+@pytest.mark.parametrize("model", ["openai/scripted", "anthropic/claude-sonnet-4-5"])
+async def test_an_llm_elsewhere_is_called_through_the_proxy(monkeypatch: pytest.MonkeyPatch, transport: str, model: str) -> None:
+    monkeypatch.setenv("DISABLE_AIOHTTP_TRANSPORT", str(transport == "httpx"))
+    with RecordingProxy.in_thread() as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "[::1],fe80::/10,fd07::/64,127.0.0.0/8,llm.test:8080")
+        with pytest.raises((LLMError, OpenAIError)):
+            await ask("http://llm.test/v1", model)
+    assert proxy.targets
+    assert all(target.startswith("POST http://llm.test/v1/") for target in proxy.targets)
+
+
+async def test_clients_of_libraries_start_whatever_no_proxy_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RecordingProxy.in_thread() as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "[::1],fe80::/10,fd07::/64,mcp.test:99999,[2001:db8::1]:8080")
+        async with ScriptedLLM() as llm, httpx.AsyncClient() as http:
+            assert (await http.get(f"{llm.base_url}/models")).status_code != 403
+            assert (await http.get("http://mcp.test/")).status_code == 403
+    assert proxy.targets == ["GET http://mcp.test/"]
