@@ -1,6 +1,13 @@
-"""Stopping runs: a run that is stopped takes all below it along, and one whose listeners have left is stopped after a grace.
+"""Cancellation: a run that is cancelled takes all runs below it along; a run whose clients have left is cancelled after a grace.
 
-Above it stands the run service; below it the live runs and the runner, which does the stopping. Owns the tasks that this takes.
+    who asks                            what happens
+    a client or peer, by id or key      `request`; the caller waits for `LiveRun.closed`
+    the last client leaves              `note_abandoned`: after `grace_s` a `request`, unless a client has attached meanwhile
+    the parent ends                     `cancel_children`: the parent's end is published after its children have closed
+    the key is revoked, or a shutdown   `request` on every root, or on every run
+
+`request` marks the whole subtree before it returns, so no run of it can begin (`run_life`). The runner then interrupts each agent
+in a task of this module.
 """
 
 import asyncio
@@ -15,12 +22,12 @@ from delegate_tool.protocol.context import OnDisconnect
 
 
 @dataclass(slots=True)
-class Stopping:
-    """Stops runs.
+class Cancellation:
+    """Cancels runs.
 
     Attributes:
-        grace_s: how long an abandoned run waits for somebody to attach.
-        tasks: what is under way; whoever owns this waits for them in the end.
+        grace_s: how long an abandoned run waits for a client to attach.
+        tasks: what is under way; the owner waits for them at the end.
     """
 
     live_runs: LiveRuns
@@ -28,31 +35,29 @@ class Stopping:
     grace_s: float
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def request(self, live: LiveRun, why: str = "") -> None:
+    def request(self, live: LiveRun, reason: str = "") -> None:
         """Ask a run and everything below it to stop, all at once rather than level by level."""
-        if not live.cancelled.is_set():
-            live.why = why
-            live.cancelled.set()
+        if live.cancel(reason):
             self.spawn(self.runner.cancel(live.record.id))
-            for child in self.live_runs.children(live.record.id):
-                self.request(child, why)
+        for child in self.live_runs.list_children(live.record.id):
+            self.request(child, reason)
 
     async def cancel_children(self, run_id: RunId) -> bool:
-        """Stop the live children of a run, and wait until they have stopped; says whether there were any."""
-        children = self.live_runs.children(run_id)
+        """Cancel the live children of a run, wait until they have closed, and return whether there were any."""
+        children = self.live_runs.list_children(run_id)
         for child in children:
             self.request(child)
         for child in children:
             await child.closed.wait()
         return bool(children)
 
-    def abandon(self, live: LiveRun) -> None:
-        """Take note that the last listener of a run has gone."""
+    def note_abandoned(self, live: LiveRun) -> None:
+        """Cancel a run after the grace, unless a client attaches or the run is to continue without one."""
         if live.on_disconnect is OnDisconnect.CANCEL:
             self.spawn(self._cancel_if_abandoned(live))
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
-        """Do something that whoever asked for it does not wait for."""
+        """Run something that its caller does not wait for."""
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -62,6 +67,6 @@ class Stopping:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.grace_s):
                 await live.closed.wait()
-        came_back = live.times_left != times_left  # and has gone once more: that has a grace of its own
-        if live.abandoned and not came_back and not live.finished:
+        left_again = live.times_left != times_left  # which has a grace of its own
+        if live.abandoned and not left_again and not live.finished:
             self.request(live)

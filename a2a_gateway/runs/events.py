@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from a2a_gateway.errors import GatewayError
-from a2a_gateway.runs.model import Profile, RunRecord, TokenUsage
+from a2a_gateway.runs.model import RunRecord, TokenUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +11,6 @@ class RunStarted:
     """The run was admitted and begins; the first event of every run."""
 
     record: RunRecord
-    profile: Profile
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,16 @@
-"""The end of a run: closed in the ledger, everything below it stopped, its outcome told.
+"""Finalization: the end of a run, recorded and published.
 
-Above it stands the run service; below it the ledger, and the backlog for what the database does not take at once.
+The order of the steps holds these promises:
+
+    1. `LiveRun.begin_finalization`    no event but the end is published from here on
+    2. the run is closed in the ledger its token opens no more runs, and its LLM calls get no more money
+    3. its descendants are cancelled   they have closed before the end of the run is published
+    4. the sums are read again         if there were descendants, because their last calls are in them
+    5. the key's throttle is left      the client may send its next request as soon as it has the end
+    6. `RunFinished` is published      exactly once, whatever the ledger answers
+
+If the database refuses the write of step 2, the run ends with that error, and the write is tried again until it is accepted
+(`write_retries`). If the sums of step 4 cannot be read, the end is published with `cost_complete` False.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,9 +20,9 @@ from typing import assert_never
 import structlog
 
 from a2a_gateway.errors import GatewayError, RunCancelled, RunLost, StoreError, StoreLost
-from a2a_gateway.runs.cancellation import Stopping
+from a2a_gateway.runs.cancellation import Cancellation
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunFinished, RunSummary
-from a2a_gateway.runs.kept_outcome import encode_answer, reasoning_of
+from a2a_gateway.runs.kept_outcome import encode_kept_outcome, keep_outcome
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import RunId, RunState, SpendCaps
 from a2a_gateway.runs.ports import Ledger
@@ -24,90 +34,93 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class Finalization:
     """Ends runs."""
 
     ledger: Ledger
-    stopping: Stopping
-    backlog: Backlog
+    cancellation: Cancellation
+    write_retries: Backlog
     throttle: Throttle
 
-    async def finish(self, live: LiveRun, outcome: Outcome) -> None:
-        """Close the run, which revokes its token; stop everything below it; then tell its outcome with the final sums."""
+    async def finish(self, live: LiveRun, outcome: Outcome, caps: SpendCaps) -> None:
+        """Record the end of a run, cancel everything below it, and publish its outcome with the final sums.
+
+        Args:
+            caps: of the run's profile.
+        """
         if live.finished:
             return
-        run_id, live.closing, begun = live.record.id, True, bool(live.events)
-        outcome = _as_told(live, outcome, begun=begun)
+        run_id, has_begun = live.record.id, bool(live.events)
+        live.begin_finalization()
+        outcome = _explain(live, outcome, has_begun=has_begun)
         try:
-            summary = await self.close(run_id, outcome, live.profile.caps, _kept(live, outcome))
-            if await self.stopping.cancel_children(run_id):
-                summary = await self._summed_up_again(summary, live.profile.caps)
+            summary = await self._close(run_id, outcome, caps, _encode_if_kept(live, outcome))
+            if await self.cancellation.cancel_children(run_id):
+                summary = await self._sum_up_again(summary, caps)
         except GatewayError as error:
-            # Whoever listens must hear of the end, whatever the ledger says, or would wait for ever.
+            # The end is published all the same: the listeners would wait for it without end.
             log.error("run_not_closed", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
-            await self.stopping.cancel_children(run_id)
-            outcome = _as_told(live, Failed(error, outcome.text), begun=begun)
+            await self.cancellation.cancel_children(run_id)
+            outcome = _explain(live, Failed(error, outcome.text), has_begun=has_begun)
             summary = RunSummary(replace(live.record, cost_complete=False))
         live.record = summary.record
         self.throttle.leave(live.record.key_id, run_id)
         live.publish(RunFinished(outcome, summary))
 
-    async def _summed_up_again(self, summary: RunSummary, caps: SpendCaps) -> RunSummary:
-        """Read what a run has cost with the calls of its children, which were stopped after it was closed."""
-        try:
-            return await self.ledger.summary(summary.record.id, caps) or summary
-        except StoreError:  # its end is recorded, and so is told; the sums are booked later
-            return replace(summary, record=replace(summary.record, cost_complete=False))
-
-    async def close(self, run_id: RunId, outcome: Outcome, caps: SpendCaps, answer: str | None = None) -> RunSummary:
-        """End a run in the ledger: now, or else, where the database does not take it, as soon as it does.
-
-        Raises:
-            StoreError: it was not taken yet.
-        """
-        state, reason, code = _closing(outcome)
-        return await self._write(
-            lambda: self.ledger.close_run(run_id, state, stop_reason=reason, error_code=code, answer=answer, caps=caps)
-        )
-
     async def discard(self, run_id: RunId) -> None:
-        """End a run that was opened for nobody, as one that a crash has cut short: its idempotency key may then begin another.
+        """End a run that was opened for a caller that gave up, as a crash would: its idempotency key may begin another run.
 
         Raises:
-            StoreError: it was not taken yet.
+            StoreError: the database refused the write, which is tried again.
         """
         lost = RunLost.code
         await self._write(lambda: self.ledger.close_run(run_id, RunState.LOST, stop_reason=lost, error_code=lost))
+
+    async def _close(self, run_id: RunId, outcome: Outcome, caps: SpendCaps, kept_outcome: str | None) -> RunSummary:
+        state, reason, code = _describe_end(outcome)
+        return await self._write(
+            lambda: self.ledger.close_run(run_id, state, stop_reason=reason, error_code=code, answer=kept_outcome, caps=caps)
+        )
+
+    async def _sum_up_again(self, summary: RunSummary, caps: SpendCaps) -> RunSummary:
+        """Read what a run has cost with the calls of its descendants, which were cancelled after it was closed."""
+        try:
+            return await self.ledger.summary(summary.record.id, caps) or summary
+        except StoreError:  # the end is recorded, and is published as such; the sums are booked later
+            return replace(summary, record=replace(summary.record, cost_complete=False))
 
     async def _write(self, close: Callable[[], Awaitable[RunSummary]]) -> RunSummary:
         try:
             return await close()
         except StoreError:
-            self.backlog.add(close)
+            self.write_retries.add(close)
             raise
 
 
-def _kept(live: LiveRun, outcome: Outcome) -> str | None:
-    """What somebody may ask for after the end: with an idempotency key, or because nobody is there to hear it."""
-    if live.claimed or live.abandoned or live.on_disconnect is OnDisconnect.CONTINUE:
-        return encode_answer(outcome, reasoning_of(live))
+def _encode_if_kept(live: LiveRun, outcome: Outcome) -> str | None:
+    """Encode the outcome of a run that may be requested after its end; None for any other run.
+
+    A run may be requested again if it has an idempotency key, if no client is attached, or if it continues without one.
+    """
+    if live.has_idempotency_key or live.abandoned or live.on_disconnect is OnDisconnect.CONTINUE:
+        return encode_kept_outcome(keep_outcome(outcome, live.events))
     return None
 
 
-def _as_told(live: LiveRun, outcome: Outcome, *, begun: bool) -> Outcome:
-    """Say why a run was cancelled; and of a failure of the database, once a run has begun, that a repetition does not mend it."""
+def _explain(live: LiveRun, outcome: Outcome, *, has_begun: bool) -> Outcome:
+    """Add why a run was cancelled; and turn a database failure of a run that has begun into one that no repetition helps."""
     match outcome:
-        case Cancelled() if live.why:
-            return replace(outcome, why=live.why)
-        case Failed(error=StoreError() as error, text=text) if begun:
+        case Cancelled() if live.cancel_reason:
+            return replace(outcome, why=live.cancel_reason)
+        case Failed(error=StoreError() as error, text=text) if has_begun:
             message = f"{error.message} The run broke off; what it had used by then is booked as soon as that is possible."
             return Failed(StoreLost(message, details=error.details), text)
         case _:
             return outcome
 
 
-def _closing(outcome: Outcome) -> tuple[RunState, str, str | None]:
-    """How an outcome is recorded: state, stop reason, error code."""
+def _describe_end(outcome: Outcome) -> tuple[RunState, str, str | None]:
+    """Return what the ledger records of an outcome: state, stop reason, error code."""
     match outcome:
         case Finished():
             return RunState.FINISHED, "finished", None

@@ -1,81 +1,128 @@
-"""What is kept of a run's end, as text: enough to give the same answer, or the same failure, again.
+"""The codec of a kept outcome: what the ledger keeps of a run's end, so that it can be sent again. Pure.
 
-Money and tokens are not in it: the ledger has them.
+What is kept is how the run ended, and its output as items in the order in which they were published. So each wire can render it:
+a chat completion joins the messages, a wire that knows items sends them one by one. Money and tokens are not in it, because the
+ledger has them.
+
+    version   output
+    1         `text` and `reasoning`, each as one string; still decoded
+    2         `output`: a list of items, `{"type": "message" | "reasoning", "text": ...}`
 """
 
 import json
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from a2a_gateway.errors import AgentFailed, GatewayError, error_class
-from a2a_gateway.runs.events import (
-    Cancelled,
-    ContentDelta,
-    Failed,
-    Finished,
-    Limited,
-    Outcome,
-    ReasoningDelta,
-    RunFinished,
-    RunStarted,
-)
-from a2a_gateway.runs.live import LiveRun
-from a2a_gateway.runs.model import Profile
-from a2a_gateway.runs.ports import Clock
-from delegate_tool.protocol.context import OnDisconnect
+from a2a_gateway.runs.events import Cancelled, ContentDelta, Failed, Finished, Limited, Outcome, ReasoningDelta, RunEvent
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
-def encode_answer(outcome: Outcome, reasoning: str = "") -> str:
-    """Render an outcome, with the reasoning that was told before it."""
-    kept: dict[str, object] = {"version": _VERSION, "text": outcome.text, "reasoning": reasoning}
-    match outcome:
+@dataclass(frozen=True, slots=True)
+class MessageItem:
+    """Text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningItem:
+    """Text of the reasoning, or of narration that was requested as reasoning."""
+
+    text: str
+
+
+type OutputItem = MessageItem | ReasoningItem
+
+
+@dataclass(frozen=True, slots=True)
+class KeptOutcome:
+    """How a run ended, and what it published; the messages of `output`, joined, are the text of the outcome."""
+
+    outcome: Outcome
+    output: tuple[OutputItem, ...]
+
+
+def keep_outcome(outcome: Outcome, events: Iterable[RunEvent]) -> KeptOutcome:
+    """Collect what is kept of a run from its outcome and its events; consecutive deltas of one kind become one item."""
+    kinds: list[type[MessageItem] | type[ReasoningItem]] = []
+    texts: list[list[str]] = []
+    for event in events:
+        match event:
+            case ContentDelta(text=text):
+                kind: type[MessageItem] | type[ReasoningItem] = MessageItem
+            case ReasoningDelta(text=text):
+                kind = ReasoningItem
+            case _:
+                continue
+        if not kinds or kinds[-1] is not kind:
+            kinds.append(kind)
+            texts.append([])
+        texts[-1].append(text)
+    output = tuple(kind("".join(pieces)) for kind, pieces in zip(kinds, texts, strict=True))
+    if _text_of(output) != outcome.text:  # the outcome of a failure, say, has text that was not published
+        output = (*(item for item in output if isinstance(item, ReasoningItem)), *_message(outcome.text))
+    return KeptOutcome(outcome, output)
+
+
+def encode_kept_outcome(kept: KeptOutcome) -> str:
+    """Render a kept outcome as JSON."""
+    fields: dict[str, object] = {"version": _VERSION, "output": [_encode_item(item) for item in kept.output]}
+    match kept.outcome:
         case Finished():
-            kept["kind"] = "finished"
+            fields["kind"] = "finished"
         case Limited(reason=reason, error=error):
-            kept |= {"kind": "limited", "reason": reason, "error": _encode_error(error)}
+            fields |= {"kind": "limited", "reason": reason, "error": _encode_error(error)}
         case Failed(error=error):
-            kept |= {"kind": "failed", "error": _encode_error(error)}
+            fields |= {"kind": "failed", "error": _encode_error(error)}
         case Cancelled(why=why):
-            kept |= {"kind": "cancelled", "why": why}
-    return json.dumps(kept)
+            fields |= {"kind": "cancelled", "why": why}
+    return json.dumps(fields)
 
 
-def decode_answer(text: str) -> tuple[Outcome, str]:
-    """Read what `encode_answer` rendered: the outcome and the reasoning."""
-    kept = json.loads(text)
-    said, reasoning = str(kept["text"]), str(kept["reasoning"])
-    match kept["kind"]:
-        case "finished":
-            return Finished(said), reasoning
-        case "limited":
-            return Limited(said, kept["reason"], _decode_error(kept["error"])), reasoning
-        case "failed":
-            return Failed(_decode_error(kept["error"]), said), reasoning
+def decode_kept_outcome(text: str) -> KeptOutcome | None:
+    """Read what `encode_kept_outcome` rendered, in this version or an earlier one; None if a later version wrote it."""
+    fields: Mapping[str, Any] = json.loads(text)
+    match fields["version"]:
+        case 1:
+            reasoning = str(fields["reasoning"])
+            output = (*((ReasoningItem(reasoning),) if reasoning else ()), *_message(str(fields["text"])))
+        case 2:
+            output = tuple(_decode_item(item) for item in fields["output"])
         case _:
-            return Cancelled(said, str(kept.get("why", ""))), reasoning
+            return None
+    return KeptOutcome(_decode_outcome(fields, _text_of(output)), output)
 
 
-def replay(profile: Profile, finished: RunFinished, reasoning: str, clock: Clock) -> LiveRun:
-    """Rebuild an ended run from what is kept of it, for clients that read it again.
-
-    A failure has no deltas before it: its text is in the error (`partial`), and a response that begins with the failure has an
-    HTTP status and `x-should-retry`, also where the request asks for a stream.
-    """
-    ended = LiveRun(finished.summary.record, profile, OnDisconnect.CONTINUE, lambda _: None, clock)
-    ended.publish(RunStarted(finished.summary.record, profile))
-    if isinstance(finished.outcome, Finished | Limited):
-        if reasoning:
-            ended.publish(ReasoningDelta(reasoning))
-        if finished.outcome.text:
-            ended.publish(ContentDelta(finished.outcome.text))
-    ended.publish(finished)
-    return ended
+def _decode_outcome(fields: Mapping[str, Any], text: str) -> Outcome:
+    match fields["kind"]:
+        case "finished":
+            return Finished(text)
+        case "limited":
+            return Limited(text, fields["reason"], _decode_error(fields["error"]))
+        case "failed":
+            return Failed(_decode_error(fields["error"]), text)
+        case _:
+            return Cancelled(text, str(fields.get("why", "")))
 
 
-def reasoning_of(live: LiveRun) -> str:
-    """Join the reasoning that a run has told."""
-    return "".join(event.text for event in live.events if isinstance(event, ReasoningDelta))
+def _text_of(output: Sequence[OutputItem]) -> str:
+    return "".join(item.text for item in output if isinstance(item, MessageItem))
+
+
+def _message(text: str) -> tuple[OutputItem, ...]:
+    return (MessageItem(text),) if text else ()
+
+
+def _encode_item(item: OutputItem) -> dict[str, object]:
+    return {"type": "message" if isinstance(item, MessageItem) else "reasoning", "text": item.text}
+
+
+def _decode_item(fields: Mapping[str, Any]) -> OutputItem:
+    kind = MessageItem if fields["type"] == "message" else ReasoningItem
+    return kind(str(fields["text"]))
 
 
 def _encode_error(error: GatewayError) -> dict[str, object]:
@@ -88,13 +135,13 @@ def _encode_error(error: GatewayError) -> dict[str, object]:
     }
 
 
-def _decode_error(kept: dict[str, object]) -> GatewayError:
-    retryable = kept.get("retryable")
-    kind = error_class(str(kept["code"]), retryable=None if retryable is None else bool(retryable)) or AgentFailed
-    details = kept["details"]
-    param = kept["param"]
+def _decode_error(fields: Mapping[str, Any]) -> GatewayError:
+    retryable = fields.get("retryable")
+    kind = error_class(str(fields["code"]), retryable=None if retryable is None else bool(retryable)) or AgentFailed
+    details = fields["details"]
+    param = fields["param"]
     return kind(
-        str(kept["message"]),
+        str(fields["message"]),
         param=param if isinstance(param, str) else None,
         details=details if isinstance(details, dict) else None,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from a2a_gateway.errors import ConversationBusy, ConversationNotFound, DeadlineExceeded, RunCancelled
 from a2a_gateway.runs.conversation_queue import Turns
 from a2a_gateway.runs.live import LiveRun, LiveRuns
-from a2a_gateway.runs.model import Conversation, RunRecord, WorkspacePolicy
+from a2a_gateway.runs.model import Conversation, Profile, RunRecord, WorkspacePolicy
 from a2a_gateway.runs.ports import Clock, Conversations, Workspaces
 from a2a_gateway.runs.wait_graph import waits_for_itself
 
@@ -47,7 +47,9 @@ class Places:
     turns: Turns = field(default_factory=Turns)
 
     @asynccontextmanager
-    async def hold(self, live: LiveRun, *, in_turn: AbstractAsyncContextManager[None] | None) -> AsyncIterator[Place]:
+    async def hold(
+        self, live: LiveRun, profile: Profile, *, in_turn: AbstractAsyncContextManager[None] | None
+    ) -> AsyncIterator[Place]:
         """Hold the place of a run, after any other run on the same conversation.
 
         Args:
@@ -61,7 +63,7 @@ class Places:
             RunCancelled: the run was cancelled meanwhile.
         """
         async with self._begin(live) if in_turn is None else self._lease(live, in_turn) as conversation:
-            place = await self._settle_in(live, conversation)
+            place = await self._settle_in(live, profile, conversation)
             live.workspace_dir = place.workspace_dir
             try:
                 yield place
@@ -129,9 +131,9 @@ class Places:
         async with self.turns.take(record), slot, self.conversations.lease(record.conversation_id) as conversation:
             yield conversation
 
-    async def _settle_in(self, live: LiveRun, conversation: Conversation) -> Place:
+    async def _settle_in(self, live: LiveRun, profile: Profile, conversation: Conversation) -> Place:
         """Decide where the run works: a fixed directory, its parent's, its conversation's, or a new one."""
-        profile, parent = live.profile, self.live_runs.get(live.record.parent_id)
+        parent = self.live_runs.get(live.record.parent_id)
         if profile.peer is not None:
             return Place(conversation, "")  # it works at the peer
         if profile.workspace is WorkspacePolicy.FIXED and profile.workspace_path is not None:

@@ -1,22 +1,25 @@
-"""Runs that are under way in this process: their events so far, who listens, and how they hang together.
+"""Runs that are under way in this process: their events so far, their readers, and how they form trees.
 
-Events are kept until a run is forgotten, so that whoever attaches later sees them from the first. One event loop; no locks.
+What a live run may do next is decided by the tables of `run_life`; this module adds what cannot be pure: events with their
+times, wake-ups for those who wait, and memory. One event loop, so there are no locks.
 
-A run that ended with no client there keeps its events for one that comes back, within the bounds of number, bytes and age below.
-After that it is shed: only its record and a piece of its text are left, and its end is read from the ledger.
+The events of a run are kept until the run is removed, so that a client that attaches later reads them from the first one on. A
+run that ended with no client attached keeps its events for a client that returns, within bounds of number, bytes and age. Beyond
+them it is shed: only its record and a brief copy of its last event stay, and its end is read from the ledger.
 """
 
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunFinished
-from a2a_gateway.runs.model import Profile, RunId, RunRecord
+from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunFinished, RunStarted
+from a2a_gateway.runs.model import RunId, RunRecord
 from a2a_gateway.runs.ports import Clock
+from a2a_gateway.runs.run_life import Phase, Presence, Receipt, RunLife, Step
 from a2a_gateway.runs.signal import Notice
 from delegate_tool.protocol.context import OnDisconnect
 
@@ -24,8 +27,10 @@ _ENDED_RUNS: Final = 100
 _ENDED_BYTES: Final = 64 * 1024 * 1024
 _ENDED_S: Final = 600.0
 _EVENT_BYTES: Final = 200
-"""What an event takes in memory beside its text, about."""
+"""Estimated memory of an event without its text."""
 _SHED_CHARS: Final = 8 * 1024
+_STEPS: Final[Mapping[type[RunEvent], Step]] = {RunStarted: Step.BEGIN, RunFinished: Step.END}
+"""The steps of events that are not merely published."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,112 +38,148 @@ class LiveRun:
     """One run.
 
     Attributes:
-        claimed: whether an idempotency key stands for it.
-        delivered: whether a client has received its end.
-        content_delivered: whether text of its answer has been written to a client's socket.
-        times_left: how often its last listener has left.
-        workspace_dir: where its tools work; known once it has started.
-        happened_at: of each event, in seconds since the epoch.
-        held_bytes: what its events take in memory, about.
-        is_shed: its events were dropped, all but a brief copy of the last.
-        cancelled: set when it was asked to stop; `why` is a sentence for its caller, where there is a reason to tell.
-        closing: its end is being written; what it delegates from here on comes too late.
-        closed: set when nothing of it is left but its slot: outcome told, descendants ended, conversation saved.
+        on_abandoned: called when its last client leaves before its end.
+        has_idempotency_key: whether its request had one; the run id of a peer's request counts as one.
         actors: the agents that led to it, root first, its own last.
         trail: the marks of their tasks, its own last.
-        on_abandoned: called when its last listener leaves before its end.
+        life: where it stands; changed only by the methods below.
+        times_left: how often its last client has left.
+        workspace_dir: where its tools work; known once it has its lease.
+        happened_at: of each event, in seconds since the epoch.
+        event_bytes: estimated memory of its events.
+        cancel_reason: a sentence for its caller; empty if there is none.
+        cancelled: set when it was asked to stop before its end was being recorded.
+        closed: set when its task has ended: outcome published, descendants ended, conversation saved.
     """
 
     record: RunRecord
-    profile: Profile
     on_disconnect: OnDisconnect
     on_abandoned: Callable[["LiveRun"], None]
     clock: Clock
-    claimed: bool = False
+    has_idempotency_key: bool = False
     actors: tuple[str, ...] = ()
     trail: tuple[str, ...] = ()
-    delivered: bool = False
-    content_delivered: bool = False
+    life: RunLife = field(default_factory=RunLife)
     times_left: int = 0
     workspace_dir: str | None = None
     events: list[RunEvent] = field(default_factory=list)
     happened_at: list[float] = field(default_factory=list)
-    held_bytes: int = 0
-    is_shed: bool = False
+    event_bytes: int = 0
+    cancel_reason: str = ""
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    why: str = ""
-    closing: bool = False
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     _listeners: set["Listener"] = field(default_factory=set)
     _watchers: set["Listener"] = field(default_factory=set)
 
     @property
-    def ending(self) -> bool:
-        """Whether it was asked to stop, or has stopped."""
-        return self.closing or self.cancelled.is_set()
+    def is_ending(self) -> bool:
+        """Whether it was asked to stop, or stops by itself."""
+        return self.life.is_ending
 
     @property
     def finished(self) -> bool:
-        """Whether its last event has been published."""
-        return bool(self.events) and isinstance(self.events[-1], RunFinished)
+        """Whether its end is published."""
+        return self.life.has_ended
+
+    @property
+    def is_shed(self) -> bool:
+        """Whether its events were dropped, all but a brief copy of the last one."""
+        return self.life.phase is Phase.SHED
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody listens any more."""
-        return not self._listeners
+        """Whether no client is attached; also before the first one is."""
+        return self.life.presence is not Presence.ATTACHED
 
     @property
     def left(self) -> bool:
-        """Whether its client has gone; before a run has its first listener, nobody has left it yet."""
-        return self.abandoned and self.times_left > 0
+        """Whether its last client has left; False before the first one is attached."""
+        return self.life.presence is Presence.LEFT
+
+    @property
+    def delivered(self) -> bool:
+        """Whether a client has received its end."""
+        return self.life.receipt is Receipt.WHOLE
 
     @property
     def stopped_by_client(self) -> bool:
-        """Whether its client left after it had received text: a person pressed stop, rather than a connection was lost."""
-        return self.left and self.content_delivered and self.on_disconnect is OnDisconnect.CANCEL
-
-    def publish(self, event: RunEvent) -> None:
-        """Append an event and wake all listeners."""
-        self.events.append(event)
-        self.happened_at.append(self.clock.now())
-        self.held_bytes += _held_bytes(event)
-        for listener in (*self._listeners, *self._watchers):
-            listener.wake.set()
-
-    @contextmanager
-    def listen(self) -> Iterator["Listener"]:
-        """Follow the events from the first on; leaving before `RunFinished` abandons the run if nobody else listens."""
-        listener = Listener(self.events)
-        self._listeners.add(listener)
-        try:
-            yield listener
-        finally:
-            self._listeners.discard(listener)
-            if self.abandoned:
-                self.leave()
-
-    def leave(self) -> None:
-        """Take note that the last one who listened, or was about to, has gone."""
-        self.times_left += 1
-        if not self.finished:
-            self.on_abandoned(self)
+        """Whether its client left in the middle of the answer, and the run is not to continue without one."""
+        return self.life.was_stopped_by_client and self.on_disconnect is OnDisconnect.CANCEL
 
     @property
     def is_read(self) -> bool:
         """Whether a client listens or watches."""
         return bool(self._listeners or self._watchers)
 
+    def publish(self, event: RunEvent) -> None:
+        """Append an event and wake all readers."""
+        self.life.advance(_STEPS.get(type(event), Step.PUBLISH))
+        self.events.append(event)
+        self.happened_at.append(self.clock.now())
+        self.event_bytes += _memory_of(event)
+        for reader in (*self._listeners, *self._watchers):
+            reader.wake.set()
+
+    def cancel(self, reason: str = "") -> bool:
+        """Ask the run to stop; return whether this is the first request, and in time to have an effect."""
+        was_cancelled = self.cancelled.is_set()
+        self.life.advance(Step.CANCEL)
+        if was_cancelled or self.life.phase is not Phase.CANCELLING:
+            return False
+        self.cancel_reason = reason
+        self.cancelled.set()
+        return True
+
+    def begin_finalization(self) -> None:
+        """Accept no more events but the end: it is about to be recorded."""
+        self.life.advance(Step.FINALIZE)
+
+    def close(self) -> None:
+        """Note that the task of the run has ended, and wake those who wait for that."""
+        self.life.advance(Step.CLOSE)
+        self.closed.set()
+
     def shed(self) -> None:
-        """Drop the events of a run that has ended and is not read, all but a brief copy of the last one."""
+        """Drop the events of a closed run, all but a brief copy of the last one."""
+        self.life.advance(Step.SHED)
         *_, last = self.events
         if isinstance(last, RunFinished):
             last = replace(last, outcome=replace(last.outcome, text=last.outcome.text[:_SHED_CHARS]))
-        self.events, self.happened_at, self.is_shed = [last], self.happened_at[-1:], True
-        self.held_bytes = _held_bytes(last)
+        self.events, self.happened_at = [last], self.happened_at[-1:]
+        self.event_bytes = _memory_of(last)
+
+    def receive_text(self) -> None:
+        """Note that text of the answer was written to the socket of a client."""
+        self.life.advance(Step.RECEIVE_TEXT)
+
+    def receive_end(self) -> None:
+        """Note that a client has received the end."""
+        self.life.advance(Step.RECEIVE_END)
+
+    @contextmanager
+    def listen(self) -> Iterator["Listener"]:
+        """Follow the events from the first one on, as a client for which the run works."""
+        listener = Listener(self.events)
+        self._listeners.add(listener)
+        self.life.advance(Step.ATTACH)
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+            self.leave()
+
+    def leave(self) -> None:
+        """Note that a client has left, or gave up before it was attached; the last one to leave abandons an unended run."""
+        if self._listeners:
+            return
+        self.life.advance(Step.LEAVE)
+        self.times_left += 1
+        if not self.finished:
+            self.on_abandoned(self)
 
     @contextmanager
     def watch(self, position: int) -> Iterator["Listener"]:
-        """Follow the events from a position on, without being one for whom it runs."""
+        """Follow the events from a position on, as a reader for which the run does not work."""
         watcher = Listener(self.events, position=position)
         self._watchers.add(watcher)
         try:
@@ -156,7 +197,7 @@ class Listener:
     position: int = 0
 
     async def take(self, timeout_s: float | None = None) -> Sequence[RunEvent]:
-        """Wait for new events and return all there are; none after `timeout_s` of silence."""
+        """Wait for new events and return all of them; an empty sequence after `timeout_s` without any."""
         if self.position == len(self.events):
             self.wake.clear()
             with suppress(TimeoutError):
@@ -169,7 +210,7 @@ class Listener:
 
 @dataclass(slots=True)
 class LiveRuns:
-    """The runs under way, by id, and as trees."""
+    """The runs under way, by id and as trees, and the latest that ended with no client attached."""
 
     _by_id: dict[RunId, LiveRun] = field(default_factory=dict)
     _ended: deque[LiveRun] = field(default_factory=deque)
@@ -179,54 +220,54 @@ class LiveRuns:
         return iter(list(self._by_id.values()))
 
     def get(self, run_id: RunId | None) -> LiveRun | None:
-        """Find a run; None for none."""
+        """Return the run under way with an id; None if there is none."""
         return self._by_id.get(run_id) if run_id is not None else None
 
-    def add(self, live: LiveRun) -> None:
-        """Enter a run that was just admitted."""
-        self._by_id[live.record.id] = live
-        self._changed.tell()
+    def get_ended(self, run_id: RunId) -> LiveRun | None:
+        """Return a run that ended with no client attached; only the latest of them are kept."""
+        return next((live for live in self._ended if live.record.id == run_id and live.abandoned and not live.delivered), None)
 
-    def discard(self) -> None:
-        """Take note that a run that was admitted a moment ago does not come."""
-        self._changed.tell()
+    def list_children(self, run_id: RunId) -> list[LiveRun]:
+        """List the runs under way directly below a run."""
+        return [live for live in self if live.record.parent_id == run_id]
 
     @property
     def changed(self) -> asyncio.Event:
-        """Set when the next run is entered, or does not come; see `Notice.next`."""
+        """Set when the next run is added or discarded; see `Notice.next`."""
         return self._changed.next
 
-    def forget(self, live: LiveRun) -> None:
-        """Drop a run of which nothing is left, and tell those who wait for that."""
+    def add(self, live: LiveRun) -> None:
+        """Add a run that was just admitted."""
+        self._by_id[live.record.id] = live
+        self._changed.tell()
+
+    def note_discarded(self) -> None:
+        """Wake those who wait for a run that was admitted and will not be added."""
+        self._changed.tell()
+
+    def remove(self, live: LiveRun) -> None:
+        """Close a run and keep it among the ended ones."""
         del self._by_id[live.record.id]
-        live.closed.set()
+        live.close()
         if live.finished:
             self._ended.append(live)
             self.shed_old(live.clock.now())
 
-    def ended(self, run_id: RunId) -> LiveRun | None:
-        """Find a run that ended with no client there; only the latest of them are kept."""
-        return next((live for live in self._ended if live.record.id == run_id and live.abandoned and not live.delivered), None)
-
     def shed_old(self, now: float) -> None:
-        """Let go of ended runs that were delivered, and shed the oldest of what is too much, or too old."""
+        """Drop ended runs whose end was received, and shed the oldest of the others where they are too many, large or old."""
         ended = [live for live in self._ended if not live.delivered or live.is_read]
         kept, kept_bytes = deque[LiveRun](), 0
         for live in reversed(ended):  # the latest first
-            fits = len(kept) < _ENDED_RUNS and kept_bytes + live.held_bytes <= _ENDED_BYTES
+            fits = len(kept) < _ENDED_RUNS and kept_bytes + live.event_bytes <= _ENDED_BYTES
             if live.is_read or (fits and now - live.happened_at[-1] <= _ENDED_S):
                 kept.appendleft(live)
-                kept_bytes += live.held_bytes
+                kept_bytes += live.event_bytes
             else:
                 live.shed()
         self._ended = kept
 
-    def children(self, run_id: RunId) -> list[LiveRun]:
-        """The runs directly below a run."""
-        return [live for live in self if live.record.parent_id == run_id]
 
-
-def _held_bytes(event: RunEvent) -> int:
+def _memory_of(event: RunEvent) -> int:
     match event:
         case ContentDelta(text=text) | ReasoningDelta(text=text):
             return _EVENT_BYTES + sys.getsizeof(text)

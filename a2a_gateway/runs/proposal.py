@@ -41,6 +41,11 @@ class Caller:
     grant: Grant | None = None
     asks_as: str | None = None
 
+    @property
+    def scope(self) -> str:
+        """Whose requests are compared with each other, and whose idempotency keys they are."""
+        return f"key:{self.key.id}" if self.run is None else f"run:{self.run.id}"
+
 
 def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> Profile:
     """Find the profile that a request names.

@@ -1,11 +1,11 @@
-"""Whether a run that failed may be carried out again. The one place that decides it, for every way a request can come twice.
+"""The rule for repeated requests whose run failed: is it carried out again, or is the failure sent again? Pure.
 
-A failure that may pass by itself (a rate limit, a provider or a database that is away, a crash) is worth another try only while
-the run has done nothing. Clients repeat a failed request up to thirty times, mostly unmarked, so after any work an equal request
+A transient failure (a rate limit, a provider or a database that is unavailable, a crash) is worth another attempt only while the
+run has done nothing. Clients repeat a failed request up to thirty times, mostly unmarked, so after any work an equal request
 gets the failure again: otherwise the work, with its side effects and its cost, would be done once per repetition.
 
     failure           before any work       after work
-    may pass          carried out again     sent again, `x-should-retry: false`
+    transient         carried out again     sent again, `x-should-retry: false`
     any other         sent again            sent again
 """
 
@@ -14,13 +14,13 @@ from typing import Final
 from a2a_gateway.errors import GatewayError, InternalError, LLMUnavailable, NotReady, RunCancelled, RunLost, StoreError
 from a2a_gateway.runs.model import RunRecord, RunState, TokenUsage
 
-_MAY_PASS: Final = (InternalError, LLMUnavailable, NotReady, RunCancelled, RunLost, StoreError)
-"""Failures that a later try may not meet although `x-should-retry` advises against an immediate one."""
+_TRANSIENT: Final = (InternalError, LLMUnavailable, NotReady, RunCancelled, RunLost, StoreError)
+"""Failures that a later attempt may not meet although `x-should-retry` advises against an immediate one."""
 REMEDY: Final = (
     "The run had worked before it failed or was cancelled, so the same request gets this error again instead of doing the work "
     "twice. To run it anew, change the request, send another Idempotency-Key, or, without a key, send nothing for a minute."
 )
-"""For callers with a key. The first error of a cancelled run goes without, because it has a reason of its own."""
+"""For callers with a key. The first error of a cancelled run does without, because it has a reason of its own."""
 
 
 def has_worked(run: RunRecord) -> bool:
@@ -35,16 +35,16 @@ def has_worked(run: RunRecord) -> bool:
 
 def may_rerun(run: RunRecord, failure: type[GatewayError]) -> bool:
     """Return whether a request equal to that of a failed run is to be carried out, rather than sent the same failure."""
-    return _may_pass(failure) and not has_worked(run)
+    return _is_transient(failure) and not has_worked(run)
 
 
 def final_error(error: GatewayError, run: RunRecord) -> GatewayError:
     """Return the error that a run's caller gets: after work one that forbids the retry and states how to run the request anew."""
-    if not _may_pass(type(error)) or not has_worked(run):
+    if not _is_transient(type(error)) or not has_worked(run):
         return error
     has_reader = run.parent_id is None and run.origin is None  # an agent delegates again with a new key, and so does a peer
     return error.as_final(REMEDY if has_reader and not isinstance(error, RunCancelled) else "")
 
 
-def _may_pass(failure: type[GatewayError]) -> bool:
-    return failure.retryable or issubclass(failure, _MAY_PASS)
+def _is_transient(failure: type[GatewayError]) -> bool:
+    return failure.retryable or issubclass(failure, _TRANSIENT)

@@ -11,7 +11,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from a2a_gateway.errors import AuthenticationError, CapacityExceeded, GatewayError, ModelNotFound, RequestError, RunNotFound
-from a2a_gateway.runs.keyless_retries import scope_of
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunRequest
 from a2a_gateway.runs.proposal import SELF, Caller
 from a2a_gateway.server.bodies import Bodies
@@ -99,7 +98,7 @@ def create_router(gateway: Gateway) -> APIRouter:
     async def events(request: Request, run_id: str, after: Annotated[int | None, Query(ge=-1)] = None) -> Response:
         engine, caller = await admit(request)
         record = await engine.auth.visible_run(caller, run_id)
-        following = await engine.service.repeats.follow(record)
+        following = await engine.service.ended_runs.follow(record)
         begin = first_wanted(request.headers.get("last-event-id"), after)
         return RunEventsResponse(following, begin, gateway_id=engine.service.policy.gateway_id, heartbeat_s=settings.heartbeat_s)
 
@@ -193,7 +192,7 @@ def _name_ignored(engine: Engine, request: RunRequest, caller: Caller) -> RunReq
 
 
 async def _run_of_key(engine: Engine, caller: Caller, idempotency_key: str) -> RunRecord | None:
-    found = await engine.store.ledger.run_of_claim(scope_of(caller), idempotency_key)
+    found = await engine.store.ledger.run_of_claim(caller.scope, idempotency_key)
     if found is None and caller.asks_as is not None:
         # To a peer the key is its own run's id, which its run here is recorded with, also when keys are kept no longer.
         found = await engine.store.ledger.run_of_origin(caller.key.id, f"{caller.asks_as}/{idempotency_key}")
@@ -213,7 +212,7 @@ async def kept_answer(engine: Engine, record: RunRecord) -> dict[str, object]:
     """How a run ended, where that is kept: for a run with an idempotency key, or one that nobody was there to hear."""
     if record.state in LIVE_STATES:
         return {}
-    finished = await engine.service.repeats.ended(record)
+    finished = await engine.service.ended_runs.get_end(record)
     return {} if finished is None else render_answer(render_outcome(finished))
 
 

@@ -97,7 +97,7 @@ class RunResponse(Response):
             )
             with live.listen() as listener:
                 await (self._stream if self._request.stream else self._complete)(live, listener, outlet, headers)
-            self._service.repeats.delivered(live)
+            self._service.deduplication.note_received(live)
         except GatewayError as error:
             await outlet.error(error, headers)
         except OSError:
@@ -152,7 +152,7 @@ class RunResponse(Response):
             gateway_id=self._service.policy.gateway_id,
         )
         # Made ready while the agent gets going, so that its first word need not wait for it.
-        opening, raw = renderer.render(RunStarted(live.record, live.profile)), raw_headers({**SSE_HEADERS, **headers})
+        opening, raw = renderer.render(RunStarted(live.record)), raw_headers({**SSE_HEADERS, **headers})
         events = await self._first_events(listener)
         if any(isinstance(event, OptionsIgnored) for event in events):
             headers = self._with_ignored(headers, events)
@@ -168,7 +168,8 @@ class RunResponse(Response):
             opening = b""
             if body:
                 await outlet.write(body, more=not last)
-                live.content_delivered |= any(isinstance(event, ContentDelta) for event in told)
+                if any(isinstance(event, ContentDelta) for event in told):
+                    live.receive_text()
             if last:
                 return None
             events = await listener.take(self._heartbeat_s)

@@ -40,11 +40,11 @@ async def test_long_answers_that_no_client_received_are_dropped_oldest_first(tmp
         runs = [await abandoned(bench, f"request {number}") for number in range(5)]
         live_runs = bench.service.live_runs
         assert [live.is_shed for live in runs] == [True, True, False, False, False]
-        assert [live_runs.ended(live.record.id) for live in runs] == [None, None, *runs[2:]]
-        assert sum(live.held_bytes for live in runs) < 4 * 2 * len(LONG)
+        assert [live_runs.get_ended(live.record.id) for live in runs] == [None, None, *runs[2:]]
+        assert sum(live.event_bytes for live in runs) < 4 * 2 * len(LONG)
         live_runs.shed_old(bench.service.clock.now() + 3600)
         assert all(live.is_shed for live in runs)
-        assert max(live.held_bytes for live in runs) < 20_000
+        assert max(live.event_bytes for live in runs) < 20_000
 
 
 async def test_a_repeated_request_gets_a_dropped_answer_from_the_ledger(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ async def ended(bench: Bench, asked: RunRequest) -> LiveRun:
     """Send a request, and receive its end as a client does."""
     live = (await bench.service.start(asked, Caller(bench.key))).live
     await (until(lambda: live.finished) if live.finished else follow(live))
-    bench.service.repeats.delivered(live)
+    bench.service.deduplication.note_received(live)
     return live
 
 
@@ -178,7 +178,7 @@ async def test_each_of_two_clients_that_come_back_gets_its_own_run(tmp_path: Pat
         for live in (first, second):
             back = await bench.service.start(request(), caller)
             assert back.live is live
-            bench.service.repeats.delivered(back.live)
+            bench.service.deduplication.note_received(back.live)
         assert len(bench.runner.admitted) == 2
 
 
@@ -189,7 +189,7 @@ async def test_a_stopped_answer_is_begun_anew_unless_the_request_is_a_marked_ret
         caller = Caller(bench.key)
         stopped = (await bench.service.start(request(), caller)).live
         with stopped.listen():
-            stopped.content_delivered = True  # as the server notes it
+            stopped.receive_text()  # as the server notes it
         asked = request(task="another" if how == "another" else "task", is_marked_retry=how == "marked")
         back = (await bench.service.start(asked, caller)).live
         assert (back is stopped) == (how == "marked")
@@ -204,7 +204,7 @@ async def test_a_stopped_answer_that_ended_meanwhile_is_not_shown_to_an_unmarked
         caller = Caller(bench.key)
         stopped = (await bench.service.start(request(), caller)).live
         with stopped.listen():
-            stopped.content_delivered = True
+            stopped.receive_text()
         gate.set()
         await stopped.closed.wait()
         assert (await bench.service.start(request(is_marked_retry=True), caller)).live is stopped

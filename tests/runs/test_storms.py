@@ -56,8 +56,8 @@ async def a_child(bench: Bench, parent: LiveRun) -> None:
 async def read(bench: Bench, live: LiveRun) -> None:
     with live.listen() as listener:
         while not any(isinstance(event, RunFinished) for event in await listener.take()):
-            live.content_delivered = True
-    bench.service.repeats.delivered(live)
+            live.receive_text()
+    bench.service.deduplication.note_received(live)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -26,13 +26,13 @@ from a2a_gateway.runs.events import (
     ToolStarted,
     TurnFinished,
 )
-from a2a_gateway.runs.model import Profile, RunId, TokenUsage
+from a2a_gateway.runs.model import RunId, TokenUsage
 from a2a_gateway.wire.chat.response import ChunkRenderer, render_completion
 from a2a_gateway.wire.outcome import Answer, render_outcome
 from a2a_gateway.wire.sse import SseDecoder
 from tests.wire.samples import RECORD, SUMMARY, finished
 
-STARTED = RunStarted(RECORD, Profile(name="lead", description="", source="", llm_model="m"))
+STARTED = RunStarted(RECORD)
 USAGE = {
     "prompt_tokens": 1200,
     "completion_tokens": 300,

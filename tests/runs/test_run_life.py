@@ -1,0 +1,104 @@
+"""The life of a live run: every step from every state, and what holds after any order of steps."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from a2a_gateway.errors import InternalError
+from a2a_gateway.runs.run_life import PHASES, PRESENCES, RECEIPTS, Phase, Presence, Receipt, RunLife, Step
+
+STATES = list(product(Phase, Presence, Receipt))
+HAS_ENDED = {Phase.ENDED, Phase.CLOSED, Phase.SHED}
+IS_OVER = HAS_ENDED | {Phase.ABORTED}
+
+
+def reachable() -> set[tuple[Phase, Presence, Receipt]]:
+    """List the states to which some order of steps leads."""
+    seen, pending = set[tuple[Phase, Presence, Receipt]](), [(Phase.ADMITTED, Presence.EXPECTED, Receipt.NOTHING)]
+    while pending:
+        state = pending.pop()
+        if state not in seen:
+            seen.add(state)
+            pending += [after for step in Step if (after := state_after(state, step)) is not None]
+    return seen
+
+
+def state_after(state: tuple[Phase, Presence, Receipt], step: Step) -> tuple[Phase, Presence, Receipt] | None:
+    """Return the state to which a step leads; None if the step is refused."""
+    life = RunLife(*state)
+    try:
+        life.advance(step)
+    except InternalError:
+        return None
+    return life.phase, life.presence, life.receipt
+
+
+def test_each_table_has_an_entry_for_each_of_its_states() -> None:
+    assert (set(PHASES), set(PRESENCES), set(RECEIPTS)) == (set(Phase), set(Presence), set(Receipt))
+
+
+def test_each_step_belongs_to_exactly_one_table() -> None:
+    tables = [{step for steps in table.values() for step in steps} for table in (PHASES, PRESENCES, RECEIPTS)]
+    assert sorted(step for steps in tables for step in steps) == sorted(Step)
+
+
+def test_every_phase_can_be_reached() -> None:
+    assert {phase for phase, _, _ in reachable()} == set(Phase)
+
+
+@given(st.sampled_from(STATES), st.sampled_from(Step))
+def test_a_step_changes_one_machine_only_and_a_refused_step_changes_nothing(
+    state: tuple[Phase, Presence, Receipt], step: Step
+) -> None:
+    life = RunLife(*state)
+    try:
+        life.advance(step)
+    except InternalError:
+        assert (life.phase, life.presence, life.receipt) == state
+    else:
+        after = (life.phase, life.presence, life.receipt)
+        assert sum(old is not new for old, new in zip(state, after, strict=True)) <= 1
+
+
+@given(st.sampled_from(STATES))
+def test_a_run_may_always_be_cancelled_and_is_then_ending(state: tuple[Phase, Presence, Receipt]) -> None:
+    life = RunLife(*state)
+    life.advance(Step.CANCEL)
+    assert life.is_ending
+
+
+@given(st.sampled_from(sorted(IS_OVER | {Phase.FINALIZING})), st.sampled_from([Step.BEGIN, Step.PUBLISH, Step.FINALIZE]))
+def test_a_run_whose_end_is_recorded_never_begins_or_publishes_again(phase: Phase, step: Step) -> None:
+    with pytest.raises(InternalError):
+        RunLife(phase).advance(step)
+
+
+@given(st.lists(st.sampled_from(Step), max_size=60))
+def test_any_order_of_steps_keeps_the_promises(steps: list[Step]) -> None:
+    life, taken = RunLife(), list[Step]()
+    for step in steps:
+        before = RunLife(life.phase, life.presence, life.receipt)
+        try:
+            life.advance(step)
+        except InternalError:
+            continue
+        taken.append(step)
+        assert not (before.has_ended and not life.has_ended)
+        assert not (before.is_ending and not life.is_ending)
+        assert not (before.phase is Phase.ABORTED and life.phase is not Phase.ABORTED)
+        assert list(Receipt).index(life.receipt) >= list(Receipt).index(before.receipt)
+    assert taken.count(Step.BEGIN) <= 1
+    assert taken.count(Step.END) <= 1
+    assert taken.count(Step.CLOSE) <= 1
+    if Step.FINALIZE in taken:
+        assert not {Step.BEGIN, Step.PUBLISH} & set(taken[taken.index(Step.FINALIZE) :])
+    if Step.CANCEL in taken:
+        assert Step.BEGIN not in taken[taken.index(Step.CANCEL) :]
+    assert life.has_ended == (Step.END in taken)
+    assert (life.phase in {Phase.CLOSED, Phase.SHED, Phase.ABORTED}) == (Step.CLOSE in taken)
+    assert life.phase is not Phase.ABORTED or Step.END not in taken
+    assert (life.phase is Phase.SHED) == (Step.SHED in taken)
+    assert life.receipt is not Receipt.WHOLE or life.has_ended
+    assert (life.presence is Presence.EXPECTED) == (not {Step.ATTACH, Step.LEAVE} & set(taken))
