@@ -33,6 +33,10 @@ ENOUGH_OUTPUT_TOKENS: Final = 1024
 """An ordinary call is worth making with this many output tokens, though the model could write more."""
 LAST_OUTPUT_TOKENS: Final = 64
 """The last call is worth making with this many."""
+SETTLED_WITHIN_S: Final = 600.0
+"""How long after the end of its run a call may still be settled, when the database was unavailable; then it is charged in full."""
+RECONCILED_WITHIN_S: Final = 30 * 86_400.0
+"""How long a peer is asked for the cost of a run whose outcome was lost; then the presumed cost is final."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,16 @@ gets the failure again: otherwise the work, with its side effects and its cost, 
 
 from typing import Final
 
-from a2a_gateway.errors import GatewayError, InternalError, LLMUnavailable, NotReady, RunCancelled, RunLost, StoreError
+from a2a_gateway.errors import (
+    GatewayError,
+    InternalError,
+    LLMUnavailable,
+    NotReady,
+    RunCancelled,
+    RunLost,
+    StoreError,
+    error_class,
+)
 from a2a_gateway.runs.model import RunRecord, RunState, TokenUsage
 
 _TRANSIENT: Final = (InternalError, LLMUnavailable, NotReady, RunCancelled, RunLost, StoreError)
@@ -38,8 +47,17 @@ def may_rerun(run: RunRecord, failure: type[GatewayError]) -> bool:
     return _is_transient(failure) and not has_worked(run)
 
 
+def releases_idempotency_key(run: RunRecord) -> bool:
+    """Return whether a run failed, or was cut short by a crash, so that its idempotency key may begin another run.
+
+    A cancelled run keeps its key: a late repetition of its request must not undo the cancellation.
+    """
+    failure = error_class(run.error_code) if run.error_code else None
+    return run.state in (RunState.FAILED, RunState.LOST) and failure is not None and may_rerun(run, failure)
+
+
 def final_error(error: GatewayError, run: RunRecord) -> GatewayError:
-    """Return the error that a run's caller gets: after work one that forbids the retry and states how to run the request anew."""
+    """Return the error for a run's caller: after work, one that forbids the retry and states how to run the request again."""
     if not _is_transient(type(error)) or not has_worked(run):
         return error
     has_reader = run.parent_id is None and run.origin is None  # an agent delegates again with a new key, and so does a peer

@@ -7,9 +7,9 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from a2a_gateway.errors import AuthenticationError, IdempotencyKeyReused, error_class
-from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyClaim, RunId, RunRecord, RunState
-from a2a_gateway.runs.retry_rule import may_rerun
+from a2a_gateway.errors import AuthenticationError, IdempotencyKeyReused
+from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyClaim, RunId, RunRecord
+from a2a_gateway.runs.retry_rule import releases_idempotency_key
 from a2a_gateway.stores.rows import run_of
 from a2a_gateway.stores.schema import claims, grants, runs
 
@@ -48,7 +48,7 @@ def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, gr
             param="Idempotency-Key",
             details={"run_id": found.run_id},
         )
-    if _may_rerun(run):
+    if releases_idempotency_key(run):
         # Carrying it out now is carrying it out once.
         _free(connection, claim, run.id)
         return None
@@ -59,15 +59,6 @@ def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, gr
 
 def _free(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> None:
     connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key, "claimed_by": run_id})
-
-
-def _may_rerun(run: RunRecord) -> bool:
-    """Return whether a run came to nothing before it had done anything, by a failure that may pass or by a crash.
-
-    A cancelled run stays cancelled: a late repetition of its request must not undo the cancellation.
-    """
-    failure = error_class(run.error_code) if run.error_code else None
-    return run.state in (RunState.FAILED, RunState.LOST) and failure is not None and may_rerun(run, failure)
 
 
 def run_of_claim(connection: Connection, scope: str, key: str) -> RunRecord | None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select
 
+from a2a_gateway.runs.budget import RECONCILED_WITHIN_S, SETTLED_WITHIN_S
 from a2a_gateway.runs.model import RunId, RunRecord
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.stores.charges import OPEN, PRESUMED, book, charge_estimate, give_back, take_hold
@@ -19,10 +20,6 @@ from a2a_gateway.stores.tree import LOCK_PATHS_OF_HOLDS, known_path
 _OPEN: Final = select(holds.c.id).where(holds.c.state == OPEN)
 _NEVER_SETTLED: Final = _OPEN.join(runs, runs.c.id == holds.c.run_id).where(runs.c.ended_at <= bindparam("ended_before"))
 _NEVER_RECONCILED: Final = delete(holds).where(holds.c.state == PRESUMED, holds.c.created_at <= bindparam("made_before"))
-_SETTLED_WITHIN_S: Final = 600.0
-"""How long after its run's end a call may still be settled as usual, by a database that was away, say."""
-_PRESUMED_FOR_S: Final = 30 * 86_400.0
-"""How long a peer may be away before its word about a lost run is no longer waited for."""
 
 
 def presume_open(connection: Connection) -> None:
@@ -36,9 +33,9 @@ def presume_overdue(connection: Connection, now: float) -> None:
 
     In full, because this process is alive: the runs above may go on, and a low estimate would let them pass their budget.
     """
-    for placed, path in _taken(connection, connection.scalars(_NEVER_SETTLED, {"ended_before": now - _SETTLED_WITHIN_S}).all()):
+    for placed, path in _taken(connection, connection.scalars(_NEVER_SETTLED, {"ended_before": now - SETTLED_WITHIN_S}).all()):
         charge_estimate(connection, placed, path, placed.reserved_micro_usd)
-    connection.execute(_NEVER_RECONCILED, {"made_before": now - _PRESUMED_FOR_S}).close()
+    connection.execute(_NEVER_RECONCILED, {"made_before": now - RECONCILED_WITHIN_S}).close()
 
 
 def undo(connection: Connection, hold_ids: Collection[str]) -> None:
