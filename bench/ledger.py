@@ -14,7 +14,7 @@ from a2a_gateway.runs.meter import RunMeter
 from a2a_gateway.runs.model import CallQuote, ConversationId, KeyId, LimitPolicy, Limits, RunId, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge, RunProposal
 from a2a_gateway.runs.presumptions import Presumptions
-from a2a_gateway.runs.signal import Notice
+from a2a_gateway.runs.signal import Signal
 from a2a_gateway.runs.write_retries import Backlog
 from a2a_gateway.stores import Store, open_store, sqlite_url
 from bench.figures import Figure, spread
@@ -61,7 +61,7 @@ async def _storm(store: Store) -> float:
     await _open(store, "parent", key.id)
     for number in range(_CHILDREN):
         await _open(store, f"child-{number}", key.id, "parent")
-    settled, chance = Notice(), random.Random(20)
+    settled, chance = Signal(), random.Random(20)
     backlog = Backlog(1.0, on_written=lambda: None)
 
     async def child(number: int) -> None:

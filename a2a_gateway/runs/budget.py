@@ -34,7 +34,7 @@ ENOUGH_OUTPUT_TOKENS: Final = 1024
 LAST_OUTPUT_TOKENS: Final = 64
 """The last call is worth making with this many."""
 SETTLED_WITHIN_S: Final = 600.0
-"""How long after the end of its run a call may still be settled, when the database was unavailable; then it is charged in full."""
+"""How long after the end of its run a call may still be settled (the database was unavailable); then it is charged in full."""
 RECONCILED_WITHIN_S: Final = 30 * 86_400.0
 """How long a peer is asked for the cost of a run whose outcome was lost; then the presumed cost is final."""
 

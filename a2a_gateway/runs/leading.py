@@ -30,7 +30,7 @@ from a2a_gateway.runs.model import AdmittedRun, RunRecord, RunRequest, RunState
 from a2a_gateway.runs.ports import Clock, Ledger, Profiles, Runner, RunTokens
 from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.service_policy import ServicePolicy
-from a2a_gateway.runs.signal import Notice
+from a2a_gateway.runs.signal import Signal
 from a2a_gateway.runs.task_marks import LONGEST_TRAIL
 from a2a_gateway.runs.write_retries import Backlog
 from delegate_tool.protocol.context import AgentCard, DelegationBinding, OnDisconnect
@@ -58,7 +58,7 @@ class Leading:
     finalization: Finalization
     presumptions: Presumptions
     write_retries: Backlog
-    settled: Notice = field(default_factory=Notice)
+    settled: Signal = field(default_factory=Signal)
 
     def enter(self, record: RunRecord, intake: Intake) -> LiveRun:
         """Make an admitted run one of the live ones."""

@@ -20,7 +20,7 @@ from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunF
 from a2a_gateway.runs.model import RunId, RunRecord
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.runs.run_life import Phase, Presence, Receipt, RunLife, Step
-from a2a_gateway.runs.signal import Notice
+from a2a_gateway.runs.signal import Signal
 from delegate_tool.protocol.context import OnDisconnect
 
 _ENDED_RUNS: Final = 100
@@ -214,7 +214,7 @@ class LiveRuns:
 
     _by_id: dict[RunId, LiveRun] = field(default_factory=dict)
     _ended: deque[LiveRun] = field(default_factory=deque)
-    _changed: Notice = field(default_factory=Notice)
+    _changed: Signal = field(default_factory=Signal)
 
     def __iter__(self) -> Iterator[LiveRun]:
         return iter(list(self._by_id.values()))
@@ -233,17 +233,17 @@ class LiveRuns:
 
     @property
     def changed(self) -> asyncio.Event:
-        """Set when the next run is added or discarded; see `Notice.next`."""
+        """Set when the next run is added or discarded; see `Signal.next`."""
         return self._changed.next
 
     def add(self, live: LiveRun) -> None:
         """Add a run that was just admitted."""
         self._by_id[live.record.id] = live
-        self._changed.tell()
+        self._changed.notify()
 
     def note_discarded(self) -> None:
         """Wake those who wait for a run that was admitted and will not be added."""
-        self._changed.tell()
+        self._changed.notify()
 
     def remove(self, live: LiveRun) -> None:
         """Close a run and keep it among the ended ones."""

@@ -9,7 +9,7 @@ from a2a_gateway.errors import BudgetHeld, StoreError
 from a2a_gateway.runs.model import CallQuote, RunId, SpendCaps
 from a2a_gateway.runs.ports import Charge, Hold, Ledger
 from a2a_gateway.runs.presumptions import Presumptions
-from a2a_gateway.runs.signal import Notice
+from a2a_gateway.runs.signal import Signal
 from a2a_gateway.runs.write_retries import Backlog
 
 
@@ -29,7 +29,7 @@ class RunMeter:
     run_id: RunId
     caps: SpendCaps
     backlog: Backlog
-    settled: Notice
+    settled: Signal
     presumptions: Presumptions
     patience_s: float
     look_again_s: float = 30.0
@@ -56,7 +56,7 @@ class RunMeter:
             self.backlog.add(lambda: self.ledger.settle(hold, charge))
             raise
         finally:
-            self.settled.tell()
+            self.settled.notify()
 
     async def note_remote(self, remote_run_id: str) -> None:
         """See `Meter.note_remote`."""
@@ -70,7 +70,7 @@ class RunMeter:
             try:
                 return await attempt()
             except asyncio.CancelledError:
-                self.settled.tell()  # what it may have been given in this instant was given back; others waited for it
+                self.settled.notify()  # what it may have been given in this instant was given back; others waited for it
                 raise
             except BudgetHeld:
                 if (left_s := give_up_at - loop.time()) <= 0:

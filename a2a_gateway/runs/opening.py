@@ -25,7 +25,7 @@ from a2a_gateway.runs.model import IdempotencyClaim, RunId, RunRecord, RunReques
 from a2a_gateway.runs.ports import Clock, Ledger, Profiles, RunProposal
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
 from a2a_gateway.runs.service_policy import ServicePolicy
-from a2a_gateway.runs.signal import Notice
+from a2a_gateway.runs.signal import Signal
 from a2a_gateway.runs.task_marks import TaskMarks
 from a2a_gateway.runs.throttle import Throttle
 
@@ -49,7 +49,7 @@ class Opening:
     deduplication: Deduplication
     cancellation: Cancellation
     finalization: Finalization
-    run_ended: Notice = field(default_factory=Notice)
+    run_ended: Signal = field(default_factory=Signal)
 
     def take_in(self, request: RunRequest, caller: Caller) -> Intake:
         """Resolve a request: its agent, the run that it asks for, and by what it is recognised when it comes again.
@@ -135,5 +135,5 @@ class Opening:
         if record.id == run_id:  # else it is the run of an earlier request, and has a task
             with suppress(StoreError):  # the write is tried again
                 await self.finalization.discard(run_id)
-            self.run_ended.tell()
+            self.run_ended.notify()
             self.live_runs.note_discarded()

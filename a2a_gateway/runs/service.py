@@ -224,7 +224,7 @@ class RunService:
                     await self._leading.lead(live, intake, in_turn)
                 finally:
                     self.live_runs.remove(live)
-                    self._opening.run_ended.tell()
+                    self._opening.run_ended.notify()
         except GatewayError as error:
             _refuse(admitted, error)
         except Exception as error:  # the task's boundary: an error of the gateway itself must reach the caller as an error
@@ -247,8 +247,8 @@ class RunService:
         _refuse(admitted, _shutting_down())
 
     def _note_written(self) -> None:
-        self._opening.run_ended.tell()
-        self._leading.settled.tell()
+        self._opening.run_ended.notify()
+        self._leading.settled.notify()
 
 
 def _shutting_down() -> NotReady:

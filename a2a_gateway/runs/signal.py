@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Notice:
+class Signal:
     """Wakes all who wait for the next time."""
 
     _next: asyncio.Event = field(default_factory=asyncio.Event)
@@ -15,7 +15,7 @@ class Notice:
         """Set at the next time; take it before looking at what there is, or one may slip by."""
         return self._next
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake them."""
         self._next.set()
         self._next = asyncio.Event()

@@ -14,7 +14,7 @@ from typing import Final
 from starlette.requests import Request
 
 from a2a_gateway.errors import BodyTooLarge, CapacityExceeded, RequestError
-from a2a_gateway.runs.signal import Notice
+from a2a_gateway.runs.signal import Signal
 
 _SMALL_BYTES: Final = 64 * 1024
 
@@ -34,7 +34,7 @@ class Bodies:
         self._share_bytes = max(memory_bytes // 2, limit_bytes)
         self._wait_s = wait_s
         self._taken: Counter[str] = Counter()
-        self._freed = Notice()
+        self._freed = Signal()
 
     @asynccontextmanager
     async def receive(self, request: Request, owner: str) -> AsyncIterator[bytes]:
@@ -92,7 +92,7 @@ class Bodies:
         finally:
             self._taken[owner] -= size_bytes
             self._taken += Counter()  # forgets owners that have nothing left
-            self._freed.tell()
+            self._freed.notify()
 
     def _has_room(self, owner: str, size_bytes: int) -> bool:
         is_first = not self._taken  # and may take it all, where the memory is smaller than the limit of one body
