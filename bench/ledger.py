@@ -15,7 +15,7 @@ from a2a_gateway.runs.model import CallQuote, ConversationId, KeyId, LimitPolicy
 from a2a_gateway.runs.ports import Charge, RunProposal
 from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.signal import Signal
-from a2a_gateway.runs.write_retries import Backlog
+from a2a_gateway.runs.write_retries import WriteRetries
 from a2a_gateway.stores import Store, open_store, sqlite_url
 from bench.figures import Figure, spread
 from bench.stage import Stage
@@ -62,11 +62,11 @@ async def _storm(store: Store) -> float:
     for number in range(_CHILDREN):
         await _open(store, f"child-{number}", key.id, "parent")
     settled, chance = Signal(), random.Random(20)
-    backlog = Backlog(1.0, on_written=lambda: None)
+    write_retries = WriteRetries(1.0, on_written=lambda: None)
 
     async def child(number: int) -> None:
         run_id, presumptions = RunId(f"child-{number}"), Presumptions(store.ledger)
-        meter = RunMeter(store.ledger, run_id, SpendCaps(), backlog, settled, presumptions, patience_s=10)
+        meter = RunMeter(store.ledger, run_id, SpendCaps(), write_retries, settled, presumptions, patience_s=10)
         while True:
             hold = await meter.reserve(_CALL)
             try:

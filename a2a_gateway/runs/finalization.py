@@ -27,7 +27,7 @@ from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import RunId, RunState, SpendCaps
 from a2a_gateway.runs.ports import Ledger
 from a2a_gateway.runs.throttle import Throttle
-from a2a_gateway.runs.write_retries import Backlog
+from a2a_gateway.runs.write_retries import WriteRetries
 from delegate_tool.protocol.context import OnDisconnect
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ class Finalization:
 
     ledger: Ledger
     cancellation: Cancellation
-    write_retries: Backlog
+    write_retries: WriteRetries
     throttle: Throttle
 
     async def finish(self, live: LiveRun, outcome: Outcome, caps: SpendCaps) -> None:

@@ -32,7 +32,7 @@ from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.signal import Signal
 from a2a_gateway.runs.task_marks import LONGEST_TRAIL
-from a2a_gateway.runs.write_retries import Backlog
+from a2a_gateway.runs.write_retries import WriteRetries
 from delegate_tool.protocol.context import AgentCard, DelegationBinding, OnDisconnect
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ class Leading:
     cancellation: Cancellation
     finalization: Finalization
     presumptions: Presumptions
-    write_retries: Backlog
+    write_retries: WriteRetries
     settled: Signal = field(default_factory=Signal)
 
     def enter(self, record: RunRecord, intake: Intake) -> LiveRun:

@@ -10,7 +10,7 @@ from a2a_gateway.runs.model import CallQuote, RunId, SpendCaps
 from a2a_gateway.runs.ports import Charge, Hold, Ledger
 from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.signal import Signal
-from a2a_gateway.runs.write_retries import Backlog
+from a2a_gateway.runs.write_retries import WriteRetries
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class RunMeter:
     ledger: Ledger
     run_id: RunId
     caps: SpendCaps
-    backlog: Backlog
+    write_retries: WriteRetries
     settled: Signal
     presumptions: Presumptions
     patience_s: float
@@ -53,7 +53,7 @@ class RunMeter:
             await self.ledger.settle(hold, charge)
         except StoreError:
             # The money is spent, whether or not it could be booked just now; the run hears of the failure all the same.
-            self.backlog.add(lambda: self.ledger.settle(hold, charge))
+            self.write_retries.add(lambda: self.ledger.settle(hold, charge))
             raise
         finally:
             self.settled.notify()

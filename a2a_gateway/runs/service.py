@@ -40,7 +40,7 @@ from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.task_marks import TaskMarks
 from a2a_gateway.runs.throttle import Throttle
-from a2a_gateway.runs.write_retries import Backlog
+from a2a_gateway.runs.write_retries import WriteRetries
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ class RunService:
     deduplication: Deduplication = field(init=False)
     presumptions: Presumptions = field(init=False)
     _cancellation: Cancellation = field(init=False)
-    _write_retries: Backlog = field(init=False)
+    _write_retries: WriteRetries = field(init=False)
     _opening: Opening = field(init=False)
     _leading: Leading = field(init=False)
     _tasks: dict[RunId, asyncio.Task[None]] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class RunService:
         self.deduplication = Deduplication(ledger, live_runs, clock, self.ended_runs)
         self.presumptions = Presumptions(ledger)
         self._cancellation = Cancellation(live_runs, self.runner, policy.disconnect_grace_s)
-        self._write_retries = Backlog(policy.retry_store_after_s, on_written=self._note_written)
+        self._write_retries = WriteRetries(policy.retry_store_after_s, on_written=self._note_written)
         finalization = Finalization(ledger, self._cancellation, self._write_retries, self.throttle)
         self._opening = Opening(
             ledger,

@@ -1,6 +1,6 @@
 """Writes that the database refused at the end of a call or of a run, tried again until it takes them, so that accounts are right.
 
-Owns its tasks; whoever owns the backlog drains it.
+Owns its tasks; whoever owns the write_retries drains it.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ type Write = Callable[[], Awaitable[object]]
 
 
 @dataclass(slots=True)
-class Backlog:
+class WriteRetries:
     """Writes to be tried again.
 
     Attributes:

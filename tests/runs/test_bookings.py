@@ -15,7 +15,7 @@ from a2a_gateway.runs.model import CallQuote, RunState, SpendCaps
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.signal import Signal
-from a2a_gateway.runs.write_retries import Backlog
+from a2a_gateway.runs.write_retries import WriteRetries
 from a2a_gateway.testing.scripted_runner import Spend, Until
 from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, by_task, finished, follow, until
 
@@ -139,8 +139,10 @@ async def test_money_that_is_given_back_without_a_word_is_found_by_those_who_wai
     never = asyncio.Event()
     async with bench_of(tmp_path, lambda _: [Until(never), DONE]) as bench:
         ledger, run_id = bench.store.ledger, (await bench.start()).record.id
-        backlog = Backlog(1.0, on_written=lambda: None)
-        meter = RunMeter(ledger, run_id, SpendCaps(), backlog, Signal(), Presumptions(ledger), patience_s=20, look_again_s=0.001)
+        write_retries = WriteRetries(1.0, on_written=lambda: None)
+        meter = RunMeter(
+            ledger, run_id, SpendCaps(), write_retries, Signal(), Presumptions(ledger), patience_s=20, look_again_s=0.001
+        )
         most = CallQuote(CHEAP_IN_THE_END, 0, Decimal("0.000001"), Decimal(0))
         held = await meter.reserve(most)
         waiting = asyncio.create_task(meter.reserve(most))
