@@ -31,7 +31,7 @@ class _Line:
 
 
 @dataclass(slots=True)
-class Turns:
+class ConversationQueue:
     """The turns on all conversations.
 
     Attributes:

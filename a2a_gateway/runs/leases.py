@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from a2a_gateway.errors import ConversationBusy, ConversationNotFound, DeadlineExceeded, RunCancelled
-from a2a_gateway.runs.conversation_queue import Turns
+from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import Conversation, Profile, RunRecord, WorkspacePolicy
 from a2a_gateway.runs.ports import Clock, Conversations, Workspaces
@@ -44,7 +44,7 @@ class Places:
     live_runs: LiveRuns
     clock: Clock
     ttl_s: float
-    turns: Turns = field(default_factory=Turns)
+    turns: ConversationQueue = field(default_factory=ConversationQueue)
 
     @asynccontextmanager
     async def hold(

@@ -21,7 +21,7 @@ from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, Store
 from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.host.data_dir_lock import sole_user
 from a2a_gateway.runs.capacity import Capacity
-from a2a_gateway.runs.conversation_queue import Turns
+from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.dispatch import Catalogue, Runners
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.leases import Places
@@ -194,7 +194,7 @@ async def open_engine(
         async with assembly.open_agents(settings, environ, checker) as agents:
             await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
             tokens = JwtRunTokens(settings.gateway_id)
-            turns = Turns(settings.max_queued_runs)
+            turns = ConversationQueue(settings.max_queued_runs)
             places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s, turns)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)

@@ -12,7 +12,7 @@ from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.host.workspaces import Workspaces
 from a2a_gateway.runs.capacity import Capacity
-from a2a_gateway.runs.conversation_queue import Turns
+from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.events import Finished, RunEnded, RunEvent, RunFinished
 from a2a_gateway.runs.leases import Places
 from a2a_gateway.runs.live import LiveRun, LiveRuns
@@ -100,13 +100,15 @@ async def bench_of(
     grace_s: float = 0,
     queue_timeout_s: float = 30,
     clock: SystemClock | None = None,
-    turns: Turns | None = None,
+    turns: ConversationQueue | None = None,
     database_url: str | None = None,
 ) -> AsyncIterator[Bench]:
     clock, live_runs, runner = clock or SystemClock(), LiveRuns(), ScriptedRunner(script)
     async with open_store(database_url or sqlite_url(tmp_path / "gateway.db"), clock) as store:
         key, _ = await store.keys.create_key(f"laptop-{uuid4()}", LimitPolicy())
-        places = Places(store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s, turns or Turns())
+        places = Places(
+            store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s, turns or ConversationQueue()
+        )
         policy = ServicePolicy(
             "here",
             "http://here.invalid/v1",

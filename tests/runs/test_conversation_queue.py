@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import ConversationBusy, GatewayError
-from a2a_gateway.runs.conversation_queue import Turns
+from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.events import Failed, Finished, RunEnded
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import AdmittedRun, RunState
@@ -49,7 +49,7 @@ async def test_runs_that_wait_for_a_conversation_hold_no_slot_and_come_in_order(
 
 async def test_more_runs_than_may_wait_for_a_conversation_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     gate = asyncio.Event()
-    async with bench_of(tmp_path, by_task(first=[Until(gate), KEPT], next=[KEPT]), ttl_s=60, turns=Turns(4)) as bench:
+    async with bench_of(tmp_path, by_task(first=[Until(gate), KEPT], next=[KEPT]), ttl_s=60, turns=ConversationQueue(4)) as bench:
         first, other = [await bench.start("first") for _ in range(2)]
         waiting = [await bench.start("next", conversation_id=first.record.conversation_id) for _ in range(2)]
         refused = await bench.start("next", conversation_id=first.record.conversation_id)

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from a2a_gateway.errors import GatewayError, LLMUnavailable
-from a2a_gateway.runs.conversation_queue import Turns
+from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.events import ContentDelta, Failed, Finished, RunEnded, RunFinished
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.live import LiveRun
@@ -62,7 +62,7 @@ async def read(bench: Bench, live: LiveRun) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 async def test_nothing_is_left_of_requests_whose_clients_leave_at_random_instants(tmp_path: Path, seed: int) -> None:
-    chance, turns = random.Random(seed), Turns(12)
+    chance, turns = random.Random(seed), ConversationQueue(12)
     async with bench_of(tmp_path, script, slots=4, ttl_s=60, queue_timeout_s=0.2, grace_s=0.05, turns=turns) as bench:
         limited = replace(bench, key=replace(bench.key, request_limits=RequestLimits(max_concurrent_runs=30)))
         kept = [await bench.start(f"begin {number}") for number in range(3)]
