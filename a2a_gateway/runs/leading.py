@@ -23,7 +23,7 @@ from a2a_gateway.runs.cancellation import Cancellation
 from a2a_gateway.runs.events import Cancelled, Failed, RunEnded, RunStarted
 from a2a_gateway.runs.finalization import Finalization
 from a2a_gateway.runs.intake import Intake
-from a2a_gateway.runs.leases import Place, Places
+from a2a_gateway.runs.leases import Lease, Leases
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.meter import RunMeter
 from a2a_gateway.runs.model import AdmittedRun, RunRecord, RunRequest, RunState
@@ -48,7 +48,7 @@ class Leading:
 
     ledger: Ledger
     live_runs: LiveRuns
-    places: Places
+    leases: Leases
     profiles: Profiles
     runner: Runner
     tokens: RunTokens
@@ -82,17 +82,17 @@ class Leading:
         """Run an entered run under its lease, and finish it whatever happens.
 
         Args:
-            in_turn: see `Places.hold`.
+            in_turn: see `Leases.hold`.
         """
         run_id, caps = live.record.id, intake.profile.caps
         try:
-            async with self.places.hold(live, intake.profile, in_turn=in_turn) as place:
+            async with self.leases.hold(live, intake.profile, in_turn=in_turn) as lease:
                 if live.record.state is RunState.QUEUED:
                     live.record = await self.ledger.start_run(run_id)
                 if live.cancelled.is_set():
                     raise RunCancelled("The run was cancelled before it began.")
                 live.publish(RunStarted(live.record))
-                await self._run(live, intake, place)
+                await self._run(live, intake, lease)
         except GatewayError as error:
             if live.finished:  # the end is published; what failed is to keep the conversation, or to remove the workspace
                 log.error("lease_not_returned", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
@@ -105,25 +105,25 @@ class Leading:
             failure = AgentFailed(f"The run failed inside the gateway ({type(error).__name__}).")
             await self.finalization.finish(live, Failed(failure), caps)
 
-    async def _run(self, live: LiveRun, intake: Intake, place: Place) -> None:
+    async def _run(self, live: LiveRun, intake: Intake, lease: Lease) -> None:
         patience_s, caps = self._left_s(live.record), intake.profile.caps
         meter = RunMeter(self.ledger, live.record.id, caps, self.write_retries, self.settled, self.presumptions, patience_s)
-        async with aclosing(self.runner.run(self._admitted(live, intake, place), meter)) as events:
+        async with aclosing(self.runner.run(self._admitted(live, intake, lease), meter)) as events:
             async for event in events:
                 if isinstance(event, RunEnded):
-                    await self._keep(live, place, event.transcript)
+                    await self._keep(live, lease, event.transcript)
                     await self.finalization.finish(live, event.outcome, caps)
                     return
                 live.publish(event)
         raise AgentFailed("The agent ended without an outcome.")
 
-    async def _keep(self, live: LiveRun, place: Place, transcript: str) -> None:
+    async def _keep(self, live: LiveRun, lease: Lease, transcript: str) -> None:
         try:
-            await self.places.keep(place, transcript)
+            await self.leases.keep(lease, transcript)
         except StoreError as error:  # the answer has been paid for, and is published all the same
             log.error("conversation_not_kept", run_id=live.record.id, code=error.code)  # noqa: TRY400  # the message may quote values
 
-    def _admitted(self, live: LiveRun, intake: Intake, place: Place) -> AdmittedRun:
+    def _admitted(self, live: LiveRun, intake: Intake, lease: Lease) -> AdmittedRun:
         request, profile = intake.request, intake.profile
         return AdmittedRun(
             record=live.record,
@@ -132,9 +132,9 @@ class Leading:
             sampling=request.sampling,
             answer_format=request.answer_format,
             narration=request.context.narration or profile.narration,
-            workspace_dir=place.workspace_dir,
+            workspace_dir=lease.workspace_dir,
             timeout_s=self._left_s(live.record),
-            transcript=place.conversation.transcript,
+            transcript=lease.conversation.transcript,
             binding=self._binding(live.record, request) if profile.may_delegate else None,
             peer=profile.peer,
             via=request.context.via,

@@ -1,6 +1,6 @@
 """Where a run happens: the conversation that it continues or begins, and the directory in which its tools work.
 
-A place is held by one run at a time and given back when the run has ended; its history and its directory are then kept for
+A lease is held by one run at a time and given back when the run has ended; its history and its directory are then kept for
 `ttl_s`, so that a caller may go on with the conversation.
 """
 
@@ -18,7 +18,7 @@ from a2a_gateway.runs.wait_graph import waits_for_itself
 
 
 @dataclass(slots=True)
-class Place:
+class Lease:
     """A conversation and a directory, held by one run.
 
     Attributes:
@@ -31,7 +31,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Leases:
     """Finds, makes, keeps and removes places.
 
     Attributes:
@@ -49,8 +49,8 @@ class Places:
     @asynccontextmanager
     async def hold(
         self, live: LiveRun, profile: Profile, *, in_turn: AbstractAsyncContextManager[None] | None
-    ) -> AsyncIterator[Place]:
-        """Hold the place of a run, after any other run on the same conversation.
+    ) -> AsyncIterator[Lease]:
+        """Hold the lease of a run, after any other run on the same conversation.
 
         Args:
             in_turn: the slot of a run that continues a conversation, acquired in its turn; None for a run that begins one.
@@ -63,14 +63,14 @@ class Places:
             RunCancelled: the run was cancelled meanwhile.
         """
         async with self._begin(live) if in_turn is None else self._lease(live, in_turn) as conversation:
-            place = await self._settle_in(live, profile, conversation)
-            live.workspace_dir = place.workspace_dir
+            lease = await self._settle_in(live, profile, conversation)
+            live.workspace_dir = lease.workspace_dir
             try:
-                yield place
+                yield lease
             finally:
-                await self._leave(place)
+                await self._leave(lease)
 
-    async def keep(self, place: Place, transcript: str) -> None:
+    async def keep(self, lease: Lease, transcript: str) -> None:
         """Store how the conversation is to go on, for a caller who has not been told the answer yet: who has it may go on.
 
         Raises:
@@ -78,9 +78,9 @@ class Places:
         """
         if self.ttl_s > 0 and transcript:
             now = self.clock.now()
-            kept = replace(place.conversation, transcript=transcript, used_at=now, expires_at=now + self.ttl_s)
+            kept = replace(lease.conversation, transcript=transcript, used_at=now, expires_at=now + self.ttl_s)
             await self.conversations.save(kept)
-            place.is_kept = True
+            lease.is_kept = True
 
     async def sweep(self) -> None:
         """Remove the conversations whose time has passed, and their directories."""
@@ -131,27 +131,27 @@ class Places:
         async with self.turns.take(record), slot, self.conversations.lease(record.conversation_id) as conversation:
             yield conversation
 
-    async def _settle_in(self, live: LiveRun, profile: Profile, conversation: Conversation) -> Place:
+    async def _settle_in(self, live: LiveRun, profile: Profile, conversation: Conversation) -> Lease:
         """Decide where the run works: a fixed directory, its parent's, its conversation's, or a new one."""
         parent = self.live_runs.get(live.record.parent_id)
         if profile.peer is not None:
-            return Place(conversation, "")  # it works at the peer
+            return Lease(conversation, "")  # it works at the peer
         if profile.workspace is WorkspacePolicy.FIXED and profile.workspace_path is not None:
-            return Place(conversation, await self.workspaces.ensure(profile.workspace_path))
+            return Lease(conversation, await self.workspaces.ensure(profile.workspace_path))
         if profile.workspace is WorkspacePolicy.INHERIT and parent is not None and parent.workspace_dir is not None:
-            return Place(conversation, parent.workspace_dir)
+            return Lease(conversation, parent.workspace_dir)
         if conversation.workspace_dir is None:
             path = await self.workspaces.create(conversation.id)
-            return Place(replace(conversation, workspace_dir=path), path)
+            return Lease(replace(conversation, workspace_dir=path), path)
         path = self.workspaces.locate(conversation.workspace_dir)
-        return Place(replace(conversation, workspace_dir=path), await self.workspaces.ensure(path))
+        return Lease(replace(conversation, workspace_dir=path), await self.workspaces.ensure(path))
 
-    async def _leave(self, place: Place) -> None:
-        conversation = place.conversation
-        if place.is_kept:
+    async def _leave(self, lease: Lease) -> None:
+        conversation = lease.conversation
+        if lease.is_kept:
             return
         if self.ttl_s > 0 and conversation.transcript:
-            await self.keep(place, conversation.transcript)  # as it was before
+            await self.keep(lease, conversation.transcript)  # as it was before
         else:
             await self._remove_workspace(conversation)
 

@@ -30,7 +30,7 @@ from a2a_gateway.runs.ended_runs import EndedRuns
 from a2a_gateway.runs.finalization import Finalization
 from a2a_gateway.runs.intake import Intake
 from a2a_gateway.runs.leading import Leading
-from a2a_gateway.runs.leases import Places
+from a2a_gateway.runs.leases import Leases
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import RunId, RunRecord, RunRequest
 from a2a_gateway.runs.opening import Opening
@@ -67,7 +67,7 @@ class RunService:
 
     ledger: Ledger
     live_runs: LiveRuns
-    places: Places
+    leases: Leases
     profiles: Profiles
     runner: Runner
     tokens: RunTokens
@@ -110,7 +110,7 @@ class RunService:
         self._leading = Leading(
             ledger,
             live_runs,
-            self.places,
+            self.leases,
             self.profiles,
             self.runner,
             self.tokens,

@@ -24,7 +24,7 @@ from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.dispatch import Catalogue, Runners
 from a2a_gateway.runs.key_limits import RequestLimits
-from a2a_gateway.runs.leases import Places
+from a2a_gateway.runs.leases import Leases
 from a2a_gateway.runs.live import LiveRuns
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import Limits
@@ -195,7 +195,7 @@ async def open_engine(
             await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
             tokens = JwtRunTokens(settings.gateway_id)
             turns = ConversationQueue(settings.max_queued_runs)
-            places = Places(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s, turns)
+            leases = Leases(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s, turns)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
             identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)
@@ -213,13 +213,13 @@ async def open_engine(
             )
             runner = Runners(agents.runner, forwarder)
             throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
-            service = RunService(store.ledger, live_runs, places, profiles, runner, tokens, capacity, clock, policy, throttle)
+            service = RunService(store.ledger, live_runs, leases, profiles, runner, tokens, capacity, clock, policy, throttle)
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
             presuming = _background(service.presumptions.record_often(), "record presumptions")
             removing = _background(_remove_runs_often(store, clock, settings.run_retention_s), "remove old runs")
-            async with presuming, service, _sweeping(places, store, clock), removing, reconciling, revoking:
+            async with presuming, service, _sweeping(leases, store, clock), removing, reconciling, revoking:
                 origins = Origins(agents.processes, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
                 far_trees = peers.FarTrees(directory)
@@ -264,14 +264,14 @@ def _service_policy(settings: Settings) -> ServicePolicy:
 
 
 @asynccontextmanager
-async def _sweeping(places: Places, store: Store, clock: Clock) -> AsyncIterator[None]:
+async def _sweeping(leases: Leases, store: Store, clock: Clock) -> AsyncIterator[None]:
     """Remove what has expired now and then: conversations, idempotency keys with their answers, used grants."""
 
     async def sweep() -> None:
         while True:
             try:
-                places.live_runs.shed_old(clock.now())
-                await places.sweep()
+                leases.live_runs.shed_old(clock.now())
+                await leases.sweep()
                 await store.ledger.forget_expired(min(clock.now(), clock.wall()))  # grants are a matter of wall clocks
             except (GatewayError, OSError) as error:
                 log.warning("sweep_failed", error=type(error).__name__)

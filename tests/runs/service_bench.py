@@ -14,7 +14,7 @@ from a2a_gateway.host.workspaces import Workspaces
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.events import Finished, RunEnded, RunEvent, RunFinished
-from a2a_gateway.runs.leases import Places
+from a2a_gateway.runs.leases import Leases
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import AdmittedRun, KeyRecord, LimitPolicy, Limits, Profile, ProfileProblem, RunRequest, RunState
@@ -106,7 +106,7 @@ async def bench_of(
     clock, live_runs, runner = clock or SystemClock(), LiveRuns(), ScriptedRunner(script)
     async with open_store(database_url or sqlite_url(tmp_path / "gateway.db"), clock) as store:
         key, _ = await store.keys.create_key(f"laptop-{uuid4()}", LimitPolicy())
-        places = Places(
+        leases = Leases(
             store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s, turns or ConversationQueue()
         )
         policy = ServicePolicy(
@@ -119,7 +119,7 @@ async def bench_of(
             retry_store_after_s=0.01,
         )
         tokens, capacity = JwtRunTokens("here"), Capacity(slots, 5)
-        async with RunService(store.ledger, live_runs, places, OneProfile(), runner, tokens, capacity, clock, policy) as service:
+        async with RunService(store.ledger, live_runs, leases, OneProfile(), runner, tokens, capacity, clock, policy) as service:
             yield Bench(service, store, key, runner, tmp_path / "workspaces", tmp_path / "gateway.db")
 
 
