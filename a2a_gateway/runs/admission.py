@@ -1,7 +1,7 @@
-"""May a run start, and may it go on? Pure decisions over records.
+"""Admission: may a run start, and may it continue? Pure decisions over records.
 
-Above it stands the ledger, which calls `admit` inside the transaction that opens a run and `permit_turn` inside the one that
-precedes an LLM call, and stores what they answer. It knows no clock, no database and no caller: all that it needs is passed in.
+The ledger calls `admit` inside the transaction that opens a run, and `permit_turn` inside the one that precedes an LLM call, and
+stores the result. Admission knows no clock, database or caller: all that it needs is passed in.
 
 Every limit is monotone. What a run gets is the least of what the server, the key, the runs above it and the request allow, so a
 request can narrow a limit and never widen it.
@@ -29,14 +29,14 @@ from a2a_gateway.runs.ports import RunProposal
 from delegate_tool.protocol.money import format_usd
 
 CHILD_MARGIN: Final = 0.05
-"""Share of its remaining time that a parent keeps for itself when it delegates, to make something of the child's answer."""
+"""Share of its remaining time that a parent keeps for itself when it delegates, to work with the child's answer."""
 CHILD_MARGIN_MAX_S: Final = 10.0
 BREADTH_RETRY_AFTER_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One proposal, with what the ledger knows about its place."""
+    """One proposal, with what the ledger knows about its position in the tree."""
 
     proposal: RunProposal
     ancestors: Sequence[RunRecord]
@@ -56,7 +56,7 @@ class _Case:
 
     @property
     def limits(self) -> Limits:
-        """The effective limits: what stands above the run leaves to it, narrowed by each policy."""
+        """The effective limits: what the runs above leave, narrowed by each policy."""
         limits = self._inherited()
         left = LimitPolicy(budget_micro_usd=self._budget_above())
         for policy in (left, self.key.policy, *self.proposal.policies):
@@ -64,10 +64,10 @@ class _Case:
         return limits
 
     def _budget_above(self) -> int | None:
-        """What the budgets above leave to the run: all that is not spent, which it then shares with its siblings.
+        """Return what the budgets above leave to the run: all that is not spent, which it then shares with its siblings.
 
-        For a run on a peer all that it may spend is set aside at once. So, where nobody says how much, it gets an equal share
-        with those that its parent may yet open, and with whatever goes on here meanwhile.
+        For a run on a peer all that it may spend is set aside at once. So, if no policy states a budget, it gets an equal share:
+        one for each child that its parent may still open, and one for the calls of this gateway meanwhile.
         """
         is_asked = any(policy.budget_micro_usd is not None for policy in self.proposal.policies)
         if self.parent is None or is_asked or not self.proposal.on_peer:
@@ -85,7 +85,7 @@ class _Case:
         )
 
     def facts(self) -> dict[str, object]:
-        """What a refusal tells programs."""
+        """Return the details of a refusal."""
         limits, left = self.limits, budget_left(self.accounts)
         facts: dict[str, object] = {
             "depth": self.depth,
@@ -108,12 +108,12 @@ def admit(
     accounts: Sequence[Account],
     now: float,
 ) -> RunRecord:
-    """Decide whether a run may start, and return its record, with its effective limits.
+    """Decide whether a run may start, and return its record with its effective limits.
 
     Args:
         ancestors: from the root to the parent; empty for a root.
         live_siblings: live children of the parent.
-        accounts: the budgets that the run would draw on, beside its own.
+        accounts: the budgets on which the run would draw, beside its own.
         now: seconds since the epoch.
 
     Raises:
@@ -153,19 +153,19 @@ def admit(
 
 
 def permit_turn(path: Sequence[RunRecord], *, key: KeyRecord, now: float) -> None:
-    """Decide whether a run may make one more LLM call; what the call may cost is `budget.allot`'s question.
+    """Decide whether a run may make one more LLM call; `budget.allot` decides what the call may cost.
 
     Args:
         path: from the root to the run itself.
 
     Raises:
         RunCancelled: the run, or one above it, has ended, or its key was revoked.
-        DeadlineExceeded: its time is over.
+        DeadlineExceeded: its deadline has passed.
     """
     run = path[-1]
     facts: dict[str, object] = {"run_id": run.id, "tree_id": run.tree_id}
     if (ended := _first_ended(path)) is not None:
-        raise RunCancelled(f"Run {ended.id} is {ended.state}; nothing at or below it may go on.", details=facts)
+        raise RunCancelled(f"Run {ended.id} is {ended.state}; nothing at or below it may continue.", details=facts)
     if key.revoked_at is not None:
         raise RunCancelled(f"The key {key.name!r} behind this run was revoked.", details=facts)
     if run.deadline_at <= now:
@@ -175,7 +175,7 @@ def permit_turn(path: Sequence[RunRecord], *, key: KeyRecord, now: float) -> Non
 
 
 def narrow(limits: Limits, policy: LimitPolicy) -> Limits:
-    """Return the narrower of each limit; a policy that says nothing of one leaves it."""
+    """Return the narrower of each limit; a policy without one leaves it."""
     return Limits(
         max_depth=_least(limits.max_depth, policy.max_depth),
         max_breadth=_least(limits.max_breadth, policy.max_breadth),
@@ -190,12 +190,12 @@ def narrow(limits: Limits, policy: LimitPolicy) -> Limits:
 
 
 def runs_left(path: Sequence[RunRecord]) -> int:
-    """How many more runs may ever be opened below the last run of a path that begins at the root."""
+    """Return how many more runs may be opened below the last run of a path that begins at the root."""
     return max(0, min(run.limits.max_runs - run.descendants for run in path))
 
 
 def _first_ended(path: Sequence[RunRecord]) -> RunRecord | None:
-    # An ancestor's end is written before its descendants are stopped, so looking at the run alone would leave a gap.
+    # An ancestor's end is recorded before its descendants are cancelled, so the state of the run alone is not enough.
     return next((run for run in path if run.state not in LIVE_STATES), None)
 
 

@@ -1,21 +1,33 @@
 """Budgets: what an account still allows, and how much of it one LLM call gets. Pure arithmetic in whole micro-USD.
 
-A run draws on an account of its own, on those of all runs above it, on its key's and on its profile's. What is *spent* is gone,
-what is *held* is set aside by calls under way, and of each run's own limit a share is *kept back*: it pays for the one call in
-which an agent whose budget is used up makes something of what it has. The ledger books, in one transaction, what is decided here.
+A run draws on several accounts: its own, those of all runs above it, its key's and its profile's. The terms of an account:
 
-A crash leaves calls whose cost is not known. Each hold says what is then *presumed*: an estimate of what the call has used, never
-more than what was set aside. What an estimate that is too low can do is bounded:
+    cap         its limit
+    spent       charged by settled calls
+    held        set aside by calls under way; a settled call is charged, and releases the rest
+    kept back   of each run's own cap, 5 %: for the one call in which an agent whose budget is used up sums up what it has
+    presumed    of each hold: what the call is charged if the process dies before it is settled
 
-- A run of the dead process passes no budget. Its tree ends with the process, so nothing more is spent from its accounts, and what
-  was really spent is at most what was spent and set aside before the crash.
-- The accounts of keys and profiles go on. One crash lets such a budget be passed by at most what was set aside for its calls
+The money of one call:
+
+    reserve   held += reserved                   waits while only other holds are in the way (`BudgetHeld`)
+    settle    held -= reserved, spent += cost
+    crash     held -= reserved, spent += presumed; a run on a peer is corrected when the peer can be asked
+
+The ledger books, in one transaction each, what is decided here.
+
+What is presumed is an estimate of what the call has used, never more than what was set aside. What an estimate that is too low
+can do is bounded:
+
+- A run of the dead process exceeds no budget. Its tree ends with the process, so nothing more is spent from its accounts, and
+  what was really spent is at most what was spent and held before the crash.
+- The accounts of keys and profiles continue. One crash lets such a budget be exceeded by at most what was held for its calls
   under way, less what is presumed of them.
-- A run on a peer is presumed in full, because the peer may go on with it, and corrected as soon as the peer can be asked.
+- A run on a peer is presumed in full, because the peer may continue it.
 
-Where a peer breaks off instead, the runs above live on, and get back what was set aside, so that they can go on without the
-peer. Until the peer has reported a cost, which may itself be an estimate, that money may be spent again. So each such break lets
-every budget that the run on the peer draws on be passed by at most what was set aside for that run.
+If a peer breaks off instead, the runs above live on, and what was held for the peer is released, so that they can continue
+without it. Until the peer has reported a cost, which may itself be an estimate, that money may be spent again. So each such break
+lets every budget on which the run on the peer draws be exceeded by at most what was held for that run.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,7 +56,7 @@ class Account:
     """One budget that a run draws on.
 
     Attributes:
-        owner: for people.
+        owner: for error messages.
         own: whether it is that of the run itself, which may use what is kept back of it for its last call.
     """
 
@@ -57,21 +69,21 @@ class Account:
 
     @property
     def left(self) -> int:
-        """What nobody has spent or set aside. A call may cost more than was set aside for it, so the sum can pass the cap."""
+        """What is neither spent nor held. A call may cost more than was set aside for it, so the sum can exceed the cap."""
         return max(0, self.cap - self.spent - self.held)
 
     @property
     def unspent(self) -> int:
-        """What runs below this account may be promised: calls under way may yet give back what they hold."""
+        """What runs below this account may be promised: calls under way may yet release what they hold."""
         return max(0, self.cap - self.spent - self.kept_back)
 
     def room(self, *, last: bool = False, idle: bool = False) -> int:
-        """What one more call may use: the run's `last` one, or if no other call were under way (`idle`)."""
+        """Return what one more call may use: the run's `last` one, or if no other call were under way (`idle`)."""
         kept_back = 0 if last and self.own else self.kept_back
         return self.cap - self.spent - kept_back - (0 if idle else self.held)
 
     def refusal(self, least: int = 0) -> str:
-        """Say why nothing more fits; `least` is what the shortest call might cost, where something is left."""
+        """Describe why nothing more fits; `least` is what the shortest call might cost, if something is left."""
         held = f" and {format_usd(self.held)} set aside for calls under way" if self.held else ""
         is_spent = not least or self.spent >= self.cap
         why = "is used up" if is_spent else f"has too little left for one more LLM call, which may cost {format_usd(least)} USD"
@@ -108,7 +120,7 @@ def accounts_of_path(path: Sequence[RunRecord], *, below: bool = False) -> list[
 
     Args:
         path: from the root to the run itself.
-        below: the accounts are for somebody below the last run of the path.
+        below: the accounts are those of a run below the last one of the path.
     """
     return [
         Account(
@@ -125,7 +137,7 @@ def accounts_of_path(path: Sequence[RunRecord], *, below: bool = False) -> list[
 
 
 def accounts_of_caps(owner: str, caps: SpendCaps, spent: Spent) -> list[Account]:
-    """List the budgets that a key or a profile has for all its runs together."""
+    """List the budgets of a key or a profile for all its runs together."""
     periods = (
         (owner, caps.total_micro_usd, spent.total_micro_usd),
         (f"{owner} for this day (UTC)", caps.day_micro_usd, spent.day_micro_usd),
@@ -135,40 +147,40 @@ def accounts_of_caps(owner: str, caps: SpendCaps, spent: Spent) -> list[Account]
 
 
 def key_owner(key: KeyRecord) -> str:
-    """Name a key in a refusal."""
+    """Name a key for an error message."""
     return f"key {key.name!r}"
 
 
 def budget_left(accounts: Iterable[Account]) -> int | None:
-    """What a run may still set aside; None where nobody set a budget."""
+    """Return what a run may still set aside; without a budget, None."""
     return min((account.left for account in accounts), default=None)
 
 
 def unspent(accounts: Iterable[Account]) -> int | None:
-    """What a new run may be promised; None where nobody set a budget."""
+    """Return what a new run may be promised; without a budget, None."""
     return min((account.unspent for account in accounts), default=None)
 
 
 def exhausted(accounts: Iterable[Account]) -> Account | None:
-    """The first account of which everything is spent."""
+    """Return the first account of which everything is spent."""
     return next((account for account in accounts if account.spent >= account.cap), None)
 
 
 def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -> Allotment:
-    """Decide what one LLM call gets: all that it asks for, less output, or the run's last words.
+    """Decide what one LLM call gets: all that it asks for, less output, or the run's last call.
 
     Args:
         may_be_last: the run has not had its last call yet.
 
     Raises:
-        ModelUnpriced: there is a budget, and no price to hold against it.
+        ModelUnpriced: there is a budget, and no price is known.
         BudgetHeld: it would fit if the calls under way cost nothing.
         BudgetExceeded: not even a short last call fits.
     """
     price = _Price.of(quote)
     if not accounts:
         reserved = 0 if price is None else price.cost(quote.max_output_tokens)
-        return Allotment(reserved, quote.max_output_tokens, presumed_micro_usd=_presumed(quote, reserved))
+        return Allotment(reserved, quote.max_output_tokens, presumed_micro_usd=_presume(quote, reserved))
     if price is None:
         raise ModelUnpriced(
             "A budget is in force, and no price is known for this agent's model, so nothing could hold the run to it. Give its "
@@ -181,7 +193,7 @@ def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -
         output_tokens = price.output_for(min(account.room(last=last) for account in accounts), quote.max_output_tokens)
         if output_tokens >= least:
             reserved = price.cost(output_tokens)
-            return Allotment(reserved, output_tokens, last, tightest.cap, tightest.left, _presumed(quote, reserved))
+            return Allotment(reserved, output_tokens, last, tightest.cap, tightest.left, _presume(quote, reserved))
         if price.output_for(min(account.room(last=last, idle=True) for account in accounts), least) >= least:
             held = min(accounts, key=lambda account: account.room(last=last))
             raise BudgetHeld(held.refusal(price.cost(least)))
@@ -190,9 +202,9 @@ def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -
 
 
 def allot_escrow(accounts: Sequence[Account]) -> Allotment:
-    """Decide what is set aside for a run on a peer: all that it may still spend, what is kept back for a last call included.
+    """Decide what is set aside for a run on a peer: all that it may still spend, with what is kept back for a last call.
 
-    The peer keeps back a part of it in its turn.
+    The peer keeps back a part of it itself.
 
     Raises:
         BudgetHeld: there would be something if the calls under way cost nothing.
@@ -204,14 +216,13 @@ def allot_escrow(accounts: Sequence[Account]) -> Allotment:
     room = tightest.room(last=True)
     if room <= 0:
         waits = all(account.room(last=True, idle=True) > 0 for account in accounts)
-        raise (BudgetHeld if waits else BudgetExceeded)(
-            tightest.refusal(), details={"budget_remaining_usd": format_usd(tightest.left)}
-        )
+        refusal = BudgetHeld if waits else BudgetExceeded
+        raise refusal(tightest.refusal(), details={"budget_remaining_usd": format_usd(tightest.left)})
     return Allotment(room, 0, budget_micro_usd=room, left_micro_usd=room, presumed_micro_usd=room)
 
 
 def price_by(quote: CallQuote, usage: TokenUsage) -> int:
-    """Price tokens as a quote does, at the dearest rate that may apply, in micro-USD rounded up; 0 where no price is known."""
+    """Price tokens as a quote does, at the highest rate that may apply, in micro-USD rounded up; 0 if no price is known."""
     if quote.usd_per_prompt_token is None or quote.usd_per_output_token is None:
         return 0
     usd = usage.prompt * quote.usd_per_prompt_token + usage.completion * quote.usd_per_output_token
@@ -219,18 +230,18 @@ def price_by(quote: CallQuote, usage: TokenUsage) -> int:
 
 
 def share(accounts: Iterable[Account], shares: int) -> int | None:
-    """An equal share of what nobody has spent, set aside or kept back; None where nobody set a budget."""
+    """Return an equal share of what is neither spent, held nor kept back; without a budget, None."""
     room = min((account.room() for account in accounts), default=None)
     return None if room is None else max(0, room) // shares
 
 
-def _presumed(quote: CallQuote, reserved_micro_usd: int) -> int:
+def _presume(quote: CallQuote, reserved_micro_usd: int) -> int:
     return reserved_micro_usd if quote.sent_micro_usd is None else min(quote.sent_micro_usd, reserved_micro_usd)
 
 
 @dataclass(frozen=True, slots=True)
 class _Price:
-    """What a call costs, by its output."""
+    """The price of a call, by its output."""
 
     prompt_micro_usd: Decimal
     output_micro_usd: Decimal
@@ -245,7 +256,7 @@ class _Price:
         return int((self.prompt_micro_usd + output_tokens * self.output_micro_usd).to_integral_value(ROUND_CEILING))
 
     def output_for(self, micro_usd: int, at_most: int) -> int:
-        """How many output tokens a sum pays for after the prompt; -1 if not even that."""
+        """Return how many output tokens a sum pays for after the prompt; -1 if not even the prompt."""
         rest = micro_usd - self.prompt_micro_usd
         if rest < 0:
             return -1

@@ -1,8 +1,13 @@
-"""How many runs may work at once, without nested runs ever waiting for each other in a circle.
+"""Capacity: how many runs work at once, without nested runs waiting for each other in a circle.
 
-A run that delegates only waits, so it lends its slot to one child at a time and gets it back when that child ends. A child
-therefore waits for a slot only while a sibling works with their parent's; the innermost runs always have one, so something moves.
-Pure asyncio; knows nothing of what a run does.
+A run that delegates only waits. So it lends its slot to one child at a time, and gets it back when that child ends:
+
+    a run is admitted          its slot is
+    a root                     a free slot; else it waits in the queue, at most `queue_limit` roots at a time
+    a child                    the parent's slot; if a sibling has that, a free one or the sibling's when it ends
+
+Theorem: some run always works. A child waits for a slot only while a sibling works with their parent's, so the innermost runs
+always have one. Pure asyncio; independent of what a run does.
 """
 
 import asyncio
@@ -27,11 +32,11 @@ class _Seat:
 
 @dataclass(slots=True)
 class Capacity:
-    """Slots for runs that work at the same time.
+    """Grants slots to runs that work at the same time.
 
     Attributes:
         limit: slots.
-        queue_limit: root runs that may wait for one; children always may, their number is bounded by their parent's breadth.
+        queue_limit: root runs that may wait for a slot. Children always may: their parent's breadth bounds their number.
     """
 
     limit: int
@@ -52,7 +57,7 @@ class Capacity:
 
     @asynccontextmanager
     async def slot(self, run_id: RunId, parent_id: RunId | None, *, timeout_s: float) -> AsyncIterator[None]:
-        """Hold a slot for a run, waiting in order for at most `timeout_s`.
+        """Give a run a slot while the context lasts, after waiting in order for at most `timeout_s`.
 
         Raises:
             CapacityExceeded: the queue is full, or the wait was too long.
@@ -79,7 +84,7 @@ class Capacity:
 
     async def _wait(self, seat: _Seat, timeout_s: float) -> None:
         if seat.parent_id is None and self._waiting_roots() >= self.queue_limit:
-            raise self._refusal(f"{self.queue_limit} more are waiting, the most that may")
+            raise self._refusal(f"{self.queue_limit} more are waiting, which is the limit")
         self._waiting.append(seat)
         try:
             async with asyncio.timeout(timeout_s):
@@ -107,7 +112,7 @@ class Capacity:
             seat.granted.set_result(None)
 
     def _give_up(self, seat: _Seat) -> None:
-        if seat.has_slot:  # granted in the same instant
+        if seat.has_slot:  # it was granted in the same instant
             self._leave(seat)
         elif seat in self._waiting:
             self._waiting.remove(seat)

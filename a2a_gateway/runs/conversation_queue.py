@@ -1,7 +1,7 @@
-"""Whose turn it is on each conversation: runs that wait for a conversation wait here, before they take a slot of the gateway.
+"""The queue of each conversation: runs that wait for a conversation wait here, before they take a slot of the gateway.
 
-A run that continues a conversation acquires, in this order: its turn, a slot, the lease of the conversation. So of all runs that
-wait for one conversation at most one holds a slot, and no run holds a conversation while it waits for a slot.
+The lock order of a run that continues a conversation: its turn in the queue, a slot (`capacity`), the conversation. So of all
+runs that wait for one conversation at most one holds a slot, and no run holds a conversation while it waits for a slot.
 
 There are two lines for each conversation, one for root runs and one for delegated runs. With one line a gateway could deadlock:
 a root run that has its turn waits for a slot; the only slot belongs to a run that waits for its child; the child waits behind the
@@ -19,24 +19,24 @@ from a2a_gateway.runs.model import ConversationId, RunRecord
 
 @dataclass(slots=True)
 class _Line:
-    """Runs that have, or wait for, the turn; the lock wakes them in the order in which they came."""
+    """The runs that have, or wait for, the turn; the lock wakes them in the order in which they came."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     runs: int = 0
 
     @property
     def waiting(self) -> int:
-        """How many do not have the turn yet."""
+        """The number of runs that do not have the turn yet."""
         return max(0, self.runs - 1)
 
 
 @dataclass(slots=True)
 class ConversationQueue:
-    """The turns on all conversations.
+    """Gives turns on all conversations.
 
     Attributes:
-        limit: root runs that may wait for a turn, at most half of them on one conversation. Delegated runs always may; their
-            number is bounded by the breadth of their parents.
+        limit: root runs that may wait for a turn, at most half of them on one conversation. Delegated runs always may: the
+            breadth of their parents bounds their number.
     """
 
     limit: int = 200
@@ -44,7 +44,7 @@ class ConversationQueue:
 
     @asynccontextmanager
     async def take(self, record: RunRecord) -> AsyncIterator[None]:
-        """Hold the turn of a run on its conversation, after the runs that came before.
+        """Give a run the turn on its conversation while the context lasts, after the runs that came before.
 
         Raises:
             CapacityExceeded: too many wait already.

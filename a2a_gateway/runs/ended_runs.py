@@ -2,7 +2,7 @@
 
     where                          what                                  how long
     `LiveRuns`, not shed           all events                            about ten minutes, if no client received the end
-    the ledger's kept outcome      outcome and output                    as long as an idempotency key, at least a day
+    the ledger's kept outcome      outcome and output                    `idempotency_ttl_s`
     the ledger's run record        state and cost                        until the retention removes the run
 
 An outcome is kept in the ledger for a run with an idempotency key, and for one whose client had left (`finalization`).

@@ -1,4 +1,4 @@
-"""What happens during a run: a closed union of facts, in the order in which they happened. Plain data, picklable."""
+"""The events of a run: a closed union of facts, in the order in which they happened. Plain data, picklable."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class OptionsIgnored:
-    """The peer that executes the run has named fields of the request that have no effect there; comes before its first word."""
+    """The peer that executes the run has named fields of the request that have no effect there; precedes the first delta."""
 
     names: tuple[str, ...]
 
@@ -29,14 +29,14 @@ class ContentDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """A piece of the LLM's reasoning, or of narration that was asked for as reasoning."""
+    """A piece of the LLM's reasoning, or of narration that was requested as reasoning."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class TurnFinished:
-    """One LLM call ended. `cost_micro_usd` is None where no price is known."""
+    """One LLM call ended. `cost_micro_usd` is None if no price is known."""
 
     turn: int
     usage: TokenUsage
@@ -67,7 +67,7 @@ class Finished:
 class Limited:
     """A limit ended the run. `reason` is the limit (`max_turns`, `budget_exceeded`, `deadline_exceeded`, `max_tokens`).
 
-    `error` is what the caller gets where there is no text to show.
+    `error` is what the caller gets if there is no text.
     """
 
     text: str
@@ -85,7 +85,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody asked the run to stop; `text` is what had been written by then, `why` a sentence if there is one to tell."""
+    """The run was asked to stop; `text` is what had been written by then, `why` a sentence for the caller or empty."""
 
     text: str = ""
     why: str = ""
@@ -96,7 +96,7 @@ type Outcome = Finished | Limited | Failed | Cancelled
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The runner's last event. `transcript` continues the conversation in a later run; it is opaque to everyone else."""
+    """The runner's last event. `transcript` continues the conversation in a later run, and is opaque to all but the runner."""
 
     outcome: Outcome
     transcript: str = ""
@@ -113,7 +113,7 @@ class AgentCost:
 
 @dataclass(frozen=True, slots=True)
 class Remainder:
-    """What a run may still give to new runs below it; `budget_micro_usd` is None without a budget."""
+    """What a run may still give to new runs below it; without a budget `budget_micro_usd` is None."""
 
     runs: int
     budget_micro_usd: int | None = None
@@ -127,9 +127,9 @@ class RunSummary:
         record: the run's final record.
         by_agent: its descendants, grouped by agent.
         tree_usage: tokens of the run and all its descendants.
-        remaining_micro_usd: what its budget, or the least of its ancestors', still allows; None without a budget.
-        parent: what the run has left to the one above it; None for the root of a tree.
-        pending: what a part of it has cost is not known yet, and may still be learnt.
+        remaining_micro_usd: what its budget, or the smallest of its ancestors', still allows; None without a budget.
+        parent: what is left for the run above it; for the root of a tree, None.
+        pending: the cost of a part of it is not final, and may still be reconciled with a peer.
     """
 
     record: RunRecord

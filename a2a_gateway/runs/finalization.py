@@ -98,7 +98,7 @@ class Finalization:
 
 
 def _encode_if_kept(live: LiveRun, outcome: Outcome) -> str | None:
-    """Encode the outcome of a run that may be requested after its end; None for any other run.
+    """Encode the outcome of a run that may be requested after its end; return None for any other run.
 
     A run may be requested again if it has an idempotency key, if no client is attached, or if it continues without one.
     """

@@ -1,11 +1,11 @@
-"""Limits of what a key may ask for at once. Plain frozen data."""
+"""Limits on the number of requests of a key. Plain frozen data."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """How many requests of one key begin runs; None is no limit.
+    """How many requests of one key may begin trees; None means unlimited.
 
     Attributes:
         max_concurrent_runs: trees of the key under way at once, those that wait for a slot included.

@@ -106,9 +106,9 @@ class Leading:
             await self.finalization.finish(live, Failed(failure), caps)
 
     async def _run(self, live: LiveRun, intake: Intake, lease: Lease) -> None:
-        patience_s, caps = self._left_s(live.record), intake.profile.caps
+        patience_s, caps = self._remaining_s(live.record), intake.profile.caps
         meter = RunMeter(self.ledger, live.record.id, caps, self.write_retries, self.settled, self.presumptions, patience_s)
-        async with aclosing(self.runner.run(self._admitted(live, intake, lease), meter)) as events:
+        async with aclosing(self.runner.run(self._build_admitted(live, intake, lease), meter)) as events:
             async for event in events:
                 if isinstance(event, RunEnded):
                     await self._keep(live, lease, event.transcript)
@@ -123,7 +123,7 @@ class Leading:
         except StoreError as error:  # the answer has been paid for, and is published all the same
             log.error("conversation_not_kept", run_id=live.record.id, code=error.code)  # noqa: TRY400  # the message may quote values
 
-    def _admitted(self, live: LiveRun, intake: Intake, lease: Lease) -> AdmittedRun:
+    def _build_admitted(self, live: LiveRun, intake: Intake, lease: Lease) -> AdmittedRun:
         request, profile = intake.request, intake.profile
         return AdmittedRun(
             record=live.record,
@@ -133,7 +133,7 @@ class Leading:
             answer_format=request.answer_format,
             narration=request.context.narration or profile.narration,
             workspace_dir=lease.workspace_dir,
-            timeout_s=self._left_s(live.record),
+            timeout_s=self._remaining_s(live.record),
             transcript=lease.conversation.transcript,
             binding=self._binding(live.record, request) if profile.may_delegate else None,
             peer=profile.peer,
@@ -158,12 +158,12 @@ class Leading:
             depth_left=limits.max_depth - record.depth,
             runs_left=limits.max_runs,
             budget_left_micro_usd=unspent(accounts_of_path([record], below=True)),
-            deadline_at=time.monotonic() + self._left_s(record),
+            deadline_at=time.monotonic() + self._remaining_s(record),
             traceparent=request.context.traceparent,
             tracestate=request.context.tracestate,
         )
 
-    def _left_s(self, record: RunRecord) -> float:
+    def _remaining_s(self, record: RunRecord) -> float:
         return max(0.0, record.deadline_at - self.clock.now())
 
 

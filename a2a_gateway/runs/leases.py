@@ -1,7 +1,13 @@
-"""Where a run happens: the conversation that it continues or begins, and the directory in which its tools work.
+"""Leases: the conversation and the directory of a run, which no other run has at the same time.
 
-A lease is held by one run at a time and given back when the run has ended; its history and its directory are then kept for
-`ttl_s`, so that a caller may go on with the conversation.
+    run                        acquires, in this order                                           module
+    begins a conversation      a slot, its new conversation                                      `capacity`
+    continues a conversation   its turn on the conversation, a slot, the conversation            `conversation_queue`
+    either                     a directory: fixed, its parent's, its conversation's, a new one   `Workspaces`
+
+The wait for a conversation ends at the run's deadline and when the run is cancelled. A run that would wait for itself is refused
+(`wait_graph`). A lease is returned when the run has ended. Its conversation and directory are then kept for `ttl_s`, so that a
+caller may continue the conversation.
 """
 
 import asyncio
@@ -19,10 +25,10 @@ from a2a_gateway.runs.wait_graph import waits_for_itself
 
 @dataclass(slots=True)
 class Lease:
-    """A conversation and a directory, held by one run.
+    """A conversation and a directory, leased by one run.
 
     Attributes:
-        is_kept: whether the conversation has been stored, as it is to go on.
+        is_kept: whether the conversation has been stored for a later run.
     """
 
     conversation: Conversation
@@ -32,11 +38,11 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Leases:
-    """Finds, makes, keeps and removes places.
+    """Leases conversations and directories, and removes those that have expired.
 
     Attributes:
         ttl_s: how long a conversation outlives its last run; 0 removes it at once.
-        turns: in which runs that continue a conversation wait for it.
+        queue: in which runs that continue a conversation wait for it.
     """
 
     conversations: Conversations
@@ -44,37 +50,37 @@ class Leases:
     live_runs: LiveRuns
     clock: Clock
     ttl_s: float
-    turns: ConversationQueue = field(default_factory=ConversationQueue)
+    queue: ConversationQueue = field(default_factory=ConversationQueue)
 
     @asynccontextmanager
     async def hold(
         self, live: LiveRun, profile: Profile, *, in_turn: AbstractAsyncContextManager[None] | None
     ) -> AsyncIterator[Lease]:
-        """Hold the lease of a run, after any other run on the same conversation.
+        """Lease a run its conversation and directory while the context lasts, after other runs on the conversation.
 
         Args:
-            in_turn: the slot of a run that continues a conversation, acquired in its turn; None for a run that begins one.
+            in_turn: the slot of a run that continues a conversation, acquired in its turn; None if the run begins one.
 
         Raises:
             ConversationNotFound: the conversation does not exist, is another key's, or is one with another agent.
             ConversationBusy: the run that has it waits for this run.
             CapacityExceeded: too many runs wait already, or no slot became free.
-            DeadlineExceeded: the run's deadline passed before it was free.
-            RunCancelled: the run was cancelled meanwhile.
+            DeadlineExceeded: the run's deadline passed before the conversation was free.
+            RunCancelled: the run was cancelled while it waited.
         """
-        async with self._begin(live) if in_turn is None else self._lease(live, in_turn) as conversation:
-            lease = await self._settle_in(live, profile, conversation)
+        async with self._begin(live) if in_turn is None else self._continue(live, in_turn) as conversation:
+            lease = await self._assign_directory(live, profile, conversation)
             live.workspace_dir = lease.workspace_dir
             try:
                 yield lease
             finally:
-                await self._leave(lease)
+                await self._return(lease)
 
     async def keep(self, lease: Lease, transcript: str) -> None:
-        """Store how the conversation is to go on, for a caller who has not been told the answer yet: who has it may go on.
+        """Store the conversation for a later run. Done before the answer is published, so that its reader can continue.
 
         Raises:
-            StoreError: it could not be stored.
+            StoreError: the database refused it.
         """
         if self.ttl_s > 0 and transcript:
             now = self.clock.now()
@@ -83,7 +89,7 @@ class Leases:
             lease.is_kept = True
 
     async def sweep(self) -> None:
-        """Remove the conversations whose time has passed, and their directories."""
+        """Remove expired conversations and their directories."""
         for conversation in await self.conversations.expire(self.clock.now()):
             await self._remove_workspace(conversation)
 
@@ -94,19 +100,19 @@ class Leases:
             raise DeadlineExceeded(
                 f"The run's time of {record.limits.timeout_s:g} s was over before it could begin. Ask for more time."
             )
-        async with self.turns.take(record), self.conversations.begin(record.conversation_id):
+        async with self.queue.take(record), self.conversations.begin(record.conversation_id):
             yield Conversation(record.conversation_id, record.key_id, record.agent, now, now, now + self.ttl_s)
 
     @asynccontextmanager
-    async def _lease(self, live: LiveRun, slot: AbstractAsyncContextManager[None]) -> AsyncIterator[Conversation]:
+    async def _continue(self, live: LiveRun, slot: AbstractAsyncContextManager[None]) -> AsyncIterator[Conversation]:
         record = live.record
         if waits_for_itself(live, self.live_runs):
             raise ConversationBusy(
                 f"Conversation {record.conversation_id} belongs to a run that waits, directly or through others, for this one: "
                 "it would never be free. Delegate in a new conversation."
             )
-        lease = self._in_turn(record, slot)
-        entering = asyncio.ensure_future(lease.__aenter__())
+        waiting = self._wait_in_turn(record, slot)
+        entering = asyncio.ensure_future(waiting.__aenter__())
         cancelling = asyncio.ensure_future(live.cancelled.wait())
         timeout_s = max(0.0, record.deadline_at - self.clock.now())
         await asyncio.wait({entering, cancelling}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -122,20 +128,22 @@ class Leases:
                 "Ask for more time, or begin a new conversation."
             )
         try:
-            yield _checked(entering.result(), record)
+            yield _require_own(entering.result(), record)
         finally:
-            await lease.__aexit__(None, None, None)
+            await waiting.__aexit__(None, None, None)
 
     @asynccontextmanager
-    async def _in_turn(self, record: RunRecord, slot: AbstractAsyncContextManager[None]) -> AsyncIterator[Conversation | None]:
-        async with self.turns.take(record), slot, self.conversations.lease(record.conversation_id) as conversation:
+    async def _wait_in_turn(
+        self, record: RunRecord, slot: AbstractAsyncContextManager[None]
+    ) -> AsyncIterator[Conversation | None]:
+        async with self.queue.take(record), slot, self.conversations.lease(record.conversation_id) as conversation:
             yield conversation
 
-    async def _settle_in(self, live: LiveRun, profile: Profile, conversation: Conversation) -> Lease:
-        """Decide where the run works: a fixed directory, its parent's, its conversation's, or a new one."""
+    async def _assign_directory(self, live: LiveRun, profile: Profile, conversation: Conversation) -> Lease:
+        """Assign the directory in which the run works: a fixed one, its parent's, its conversation's, or a new one."""
         parent = self.live_runs.get(live.record.parent_id)
         if profile.peer is not None:
-            return Lease(conversation, "")  # it works at the peer
+            return Lease(conversation, "")  # the run works at the peer
         if profile.workspace is WorkspacePolicy.FIXED and profile.workspace_path is not None:
             return Lease(conversation, await self.workspaces.ensure(profile.workspace_path))
         if profile.workspace is WorkspacePolicy.INHERIT and parent is not None and parent.workspace_dir is not None:
@@ -146,7 +154,7 @@ class Leases:
         path = self.workspaces.locate(conversation.workspace_dir)
         return Lease(replace(conversation, workspace_dir=path), await self.workspaces.ensure(path))
 
-    async def _leave(self, lease: Lease) -> None:
+    async def _return(self, lease: Lease) -> None:
         conversation = lease.conversation
         if lease.is_kept:
             return
@@ -160,10 +168,10 @@ class Leases:
             await self.workspaces.remove(self.workspaces.locate(conversation.workspace_dir))
 
 
-def _checked(found: Conversation | None, record: RunRecord) -> Conversation:
+def _require_own(found: Conversation | None, record: RunRecord) -> Conversation:
     if found is None or found.owner != record.key_id:
         raise ConversationNotFound(
-            f"There is no conversation {record.conversation_id}: it never was, or has expired. "
+            f"There is no conversation {record.conversation_id}: it never existed, or has expired. "
             "Leave the header out to begin a new one."
         )
     if found.agent != record.agent:

@@ -47,7 +47,7 @@ class LiveRun:
         workspace_dir: where its tools work; known once it has its lease.
         happened_at: of each event, in seconds since the epoch.
         event_bytes: estimated memory of its events.
-        cancel_reason: a sentence for its caller; empty if there is none.
+        cancel_reason: a sentence for its caller; empty without a reason.
         cancelled: set when it was asked to stop before its end was being recorded.
         closed: set when its task has ended: outcome published, descendants ended, conversation saved.
     """
@@ -220,7 +220,7 @@ class LiveRuns:
         return iter(list(self._by_id.values()))
 
     def get(self, run_id: RunId | None) -> LiveRun | None:
-        """Return the run under way with an id; None if there is none."""
+        """Return the run under way with an id; None if no such run is under way."""
         return self._by_id.get(run_id) if run_id is not None else None
 
     def get_ended(self, run_id: RunId) -> LiveRun | None:

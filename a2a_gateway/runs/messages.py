@@ -1,4 +1,4 @@
-"""The conversation as a caller sends it: messages, their parts, and how the answer is wanted. Plain data, picklable."""
+"""The conversation as a caller sends it: messages, their parts, and the requested form of the answer. Plain data, picklable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def text_of(parts: tuple[Part, ...]) -> str:
 
 
 def task_of(messages: tuple[Message, ...]) -> str:
-    """Return the text of the last user message: the task of this request, empty if there is none."""
+    """Return the text of the last user message, which is the task of this request; empty without a user message."""
     for message in reversed(messages):
         if isinstance(message, UserMessage):
             return text_of(message.parts)

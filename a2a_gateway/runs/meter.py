@@ -1,4 +1,13 @@
-"""The ledger, seen from inside one run: waits where only calls under way stand in a call's way, and loses no booking."""
+"""The meter of one run: reserves money before each LLM call, and settles it after the call.
+
+    act       what it does                                         what may go wrong
+    reserve   sets money aside for one call                        other calls hold the money: waits for them (`BudgetHeld`)
+    escrow    sets aside all that a run on a peer may spend        as for `reserve`
+    follow    estimates what the call has used so far              the process dies: the estimate is charged (`presumptions`)
+    settle    books what the call used, and releases the rest      the database refuses: the write is tried again
+
+Each hold is settled exactly once, whatever happens to its call. `budget` decides how much; the ledger books it.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,10 +28,11 @@ class RunMeter:
 
     Attributes:
         caps: of the run's profile.
-        settled: told when a call of any run has given back what it held.
+        settled: notified when a call of any run has released what it held.
         presumptions: of all calls of this process.
-        patience_s: how long a call waits for others to give back what they hold: none holds it for ever.
-        look_again_s: how often it looks untold, because a day ends, and a hold that nobody settles is given back, without a word.
+        patience_s: how long a call waits for others to release what they hold.
+        look_again_s: how often a waiting call looks without a notification: the end of a day, and the release of an overdue hold,
+            are not notified.
     """
 
     ledger: Ledger
@@ -36,11 +46,11 @@ class RunMeter:
 
     async def reserve(self, quote: CallQuote) -> Hold:
         """See `Meter.reserve`."""
-        return await self._patiently(lambda: self.ledger.reserve(self.run_id, quote, self.caps))
+        return await self._wait_for_money(lambda: self.ledger.reserve(self.run_id, quote, self.caps))
 
     async def escrow(self) -> Hold:
         """See `Meter.escrow`."""
-        return await self._patiently(lambda: self.ledger.escrow(self.run_id, self.caps))
+        return await self._wait_for_money(lambda: self.ledger.escrow(self.run_id, self.caps))
 
     def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
         """See `Meter.follow`."""
@@ -52,7 +62,7 @@ class RunMeter:
         try:
             await self.ledger.settle(hold, charge)
         except StoreError:
-            # The money is spent, whether or not it could be booked just now; the run hears of the failure all the same.
+            # The money is spent, whether or not it could be booked now. The run fails with the error in any case.
             self.write_retries.add(lambda: self.ledger.settle(hold, charge))
             raise
         finally:
@@ -62,7 +72,7 @@ class RunMeter:
         """See `Meter.note_remote`."""
         await self.ledger.note_remote(self.run_id, remote_run_id)
 
-    async def _patiently(self, attempt: Callable[[], Awaitable[Hold]]) -> Hold:
+    async def _wait_for_money(self, attempt: Callable[[], Awaitable[Hold]]) -> Hold:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self.patience_s
         while True:
@@ -70,7 +80,7 @@ class RunMeter:
             try:
                 return await attempt()
             except asyncio.CancelledError:
-                self.settled.notify()  # what it may have been given in this instant was given back; others waited for it
+                self.settled.notify()  # the ledger has undone what this call may have got, and others may wait for it
                 raise
             except BudgetHeld:
                 if (left_s := give_up_at - loop.time()) <= 0:

@@ -1,4 +1,4 @@
-"""What a run is: ids, limits, profiles, requests, records, states. Plain frozen data; decides nothing, does no I/O.
+"""The model of runs: ids, limits, profiles, requests, records, states. Plain frozen data; decides nothing, does no I/O.
 
 Money is integer micro-USD, instants are seconds since the epoch (`_at`), durations are seconds (`_s`).
 """
@@ -39,7 +39,7 @@ TRANSITIONS: Final[Mapping[RunState, frozenset[RunState]]] = {
     RunState.RUNNING: frozenset(RunState) - LIVE_STATES,
     **{state: frozenset() for state in frozenset(RunState) - LIVE_STATES},
 }
-"""From each state, the states that may follow. A state that is not live is final."""
+"""The states that may follow each state. A state that is not live is final."""
 
 
 class WorkspacePolicy(StrEnum):
@@ -86,7 +86,7 @@ class LimitPolicy:
 
 @dataclass(frozen=True, slots=True)
 class SpendCaps:
-    """What all trees of a key, or all runs of a profile, may cost together; None is no cap. Days and months are those of UTC."""
+    """What all trees of a key, or all runs of a profile, may cost together; None means unlimited. Days and months are UTC."""
 
     total_micro_usd: int | None = None
     day_micro_usd: int | None = None
@@ -98,12 +98,12 @@ class CallQuote:
     """What one LLM call may cost at most, before it is made.
 
     Attributes:
-        prompt_tokens: estimated, rather too many than too few.
+        prompt_tokens: an upper estimate.
         max_output_tokens: the most that the call may produce if nothing lowers it.
-        usd_per_prompt_token: None, like its sibling, where no price is known.
-        sent_micro_usd: what the call has probably used once it is sent: its prompt, and output that cannot be seen arriving; None
-            where that is not known, so that a crash charges all that was set aside.
-        is_turn: False for a side call, in which the agent cannot answer: what is kept back for its last words is not for that.
+        usd_per_prompt_token: like `usd_per_output_token`, None if no price is known.
+        sent_micro_usd: what the call has probably used once it is sent: its prompt, and output that does not arrive in pieces; if
+            None, a crash charges all that was set aside.
+        is_turn: False for a side call, which may not use what is kept back for the last call.
     """
 
     prompt_tokens: int
@@ -116,12 +116,12 @@ class CallQuote:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyClaim:
-    """A caller's wish that a request be carried out once.
+    """An idempotency key with what it stands for: a request that is carried out once.
 
     Attributes:
-        scope: whose key it is: `run:<id>` or `key:<id>`.
-        fingerprint: of what is asked: model, messages, narrowing values.
-        expires_at: when the claim, and the answer kept for it, may be forgotten if the run has ended (seconds since the epoch).
+        scope: of the key, see `Caller.scope`.
+        fingerprint: of what is requested: model, messages, narrowing values.
+        expires_at: from when it, and the outcome kept for it, may be deleted if the run has ended (seconds since the epoch).
     """
 
     scope: str
@@ -132,17 +132,17 @@ class IdempotencyClaim:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A peer's leave to run one agent here, as its signature says (protocol section 6).
+    """A peer's verified permission to run one agent here (protocol section 6).
 
     Attributes:
         issuer: gateway id of the peer.
         run_id: the peer's own id of the run that it opened for this call.
         tree_id: id of the peer's tree, for the audit.
         jti: single use, per issuer.
-        expires_at: when it is worthless, and need no longer be remembered as used (seconds since the epoch).
-        agent: the model that it is for.
+        expires_at: from when it is invalid, and need no longer be recorded as used (seconds since the epoch).
+        agent: the model for which it is valid.
         depth: of the run, as the peer counts.
-        policy: what the peer leaves to the run.
+        policy: the limits that the peer sets.
         actors: the chain of agents that led here, root first; for the audit.
     """
 
@@ -159,17 +159,17 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A named recipe of an agent, as far as the core needs to know it.
+    """A named recipe of an agent, as far as the core needs it.
 
     Attributes:
         name: without the `openhands_` prefix.
         tools: names of the tools that its agent has, the delegation tool included.
         may_delegate: whether the delegation tool is among them.
         workspace_path: directory for `WorkspacePolicy.FIXED`, else None.
-        source: where it was loaded from, for people.
-        caps: what its runs may cost together, whoever starts them.
-        is_priced: whether the tokens of its LLM have a price, without which no budget can hold it.
-        peer: id of the peer that runs it, whose model id is then its name; None for this gateway.
+        source: where it was loaded from, for messages.
+        caps: what its runs may cost together, whichever key starts them.
+        is_priced: whether the tokens of its LLM have a price, without which no budget can be enforced.
+        peer: id of the peer that runs it; for a profile of this gateway, None.
     """
 
     name: str
@@ -197,7 +197,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ProfileProblem:
-    """What is wrong with a profile: where (`path`, 1-based `line` if known), and what. One with mere warnings is served."""
+    """What is wrong with a profile, and where (`path`, 1-based `line` if known). A profile with warnings only is served."""
 
     path: str
     message: str
@@ -277,11 +277,11 @@ class RunRecord:
         usage: tokens of this run's own LLM calls.
         cost_self_micro_usd: money for this run's own LLM calls.
         cost_tree_micro_usd: the same plus that of all descendants.
-        cost_complete: False once this run or a descendant used tokens at an unknown price, and while a call of one that has ended
-            is not booked yet.
-        descendants: runs ever opened below this one, those on peers included.
+        cost_complete: False once this run or a descendant used tokens at an unknown price, and while a call of an ended run is
+            not booked yet.
+        descendants: runs ever opened below this one, with those on peers.
         reserved_micro_usd: set aside by LLM calls under way in this run and below it, and for runs on peers.
-        remote_run_id: the peer's own id of the run, where a peer runs it and has told.
+        remote_run_id: the peer's own id of the run, if a peer runs it and has sent the id.
         origin: `gateway id/run id` of the run on a peer that this one was opened for.
     """
 
@@ -314,13 +314,13 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class FarPart:
-    """What a peer tells of a run that it executes, beside what is recorded of it here.
+    """What a peer reports of a run that it executes, beside what is recorded here.
 
     Attributes:
         gateway: the peer's own name.
-        usage: tokens of the run itself; here it has those of all below it, too.
-        cost_below_micro_usd: what the runs directly below it have cost, with all below them.
-        children: these runs, drawn as the peer draws them: JSON objects.
+        usage: tokens of the run itself; the record here has those of its descendants, too.
+        cost_below_micro_usd: what the runs directly below it have cost, with their descendants.
+        children: these runs as the peer rendered them: JSON objects.
     """
 
     gateway: str | None
@@ -336,9 +336,9 @@ class Conversation:
 
     Attributes:
         owner: the key whose trees may continue it.
-        agent: model id that it was begun with.
-        workspace_dir: its own directory, None if it works in its parent's.
-        transcript: opaque text of the runner (its own events); empty for a new conversation.
+        agent: model id with which it was begun.
+        workspace_dir: its own directory; None if it works in its parent's.
+        transcript: opaque text of the runner; empty for a new conversation.
     """
 
     id: ConversationId

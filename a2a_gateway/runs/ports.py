@@ -1,4 +1,4 @@
-"""What the core needs of others, as Protocols. Implementers satisfy them structurally and import only `runs`.
+"""The ports of the core: what it needs of others, as Protocols. Implementers satisfy them structurally and import only `runs`.
 
 The Runner seam is narrow and serialisable: an `AdmittedRun` in, `RunnerEvent`s out, a cancel, a meter around each LLM call. So an
 agent can run in this process, in a confined worker, or on another machine.
@@ -33,35 +33,35 @@ from a2a_gateway.runs.model import (
 
 
 class Clock(Protocol):
-    """Time as a dependency, so that tests need not wait for it."""
+    """Time as a dependency, so that tests control it."""
 
     def now(self) -> float:
-        """Seconds since the epoch that pass evenly, whatever is done to the machine's clock: for deadlines, ages and order."""
+        """Return seconds since the epoch that pass evenly, even if the machine's clock is set: for deadlines, ages and order."""
         ...
 
     def wall(self) -> float:
-        """Seconds since the epoch as the machine tells them now: for the day on which money is spent, and for other machines."""
+        """Return seconds since the epoch by the machine's clock: for the day on which money is spent, and for other machines."""
         ...
 
 
 class SettableClock(Clock, Protocol):
-    """A clock that whoever knows that no deadline is under way may set right."""
+    """A clock that may be corrected while no deadline depends on it."""
 
     def set_right(self) -> None:
-        """Let `now` jump to what the machine's clock tells."""
+        """Let `now` jump to the machine's clock."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Leave to make one LLM call, or one call to a peer; must end in exactly one `Meter.settle`, whatever happens to the call.
+    """Money set aside for one LLM call, or one run on a peer; settled exactly once, whatever happens to the call.
 
     Attributes:
-        reserved_micro_usd: set aside for it; 0 where nobody set a budget.
-        presumed_micro_usd: what it is charged if this process dies before it is settled; more is recorded as the call goes on.
-        max_output_tokens: the most that the call may produce; not more than was asked, and less where the budget needs it.
-        last: the budget allows no call after this one: the agent must wrap up.
-        budget_micro_usd: the budget that binds most; None where nobody set one.
+        reserved_micro_usd: set aside for the call; 0 without a budget.
+        presumed_micro_usd: charged if this process dies before it is settled; recorded again as the call goes on.
+        max_output_tokens: the most that the call may produce: what was requested, or less where the budget needs it.
+        last: the budget allows no call after this one, so the agent must conclude.
+        budget_micro_usd: the tightest budget; without a budget, None.
         left_micro_usd: what was left of it before this call.
     """
 
@@ -80,11 +80,11 @@ class Charge:
     """What a call used, to be booked.
 
     Attributes:
-        cost_micro_usd: None where no price is known.
-        complete: False where `cost_micro_usd` is known not to be all, or is an estimate.
-        turns: LLM calls of the run; a side call is none.
+        cost_micro_usd: None if no price is known.
+        complete: False if `cost_micro_usd` is a part of the cost, or an estimate.
+        turns: LLM calls of the run; 0 for a side call.
         runs: descendants of a run on a peer.
-        final: False where the truth may yet be learnt: the hold then stays, to be settled once more.
+        final: False if the cost may be reconciled later: the hold then stays, to be settled once more.
     """
 
     usage: TokenUsage = field(default_factory=TokenUsage)
@@ -101,10 +101,10 @@ class Charge:
 
 
 class Meter(Protocol):
-    """Asked before, and told after, each LLM call of one run, side calls included."""
+    """Reserves money before each LLM call of one run, side calls included, and settles it afterwards."""
 
     async def reserve(self, quote: CallQuote) -> Hold:
-        """Get leave for one LLM call, with the money that it may cost set aside; waits while only other calls stand in its way.
+        """Set money aside for one LLM call; waits while only the holds of other calls are in the way.
 
         Raises:
             BudgetExceeded: not even one last short call fits what the run, its ancestors, its profile and its key have left.
@@ -119,15 +119,15 @@ class Meter(Protocol):
         ...
 
     def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
-        """Ask now and then, until the hold is settled, what its call has used so far: a crash then charges that."""
+        """Read now and then, until the hold is settled, what its call has used so far: a crash then charges that."""
         ...
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
-        """Book what the call used and give back the rest; idempotent for one hold."""
+        """Book what the call used and release the rest; idempotent for one hold."""
         ...
 
     async def note_remote(self, remote_run_id: str) -> None:
-        """Record the peer's id of the run, so that its cost can be asked for after a crash."""
+        """Record the peer's id of the run, so that its cost can be reconciled after a crash."""
         ...
 
 
@@ -148,41 +148,41 @@ class Runner(Protocol):
 
 
 class Profiles(Protocol):
-    """The catalogue of agents. Reloads by itself when a file changes."""
+    """The profiles that are served. Reloads itself when a file changes."""
 
     def get(self, model: str) -> Profile:
         """Find a profile by the model id under which it is served.
 
         Raises:
-            ModelNotFound: there is none, or it is broken (the message says why).
+            ModelNotFound: no profile has this id, or it is broken; the message states why.
         """
         ...
 
     def list(self) -> Sequence[Profile]:
-        """All profiles that work, by name."""
+        """List the profiles that work, by name."""
         ...
 
     def problems(self) -> Sequence[ProfileProblem]:
-        """What could not be loaded, and why."""
+        """List what could not be loaded, and why."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RunProposal:
-    """A run that asks to be opened.
+    """A run that is to be opened.
 
     Attributes:
-        parent_id: the run whose token was presented; None starts a tree.
-        key_id: the key behind it all; for a child, that of its tree's root.
-        policies: what profile and key allow and the request asks; each can only narrow.
-        defaults: limits of a root run before anything narrows it (the server's policy).
-        claimed_depth: depth that a foreign caller claims; can only raise the real one.
+        parent_id: the run whose token was presented; a root has None.
+        key_id: the key that is charged; for a child, that of its tree's root.
+        policies: what the profile, the request and the grant allow; each can only narrow.
+        defaults: the server's limits for a root run, before anything narrows them.
+        claimed_depth: depth that a foreign caller states; can only raise the real one.
         caps: what all runs of the agent may cost together.
-        starts: it has nothing to wait for once it is admitted.
-        on_peer: a peer is to execute it.
-        claim: idempotency key of the request, if it has one.
-        grant: of the peer that asks, used up when the run is opened.
-        trail: marks of the runs that led here, those on other gateways included.
+        starts: whether it begins a conversation, and so has nothing to wait for once it is admitted.
+        on_peer: whether a peer executes it.
+        claim: idempotency key of the request, or the run id of a peer's; None without either.
+        grant: of a peer, used up when the run is opened.
+        trail: marks of the runs that led here, also on other gateways.
     """
 
     id: RunId
@@ -203,24 +203,24 @@ class RunProposal:
 
 
 class Ledger(Protocol):
-    """The truth about runs and money. Every method is one transaction."""
+    """The record of runs and money. Every method is one transaction."""
 
     async def open_run(self, proposal: RunProposal) -> RunRecord:
         """Decide, with `admission.admit`, whether a run may start, and record it: as queued, or as running if it `starts`.
 
-        Returns the record of an earlier run instead, whose id is another, where the proposal's idempotency claim is that run's;
-        its grant is used up by `claimed` then.
+        If the proposal's idempotency key stands for an earlier run, returns the record of that run instead, which has another id.
+        The grant is then used up by `claimed`.
 
         Raises:
-            IdempotencyKeyReused: the claim's key belongs to a request that asked for something else.
+            IdempotencyKeyReused: the key belongs to a request that asked for something else.
             AuthenticationError: the grant was used before.
-            AdmissionError: it may not.
+            AdmissionError: a limit refuses the run.
             RunTokenRevoked: its parent is no longer live.
         """
         ...
 
     async def claimed(self, claim: IdempotencyClaim, grant: Grant | None = None) -> RunRecord | None:
-        """The run that a claim stands for already, which uses up the grant that asks for it; None if the claim is free.
+        """Return the run for which an idempotency key stands, using up the grant; None if the key is free.
 
         Raises:
             IdempotencyKeyReused: the key belongs to a request that asked for something else.
@@ -229,19 +229,19 @@ class Ledger(Protocol):
         ...
 
     async def run_of_claim(self, scope: str, key: str) -> RunRecord | None:
-        """The run of an idempotency key, whatever it asked for."""
+        """Return the run of an idempotency key, whatever its request asked for."""
         ...
 
     async def start_run(self, run_id: RunId) -> RunRecord:
         """Mark a queued run as running.
 
         Raises:
-            RunCancelled: it was cancelled meanwhile.
+            RunCancelled: the run has ended meanwhile.
         """
         ...
 
     async def reserve(self, run_id: RunId, quote: CallQuote, caps: SpendCaps = ...) -> Hold:
-        """See `Meter.reserve`, but never waits. `caps` are those of the run's profile, as they stand now.
+        """See `Meter.reserve`, but never waits. `caps` are the present ones of the run's profile.
 
         Raises:
             BudgetHeld: it would fit if calls under way cost nothing.
@@ -253,12 +253,12 @@ class Ledger(Protocol):
         ...
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
-        """See `Meter.settle`; charges the run, all its ancestors, its key and its profile in one transaction, also when it has
-        ended. A hold that a crash left behind was charged an estimate: settling it then corrects that."""
+        """See `Meter.settle`; charges the run, all its ancestors, its key and its profile in one transaction, also after its end.
+        A hold that a crash left behind was charged an estimate: settling it corrects that."""
         ...
 
     async def presume(self, used_micro_usd: Mapping[str, int]) -> None:
-        """Record what a crash would charge for calls under way, by the ids of their holds; settled ones are skipped."""
+        """Record what a crash would charge for calls under way, by the ids of their holds; skips settled ones."""
         ...
 
     async def note_remote(self, run_id: RunId, remote_run_id: str) -> None:
@@ -266,7 +266,7 @@ class Ledger(Protocol):
         ...
 
     async def unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
-        """Runs on peers whose cost is not known for sure, since this gateway or the peer broke off in the middle."""
+        """List the runs on peers whose cost is presumed, because this gateway or the peer broke off, with their holds."""
         ...
 
     async def close_run(
@@ -279,33 +279,33 @@ class Ledger(Protocol):
         answer: str | None = None,
         caps: SpendCaps = ...,
     ) -> RunSummary:
-        """End a live run; ending one that has ended changes nothing. Either way the final summary is returned.
+        """End a live run, and return its final summary; ending a run that has ended changes nothing.
 
-        `caps` are those of the run's profile. `answer` is opaque text, kept for `answer_of` as long as the run's idempotency
-        claim, at least for a day.
+        `caps` are those of the run's profile. `answer` is opaque text (`kept_outcome`), kept for `answer_of` as long as the run's
+        idempotency key.
         """
         ...
 
     async def answer_of(self, run_id: RunId) -> str | None:
-        """What `close_run` was given to keep; None if nothing, or no longer."""
+        """Return the `answer` that `close_run` was given; None if it had none, or it has expired."""
         ...
 
     async def run_of_origin(self, key_id: KeyId, origin: str) -> RunRecord | None:
-        """The run that was opened for a run on a peer; see `RunRecord.origin`."""
+        """Return the run that was opened for a run on a peer; see `RunRecord.origin`."""
         ...
 
     async def get_run(self, run_id: RunId) -> RunRecord | None: ...
 
     async def summary(self, run_id: RunId, caps: SpendCaps = ...) -> RunSummary | None:
-        """What a run has cost by now; what it has left heeds the `caps` of its profile."""
+        """Return what a run has cost by now, and what it has left under the `caps` of its profile."""
         ...
 
     async def subtree(self, run_id: RunId) -> Sequence[RunRecord]:
-        """The run and all its descendants, parents before children, oldest first; empty if there is no such run."""
+        """List a run and all its descendants, parents before children, oldest first; empty if there is no such run."""
         ...
 
     async def recent_runs(self, key_id: KeyId | None, limit: int) -> Sequence[RunRecord]:
-        """Newest root runs first; of one key, or of all."""
+        """List root runs, newest first; of one key, or of all."""
         ...
 
 
@@ -313,24 +313,24 @@ class Keys(Protocol):
     """Long-lived secrets of people and programs."""
 
     async def authenticate(self, secret: str) -> KeyRecord:
-        """Find the key that a secret belongs to, in constant time.
+        """Return the key of a secret, in constant time.
 
         Raises:
-            AuthenticationError: unknown or revoked.
+            AuthenticationError: the secret is unknown, or its key was revoked.
         """
         ...
 
     async def get_key(self, key_id: KeyId) -> KeyRecord | None: ...
 
     async def revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
-        """Those of the keys that were revoked."""
+        """List those of the keys that were revoked."""
         ...
 
     async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits = ...) -> KeyRecord:
-        """The account of a peer that presents grants, with the limits that hold for it now.
+        """Return the key of a peer that presents grants, with the present limits of the peer.
 
         Raises:
-            AuthenticationError: its grants are not taken any more.
+            AuthenticationError: its grants are no longer accepted.
         """
         ...
 
@@ -339,11 +339,11 @@ class Conversations(Protocol):
     """Durable histories. A conversation is used by one run at a time."""
 
     def lease(self, conversation_id: ConversationId) -> AbstractAsyncContextManager[Conversation | None]:
-        """Hold a conversation for one run, waiting for the run that has it; yields None if it does not exist yet."""
+        """Lease a conversation to one run, after the run that has it; yields None if it does not exist."""
         ...
 
     def begin(self, conversation_id: ConversationId) -> AbstractAsyncContextManager[None]:
-        """Hold a conversation that this run begins: its id is new, so there is nothing to find, and nobody to wait for."""
+        """Lease a conversation that a run begins: its id is new, so there is nothing to read, and no run to wait for."""
         ...
 
     async def save(self, conversation: Conversation) -> None:
@@ -351,12 +351,12 @@ class Conversations(Protocol):
         ...
 
     async def expire(self, now: float) -> Sequence[Conversation]:
-        """Remove the conversations whose time has passed and that no run has leased; returns them, for their workspaces."""
+        """Remove the expired conversations that no run has leased, and return them, for their workspaces."""
         ...
 
 
 class Workspaces(Protocol):
-    """Directories in which agents work. Nothing but an agent's own tools opens a file in one."""
+    """Directories in which agents work. Only an agent's own tools open files in them."""
 
     async def create(self, conversation_id: ConversationId) -> str:
         """Make an empty private directory and return its path."""
@@ -367,16 +367,16 @@ class Workspaces(Protocol):
         ...
 
     def locate(self, path: str) -> str:
-        """Say where a directory made by `create` is now: all of them may have been moved while no gateway ran."""
+        """Return where a directory made by `create` is now: all of them may have been moved while no gateway ran."""
         ...
 
     async def remove(self, path: str) -> None:
-        """Remove a directory made by `create`; a missing one is ignored, any other path refused."""
+        """Remove a directory made by `create`; ignores a missing one, and refuses any other path."""
         ...
 
 
 class RunTokens(Protocol):
-    """Short-lived secrets, one a run."""
+    """Short-lived secrets, one for each run."""
 
     def mint(self, record: RunRecord) -> str:
         """Make the token that names this run."""

@@ -1,9 +1,14 @@
-"""What a crash would charge for the calls under way, kept up to date while their answers arrive.
+"""Presumptions: what a crash would charge for the LLM calls under way, kept up to date while their answers arrive.
 
-A hold is placed with the estimate for a call that has been sent and has answered nothing yet. While an answer streams, the
-estimate grows. Once a period all calls of the process are looked at, and those whose estimate has grown enough are recorded, all
-of them in one transaction. So a piece of a stream costs no write, and a call is not written before it has lasted a whole period.
-A crash misses at most what two periods, and the last tenth of an estimate, would have added.
+A crash leaves calls whose cost is not known; `budget` explains why each is then charged an estimate, and what an estimate that is
+too low can do. A hold is created with the estimate for a call that was sent and has not answered yet. While its answer streams,
+the estimate grows:
+
+    once a period    the estimates of all calls that have grown enough are recorded, in one transaction
+    at settlement    the call is forgotten; its real cost replaces the estimate
+
+So a piece of a stream costs no write, and a call is not written before it has lasted a whole period. A crash misses at most what
+two periods, and the last tenth of an estimate, would have added.
 """
 
 import asyncio
@@ -20,12 +25,12 @@ log = structlog.get_logger(__name__)
 
 PERIOD_S: Final = 1.0
 _WORTH_RECORDING: Final = 1.1
-"""By which factor an estimate has to grow before it is recorded again."""
+"""Factor by which an estimate has to grow before it is recorded again."""
 
 
 @dataclass(slots=True)
 class _Call:
-    """A call under way, and what is recorded of it."""
+    """A call under way, and the estimate that is recorded for it."""
 
     used_micro_usd: Callable[[], int]
     most_micro_usd: int
@@ -53,7 +58,7 @@ class Presumptions:
         """Record the estimates that have grown enough since the last time.
 
         Raises:
-            StoreError: they were not taken; the next time records them.
+            StoreError: the database refused them; the next period records them.
         """
         grown: dict[str, int] = {}
         for hold_id, call in self._calls.items():

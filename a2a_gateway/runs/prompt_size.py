@@ -1,6 +1,6 @@
-"""How large a prompt is: its bytes, and the most tokens that they can be, without a tokenizer. Pure.
+"""The size of a prompt: its bytes, and an upper estimate of its tokens, without a tokenizer. Pure.
 
-What an LLM and a plain endpoint are sent differs; `agents` and `peers` each measure their own.
+`agents` and `peers` each measure what they send, because an LLM and a plain endpoint are sent different things.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _BYTES_PER_TOKEN: Final = 3
 _TOKENS_PER_MESSAGE: Final = 8
 _TOKENS_PER_IMAGE: Final = 2_000
 _TOKENS_PER_CALL: Final = 100
-"""For what is added to the messages: a note of the budget, the provider's own mark-up."""
+"""For what is added to the messages: a note on the budget, the provider's own mark-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class PromptSize:
     """The size of one prompt.
 
     Attributes:
-        messages: their number, with that of the tools that are offered.
+        messages: number of messages and of offered tools.
     """
 
     utf8_bytes: int = 0
@@ -33,5 +33,5 @@ class PromptSize:
 
 
 def count_utf8_bytes(text: str) -> int:
-    """Return how long a text is in UTF-8; what cannot be encoded counts as if it could."""
+    """Return the length of a text in UTF-8; a lone surrogate counts as three bytes."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""From a request and its caller to the proposal of a run: which agent is meant, and what is asked for it. Pure."""
+"""Proposal: from a request and its caller to the run that they ask for, its agent and its limits. Pure."""
 
 import uuid
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ SELF = "self"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as authentication found.
+    """The sender of a request, as authenticated.
 
     Attributes:
-        key: behind it all; a peer has one, too.
-        run: whose token was presented, if one was.
-        grant: of a peer, for the one run that it now asks for.
-        asks_as: the name of a peer that only asks about what it has had run here, and may have nothing run.
+        key: on which everything is charged; a peer has one, too.
+        run: whose run token was presented; None for any other credential.
+        grant: of a peer, for one run.
+        asks_as: name of a peer that may read the runs that it has had here, and may start no run.
     """
 
     key: KeyRecord
@@ -51,7 +51,7 @@ def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> 
     """Find the profile that a request names.
 
     Raises:
-        ModelNotFound: there is none of that name.
+        ModelNotFound: no profile has that name.
         AuthenticationError: the caller's token opens no runs; `AgentNotAllowed` if it is for another agent.
     """
     model, grant = request.model, caller.grant

@@ -27,7 +27,7 @@ _TRANSIENT: Final = (InternalError, LLMUnavailable, NotReady, RunCancelled, RunL
 """Failures that a later attempt may not meet although `x-should-retry` advises against an immediate one."""
 REMEDY: Final = (
     "The run had worked before it failed or was cancelled, so the same request gets this error again instead of doing the work "
-    "twice. To run it anew, change the request, send another Idempotency-Key, or, without a key, send nothing for a minute."
+    "twice. To run it again, change the request, send another Idempotency-Key, or, without a key, send nothing for a minute."
 )
 """For callers with a key. The first error of a cancelled run does without, because it has a reason of its own."""
 

@@ -1,7 +1,7 @@
-"""Revoked keys: the runs that they have started end at once, not at their next LLM call.
+"""Revocation: the runs of a revoked key end at once, not at their next LLM call.
 
-Whoever revokes a key does it in the store, from another process perhaps, so the gateway looks. What a run asks of the ledger is
-refused from the revocation on, in any case; this ends the calls that are under way, and tells those who listen.
+A key is revoked in the store, perhaps by another process, so the gateway reads the store again and again. From the revocation on
+the ledger refuses whatever a run of the key requests. This module also ends the calls that are under way.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class Revocation:
     service: RunService
 
     async def enforce(self) -> None:
-        """Look once, and wait until what has to end has ended; costs nothing while nothing runs.
+        """Cancel the trees of revoked keys, and wait until they have ended. Reads nothing while nothing runs.
 
         Raises:
             StoreError: the keys cannot be read.

@@ -229,9 +229,7 @@ class RunService:
             _refuse(admitted, error)
         except Exception as error:  # the task's boundary: an error of the gateway itself must reach the caller as an error
             log.exception("run_failed_internally", run_id=proposal.id)
-            _refuse(
-                admitted, InternalError(f"The gateway failed to run this request ({type(error).__name__}); its log says more.")
-            )
+            _refuse(admitted, InternalError(f"The gateway failed to run this request ({type(error).__name__}); see its log."))
 
     def _queue_timeout_s(self, intake: Intake) -> float:
         # A child waits as long as its parent may: a refusal would only make the parent ask again.

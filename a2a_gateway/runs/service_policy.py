@@ -10,9 +10,9 @@ class ServicePolicy:
     """The server's own settings, as far as runs are concerned.
 
     Attributes:
-        base_url: where this gateway's own agents reach it, ending in `/v1`.
+        base_url: under which this gateway's own agents reach it, ending in `/v1`.
         disconnect_grace_s: how long an abandoned run waits for a client to attach.
-        retry_store_after_s: pause before writing again what the database refused to take at the end of a call or of a run.
+        retry_store_after_s: pause before a write that the database refused is tried again.
     """
 
     gateway_id: str
