@@ -63,10 +63,10 @@ class Cancellation:
         task.add_done_callback(self.tasks.discard)
 
     async def _cancel_if_abandoned(self, live: LiveRun) -> None:
-        times_left = live.times_left
+        departures = live.departures
         with suppress(TimeoutError):
             async with asyncio.timeout(self.grace_s):
                 await live.closed.wait()
-        left_again = live.times_left != times_left  # which has a grace of its own
-        if live.abandoned and not left_again and not live.finished:
+        left_again = live.departures != departures  # which has a grace of its own
+        if live.is_abandoned and not left_again and not live.has_ended:
             self.request(live)

@@ -48,7 +48,7 @@ class Finalization:
         Args:
             caps: of the run's profile.
         """
-        if live.finished:
+        if live.has_ended:
             return
         run_id, has_begun = live.record.id, bool(live.events)
         live.begin_finalization()
@@ -102,7 +102,7 @@ def _encode_if_kept(live: LiveRun, outcome: Outcome) -> str | None:
 
     A run may be requested again if it has an idempotency key, if no client is attached, or if it continues without one.
     """
-    if live.has_idempotency_key or live.abandoned or live.on_disconnect is OnDisconnect.CONTINUE:
+    if live.has_idempotency_key or live.is_abandoned or live.on_disconnect is OnDisconnect.CONTINUE:
         return encode_kept_outcome(keep_outcome(outcome, live.events))
     return None
 

@@ -73,7 +73,7 @@ class KeylessRetries:
         if intake.proposal.claim is not None:
             return ()
         runs = [entry.live for entry in self._list_equal(intake)]
-        return [live for live in runs if live.stopped_by_client and not live.has_idempotency_key and not live.finished]
+        return [live for live in runs if live.was_stopped_by_client and not live.has_idempotency_key and not live.has_ended]
 
     def remember(self, intake: Intake, live: LiveRun) -> None:
         """Record which run a request has begun."""
@@ -86,7 +86,7 @@ class KeylessRetries:
 
     def note_received(self, live: LiveRun) -> None:
         """Record that a client has received the end of a run; of what it was, only a failure is of further use."""
-        is_first = not live.delivered
+        is_first = not live.was_received
         live.receive_end()
         entry, end = self._runs.get(live.record.id), _end_of(live)
         if entry is None or end is None:
@@ -101,7 +101,7 @@ class KeylessRetries:
 
     def _find_ended(self, equal: Sequence[_RememberedRun], request: RunRequest) -> LiveRun | None:
         for entry in equal:
-            if entry.live.finished and self._is_recent(entry) and _is_meant(entry.live, request):
+            if entry.live.has_ended and self._is_recent(entry) and _is_meant(entry.live, request):
                 if _failure_of(entry.live) is not None and has_worked(entry.live.record):
                     entry.renewed_at = self.clock.now()
                     self._runs.move_to_end(entry.live.record.id)
@@ -120,7 +120,7 @@ class KeylessRetries:
     def _forget_old(self) -> None:
         """Forget runs that no request can mean any more, and the oldest ended ones beyond the bound."""
         for entry in list(self._runs.values()):
-            if not entry.live.finished:
+            if not entry.live.has_ended:
                 continue
             if len(self._runs) <= _REMEMBERED_RUNS and self._is_recent(entry):
                 break
@@ -141,19 +141,19 @@ class KeylessRetries:
 def _find_under_way(equal: Sequence[_RememberedRun], request: RunRequest) -> LiveRun | None:
     runs = [entry.live for entry in equal if not entry.live.is_ending]
     for live in runs:
-        if live.left and (request.is_marked_retry or not live.stopped_by_client):
+        if live.has_left and (request.is_marked_retry or not live.was_stopped_by_client):
             return live
     return runs[-1] if runs and request.is_marked_retry else None
 
 
 def _is_meant(live: LiveRun, request: RunRequest) -> bool:
     """Return whether a request means an ended run: its end was not received, or it is a failure to be sent again."""
-    is_missed = live.left and not live.delivered and (request.is_marked_retry or not live.stopped_by_client)
+    is_missed = live.has_left and not live.was_received and (request.is_marked_retry or not live.was_stopped_by_client)
     failure = _failure_of(live)
     if failure is None:
         return is_missed
     # A run that was cancelled because its client had left is not a failure that the client knows of.
-    is_known = live.delivered or (is_missed and failure is not RunCancelled)
+    is_known = live.was_received or (is_missed and failure is not RunCancelled)
     return is_known and not may_rerun(live.record, failure)
 
 

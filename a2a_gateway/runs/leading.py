@@ -94,7 +94,7 @@ class Leading:
                 live.publish(RunStarted(live.record))
                 await self._run(live, intake, lease)
         except GatewayError as error:
-            if live.finished:  # the end is published; what failed is to keep the conversation, or to remove the workspace
+            if live.has_ended:  # the end is published; what failed is to keep the conversation, or to remove the workspace
                 log.error("lease_not_returned", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
                 return
             log.info("run_ended_early", run_id=run_id, code=error.code)

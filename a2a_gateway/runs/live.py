@@ -43,7 +43,7 @@ class LiveRun:
         actors: the agents that led to it, root first, its own last.
         trail: the marks of their tasks, its own last.
         life: where it stands; changed only by the methods below.
-        times_left: how often its last client has left.
+        departures: how often its last client has left.
         workspace_dir: where its tools work; known once it has its lease.
         happened_at: of each event, in seconds since the epoch.
         event_bytes: estimated memory of its events.
@@ -60,7 +60,7 @@ class LiveRun:
     actors: tuple[str, ...] = ()
     trail: tuple[str, ...] = ()
     life: RunLife = field(default_factory=RunLife)
-    times_left: int = 0
+    departures: int = 0
     workspace_dir: str | None = None
     events: list[RunEvent] = field(default_factory=list)
     happened_at: list[float] = field(default_factory=list)
@@ -77,7 +77,7 @@ class LiveRun:
         return self.life.is_ending
 
     @property
-    def finished(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether its end is published."""
         return self.life.has_ended
 
@@ -87,22 +87,22 @@ class LiveRun:
         return self.life.phase is Phase.SHED
 
     @property
-    def abandoned(self) -> bool:
+    def is_abandoned(self) -> bool:
         """Whether no client is attached; also before the first one is."""
         return self.life.presence is not Presence.ATTACHED
 
     @property
-    def left(self) -> bool:
+    def has_left(self) -> bool:
         """Whether its last client has left; False before the first one is attached."""
         return self.life.presence is Presence.LEFT
 
     @property
-    def delivered(self) -> bool:
+    def was_received(self) -> bool:
         """Whether a client has received its end."""
         return self.life.receipt is Receipt.WHOLE
 
     @property
-    def stopped_by_client(self) -> bool:
+    def was_stopped_by_client(self) -> bool:
         """Whether its client left in the middle of the answer, and the run is not to continue without one."""
         return self.life.was_stopped_by_client and self.on_disconnect is OnDisconnect.CANCEL
 
@@ -173,8 +173,8 @@ class LiveRun:
         if self._listeners:
             return
         self.life.advance(Step.LEAVE)
-        self.times_left += 1
-        if not self.finished:
+        self.departures += 1
+        if not self.has_ended:
             self.on_abandoned(self)
 
     @contextmanager
@@ -225,7 +225,9 @@ class LiveRuns:
 
     def get_ended(self, run_id: RunId) -> LiveRun | None:
         """Return a run that ended with no client attached; only the latest of them are kept."""
-        return next((live for live in self._ended if live.record.id == run_id and live.abandoned and not live.delivered), None)
+        return next(
+            (live for live in self._ended if live.record.id == run_id and live.is_abandoned and not live.was_received), None
+        )
 
     def list_children(self, run_id: RunId) -> list[LiveRun]:
         """List the runs under way directly below a run."""
@@ -249,13 +251,13 @@ class LiveRuns:
         """Close a run and keep it among the ended ones."""
         del self._by_id[live.record.id]
         live.close()
-        if live.finished:
+        if live.has_ended:
             self._ended.append(live)
             self.shed_old(live.clock.now())
 
     def shed_old(self, now: float) -> None:
         """Drop ended runs whose end was received, and shed the oldest of the others where they are too many, large or old."""
-        ended = [live for live in self._ended if not live.delivered or live.is_read]
+        ended = [live for live in self._ended if not live.was_received or live.is_read]
         kept, kept_bytes = deque[LiveRun](), 0
         for live in reversed(ended):  # the latest first
             fits = len(kept) < _ENDED_RUNS and kept_bytes + live.event_bytes <= _ENDED_BYTES

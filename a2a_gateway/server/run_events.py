@@ -48,7 +48,7 @@ class RunEventsResponse(Response):
             await outlet.start(
                 200, {**SSE_HEADERS, **{name: value for name, value in self.headers.items() if name == "x-request-id"}}
             )
-            number, last = begin, begin == len(live.events) and live.finished
+            number, last = begin, begin == len(live.events) and live.has_ended
             while not last:
                 fresh = await watcher.take(self._heartbeat_s)
                 body = b"".join(

@@ -62,7 +62,7 @@ async def left_by_its_client(
             await asking
         (run,) = [run for run in (await http.get("/v1/runs")).json()["data"] if run["state"] == "running"]
     live = gateway.live_run(run["id"])
-    await until(lambda: live.abandoned)
+    await until(lambda: live.is_abandoned)
     return str(run["id"])
 
 
@@ -175,8 +175,8 @@ async def test_a_client_that_times_out_and_retries_by_itself_gets_one_run(gatewa
     async with gateway.client(timeout=httpx.Timeout(5, read=0.5), max_retries=2) as client:
         asking = asyncio.create_task(client.chat.completions.create(model=AGENT, messages=[message]))
         await llm.wait_until(lambda traffic: traffic.waiting_at("slow") == 1)
-        (live,) = [live for live in gateway.running.gateway.started.result().service.live_runs if not live.finished]
-        await until(lambda: live.times_left > 0)
+        (live,) = [live for live in gateway.running.gateway.started.result().service.live_runs if not live.has_ended]
+        await until(lambda: live.departures > 0)
         llm.open_gate("slow")
         answer = await asking
     assert answer.choices[0].message.content == "At last."
@@ -190,7 +190,7 @@ async def test_an_unmarked_repeat_of_a_request_whose_client_has_left_gets_that_r
     run_id = await left_by_its_client(gateway, llm, message, "left")
     async with gateway.http() as http:
         asking = asyncio.create_task(http.post("/v1/chat/completions", json=body(message)))
-        await until(lambda: not gateway.live_run(run_id).abandoned)
+        await until(lambda: not gateway.live_run(run_id).is_abandoned)
         llm.open_gate("left")
         answer = await asking
     assert answer.headers["x-a2a-run-id"] == run_id
@@ -289,7 +289,7 @@ async def test_a_stopped_answer_is_begun_anew_and_the_stopped_run_is_cancelled(
             async for chunk in stream:
                 if chunk.choices[0].delta.content:
                     break
-        await until(lambda: stopped.left)
+        await until(lambda: stopped.has_left)
         answering = asyncio.create_task(create(model=AGENT, messages=[message]))
         await until(stopped.closed.is_set)
         llm.open_gate("regenerate")

@@ -100,7 +100,7 @@ async def until_refused(bench: Bench, live: LiveRun) -> None:
     await until(lambda: live.record.id in bench.runner.running)
     for _ in range(3):
         await bench.state(live)
-    assert not live.finished
+    assert not live.has_ended
 
 
 async def test_a_call_waits_for_money_that_others_hold_as_long_as_its_run_may(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ async def test_a_run_to_which_somebody_comes_back_in_time_goes_on(tmp_path: Path
                 pass
             await other.closed.wait()  # left after `live` was, so the grace of `live` is over, too
             gate.set()
-            while not live.finished:
+            while not live.has_ended:
                 await listener.take()
         assert isinstance(finished(live.events).outcome, Finished)
 

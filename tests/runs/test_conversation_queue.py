@@ -102,7 +102,7 @@ async def test_runs_that_delegate_into_each_others_conversations_are_refused_at_
         ]
         await follow(parts[-1])
         assert isinstance(failure_of(parts[-1]), ConversationBusy)
-        assert not any(part.finished for part in parts[:-1])
+        assert not any(part.has_ended for part in parts[:-1])
         gate.set()
         await asyncio.gather(*(root.closed.wait() for root in roots))
 
@@ -120,7 +120,7 @@ async def test_a_circle_through_a_run_that_has_not_begun_is_found(tmp_path: Path
         also_closing = await bench.start("part", second, conversation_id=first.record.conversation_id)
         await follow(also_closing)
         assert isinstance(failure_of(also_closing), ConversationBusy)
-        assert not (ahead.finished or behind.finished)
+        assert not (ahead.has_ended or behind.has_ended)
         gate.set()
         await asyncio.gather(*(root.closed.wait() for root in (first, second, third)))
 

@@ -56,7 +56,7 @@ def request(key: str | None = None, *, is_marked_retry: bool = False, task: str 
 async def ended(bench: Bench, asked: RunRequest) -> LiveRun:
     """Send a request, and receive its end as a client does."""
     live = (await bench.service.start(asked, Caller(bench.key))).live
-    await (until(lambda: live.finished) if live.finished else follow(live))
+    await (until(lambda: live.has_ended) if live.has_ended else follow(live))
     bench.service.deduplication.note_received(live)
     return live
 

@@ -98,7 +98,7 @@ async def test_children_end_before_the_end_of_their_parent_is_told(tmp_path: Pat
         await until(lambda: len(bench.runner.running) == 3)
         gate.set()
         with lead.listen() as listener:
-            while not lead.finished:
+            while not lead.has_ended:
                 await listener.take()
             states = [await bench.state(live) for live in parts]
         assert states == [RunState.CANCELLED] * 2
