@@ -20,7 +20,7 @@ from a2a_gateway.runs.events import Cancelled, Failed, RunFinished
 from a2a_gateway.runs.intake import Intake
 from a2a_gateway.runs.keyless_retries import KeylessRetries
 from a2a_gateway.runs.live import LiveRun, LiveRuns
-from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyClaim, RunRecord
+from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyKey, RunRecord
 from a2a_gateway.runs.ports import Clock, Ledger
 
 _ARRIVES_WITHIN_S: Final = 5.0
@@ -48,8 +48,8 @@ class Deduplication:
             AuthenticationError: the peer's grant was used before.
             RunLost: nothing of the run is kept any more.
         """
-        if intake.proposal.claim is not None:
-            return await self._find_claimed(intake.proposal.claim, intake.proposal.grant)
+        if intake.proposal.idempotency_key is not None:
+            return await self._find_by_key(intake.proposal.idempotency_key, intake.proposal.grant)
         live = self._keyless.find(intake)
         return await self._rebuild_shed(live) if live is not None and live.is_shed else live
 
@@ -65,13 +65,13 @@ class Deduplication:
         """Record that a client has received the end of a run."""
         self._keyless.note_received(live)
 
-    async def _find_claimed(self, claim: IdempotencyClaim, grant: Grant | None) -> LiveRun | None:
-        record = await self.ledger.claimed(claim)
+    async def _find_by_key(self, key: IdempotencyKey, grant: Grant | None) -> LiveRun | None:
+        record = await self.ledger.claimed(key)
         if record is not None and record.state in LIVE_STATES and await self._wait_for(record) is None:
             # Its caller gave up while it was admitted. If it was closed before it did anything, the key is free again.
-            record = await self.ledger.claimed(claim)
+            record = await self.ledger.claimed(key)
         if record is not None and grant is not None:
-            record = await self.ledger.claimed(claim, grant)  # not before, because a grant can be used once only
+            record = await self.ledger.claimed(key, grant)  # not before, because a grant can be used once only
         if record is None:
             return None
         live = self.live_runs.get(record.id)

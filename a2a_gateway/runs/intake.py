@@ -21,7 +21,7 @@ class Intake:
 
     Attributes:
         profile: of the agent that it names.
-        proposal: the run that it asks for; its idempotency key is `proposal.claim`.
+        proposal: the run that it asks for, with its idempotency key.
         identity: None if the request is never taken for a repeated one.
     """
 

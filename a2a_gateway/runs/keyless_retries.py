@@ -70,7 +70,7 @@ class KeylessRetries:
 
     def list_replaced(self, intake: Intake) -> Sequence[LiveRun]:
         """List the runs under way that a client stopped, and that its new, equal request replaces."""
-        if intake.proposal.claim is not None:
+        if intake.proposal.idempotency_key is not None:
             return ()
         runs = [entry.live for entry in self._list_equal(intake)]
         return [live for live in runs if live.was_stopped_by_client and not live.has_idempotency_key and not live.has_ended]

@@ -69,7 +69,7 @@ class Leading:
             OnDisconnect.CANCEL if record.parent_id else intake.request.context.on_disconnect or OnDisconnect.CANCEL,
             self.cancellation.note_abandoned,
             self.clock,
-            has_idempotency_key=proposal.claim is not None,
+            has_idempotency_key=proposal.idempotency_key is not None,
             actors=(*_actors_above(parent, intake), f"{self.policy.gateway_id}/{record.agent}"),
             trail=(*proposal.trail, record.task_hash)[-LONGEST_TRAIL:],
         )

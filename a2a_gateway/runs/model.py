@@ -115,7 +115,7 @@ class CallQuote:
 
 
 @dataclass(frozen=True, slots=True)
-class IdempotencyClaim:
+class IdempotencyKey:
     """An idempotency key with what it stands for: a request that is carried out once.
 
     Attributes:

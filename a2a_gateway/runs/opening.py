@@ -21,7 +21,7 @@ from a2a_gateway.runs.deduplication import Deduplication
 from a2a_gateway.runs.finalization import Finalization
 from a2a_gateway.runs.intake import Intake, RequestIdentity
 from a2a_gateway.runs.live import LiveRun, LiveRuns
-from a2a_gateway.runs.model import IdempotencyClaim, RunId, RunRecord, RunRequest
+from a2a_gateway.runs.model import IdempotencyKey, RunId, RunRecord, RunRequest
 from a2a_gateway.runs.ports import Clock, Ledger, Profiles, RunProposal
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
 from a2a_gateway.runs.service_policy import ServicePolicy
@@ -63,8 +63,10 @@ class Opening:
         profile = resolve_profile(request, caller, self.profiles)
         parent = self.live_runs.get(caller.run.id if caller.run else None)
         trail = request.context.trail if parent is None else parent.trail
-        claim = self._claim(request, caller)
-        proposal = propose(request, caller, profile, self.policy.defaults, self.marks, trail=trail, claim=claim)
+        idempotency_key = self._idempotency_key(request, caller)
+        proposal = propose(
+            request, caller, profile, self.policy.defaults, self.marks, trail=trail, idempotency_key=idempotency_key
+        )
         identity = RequestIdentity(caller.scope, request.fingerprint) if request.fingerprint else None
         return Intake(request, caller, profile, proposal, identity)
 
@@ -96,12 +98,12 @@ class Opening:
                 return earlier
         return record
 
-    def _claim(self, request: RunRequest, caller: Caller) -> IdempotencyClaim | None:
+    def _idempotency_key(self, request: RunRequest, caller: Caller) -> IdempotencyKey | None:
         # A peer that repeats a request, with a new grant, means the same run of its own.
         key = caller.grant.run_id if caller.grant else request.context.idempotency_key
         if key is None:
             return None
-        return IdempotencyClaim(caller.scope, key, request.fingerprint, self.clock.now() + self.policy.idempotency_ttl_s)
+        return IdempotencyKey(caller.scope, key, request.fingerprint, self.clock.now() + self.policy.idempotency_ttl_s)
 
     async def _open(self, proposal: RunProposal) -> RunRecord:
         """Open the run; where the parent has too many live children, after one of them has ended."""

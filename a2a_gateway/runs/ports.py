@@ -17,7 +17,7 @@ from a2a_gateway.runs.model import (
     Conversation,
     ConversationId,
     Grant,
-    IdempotencyClaim,
+    IdempotencyKey,
     KeyId,
     KeyRecord,
     LimitPolicy,
@@ -180,7 +180,7 @@ class RunProposal:
         caps: what all runs of the agent may cost together.
         starts: whether it begins a conversation, and so has nothing to wait for once it is admitted.
         on_peer: whether a peer executes it.
-        claim: idempotency key of the request, or the run id of a peer's; None without either.
+        idempotency_key: of the request, or the run id of a peer's; None without either.
         grant: of a peer, used up when the run is opened.
         trail: marks of the runs that led here, also on other gateways.
     """
@@ -197,7 +197,7 @@ class RunProposal:
     caps: SpendCaps = field(default_factory=SpendCaps)
     starts: bool = False
     on_peer: bool = False
-    claim: IdempotencyClaim | None = None
+    idempotency_key: IdempotencyKey | None = None
     grant: Grant | None = None
     trail: tuple[str, ...] = ()
 
@@ -219,7 +219,7 @@ class Ledger(Protocol):
         """
         ...
 
-    async def claimed(self, claim: IdempotencyClaim, grant: Grant | None = None) -> RunRecord | None:
+    async def claimed(self, claim: IdempotencyKey, grant: Grant | None = None) -> RunRecord | None:
         """Return the run for which an idempotency key stands, using up the grant; None if the key is free.
 
         Raises:

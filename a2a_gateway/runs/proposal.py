@@ -8,7 +8,7 @@ from a2a_gateway.runs.messages import task_of
 from a2a_gateway.runs.model import (
     ConversationId,
     Grant,
-    IdempotencyClaim,
+    IdempotencyKey,
     KeyRecord,
     LimitPolicy,
     Limits,
@@ -89,7 +89,7 @@ def propose(
     marks: TaskMarks,
     *,
     trail: tuple[str, ...] = (),
-    claim: IdempotencyClaim | None = None,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> RunProposal:
     """Describe the run that a request asks for. Parentage is the credential's, never the request's."""
     asked, grant = request.context, caller.grant
@@ -106,7 +106,7 @@ def propose(
         starts=asked.conversation_id is None,  # else it may have to wait for another run on the conversation
         caps=profile.caps,
         on_peer=profile.peer is not None,
-        claim=claim,
+        idempotency_key=idempotency_key,
         grant=grant,
         trail=trail,
     )

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from a2a_gateway.errors import AuthenticationError, IdempotencyKeyReused
-from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyClaim, RunId, RunRecord
+from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyKey, RunId, RunRecord
 from a2a_gateway.runs.retry_rule import releases_idempotency_key
 from a2a_gateway.stores.rows import run_of
 from a2a_gateway.stores.schema import claims, grants, runs
@@ -30,7 +30,7 @@ class ClaimedMeanwhile(Exception):
     """Another transaction staked the same claim while this one was at it (PostgreSQL): now its run can be seen."""
 
 
-def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, grant: Grant | None = None) -> RunRecord | None:
+def find_claimed(connection: Connection, claim: IdempotencyKey, now: float, grant: Grant | None = None) -> RunRecord | None:
     """Find the run that a claim stands for, and use up the grant that asks for it.
 
     A claim whose time has passed is forgotten, once its run has ended.
@@ -57,7 +57,7 @@ def find_claimed(connection: Connection, claim: IdempotencyClaim, now: float, gr
     return run
 
 
-def _free(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> None:
+def _free(connection: Connection, claim: IdempotencyKey, run_id: RunId) -> None:
     connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key, "claimed_by": run_id})
 
 
@@ -67,7 +67,7 @@ def run_of_claim(connection: Connection, scope: str, key: str) -> RunRecord | No
     return None if found is None else run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
 
 
-def stake(connection: Connection, claim: IdempotencyClaim, run_id: RunId) -> None:
+def stake(connection: Connection, claim: IdempotencyKey, run_id: RunId) -> None:
     """Let a claim stand for a run from now on."""
     try:
         connection.execute(insert(claims), {**asdict(claim), "run_id": run_id})

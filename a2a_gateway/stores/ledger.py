@@ -30,7 +30,7 @@ from a2a_gateway.runs.model import (
     TRANSITIONS,
     CallQuote,
     Grant,
-    IdempotencyClaim,
+    IdempotencyKey,
     KeyId,
     RunId,
     RunRecord,
@@ -122,7 +122,7 @@ class SqlLedger:
         now, day = self.clock.now(), today(self.clock)
 
         def work(connection: Connection) -> RunRecord:
-            earlier = find_claimed(connection, proposal.claim, now) if proposal.claim else None
+            earlier = find_claimed(connection, proposal.idempotency_key, now) if proposal.idempotency_key else None
             if earlier is not None:
                 return earlier
             ancestors = path_to(connection, proposal.parent_id, lock=True) if proposal.parent_id else []
@@ -133,8 +133,8 @@ class SqlLedger:
             accounts = accounts_of(connection, ancestors, key, proposal.agent, proposal.caps, day, below=True)
             record = admit(proposal, ancestors=ancestors, live_siblings=siblings, key=key, accounts=accounts, now=now)
             connection.execute(_INSERT_RUN, values_of_new_run(record))
-            if proposal.claim:
-                stake(connection, proposal.claim, record.id)
+            if proposal.idempotency_key:
+                stake(connection, proposal.idempotency_key, record.id)
             if proposal.grant:
                 use_up(connection, proposal.grant)
             if ancestors:
@@ -149,7 +149,7 @@ class SqlLedger:
             self._unled.add(proposal.id)
             raise
 
-    async def claimed(self, claim: IdempotencyClaim, grant: Grant | None = None) -> RunRecord | None:
+    async def claimed(self, claim: IdempotencyKey, grant: Grant | None = None) -> RunRecord | None:
         now = self.clock.now()
         return await self.database.transaction(lambda connection: find_claimed(connection, claim, now, grant))
 

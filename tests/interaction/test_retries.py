@@ -12,7 +12,7 @@ import pytest
 from openai import APIError, APIStatusError
 
 from a2a_gateway.host.clock import SystemClock
-from a2a_gateway.runs.model import IdempotencyClaim, TokenUsage
+from a2a_gateway.runs.model import IdempotencyKey, TokenUsage
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
@@ -155,8 +155,8 @@ async def test_a_request_whose_run_a_crash_cut_short_is_told_which_it_was_and_wh
         key, secret = await store.keys.create_key("me")
         dead = Bench(store, clock, key, "")
         asked = parse_chat_request(sent, headers)
-        claim = IdempotencyClaim(f"key:{key.id}", "cut-short", asked.fingerprint, clock.now() + 3600)
-        run = await dead.propose(str(uuid4()), claim=claim, starts=True)
+        claim = IdempotencyKey(f"key:{key.id}", "cut-short", asked.fingerprint, clock.now() + 3600)
+        run = await dead.propose(str(uuid4()), idempotency_key=claim, starts=True)
         await dead.turn(run.id, TokenUsage(10, 5), 700)
     with scripted_gateway(tmp_path) as (gateway, llm):
         async with gateway.http(secret) as http:

@@ -7,7 +7,7 @@ import pytest
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.model import (
     Grant,
-    IdempotencyClaim,
+    IdempotencyKey,
     LimitPolicy,
     RunId,
     RunState,
@@ -18,29 +18,29 @@ from tests.stores.ledger_bench import NOW, Bench
 pytestmark = pytest.mark.anyio
 
 
-def claim(fingerprint: str = "f", expires_at: float = NOW + 100) -> IdempotencyClaim:
-    return IdempotencyClaim("key:k", "mine", fingerprint, expires_at)
+def claim(fingerprint: str = "f", expires_at: float = NOW + 100) -> IdempotencyKey:
+    return IdempotencyKey("key:k", "mine", fingerprint, expires_at)
 
 
 async def test_an_idempotency_key_stands_for_the_run_that_it_opened(bench: Bench) -> None:
-    first = await bench.propose("one", claim=claim())
-    assert await bench.propose("two", claim=claim()) == first
+    first = await bench.propose("one", idempotency_key=claim())
+    assert await bench.propose("two", idempotency_key=claim()) == first
     with pytest.raises(GatewayError) as reused:
-        await bench.propose("three", claim=claim("another request"))
+        await bench.propose("three", idempotency_key=claim("another request"))
     assert reused.value.code == "idempotency_key_reused"
     bench.clock.at += 101
     await bench.store.ledger.forget_expired(bench.clock.now())
-    assert await bench.propose("too-early", claim=claim()) == first  # it may still end, and is not to be begun twice
+    assert await bench.propose("too-early", idempotency_key=claim()) == first  # it may still end, and is not to be begun twice
     await bench.store.ledger.close_run(first.id, RunState.FAILED, stop_reason="failed")
-    assert (await bench.propose("four", claim=claim(expires_at=NOW + 200))).id == "four"
+    assert (await bench.propose("four", idempotency_key=claim(expires_at=NOW + 200))).id == "four"
     await bench.store.ledger.close_run(RunId("four"), RunState.FAILED, stop_reason="failed")
     bench.clock.at += 200
     await bench.store.ledger.forget_expired(bench.clock.now())
-    assert (await bench.propose("five", claim=claim("another request"))).id == "five"
+    assert (await bench.propose("five", idempotency_key=claim("another request"))).id == "five"
 
 
 async def test_two_requests_with_one_idempotency_key_at_once_open_one_run(bench: Bench) -> None:
-    opened = await asyncio.gather(*(bench.propose(f"run-{number}", claim=claim()) for number in range(8)))
+    opened = await asyncio.gather(*(bench.propose(f"run-{number}", idempotency_key=claim()) for number in range(8)))
     assert len({run.id for run in opened}) == 1
     assert len(await bench.store.ledger.recent_runs(None, 10)) == 1
 
@@ -48,8 +48,8 @@ async def test_two_requests_with_one_idempotency_key_at_once_open_one_run(bench:
 async def test_a_refused_request_leaves_its_idempotency_key_free(bench: Bench) -> None:
     await bench.running("root", max_depth=0)
     with pytest.raises(GatewayError):
-        await bench.propose("child", parent_id=RunId("root"), claim=claim())
-    assert (await bench.propose("other", claim=claim("another request"))).id == "other"
+        await bench.propose("child", parent_id=RunId("root"), idempotency_key=claim())
+    assert (await bench.propose("other", idempotency_key=claim("another request"))).id == "other"
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ async def test_a_refused_request_leaves_its_idempotency_key_free(bench: Bench) -
 async def test_a_run_that_came_to_nothing_for_the_moment_leaves_its_idempotency_key_free(
     bench: Bench, code: str, usage: TokenUsage, again: str
 ) -> None:
-    await bench.propose("one", claim=claim(), starts=True)
+    await bench.propose("one", idempotency_key=claim(), starts=True)
     await bench.turn("one", usage, 0)
     await bench.store.ledger.close_run(RunId("one"), RunState.FAILED, stop_reason=code, error_code=code, answer="kept")
-    assert (await bench.propose("two", claim=claim())).id == again
+    assert (await bench.propose("two", idempotency_key=claim())).id == again
 
 
 async def test_a_grant_opens_one_run(bench: Bench) -> None:

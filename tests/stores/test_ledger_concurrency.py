@@ -18,7 +18,7 @@ from a2a_gateway.errors import BudgetExceeded, GatewayError, LLMRateLimited
 from a2a_gateway.runs.model import (
     LIVE_STATES,
     ConversationId,
-    IdempotencyClaim,
+    IdempotencyKey,
     KeyId,
     LimitPolicy,
     Limits,
@@ -151,10 +151,12 @@ async def test_a_call_settled_while_a_profiles_budget_is_read_is_counted(postgre
 
 
 async def test_an_idempotency_key_that_is_free_again_begins_one_run_and_not_two_at_once(postgresql: str) -> None:
-    claim, busy = IdempotencyClaim("key:k", "mine", "f", FixedClock().now() + 100), LLMRateLimited.code
+    claim, busy = IdempotencyKey("key:k", "mine", "f", FixedClock().now() + 100), LLMRateLimited.code
     async with two_stores(make_postgresql_database(postgresql)) as (one, two):
         key, _ = await one.keys.create_key("laptop")
-        first, second, third = (replace(proposal(run_id, key.id), claim=claim, starts=True) for run_id in ("1", "2", "3"))
+        first, second, third = (
+            replace(proposal(run_id, key.id), idempotency_key=claim, starts=True) for run_id in ("1", "2", "3")
+        )
         await one.ledger.open_run(first)
         await one.ledger.close_run(first.id, RunState.FAILED, stop_reason=busy, error_code=busy)
         with before_the_first("DELETE FROM claims", two.ledger.open_run(third)):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from a2a_gateway.runs.model import IdempotencyClaim, RunId, RunState, SpendCaps, TokenUsage
+from a2a_gateway.runs.model import IdempotencyKey, RunId, RunState, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.stores import open_store, sqlite_url
 from tests.stores.ledger_bench import NOW, Bench, SteppedClock
@@ -24,9 +24,9 @@ ROOT, CHILD = RunId("root"), RunId("child")
 async def lead_a_tree(bench: Bench) -> None:
     """Do once what the ledger does for a run, from its admission to its end and for those who ask afterwards."""
     ledger = bench.store.ledger
-    claim = IdempotencyClaim("key:k", "once", "f", NOW + 60)
+    claim = IdempotencyKey("key:k", "once", "f", NOW + 60)
     await ledger.claimed(claim)
-    await bench.propose(ROOT, claim=claim, caps=CAPS, starts=True)
+    await bench.propose(ROOT, idempotency_key=claim, caps=CAPS, starts=True)
     await bench.running(CHILD, ROOT)
     await ledger.settle(await ledger.reserve(CHILD, calls_of(5), CAPS), Charge(TokenUsage(1, 1), 5))
     await ledger.settle(await ledger.escrow(CHILD, CAPS), Charge(TokenUsage(1, 1), 5))

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, event, insert
 
 from a2a_gateway.errors import GatewayError
-from a2a_gateway.runs.model import Grant, IdempotencyClaim, LimitPolicy, RunId, RunState, SpendCaps, TokenUsage
+from a2a_gateway.runs.model import Grant, IdempotencyKey, LimitPolicy, RunId, RunState, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.stores import SpendBy
 from a2a_gateway.stores.database import Database
@@ -109,7 +109,7 @@ async def presumed(bench: Bench) -> None:
 
 
 async def claimed(bench: Bench) -> None:
-    await bench.propose("root", claim=IdempotencyClaim("key:k", "once", "f", NOW + 2 * DAY), starts=True)
+    await bench.propose("root", idempotency_key=IdempotencyKey("key:k", "once", "f", NOW + 2 * DAY), starts=True)
     await finish(bench, "root")
 
 
