@@ -6,7 +6,6 @@ order of things: admit, lease, start, run, close, stop the descendants, tell, cl
 """
 
 import asyncio
-import time
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -373,7 +372,7 @@ class RunService:
             depth_left=limits.max_depth - record.depth,
             runs_left=limits.max_runs,
             budget_left_micro_usd=unspent(accounts_of_path([record], below=True)),
-            deadline_at=time.monotonic() + self._left_s(record),
+            timeout_s=self._left_s(record),
             traceparent=request.context.traceparent,
             tracestate=request.context.tracestate,
         )
