@@ -6,6 +6,7 @@ a secret. So what a tool may not be *given* it *finds*, under the id of the conv
 """
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,16 +28,22 @@ class BoundClient:
     Attributes:
         client: presents the run's token; shares its connections with the client that it was made from.
         loop: the running loop that the connections belong to.
+        deadline_at: when the run must have ended, on this machine's `time.monotonic()`; None if it has no deadline.
     """
 
     binding: DelegationBinding
     client: "AsyncOpenAI" = field(repr=False)
     loop: asyncio.AbstractEventLoop = field(repr=False)
+    deadline_at: float | None = None
 
     @classmethod
     def for_run(cls, binding: DelegationBinding, shared: "AsyncOpenAI", loop: asyncio.AbstractEventLoop) -> Self:
-        """Bind a run to a client that all runs share; takes microseconds, for nothing is connected or built anew."""
-        return cls(binding, shared.with_options(api_key=binding.token, base_url=binding.base_url), loop)
+        """Bind a run to a client that all runs share. Call it when the run begins: its time is counted from this call.
+
+        It takes microseconds, because nothing is connected or built anew.
+        """
+        deadline_at = None if binding.timeout_s is None else time.monotonic() + binding.timeout_s
+        return cls(binding, shared.with_options(api_key=binding.token, base_url=binding.base_url), loop, deadline_at)
 
 
 # The only state at module level: see the module docstring for why nothing narrower reaches `ToolDefinition.create`.

@@ -103,7 +103,7 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
         agents = frozenset({SELF, *(card.model for card in binding.agents)})
         trace = DelegationContext(traceparent=binding.traceparent, tracestate=binding.tracestate)
         caller = Caller(agents=agents, run_id=binding.run_id, depth=binding.depth, defaults=trace)
-        return cls._create(LentConnection(bound), caller, Allowance(binding), (*binding.agents, myself))
+        return cls._create(LentConnection(bound), caller, Allowance(binding, bound.deadline_at), (*binding.agents, myself))
 
     @classmethod
     def _create_unbound(

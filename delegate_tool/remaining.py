@@ -35,12 +35,13 @@ class Left:
 class Allowance:
     """What one run has left. Thread-safe, because calls of one turn end in parallel."""
 
-    def __init__(self, binding: DelegationBinding | None = None) -> None:
+    def __init__(self, binding: DelegationBinding | None = None, deadline_at: float | None = None) -> None:
+        """Start from what a binding grants; `deadline_at` is an instant on `time.monotonic()`."""
         self._lock = threading.Lock()
         self._depth = binding.depth_left if binding else None
         self._runs = binding.runs_left if binding else None
         self._budget_micro_usd = binding.budget_left_micro_usd if binding else None
-        self._deadline_at = binding.deadline_at if binding else None
+        self._deadline_at = deadline_at
 
     def left(self) -> Left:
         """Tell what is left now."""

@@ -4,19 +4,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
-from a2a_gateway.agents.llm.answer_reading import read_answers_first
+from a2a_gateway.agents.llm.answer_reading import ANSWER_READING
 from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
-from a2a_gateway.agents.sdk_patches.ambient_sources import close_ambient_sources
-from a2a_gateway.agents.sdk_patches.litellm_bookkeeping import skip_litellm_bookkeeping
-from a2a_gateway.agents.sdk_patches.litellm_proxies import use_proxy_rules
-from a2a_gateway.agents.sdk_patches.litellm_transport import guard_llm_transport
+from a2a_gateway.agents.sdk_patches.ambient_sources import AMBIENT_SOURCES
+from a2a_gateway.agents.sdk_patches.litellm_bookkeeping import BOOKKEEPING
+from a2a_gateway.agents.sdk_patches.litellm_proxies import PROXIES
+from a2a_gateway.agents.sdk_patches.litellm_transport import LLM_TRANSPORT
+from a2a_gateway.agents.sdk_patches.patching import apply_optional, required
 from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.host.garbage_collector import freeze_survivors
 from a2a_gateway.host.socket_owners import SocketOwners
 from a2a_gateway.host.workspaces import Workspaces
 from a2a_gateway.settings import Settings
@@ -32,23 +36,43 @@ class Agents:
     processes: SocketOwners
 
 
+REQUIRED_PATCHES: Final = (*AMBIENT_SOURCES, *PROXIES, *ANSWER_READING, *LLM_TRANSPORT)
+"""What running agents asks of the process; `sdk_patches.patching` says why these and no more."""
+
+
 @asynccontextmanager
-async def open_agents(settings: Settings, environ: Mapping[str, str], checker: SchemaChecker) -> AsyncIterator[Agents]:
+async def open_agents(
+    settings: Settings, environ: Mapping[str, str], checker: SchemaChecker, *, owns_process: bool = False
+) -> AsyncIterator[Agents]:
     """Open the agents' side: ambient code shut out, profiles read, shells started, first runs rehearsed.
 
+    Args:
+        owns_process: whether the process is a gateway's own, so that it may be tuned for agents as a whole.
+
     Raises:
-        ConfigurationError: a profile's key cannot be decrypted, or this machine lacks what the tools need.
+        ConfigurationError: a profile's key cannot be decrypted, this machine lacks what the tools need, or a library is not the
+            tested one.
     """
-    close_ambient_sources()
-    use_proxy_rules()
-    skip_litellm_bookkeeping()
-    read_answers_first()
-    guard_llm_transport()
+    with required(REQUIRED_PATCHES):
+        async with _open(settings, environ, checker, owns_process=owns_process) as agents:
+            yield agents
+
+
+@asynccontextmanager
+async def _open(
+    settings: Settings, environ: Mapping[str, str], checker: SchemaChecker, *, owns_process: bool
+) -> AsyncIterator[Agents]:
     profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
     workspaces = Workspaces(settings.data_dir / "workspaces")
     # A run that waits for its child holds a thread, at every depth, besides those at work.
     threads = settings.max_concurrent_runs * (settings.max_depth + 1) + 64
+    if owns_process:
+        apply_optional(BOOKKEEPING)
+        # The SDK and LiteLLM put blocking work there, images to fetch for example; the default size is six on two cores.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="shared"))
     toolbox = Toolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
     async with toolbox, AgentRunner(profiles.recipe, toolbox, checker, tool_threads=threads) as runner:
         await runner.warm_up({profile.tools: profile.name for profile in profiles.list()}.values())  # one of each kind
+        if owns_process:
+            await asyncio.to_thread(freeze_survivors)
         yield Agents(profiles, runner, workspaces, toolbox.processes)

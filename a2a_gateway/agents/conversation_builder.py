@@ -1,10 +1,11 @@
 """Builds what one run needs of the SDK: its LLMs, its agent, its conversation with the history in it.
 
-Blocking and synchronous; the runner calls it in a thread. Of the SDK's private names it uses four: `_ensure_agent_ready` and
-`_on_event`, because there is no public way to give a conversation a past, `_base_callback`, and `_autosave_enabled`.
+Blocking and synchronous; the runner calls it in a thread. There is no public way to give a conversation a past, hence the SDK's
+private names; `sdk_patches.private_names` lists them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.llm.tool_schemas import ToolSchemas
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
+from a2a_gateway.agents.sdk_patches.tool_threads import use_tool_threads
 from a2a_gateway.agents.transcript import decode_transcript
 from a2a_gateway.errors import UnsupportedError
 from a2a_gateway.runs.messages import Sampling
@@ -78,9 +80,10 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What a conversation of one run is connected to."""
+    """What a conversation of one run is connected to; its tools run in `tool_threads`."""
 
     toolbox: Toolbox
+    tool_threads: ThreadPoolExecutor
     schemas: ToolSchemas
     account: RunAccount
     observer: TurnObserver
@@ -109,6 +112,7 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
     )
     suffix = _suffix(recipe.system_suffix, history.system, form.instruction() if form else None)
     agent = _agent(run, recipe, wiring, llm, suffix)
+    use_tool_threads(agent, wiring.tool_threads)
     conversation = LocalConversation(
         agent=agent,
         workspace=run.workspace_dir,

@@ -7,7 +7,7 @@ ended, and closes everything. Above it stands the runner, which iterates over th
 import asyncio
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -66,7 +66,8 @@ class Resources:
     """What executions share.
 
     Attributes:
-        threads: for the SDK's blocking code, where it is brief; the loop's own take the rest.
+        threads: for the SDK's blocking code, where it is brief.
+        tool_threads: for the agents' tools, and for the SDK's code where it waits.
         client: connections to this gateway itself, for its delegations.
         checker: looks at answers whose form a request names.
     """
@@ -74,6 +75,7 @@ class Resources:
     toolbox: Toolbox
     checker: SchemaChecker
     threads: Executor
+    tool_threads: ThreadPoolExecutor
     client: AsyncOpenAI
     schemas: ToolSchemas = field(default_factory=ToolSchemas)
 
@@ -88,7 +90,7 @@ class Execution:
         self._recipe = recipe
         self._resources = resources
         # An MCP server may take half a minute to start, and the runs of other agents must not wait for that.
-        self._threads = None if recipe.mcp_config else resources.threads
+        self._threads = resources.tool_threads if recipe.mcp_config else resources.threads
         self._emit = emit
         token = run.binding.token if run.binding else None
         self._secrets = Secrets.of([*llm_secrets(recipe.llm, recipe.condenser_llm), token])
@@ -133,7 +135,9 @@ class Execution:
     def _wiring(self) -> Wiring:
         binding, client = self._run.binding, self._resources.client
         delegation = BoundClient.for_run(binding, client, self._account.loop) if binding else None
-        return Wiring(self._resources.toolbox, self._resources.schemas, self._account, self._narrator, self._on_event, delegation)
+        shared = self._resources
+        parts = shared.toolbox, shared.tool_threads, shared.schemas, self._account, self._narrator, self._on_event
+        return Wiring(*parts, delegation)
 
     def _form(self) -> AnswerForm | None:
         wanted = self._run.answer_format

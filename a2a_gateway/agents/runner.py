@@ -20,7 +20,7 @@ from a2a_gateway.agents.execution import Execution, Resources
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.sdk_patches.litellm_clients import close_llm_clients
-from a2a_gateway.agents.warmup import FreeMeter, rehearsal, rehearsal_llm, rehearsal_run, settle_memory
+from a2a_gateway.agents.warmup import FreeMeter, rehearsal, rehearsal_llm, rehearsal_run
 from a2a_gateway.runs.events import RunnerEvent
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Meter
@@ -32,8 +32,8 @@ class AgentRunner:
 
     Args:
         recipe: finds the recipe of a profile by name; raises `ModelNotFound`.
-        tool_threads: size of the loop's default thread pool. A tool that delegates holds a thread until its child has ended,
-            so there must be more of them than delegations that wait at once, over all levels.
+        tool_threads: number of threads for tools. A tool that delegates holds a thread until its child has ended, so there
+            must be more of them than delegations that wait at once, over all levels.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class AgentRunner:
                 AsyncOpenAI(api_key="unused", base_url="http://unused.invalid", max_retries=0, http_client=direct_client())
             )
             tool_threads = ThreadPoolExecutor(self._tool_threads, thread_name_prefix="agent-tool")
-            asyncio.get_running_loop().set_default_executor(tool_threads)
-            self._resources = Resources(self._toolbox, self._checker, threads, client)
+            stack.callback(tool_threads.shutdown, wait=False)
+            self._resources = Resources(self._toolbox, self._checker, threads, tool_threads, client)
             self._stack = stack.pop_all()
         return self
 
@@ -82,7 +82,6 @@ class AgentRunner:
                 with TemporaryDirectory(prefix="a2a-warm-up-") as workspace:
                     async for _ in self._execute(rehearsal_run(workspace), rehearsal(self._recipe(name), base_url), FreeMeter()):
                         pass
-        await asyncio.to_thread(settle_memory)
 
     async def _execute(self, run: AdmittedRun, recipe: AgentRecipe, meter: Meter) -> AsyncGenerator[RunnerEvent]:
         events: asyncio.Queue[RunnerEvent | None] = asyncio.Queue()

@@ -6,7 +6,6 @@ with one word. No key leaves, nothing is booked.
 """
 
 import asyncio
-import gc
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -28,11 +27,6 @@ _CHUNK: Final = {"id": "warm-up", "object": "chat.completion.chunk", "created": 
 _DELTA: Final = {"index": 0, "delta": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
 _USAGE: Final = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 _ENOUGH_S: Final = 20.0
-_MIDDLE_AFTER: Final = 50
-"""Collections of the youngest generation before one of the middle one, which with 200 runs alive stops them all for some 30 ms.
-What a run has used goes with its end, without a collection, so there is little to be found."""
-_FULL_AFTER: Final = 10
-"""Collections of the middle generation before a full one, which takes a little longer."""
 
 
 class FreeMeter:
@@ -107,15 +101,3 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + body.encode())
     await writer.drain()
     writer.close()
-
-
-def settle_memory() -> None:
-    """Take all that lives now out of the garbage collector's sight.
-
-    It is half a million objects that live as long as the process; to look through them stops it for a third of a second.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.collect()  # so that it does not wait for a quarter of those, too, to have become garbage, before it looks at the oldest
-    young, *_ = gc.get_threshold()
-    gc.set_threshold(young, _MIDDLE_AFTER, _FULL_AFTER)

@@ -64,7 +64,7 @@ def load_catalog(settings: "Settings") -> "Profiles":
         from a2a_gateway.agents.loading import load_agents_side
         from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 
-        load_agents_side()
+        load_agents_side(owns_process=True)
         from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
 
         return ProfileCatalog(settings, LLMEnvironment.read(os.environ))

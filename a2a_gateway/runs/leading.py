@@ -11,7 +11,6 @@ The conversation is kept before the end is published: a client that has an answe
 killed now. The runner cleans up after the end is published, because no client needs to wait for that.
 """
 
-import time
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 
@@ -158,7 +157,7 @@ class Leading:
             depth_left=limits.max_depth - record.depth,
             runs_left=limits.max_runs,
             budget_left_micro_usd=unspent(accounts_of_path([record], below=True)),
-            deadline_at=time.monotonic() + self._remaining_s(record),
+            timeout_s=self._remaining_s(record),
             traceparent=request.context.traceparent,
             tracestate=request.context.tracestate,
         )

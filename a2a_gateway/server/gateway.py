@@ -77,11 +77,15 @@ class Gateway:
 
     Attributes:
         environ: where OpenHands' conventional variables (`LLM_*`, `OH_*`) and the providers' keys are read from.
+        owns_process: whether the process is this gateway's own: environment, garbage collector, loggers, default executor and
+            LiteLLM are then tuned for agents. False leaves them to the application; `agents.sdk_patches.patching` lists what is
+            replaced in libraries, in either case, while agents run.
     """
 
     settings: Settings
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
     clock: SystemClock = field(default_factory=SystemClock)
+    owns_process: bool = False
     _engine: "asyncio.Future[Engine] | None" = None
     _signing_key: "SigningKey | None" = field(default=None, repr=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -156,7 +160,9 @@ class Gateway:
 
     async def _serve(self, engine: "asyncio.Future[Engine]") -> None:
         try:
-            async with open_engine(self.settings, self.environ, self.clock, await self.signing_key()) as ready:
+            signing_key = await self.signing_key()
+            opened = open_engine(self.settings, self.environ, self.clock, signing_key, owns_process=self.owns_process)
+            async with opened as ready:
                 ready.service.draining = self._draining  # somebody may have said so while it was being made
                 engine.set_result(ready)
                 log.info("gateway_ready", models=[profile.model for profile in ready.profiles.list()])
@@ -174,7 +180,7 @@ class Gateway:
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, environ: Mapping[str, str], clock: SystemClock, signing_key: "SigningKey"
+    settings: Settings, environ: Mapping[str, str], clock: SystemClock, signing_key: "SigningKey", *, owns_process: bool = False
 ) -> AsyncIterator[Engine]:
     """Put everything together, in the order in which it depends on each other."""
     live_runs = LiveRuns()
@@ -187,11 +193,11 @@ async def open_engine(
         if lost:
             log.warning("runs_lost", count=lost)
         # The SDK takes seconds to import: off the loop, so that /health answers meanwhile.
-        assembly = await asyncio.to_thread(load_agents_side)
+        assembly = await asyncio.to_thread(load_agents_side, owns_process=owns_process)
         from a2a_gateway import peers  # imports openai, which takes a second alone
 
         checker = await stack.enter_async_context(SchemaChecker())
-        async with assembly.open_agents(settings, environ, checker) as agents:
+        async with assembly.open_agents(settings, environ, checker, owns_process=owns_process) as agents:
             await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
             tokens = JwtRunTokens(settings.gateway_id)
             turns = ConversationQueue(settings.max_queued_runs)

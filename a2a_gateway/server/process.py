@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 
 _SETTINGS_WITH_SECRETS: Final = frozenset({"A2A_DATABASE_URL", "A2A_PEERS"})
 """Settings that may have a password or a key within, and have been read by now."""
+_TRACING: Final = ("OTEL_", "LMNR_")
+"""Variables that begin like this are removed: they would make the SDK export what agents read and write, and some hold a
+credential."""
 
 
 def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> None:
@@ -34,7 +37,8 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
         log.warning("unknown_setting", variable=name)
     # Agents run as this process's user: what they could read of it must not hold the secrets.
     of_peers = {name for peer in settings.peers for name in peer.secret_variables}
-    scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers | _SETTINGS_WITH_SECRETS)
+    of_tracers = {name for name in environ if name.startswith(_TRACING)}
+    scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers | of_tracers | _SETTINGS_WITH_SECRETS)
     forbid_inspection()
     if settings.agent_key_use != "allow" and can_tell():
         take_in_orphans()  # or an agent that kills what stands between could pass for anybody
@@ -50,7 +54,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(settings: Settings, environ: dict[str, str], on_ready: Callable[[Announcement], None]) -> None:
-    async with running_gateway(settings, environ) as running:
+    async with running_gateway(settings, environ, owns_process=True) as running:
         with _Signals(running):
             announcement = await running.ready()
             if announcement is not None:

@@ -81,11 +81,11 @@ class RunningGateway:
 
 @asynccontextmanager
 async def running_gateway(
-    settings: Settings, environ: Mapping[str, str], clock: SystemClock | None = None
+    settings: Settings, environ: Mapping[str, str], clock: SystemClock | None = None, *, owns_process: bool = False
 ) -> AsyncIterator[RunningGateway]:
     """Serve until the context ends, which cancels what still runs. Port 0 takes a free one.
 
-    `environ` is where OpenHands' conventional variables are read from.
+    `environ` is where OpenHands' conventional variables are read from; for `owns_process` see `Gateway`.
 
     Raises:
         ConfigurationError: the settings, the keys or the socket do not allow a start.
@@ -94,7 +94,7 @@ async def running_gateway(
     with _listener(settings) as listener:
         bound = settings.model_copy(update={"port": listener.getsockname()[1]})
         await _refuse_strangers(bound)
-        async with Gateway(bound, environ, clock or SystemClock()) as gateway:
+        async with Gateway(bound, environ, clock or SystemClock(), owns_process) as gateway:
             limits = ConnectionLimits(bound.max_connections, bound.head_timeout_s, bound.body_timeout_s)
             config = uvicorn.Config(
                 app_of(gateway),

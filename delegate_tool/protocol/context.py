@@ -123,7 +123,7 @@ class DelegationBinding:
     depth_left: int | None = None
     runs_left: int | None = None
     budget_left_micro_usd: int | None = None
-    deadline_at: float | None = None  # instant on time.monotonic()
+    timeout_s: float | None = None  # left when the binding was handed to the runner
     traceparent: str | None = None  # W3C trace context of the run's own request, passed on as it came
     tracestate: str | None = None
 

@@ -12,12 +12,11 @@ from typing import Any
 from openhands.sdk import LLM
 from pydantic import SecretStr
 
-from a2a_gateway.agents.llm.answer_reading import read_answers_first
+from a2a_gateway.agents.assembly import REQUIRED_PATCHES
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
-from a2a_gateway.agents.sdk_patches.ambient_sources import close_ambient_sources
-from a2a_gateway.agents.sdk_patches.litellm_transport import guard_llm_transport
+from a2a_gateway.agents.sdk_patches.patching import required
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.events import ContentDelta, Outcome, RunEnded, RunnerEvent
@@ -208,9 +207,6 @@ class Driver:
 @asynccontextmanager
 async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]:
     """Open a runner with the real tools."""
-    close_ambient_sources()
-    read_answers_first()
-    guard_llm_transport()
     workspace = directory / "workspace"
     workspace.mkdir(parents=True)
 
@@ -220,5 +216,6 @@ async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]
         return recipe
 
     toolbox = Toolbox(directory / "shells", shell_pool_size=0, environ=dict(os.environ))
-    async with toolbox, SchemaChecker() as checker, AgentRunner(find, toolbox, checker, tool_threads=16) as runner:
-        yield Driver(runner, str(workspace), recipe)
+    with required(REQUIRED_PATCHES):
+        async with toolbox, SchemaChecker() as checker, AgentRunner(find, toolbox, checker, tool_threads=16) as runner:
+            yield Driver(runner, str(workspace), recipe)

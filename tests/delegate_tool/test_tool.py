@@ -18,6 +18,7 @@ from openhands.sdk.tool import Action, list_registered_tools
 from delegate_tool import BoundClient, DelegationBinding, register
 from delegate_tool.definition import WithheldDelegationTool
 from delegate_tool.protocol.context import AgentCard
+from delegate_tool.remaining import Allowance
 from tests.delegate_tool import far_side as fakes
 from tests.delegate_tool.delegator import CODER, Hire, call
 from tests.delegate_tool.far_side import Answer, FarSide, Hang, Refusal, calls, says
@@ -97,6 +98,16 @@ async def test_the_description_lists_agents_and_what_is_left(far_side: FarSide, 
     asked = {"agent", "task", "context", "conversation_id", "budget_usd", "timeout_s"}
     assert asked <= set(tool["parameters"]["properties"])
     assert set(tool["parameters"]["required"]) >= {"agent", "task"}
+
+
+async def test_the_time_of_a_run_is_counted_from_when_it_was_bound(far_side: FarSide, shared: AsyncOpenAI) -> None:
+    bound = bind(far_side, shared, timeout_s=60.0)
+    assert bound.deadline_at is not None
+    at_once, later, too_late = (Allowance(bound.binding, bound.deadline_at - passed_s).left() for passed_s in (0, 20, 90))
+    assert at_once.seconds is not None
+    assert later.seconds is not None
+    assert 0 <= later.seconds <= at_once.seconds - 20 <= 40
+    assert too_late.seconds == 0
 
 
 @pytest.mark.parametrize("depth_left", [0, None])

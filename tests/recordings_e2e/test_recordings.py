@@ -88,7 +88,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         settings = Settings(
             port=0, data_dir=home / "data", profiles=(home / "agents",), llm_retries=0, shell_pool_size=0, budget_usd="none"
         )
-        async with running_gateway(settings, {"OH_PERSISTENCE_DIR": str(home)}) as running:
+        async with running_gateway(settings, {"OH_PERSISTENCE_DIR": str(home)}, owns_process=True) as running:
             announcement = await running.ready()
             assert announcement is not None
             assert announcement.problems == ()

@@ -94,7 +94,7 @@ def gateway_in_thread(
     )
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(running_gateway(configured, environ, clock)) as running,
+        portal.wrap_async_context_manager(running_gateway(configured, environ, clock, owns_process=True)) as running,
     ):
         announcement = portal.call(running.ready)
         assert announcement is not None

@@ -1,9 +1,9 @@
 """Read what a provider answers to an agent's LLM call, before LiteLLM reads it: streams event by event, whole answers at once.
 
 LiteLLM's HTTP clients are all httpx's, so their `send` is where the answers of every provider come in, over every transport. It
-is replaced for the whole process, and does nothing outside of an agent's LLM call. `stream_events` says why the answers are read
-here, `provider_formats` what is repaired in them, and `refusals` what is read of errors; `stream_end` decides what a damaged or
-a cut stream means.
+is replaced while agents run in this process, and does nothing outside of an agent's LLM call. `stream_events` says why the
+answers are read here, `provider_formats` what is repaired in them, and `refusals` what is read of errors; `stream_end` decides
+what a damaged or a cut stream means.
 """
 
 import asyncio
@@ -26,27 +26,11 @@ from a2a_gateway.agents.llm.providers.refusals import (
 )
 from a2a_gateway.agents.llm.providers.stream_events import AnswerDamaged
 from a2a_gateway.agents.llm.providers.stream_reading import StreamReading
-from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.agents.sdk_patches.patching import Patch
 
 _BINARY_STREAM: Final = "application/vnd.amazon.eventstream"
 """Bedrock's: framed and with checksums."""
 _TRANSPORT_HEADERS: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-
-
-def read_answers_first() -> None:
-    """Read the answers of providers before LiteLLM does, in the whole process. Idempotent.
-
-    Raises:
-        ConfigurationError: the installed httpx lacks a method that is to be replaced.
-    """
-    if not (hasattr(httpx.AsyncClient, "send") and hasattr(httpx.Client, "send")):
-        raise ConfigurationError(
-            f"The answers of LLMs cannot be checked, because httpx {httpx.__version__} has no `send`. "
-            "Install the version that constraints.txt names."
-        )
-    if not getattr(httpx.AsyncClient.send, "reads_answers", False):
-        httpx.AsyncClient.send = _read_first(httpx.AsyncClient.send)  # type: ignore[assignment, method-assign]
-        httpx.Client.send = _read_first_blocking(httpx.Client.send)  # type: ignore[method-assign]
 
 
 class _CheckedResponse(httpx.Response):
@@ -114,7 +98,6 @@ def _read_first(send: Callable[..., Awaitable[httpx.Response]]) -> Callable[...,
             raise
         return _read_whole(response, call)
 
-    send_and_read.reads_answers = True  # type: ignore[attr-defined]  # marks what has been replaced
     return send_and_read
 
 
@@ -195,3 +178,9 @@ def _with_content(response: httpx.Response, content: bytes, status: int | None =
 def _headers(response: httpx.Response) -> list[tuple[bytes, bytes]]:
     """Return the headers that hold for a body that has been decoded, and may have another length than was announced."""
     return [(name, value) for name, value in response.headers.raw if name.decode("latin-1").lower() not in _TRANSPORT_HEADERS]
+
+
+ANSWER_READING: Final = (
+    Patch("httpx:AsyncClient", "send", _read_first),
+    Patch("httpx:Client", "send", _read_first_blocking),
+)

@@ -1,20 +1,18 @@
-"""Closes every door through which the SDK reads instructions or code from a workspace or from the user's home.
+"""Keep agents from code and text that they were not given: what the SDK finds in a workspace or in the home of its user.
 
-A gateway's agent is what its profile says. The SDK, made for one user at his own machine, adds what it finds lying about:
-plugins with hooks that run commands, skills, sub-agents, memory, an identity file. In a workspace these were written by another
-agent. Where the SDK has a switch its default is not ours to rely on, and for most it has none, so the loaders are replaced
-where the SDK looks them up.
+A gateway's agent is what its profile says. The SDK, made for one user at his own machine, adds what it finds: plugins with hooks
+that run commands, skills, sub-agents, memory, an identity file. In a workspace these were written by another agent. Where the SDK
+has a switch, its default may change, and for most it has none, so the loaders are replaced where the SDK looks them up. They are
+closed for every conversation of the process, an application's own included, because a loader cannot know whose it serves.
 
 Pinned to openhands-sdk 1.58; `tests/agents/sdk_patches/test_ambient_sources.py` plants each of them and fails if a version
 opens one again.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
 from typing import Final
 
-from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.agents.sdk_patches.patching import Patch
 
 
 def _no_mapping(*_: object, **__: object) -> dict[str, object]:
@@ -25,7 +23,7 @@ def _no_list(*_: object, **__: object) -> list[str]:
     return []
 
 
-def _nothing(*_: object, **__: object) -> bool:
+def _false(*_: object, **__: object) -> bool:
     return False
 
 
@@ -39,53 +37,24 @@ def _default_identity() -> str:
     return _DEFAULT_SOUL
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
-    """A loader of the SDK, by the module that looks it up, and what stands there instead."""
-
-    module: str
-    attribute: str
-    replacement: Callable[..., object]
-
-    def close(self) -> None:
-        """Replace the loader, for the whole process. Idempotent.
-
-        Raises:
-            ConfigurationError: the installed SDK has no such loader, so it is not known what it reads.
-        """
-        module = import_module(self.module)
-        if not hasattr(module, self.attribute):
-            raise ConfigurationError(
-                f"{self.module} has no {self.attribute}: this OpenHands SDK is not the tested one, and may run what it finds in "
-                "a workspace. Install the openhands-sdk version that this gateway pins."
-            )
-        setattr(module, self.attribute, self.replacement)
+def _closed(module: str, loader: str, replacement: Callable[..., object]) -> Patch:
+    return Patch(module, loader, lambda _: replacement)
 
 
 _CONVERSATION: Final = "openhands.sdk.conversation.impl.local_conversation"
-_DOORS: Final = (
+AMBIENT_SOURCES: Final = (
     # .openhands/plugins and .agents/plugins of workspace and home: skills, MCP servers, and hooks that run at once
-    Door(_CONVERSATION, "load_available_plugins", _no_mapping),
+    _closed(_CONVERSATION, "load_available_plugins", _no_mapping),
     # .openhands/agents and .agents/agents of workspace and home, registered for the whole process
-    Door(_CONVERSATION, "register_file_agents", _no_list),
+    _closed(_CONVERSATION, "register_file_agents", _no_list),
     # AGENTS.md and its like, SKILL.md with inline commands, path rules: of the workspace
-    Door(_CONVERSATION, "load_available_skills", _no_mapping),
+    _closed(_CONVERSATION, "load_available_skills", _no_mapping),
     # the same of the home and, over the network, the public ones
-    Door("openhands.sdk.context.agent_context", "load_available_skills", _no_mapping),
+    _closed("openhands.sdk.context.agent_context", "load_available_skills", _no_mapping),
     # .openhands/memory/MEMORY.md of workspace and home
-    Door(_CONVERSATION, "load_memory", _no_memory),
+    _closed(_CONVERSATION, "load_memory", _no_memory),
     # saved LLM profiles of the home, for a tool that looks at images with one of them, past the meter
-    Door("openhands.sdk.agent.base", "has_vision_profile_available", _nothing),
+    _closed("openhands.sdk.agent.base", "has_vision_profile_available", _false),
     # ~/.openhands/SOUL.md, which replaces the agent's identity
-    Door("openhands.sdk.agent.base", "_load_soul_md", _default_identity),
+    _closed("openhands.sdk.agent.base", "_load_soul_md", _default_identity),
 )
-
-
-def close_ambient_sources() -> None:
-    """Close every door, for the whole process; call it before the first conversation. Idempotent.
-
-    Raises:
-        ConfigurationError: the installed SDK is not the one that this was written for.
-    """
-    for door in _DOORS:
-        door.close()

@@ -1,39 +1,35 @@
-"""Switches off what LiteLLM does beside each call for users of its own logging: a third of the CPU of a short run.
+"""Skip what LiteLLM does beside each call for users of its own logging: a third of the CPU of a short run.
 
-LiteLLM works out the price of a streamed call five times, puts its chunks together twice, in a thread, and writes a log record of
-it, whether or not anybody listens. Prices are `pricing`'s here, the SDK puts the chunks together itself, and the ledger is the
-record, so none of it is read. Whoever has registered callbacks with LiteLLM, or its cache, keeps it all. And each call is handed
-a tokenizer of 40 MB, which only counts what a provider does not tell. Before the first word of each stream it also looks for
-cookies, which it has blocked, and works out an address for its proxy. Pinned to the LiteLLM of the constraints;
-`tests/agents/sdk_patches/test_litellm_bookkeeping.py` fails if a version moves these names.
+LiteLLM computes the price of a streamed call five times, assembles its chunks twice, in a thread, and writes a log record of it,
+whether or not a callback is registered. Here `pricing` computes prices, the SDK assembles the chunks, and the ledger is the
+record, so none of it is read. A process that has registered callbacks with LiteLLM, or its cache, keeps it all. And each call is
+given a tokenizer of 40 MB, which only counts what a provider does not report. Before the first chunk of each stream it also
+looks for cookies, which it has blocked, and computes an address for its proxy.
+
+These patches only save time: what a version of LiteLLM has moved is left out with a warning. Pinned to the LiteLLM of the
+constraints; `tests/agents/sdk_patches/test_litellm_bookkeeping.py` fails if a version moves these names.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import litellm
-import litellm.main
-from litellm.litellm_core_utils import streaming_handler
-from litellm.litellm_core_utils.litellm_logging import Logging
-from litellm.litellm_core_utils.llm_response_utils.get_api_base import get_api_base
-from litellm.litellm_core_utils.streaming_chunk_builder_utils import ChunkProcessor
-from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
-from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
-from litellm.types.utils import ModelResponse, ModelResponseStream
 
+from a2a_gateway.agents.sdk_patches.patching import Patch
 
-def skip_litellm_bookkeeping() -> None:
-    """Replace the price calculators, the success log and the end of streams of LiteLLM, for the whole process. Idempotent."""
-    if getattr(Logging.dispatch_success_handlers, "skips", False):
-        return
-    _replace(Logging, "_response_cost_calculator", _unpriced(Logging._response_cost_calculator))
-    _replace(Logging, "dispatch_success_handlers", _unlogged(Logging.dispatch_success_handlers))
-    _replace(CustomStreamWrapper, "_finalize_completed_stream", _unassembled(CustomStreamWrapper._finalize_completed_stream))
-    _replace(AsyncHTTPHandler, "create_client", _without_cookies(AsyncHTTPHandler.create_client))
-    _replace(streaming_handler, "get_api_base", _unaddressed(get_api_base))
-    litellm.main._encoding_cache = cast("Any", _Tokenizer())
-    _replace(litellm.main, "_set_stream_builder_response_cost", _unset_cost(litellm.main._set_stream_builder_response_cost))
+if TYPE_CHECKING:
+    from litellm.litellm_core_utils.litellm_logging import Logging
+    from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+    from litellm.types.utils import ModelResponse, ModelResponseStream
+
+    type SetCost = Callable[[ModelResponse, Logging | None], None]
+    type Finalize = Callable[..., Awaitable[ModelResponseStream]]
+
+_LOGGING: Final = "litellm.litellm_core_utils.litellm_logging:Logging"
+_STREAM: Final = "litellm.litellm_core_utils.streaming_handler:CustomStreamWrapper"
+_CHUNKS: Final = "litellm.litellm_core_utils.streaming_chunk_builder_utils"
+_CALLBACKS: Final = ("litellm", "_async_success_callback")
 
 
 class _Tokenizer:
@@ -71,35 +67,35 @@ def _somebody_listens() -> bool:
 
 
 def _unpriced(calculate: Callable[..., float | None]) -> Callable[..., float | None]:
-    def skip(self: Logging, *args: Any, **kwargs: Any) -> float | None:
+    def skip(self: "Logging", *args: Any, **kwargs: Any) -> float | None:
         return calculate(self, *args, **kwargs) if _somebody_listens() else None
 
     return skip
 
 
 def _unlogged(dispatch: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    async def skip(self: Logging, *args: Any, **kwargs: Any) -> None:
+    async def skip(self: "Logging", *args: Any, **kwargs: Any) -> None:
         if _somebody_listens():
             await dispatch(self, *args, **kwargs)
 
     return skip
 
 
-def _unset_cost(set_cost: Callable[[ModelResponse, Logging | None], None]) -> Callable[[ModelResponse, Logging | None], None]:
-    def skip(response: ModelResponse, logging_obj: Logging | None) -> None:
+def _unset_cost(set_cost: "SetCost") -> "SetCost":
+    def skip(response: "ModelResponse", logging_obj: "Logging | None") -> None:
         if _somebody_listens():
             set_cost(response, logging_obj)
 
     return skip
 
 
-def _unassembled(finalize: Callable[..., Awaitable[ModelResponseStream]]) -> Callable[..., Awaitable[ModelResponseStream]]:
-    """The end of a stream: a chunk with the finish reason, one with the usage, and the end.
+def _unassembled(finalize: "Finalize") -> "Finalize":
+    """Replace the end of a stream: a chunk with the finish reason, one with the usage, and the end.
 
-    For each of the last two LiteLLM puts the whole answer together, to find the usage in it and to log it.
+    For each of the last two LiteLLM assembles the whole answer, to find the usage in it and to log it.
     """
 
-    async def skip(self: CustomStreamWrapper, cache_hit: bool) -> ModelResponseStream:
+    async def skip(self: "CustomStreamWrapper", cache_hit: bool) -> "ModelResponseStream":
         if not self.sent_last_chunk or not self.send_stream_usage or _somebody_listens():
             return await finalize(self, cache_hit)
         if self.sent_stream_usage:
@@ -111,6 +107,8 @@ def _unassembled(finalize: Callable[..., Awaitable[ModelResponseStream]]) -> Cal
         self.sent_stream_usage = True
         last = self.model_response_creator()
         last.usage = reports[0]
+        from litellm.litellm_core_utils.streaming_chunk_builder_utils import ChunkProcessor
+
         if tier := ChunkProcessor._get_service_tier_from_chunks(self.chunks):
             setattr(last, "service_tier", tier)  # noqa: B010  # pydantic extra, not a declared field
         return last
@@ -118,6 +116,21 @@ def _unassembled(finalize: Callable[..., Awaitable[ModelResponseStream]]) -> Cal
     return skip
 
 
-def _replace(owner: object, name: str, skip: Callable[..., Any]) -> None:
-    skip.skips = True  # type: ignore[attr-defined]  # marks what has been replaced
-    setattr(owner, name, skip)
+BOOKKEEPING: Final = (
+    Patch(_LOGGING, "_response_cost_calculator", _unpriced, (_CALLBACKS,)),
+    Patch(_LOGGING, "dispatch_success_handlers", _unlogged, (_CALLBACKS,)),
+    Patch(
+        _STREAM,
+        "_finalize_completed_stream",
+        _unassembled,
+        (
+            _CALLBACKS,
+            (_STREAM, "_restore_consumer_correlation_context"),
+            (f"{_CHUNKS}:ChunkProcessor", "_get_service_tier_from_chunks"),
+        ),
+    ),
+    Patch("litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler", "create_client", _without_cookies),
+    Patch("litellm.litellm_core_utils.streaming_handler", "get_api_base", _unaddressed, (_CALLBACKS,)),
+    Patch("litellm.main", "_encoding_cache", lambda _: _Tokenizer(), (("litellm.main", "_load_default_encoding"),)),
+    Patch("litellm.main", "_set_stream_builder_response_cost", _unset_cost, (_CALLBACKS,)),
+)

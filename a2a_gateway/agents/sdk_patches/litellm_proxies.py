@@ -1,31 +1,23 @@
 """Which proxy the HTTP clients of LiteLLM, of the SDK and of MCP use: as everywhere here, the one that `ProxyRules` names.
 
-By themselves they send requests for an LLM on this machine through the proxy, and httpx raises `InvalidURL` for networks and
-brackets in `NO_PROXY`. Three places read the environment: LiteLLM's transport on aiohttp (its default), the httpx transport that
-it uses otherwise, and httpx itself in every client that is given no transport. Pinned to the LiteLLM of the constraints;
-`tests/agents/sdk_patches/test_litellm_proxies.py` fails if a version moves these names.
+By themselves they send requests for an LLM on this machine, with its key, through the proxy, and httpx raises `InvalidURL` for
+networks and brackets in `NO_PROXY`. Three places read the environment: LiteLLM's transport on aiohttp (its default), the httpx
+transport that it uses otherwise, and httpx itself in every client that is given no transport. MCP's clients are made in threads
+of the SDK that inherit no context, so httpx's rule is replaced for every client of the process. Pinned to the LiteLLM of the
+constraints; `tests/agents/sdk_patches/test_litellm_proxies.py` fails if a version moves these names.
 """
 
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import httpx
-from httpx import _client as httpx_client
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
-from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, http2_enabled
+from litellm.llms.custom_httpx.http_handler import http2_enabled
 
+from a2a_gateway.agents.sdk_patches.patching import Patch
 from delegate_tool.http_client import ProxyTransport
 from delegate_tool.proxies import ProxyRules
-
-
-def use_proxy_rules() -> None:
-    """Have LiteLLM and httpx follow `ProxyRules`, for the whole process. Idempotent."""
-    if LiteLLMAiohttpTransport._proxy_from_env is _find_proxy:
-        return
-    LiteLLMAiohttpTransport._proxy_from_env = _find_proxy  # type: ignore[method-assign]
-    AsyncHTTPHandler._create_async_transport = staticmethod(_routed(AsyncHTTPHandler._create_async_transport))  # type: ignore[method-assign]
-    httpx_client.get_environment_proxies = _environment_proxies  # type: ignore[attr-defined]
 
 
 def _find_proxy(self: LiteLLMAiohttpTransport, url: httpx.URL) -> str | None:
@@ -35,7 +27,7 @@ def _find_proxy(self: LiteLLMAiohttpTransport, url: httpx.URL) -> str | None:
     return self.proxy_cache[origin]
 
 
-def _routed(create: Callable[..., Any]) -> Callable[..., Any]:
+def _routed(create: Callable[..., Any]) -> "staticmethod[..., Any]":
     def make(ssl_context: ssl.SSLContext | None = None, ssl_verify: bool | None = None, **options: Any) -> Any:
         made = create(ssl_context=ssl_context, ssl_verify=ssl_verify, **options)
         if made is not None:  # on aiohttp, or bound to IPv4 by `litellm.force_ipv4`
@@ -43,8 +35,15 @@ def _routed(create: Callable[..., Any]) -> Callable[..., Any]:
         verify = ssl_context if ssl_context is not None else ssl_verify is not False
         return ProxyTransport(verify=verify, http2=http2_enabled())
 
-    return make
+    return staticmethod(make)
 
 
 def _environment_proxies() -> dict[str, str | None]:
     return ProxyRules.from_environment().as_httpx_patterns()
+
+
+PROXIES: Final = (
+    Patch("litellm.llms.custom_httpx.aiohttp_transport:LiteLLMAiohttpTransport", "_proxy_from_env", lambda _: _find_proxy),
+    Patch("litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler", "_create_async_transport", _routed),
+    Patch("httpx._client", "get_environment_proxies", lambda _: _environment_proxies),
+)

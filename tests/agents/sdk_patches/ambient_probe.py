@@ -77,11 +77,14 @@ def probe(home: Path, workspace: Path, doors: str) -> None:
     plant(home, "home", ran)
     plant(workspace, "workspace", ran)
     if doors == "closed":
-        from a2a_gateway.agents.sdk_patches.ambient_sources import close_ambient_sources
+        from a2a_gateway.agents.sdk_patches.ambient_sources import AMBIENT_SOURCES
+        from a2a_gateway.agents.sdk_patches.patching import required
 
-        close_ambient_sources()
-        close_ambient_sources()
-    sys.stdout.write("\n" + json.dumps({doors: taken(workspace, ran)}) + "\n")
+        with required(AMBIENT_SOURCES):
+            bait = taken(workspace, ran)
+    else:
+        bait = taken(workspace, ran)
+    sys.stdout.write("\n" + json.dumps({doors: bait}) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from openhands.sdk import Message, TextContent
 from a2a_gateway.agents.llm.metered_llm import metered
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
-from a2a_gateway.agents.sdk_patches.litellm_bookkeeping import skip_litellm_bookkeeping
+from a2a_gateway.agents.sdk_patches import litellm_bookkeeping
+from a2a_gateway.agents.sdk_patches.litellm_bookkeeping import BOOKKEEPING
+from a2a_gateway.agents.sdk_patches.patching import apply_optional
 from a2a_gateway.testing.script import Script, Step, ToolCall, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import INPUT_USD, OUTPUT_USD, RecordingMeter, an_llm
@@ -40,7 +42,7 @@ class Record(CustomLogger):
 @pytest.fixture(autouse=True)
 def no_callbacks() -> Iterator[None]:
     """Start from a process without callbacks, and leave one."""
-    skip_litellm_bookkeeping()
+    apply_optional(BOOKKEEPING)
     lists = ("callbacks", "success_callback", "_async_success_callback")
     before = {name: getattr(litellm, name) for name in lists}
     for name in lists:
@@ -75,7 +77,7 @@ async def ask_streaming(step: Step) -> dict[str, Any]:
     return said
 
 
-def replaced() -> tuple[object, ...]:
+def replaced() -> tuple[Any, ...]:
     return (
         Logging._response_cost_calculator,
         Logging.dispatch_success_handlers,
@@ -86,16 +88,16 @@ def replaced() -> tuple[object, ...]:
 
 def test_the_pinned_litellm_has_what_is_replaced_and_it_is_replaced_once() -> None:
     before = replaced()
-    skip_litellm_bookkeeping()
+    apply_optional(BOOKKEEPING)
     assert replaced() == before
-    assert all(getattr(function, "skips", False) for function in before)
+    assert {function.__module__ for function in before} == {litellm_bookkeeping.__name__}
 
 
 async def test_the_tokenizer_that_each_call_is_handed_is_loaded_when_it_counts() -> None:
     handed = litellm.main._get_encoding()
     await ask_streaming(Step(content="ok"))
     assert litellm.main._get_encoding() is handed
-    assert type(handed).__module__ == skip_litellm_bookkeeping.__module__
+    assert type(handed).__module__ == litellm_bookkeeping.__name__
     assert handed.encode("It is 42.") == litellm.main._load_default_encoding().encode("It is 42.")
 
 

@@ -1,13 +1,10 @@
 """The proxies of an agent's LLM calls: with each transport that LiteLLM may use, and in clients that httpx sets up by itself."""
 
 import asyncio
+from collections.abc import Iterator
 
 import httpx
 import pytest
-from httpx import _client as httpx_client
-from httpx._utils import get_environment_proxies
-from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
-from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from openai import OpenAIError
 from openhands.sdk import Message, TextContent
 from openhands.sdk.llm.exceptions import LLMError
@@ -16,7 +13,8 @@ from a2a_gateway.agents.llm.metered_llm import metered
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.sdk_patches.litellm_clients import close_llm_clients
-from a2a_gateway.agents.sdk_patches.litellm_proxies import use_proxy_rules
+from a2a_gateway.agents.sdk_patches.litellm_proxies import PROXIES
+from a2a_gateway.agents.sdk_patches.patching import required
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import INPUT_USD, OUTPUT_USD, RecordingMeter, an_llm
 from tests.support.proxy import PROXY_VARIABLES, RecordingProxy
@@ -25,14 +23,12 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(autouse=True)
-def rules(monkeypatch: pytest.MonkeyPatch) -> None:
+def rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Start from an environment that names no proxy, with clients that follow the rules, and restore it for other tests."""
     for name in PROXY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(LiteLLMAiohttpTransport, "_proxy_from_env", LiteLLMAiohttpTransport._proxy_from_env)
-    monkeypatch.setattr(AsyncHTTPHandler, "_create_async_transport", staticmethod(AsyncHTTPHandler._create_async_transport))
-    monkeypatch.setattr(httpx_client, "get_environment_proxies", get_environment_proxies)
-    use_proxy_rules()
+    with required(PROXIES):
+        yield
 
 
 async def ask(base_url: str, model: str) -> str:
