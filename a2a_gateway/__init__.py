@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from a2a_gateway.errors import GatewayError
     from a2a_gateway.server.app import create_app
     from a2a_gateway.server.gateway import Gateway
-    from a2a_gateway.server.routes import create_router
+    from a2a_gateway.server.routers import create_router
     from a2a_gateway.settings import Settings, load_settings
 
 __all__ = ["Gateway", "GatewayError", "Settings", "create_app", "create_router", "load_settings"]
@@ -22,7 +22,7 @@ _HOMES: Final = {
     "GatewayError": "errors",
     "Settings": "settings",
     "create_app": "server.app",
-    "create_router": "server.routes",
+    "create_router": "server.routers",
     "load_settings": "settings",
 }
 

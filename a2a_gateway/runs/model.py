@@ -244,13 +244,12 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One request for a run, read from the wire: what is wanted, by nobody in particular yet.
+    """One request for a run, as parsed by a wire. It names no caller, and nothing about the form of the response.
 
     Attributes:
         model: the model id as the caller named it; `self` means the caller's own profile.
-        ignored: request fields that had no effect, for the response header.
-        fingerprint: of all that is asked, the form of the response apart; empty where no repeat is to be recognised.
-        is_marked_retry: whether the client says that it repeats a request.
+        fingerprint: hash of everything that is asked, except the form of the response; empty if repetitions are not recognised.
+        is_marked_retry: whether the client marks the request as a repetition.
     """
 
     model: str
@@ -258,9 +257,6 @@ class RunRequest:
     context: DelegationContext = field(default_factory=DelegationContext)
     sampling: Sampling = field(default_factory=Sampling)
     answer_format: AnswerFormat | None = None
-    stream: bool = False
-    include_usage: bool = False
-    ignored: tuple[str, ...] = ()
     fingerprint: str = field(default="", compare=False)
     is_marked_retry: bool = False
 

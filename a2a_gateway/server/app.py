@@ -10,7 +10,7 @@ from starlette.types import Lifespan
 
 from a2a_gateway.server.gateway import Gateway
 from a2a_gateway.server.route_class import unknown_path
-from a2a_gateway.server.routes import create_router
+from a2a_gateway.server.routers import create_router
 from a2a_gateway.settings import Settings, load_settings
 
 

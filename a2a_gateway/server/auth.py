@@ -14,7 +14,7 @@ from a2a_gateway.errors import AuthenticationError, RootKeyFromAgent, RunNotFoun
 from a2a_gateway.runs.model import LIVE_STATES, RunId, RunRecord
 from a2a_gateway.runs.ports import Keys, Ledger
 from a2a_gateway.runs.proposal import Caller
-from a2a_gateway.server.origin import Connection, Origins
+from a2a_gateway.server.origin import ConnectionEnds, Origins
 from a2a_gateway.server.tokens import JwtRunTokens
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Authenticator:
     issuers: "Issuers"
     origins: Origins
 
-    async def authenticate(self, headers: Mapping[str, str], connection: Connection | None) -> Caller:
+    async def authenticate(self, headers: Mapping[str, str], connection: ConnectionEnds | None) -> Caller:
         """Find the caller. An agent that presents a key calls as its own run, as if with its token, or not at all.
 
         Raises:

@@ -20,7 +20,7 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from a2a_gateway.host.tcp_sockets import client_socket
-from a2a_gateway.server.origin import Connection
+from a2a_gateway.server.origin import ConnectionEnds
 
 _LOOK_AFTER_S: Final = (0.01, 0.05)
 """A client may be caught in the middle of closing."""
@@ -40,7 +40,7 @@ class ClientProbe:
 
     def has_closed(self) -> bool:
         """Return whether the client is on this machine and has closed its socket."""
-        connection = Connection.of(self._cycle.scope)
+        connection = ConnectionEnds.of(self._cycle.scope)
         if connection is None or sys.platform != "linux":
             return False
         try:

@@ -27,7 +27,7 @@ class Phase(Enum):
     UNREAD = auto()  # for the client, to read what is left
 
 
-class Connection(Protocol):
+class LimitedConnection(Protocol):
     """A connection, as far as it is limited.
 
     Attributes:
@@ -60,7 +60,7 @@ class ConnectionLimits:
     head_timeout_s: float
     body_timeout_s: float
 
-    def make_room(self, connections: Iterable[Connection], count: int) -> bool:
+    def make_room(self, connections: Iterable[LimitedConnection], count: int) -> bool:
         """If all are in use, close the one that waits longest for its client; return whether one more may be served."""
         if count < self.max_connections:
             return True
@@ -75,7 +75,7 @@ class ConnectionLimits:
             f"All {self.max_connections} connections of the gateway are in use. Try again later, or raise A2A_MAX_CONNECTIONS."
         )
 
-    def close_overdue(self, connections: Iterable[Connection], elapsed_s: float) -> None:
+    def close_overdue(self, connections: Iterable[LimitedConnection], elapsed_s: float) -> None:
         """Count time against connections that wait for their clients, and close those that have waited too long."""
         for connection in connections:
             phase = connection.phase

@@ -25,7 +25,7 @@ def can_tell() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class ConnectionEnds:
     """The two ends of the connection that a request came by."""
 
     client: Address
@@ -66,7 +66,7 @@ class Origins:
     processes: AgentProcesses
     use: AgentKeyUse
 
-    async def parent_of(self, connection: Connection | None) -> RunId | None:
+    async def parent_of(self, connection: ConnectionEnds | None) -> RunId | None:
         """Find the run of which a request with a key is a child; None if it is no agent's.
 
         Raises:
@@ -87,7 +87,7 @@ class Origins:
             details={"run_id": run_id},
         )
 
-    def _run_behind(self, connection: Connection) -> RunId | None:
+    def _run_behind(self, connection: ConnectionEnds) -> RunId | None:
         socket = client_socket(connection.client, connection.server)
         if socket is None:
             return None

@@ -1,4 +1,4 @@
-"""The route class of every endpoint: errors become OpenAI's shape, whoever's application the router is mounted in."""
+"""The route class of every endpoint: it renders errors in the shape of its door, also inside a host application."""
 
 import uuid
 from collections.abc import Callable, Coroutine
@@ -20,8 +20,8 @@ from a2a_gateway.errors import (
     RootKeyFromAgent,
     RouteNotFound,
 )
-from a2a_gateway.wire.errors import render_error
-from a2a_gateway.wire.json_bytes import encode_json
+from a2a_gateway.wire.errors import encode_error
+from a2a_gateway.wire.presenter import ErrorRenderer, WireResponse
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,15 @@ REQUEST_ID_HEADER = "X-Request-ID"
 
 
 class GatewayRoute(APIRoute):
-    """Gives each request an id, and renders what goes wrong."""
+    """Gives each request an id, and renders errors.
+
+    The shape is OpenAI's. A door with a shape of its own has a subclass with another `render_error`, and names that in its
+    `APIRouter(route_class=...)`.
+    """
+
+    def render_error(self, error: GatewayError) -> WireResponse:
+        """Render an error in the shape of this door."""
+        return encode_error(error)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the endpoint."""
@@ -39,48 +47,55 @@ class GatewayRoute(APIRoute):
             request_id = request.state.request_id = _new_request_id()
             try:
                 response = await endpoint(request)
-            except RootKeyFromAgent as error:
-                _report(error, request_id=request_id, path=request.url.path)
-                response = error_response(error)
-            except GatewayError as error:
-                response = error_response(error)
-            except RequestValidationError as error:
-                response = error_response(_unreadable(error))
             except ClientDisconnect:
-                response = Response(status_code=499)  # nobody reads it
+                response = Response(status_code=499)  # no client reads it
+            except GatewayError as error:
+                if isinstance(error, RootKeyFromAgent):
+                    _log_key_from_agent(error, request_id=request_id, path=request.url.path)
+                response = error_response(error, self.render_error)
+            except RequestValidationError as error:
+                response = error_response(_invalid_parameter(error), self.render_error)
             except Exception as error:
                 log.exception("request_failed", request_id=request_id, path=request.url.path)
-                response = error_response(_internal(error))
+                failure = InternalError(f"The gateway failed to answer ({type(error).__name__}); its log says more.")
+                response = error_response(failure, self.render_error)
             response.headers[REQUEST_ID_HEADER] = request_id
             return response
 
         return answer
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, or say which methods are; the application's own answer would have another shape."""
+        """Serve, or refuse the method; the application's own answer would have another shape."""
         try:
             await super().handle(scope, receive, send)
         except HTTPException as error:
-            response = await unknown_path(Request(scope), error)
+            response = _refusal(Request(scope), error, self.render_error)
             await response(scope, receive, send)
 
 
-def error_response(error: GatewayError) -> Response:
+def error_response(error: GatewayError, render_error: ErrorRenderer = encode_error) -> Response:
     """Render an error as a response."""
     status, headers, body = render_error(error)
-    return Response(encode_json(body), status, headers, "application/json")
+    return Response(body, status, headers)
 
 
 async def unknown_path(request: Request, error: Exception) -> Response:
-    """Answer what no route matches: unknown paths and methods, in OpenAI's shape."""
+    """Respond to what no route matches, in OpenAI's shape."""
+    return _refusal(request, error, encode_error)
+
+
+def _refusal(request: Request, error: Exception, render_error: ErrorRenderer) -> Response:
+    """Render a refusal of the router: an unknown path, or a method that its path does not have."""
     status = error.status_code if isinstance(error, HTTPException) else 404
     where = f"{request.method} {request.url.path[:200]}"
+    refusal: GatewayError
     if status == 405:
-        response = error_response(MethodNotAllowed(f"{where} is not allowed; see /docs for what is."))
+        refusal = MethodNotAllowed(f"{where} is not allowed; see /docs for what is.")
     elif status == 404:
-        response = error_response(RouteNotFound(f"There is no {where}; see /docs for what there is."))
+        refusal = RouteNotFound(f"There is no {where}; see /docs for what there is.")
     else:
-        response = error_response(RequestError(f"{where} was refused."))
+        refusal = RequestError(f"{where} was refused.")
+    response = error_response(refusal, render_error)
     response.headers[REQUEST_ID_HEADER] = _new_request_id()
     response.headers.update(error.headers or {} if isinstance(error, HTTPException) else {})  # which methods are allowed
     return response
@@ -90,18 +105,14 @@ def _new_request_id() -> str:
     return f"req_{uuid.uuid4().hex}"
 
 
-def _unreadable(error: RequestValidationError) -> RequestError:
+def _invalid_parameter(error: RequestValidationError) -> RequestError:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"][1:])
     return RequestError(f"{name}: {first['msg']}", param=name)
 
 
-def _internal(error: Exception) -> InternalError:
-    return InternalError(f"The gateway failed to answer ({type(error).__name__}); its log says more.")
-
-
-def _report(error: RootKeyFromAgent, **request: str) -> None:
+def _log_key_from_agent(error: RootKeyFromAgent, **request: str) -> None:
     if "run_id" in error.details:
         log.warning("key_from_agent_refused", **request, **error.details)
-    else:  # most of those who cannot be looked at any more are clients that have hung up at once
-        log.info("key_from_somebody_unseen_refused", **request, **error.details)
+    else:  # most senders that cannot be identified any more are clients that disconnected at once
+        log.info("key_from_unidentified_process_refused", **request, **error.details)

@@ -1,4 +1,4 @@
-"""The response to `GET /v1/runs/{id}/events`: a run's events as they happen, from any of them on."""
+"""The response to `GET /v1/runs/{id}/events`: the events of a run as they happen, beginning with any of them."""
 
 from contextlib import suppress
 
@@ -6,14 +6,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from a2a_gateway.errors import RequestError
-from a2a_gateway.runs.events import RunFinished
+from a2a_gateway.runs.attachment import watch
 from a2a_gateway.runs.live import LiveRun
-from a2a_gateway.server.run_response import SSE_HEADERS, Outlet, unless_the_client_leaves
+from a2a_gateway.server.response_writer import ResponseWriter, raw_headers, write_until_client_leaves
+from a2a_gateway.wire import sse
 from a2a_gateway.wire.run_events import HEARTBEAT, render_run_event
 
 
-def first_wanted(last_event_id: str | None, after: int | None) -> int:
-    """Tell which event to begin with: the one after `Last-Event-ID`, which a browser sends by itself, or after `after`.
+def first_position(last_event_id: str | None, after: int | None) -> int:
+    """Return the number of the first event to send: the one after `Last-Event-ID`, which browsers send, or after `after`.
 
     Raises:
         RequestError: `Last-Event-ID` is no number.
@@ -26,7 +27,7 @@ def first_wanted(last_event_id: str | None, after: int | None) -> int:
 
 
 class RunEventsResponse(Response):
-    """Watches a run until it ends or the client leaves; whether somebody watches is all the same to the run."""
+    """Watches a run until it ends or the client leaves. Whether a client watches makes no difference to the run."""
 
     def __init__(self, live: LiveRun, begin: int, *, gateway_id: str, heartbeat_s: float) -> None:
         super().__init__()
@@ -37,25 +38,22 @@ class RunEventsResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, unless the client leaves first."""
-        outlet = Outlet(send)
+        writer = ResponseWriter(send)
         with suppress(OSError):
-            await unless_the_client_leaves(self._send(outlet), outlet, receive)
+            await write_until_client_leaves(self._send(writer), writer, receive)
 
-    async def _send(self, outlet: Outlet) -> None:
+    async def _send(self, writer: ResponseWriter) -> None:
         live = self._live
-        begin = min(self._begin, len(live.events))  # a number from the future is that of the next event
-        with live.watch(begin) as watcher:
-            await outlet.start(
-                200, {**SSE_HEADERS, **{name: value for name, value in self.headers.items() if name == "x-request-id"}}
-            )
-            number, last = begin, begin == len(live.events) and live.has_ended
-            while not last:
-                fresh = await watcher.take(self._heartbeat_s)
+        number = min(self._begin, len(live.events))  # a number that no event has yet is that of the next one
+        with watch(live, number) as run:
+            request_id = {name: value for name, value in self.headers.items() if name == "x-request-id"}
+            await writer.start(200, raw_headers({**sse.HEADERS, **request_id}))
+            while not run.has_ended:
+                events = await run.take(self._heartbeat_s)
                 body = b"".join(
-                    render_run_event(at, event, live.record, at=live.happened_at[at], gateway_id=self._gateway_id)
-                    for at, event in enumerate(fresh, number)
+                    render_run_event(at, event, run.record, at=live.happened_at[at], gateway_id=self._gateway_id)
+                    for at, event in enumerate(events, number)
                 )
-                number += len(fresh)
-                last = bool(fresh) and isinstance(fresh[-1], RunFinished)
-                await outlet.write(body or HEARTBEAT, more=True)
-            await outlet.write(b"", more=False)
+                number += len(events)
+                await writer.write(body or HEARTBEAT, more=True)
+            await writer.write(b"", more=False)

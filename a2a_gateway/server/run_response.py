@@ -1,219 +1,148 @@
-"""The response to one chat completion, streamed or whole: from the run's events to bytes on the socket.
+"""The response to a request for a run, streamed or whole, on any wire: from the run's events to bytes on the socket.
 
-A response is an ASGI application of its own, because one place must see both the client's socket and the run: a client that hangs
-up, before admission or in mid-stream, leaves the `listen` scope, and the run service does the rest. The status is sent with the
-first fact that a client can use, so a run that fails before it has said anything is an HTTP error in both modes.
+The response is an ASGI application of its own, because one place must see both the client's socket and the run: a client that
+disconnects, before admission or in mid-stream, leaves the attachment, and the run service does the rest. What is sent is decided
+by the wire's `Presenter`; when, is decided here.
 """
 
-import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from a2a_gateway.errors import GatewayError, InternalError
-from a2a_gateway.runs.events import ContentDelta, OptionsIgnored, ReasoningDelta, RunEvent, RunFinished, RunStarted, ToolStarted
-from a2a_gateway.runs.live import Listener, LiveRun
+from a2a_gateway.runs.attachment import Attachment, attach
+from a2a_gateway.runs.events import ContentDelta, OptionsIgnored, RunEvent, RunFinished, RunStarted
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.service import RunService
-from a2a_gateway.wire.chat.response import ChunkRenderer, render_completion
-from a2a_gateway.wire.errors import render_error
+from a2a_gateway.server.response_writer import ResponseWriter, raw_headers, write_until_client_leaves
 from a2a_gateway.wire.headers import final_headers, ignored_headers, start_headers
-from a2a_gateway.wire.json_bytes import encode_json
 from a2a_gateway.wire.outcome import render_outcome
+from a2a_gateway.wire.presenter import Presenter
 
 log = structlog.get_logger(__name__)
 
-_SHOWN = ContentDelta | ReasoningDelta | ToolStarted
-"""Events after which a stream has begun."""
-_JSON_HEADERS = {"content-type": "application/json"}
-SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
-
-
-type RawHeaders = list[tuple[bytes, bytes]]
-"""Headers as ASGI has them."""
-
-
-def raw_headers(headers: Mapping[str, str]) -> RawHeaders:
-    """Encode headers."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
-
-
-@dataclass(slots=True)
-class Outlet:
-    """The client's socket, as far as one response uses it."""
-
-    send: Send
-    started: bool = False
-
-    async def start(self, status: int, headers: Mapping[str, str]) -> None:
-        await self.start_raw(status, raw_headers(headers))
-
-    async def start_raw(self, status: int, headers: RawHeaders) -> None:
-        self.started = True
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def write(self, body: bytes, *, more: bool) -> None:
-        await self.send({"type": "http.response.body", "body": body, "more_body": more})
-
-    async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        await self.start(status, {**_JSON_HEADERS, **headers, "content-length": str(len(body))})
-        await self.write(body, more=False)
-
-    async def error(self, error: GatewayError, headers: Mapping[str, str]) -> None:
-        status, own_headers, body = render_error(error)
-        await self.whole(status, {**headers, **own_headers}, encode_json(body))
-
 
 class RunResponse(Response):
-    """Runs a request, and answers with what comes of it."""
+    """Runs a request and responds with its events.
 
-    def __init__(self, service: RunService, request: RunRequest, caller: Caller, *, request_id: str, heartbeat_s: float) -> None:
+    Args:
+        ignored: names of the request's fields without effect, those included that the presenter knows.
+    """
+
+    def __init__(
+        self,
+        service: RunService,
+        request: RunRequest,
+        caller: Caller,
+        presenter: Presenter,
+        *,
+        ignored: Sequence[str],
+        request_id: str,
+        heartbeat_s: float,
+    ) -> None:
         super().__init__()
         self._service = service
         self._request = request
         self._caller = caller
+        self._presenter = presenter
+        self._ignored = ignored
         self._request_id = request_id
         self._heartbeat_s = heartbeat_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, unless the client leaves first."""
-        outlet = Outlet(send)
-        await unless_the_client_leaves(self._answer(outlet), outlet, receive)
+        """Send the response, unless the client leaves first."""
+        writer = ResponseWriter(send)
+        await write_until_client_leaves(self._respond(writer), writer, receive)
 
-    async def _answer(self, outlet: Outlet) -> None:
+    async def _respond(self, writer: ResponseWriter) -> None:
         headers = {"X-Request-ID": self._request_id}
         try:
-            live, is_replay = await self._service.start(self._request, self._caller)
-            headers = start_headers(
-                live.record,
-                request_id=self._request_id,
-                now=self._service.clock.now(),
-                ignored=self._request.ignored,
-                is_replay=is_replay,
-            )
-            with live.listen() as listener:
-                await (self._stream if self._request.stream else self._complete)(live, listener, outlet, headers)
-            self._service.deduplication.note_received(live)
+            async with attach(self._service, self._request, self._caller) as run:
+                headers = start_headers(
+                    run.record,
+                    request_id=self._request_id,
+                    now=self._service.clock.now(),
+                    ignored=self._ignored,
+                    is_replay=run.is_replay,
+                )
+                if self._presenter.is_stream:
+                    await self._send_stream(run, writer, headers)
+                else:
+                    await self._send_whole(run, writer, headers)
         except GatewayError as error:
-            await outlet.error(error, headers)
+            await writer.write_whole(self._presenter.error(error), headers)
         except OSError:
             log.info("client_lost", request_id=self._request_id)
         except Exception as error:
             log.exception("request_failed", request_id=self._request_id)
-            if outlet.started:
+            if writer.started:
                 raise
-            await outlet.error(
-                InternalError(f"The gateway failed to answer ({type(error).__name__}); its log says more."), headers
-            )
+            failure = InternalError(f"The gateway failed to answer ({type(error).__name__}); its log says more.")
+            await writer.write_whole(self._presenter.error(failure), headers)
 
-    async def _complete(self, live: LiveRun, listener: Listener, outlet: Outlet, headers: Mapping[str, str]) -> None:
-        """Send the answer whole, once there is one."""
-        reasoning: list[str] = []
-        while True:
-            for event in await listener.take():
-                if isinstance(event, ReasoningDelta):
-                    reasoning.append(event.text)
-                elif isinstance(event, OptionsIgnored):
-                    headers = self._with_ignored(headers, [event])
-                elif isinstance(event, RunFinished):
-                    return await self._whole(live, event, "".join(reasoning), outlet, headers)
+    async def _send_whole(self, run: Attachment, writer: ResponseWriter, headers: Mapping[str, str]) -> None:
+        """Send the whole response once the run has ended."""
+        events = list[RunEvent]()
+        async for event in run:
+            events.append(event)
+            if isinstance(event, RunFinished):
+                await self._send_end(event, events, writer, headers)
 
-    async def _whole(
-        self, live: LiveRun, finished: RunFinished, reasoning: str, outlet: Outlet, headers: Mapping[str, str]
+    async def _send_end(
+        self, end: RunFinished, events: Sequence[RunEvent], writer: ResponseWriter, headers: Mapping[str, str]
     ) -> None:
-        headers = {**headers, **final_headers(finished.summary)}
-        answer = render_outcome(finished)
+        """Send the whole response of a run that has ended, from all its events."""
+        answer = render_outcome(end)
         if isinstance(answer, GatewayError):
-            return await outlet.error(answer, headers)
-        gateway_id = self._service.policy.gateway_id
-        body = render_completion(
-            answer,
-            finished.summary,
-            model=self._request.model,
-            created=int(live.record.created_at),
-            gateway_id=gateway_id,
-            reasoning=reasoning,
-        )
-        await outlet.whole(200, headers, body)
-        return None
+            response = self._presenter.error(answer)
+        else:
+            response = self._presenter.whole(answer, end.summary, events)
+        await writer.write_whole(response, {**self._with_ignored(headers, events), **final_headers(end.summary)})
 
-    async def _stream(self, live: LiveRun, listener: Listener, outlet: Outlet, headers: Mapping[str, str]) -> None:
-        """Send chunks as the events happen. A run that fails before anything could be said is an error with its own status."""
-        renderer = ChunkRenderer(
-            live.record.id,
-            self._request.model,
-            int(live.record.created_at),
-            # Who delegates must know what the child cost, whether or not its client thought of asking.
-            include_usage=self._request.include_usage or self._caller.run is not None,
-            gateway_id=self._service.policy.gateway_id,
-        )
-        # Made ready while the agent gets going, so that its first word need not wait for it.
-        opening, raw = renderer.render(RunStarted(live.record)), raw_headers({**SSE_HEADERS, **headers})
-        events = await self._first_events(listener)
+    async def _send_stream(self, run: Attachment, writer: ResponseWriter, headers: Mapping[str, str]) -> None:
+        """Send the events as they happen. A run that fails before anything could be sent is an error with its own status."""
+        renderer = self._presenter.stream(run.record)
+        # Prepared while the agent starts, so that its first text need not wait for it.
+        opening = renderer.event(RunStarted(run.record))
+        raw = raw_headers({**renderer.headers, **headers})
+        events = await self._first_events(run)
         if any(isinstance(event, OptionsIgnored) for event in events):
-            headers = self._with_ignored(headers, events)
-            raw = raw_headers({**SSE_HEADERS, **headers})
-        failed = _failure(events)
-        if failed is not None:
-            return await self._whole(live, failed, "", outlet, headers)
-        await outlet.start_raw(200, raw)
+            raw = raw_headers({**renderer.headers, **self._with_ignored(headers, events)})
+        if (failed := self._early_failure(events)) is not None:
+            return await self._send_end(failed, events, writer, headers)
+        await writer.start(200, raw)
         while True:
-            told = [event for event in events if not isinstance(event, RunStarted)]
-            last = bool(told) and isinstance(told[-1], RunFinished)
-            body = opening + (b"".join(map(renderer.render, told)) if told else renderer.heartbeat())
+            shown = [event for event in events if not isinstance(event, RunStarted)]
+            body = opening + (b"".join(map(renderer.event, shown)) if shown else renderer.heartbeat())
             opening = b""
             if body:
-                await outlet.write(body, more=not last)
-                if any(isinstance(event, ContentDelta) for event in told):
-                    live.receive_text()
-            if last:
+                await writer.write(body, more=not run.has_ended)
+                if any(isinstance(event, ContentDelta) for event in shown):
+                    run.record_content_sent()
+            if run.has_ended:
                 return None
-            events = await listener.take(self._heartbeat_s)
+            events = await run.take(self._heartbeat_s)
 
-    def _with_ignored(self, headers: Mapping[str, str], events: Sequence[RunEvent]) -> Mapping[str, str]:
-        """Add what a peer ignores to what this gateway does."""
-        names = {name for event in events if isinstance(event, OptionsIgnored) for name in event.names}
-        return {**headers, **ignored_headers(sorted({*self._request.ignored, *names}))}
-
-    async def _first_events(self, listener: Listener) -> Sequence[RunEvent]:
-        """Wait for what decides the status: something to show, the end, or a silence too long to keep a client in."""
+    async def _first_events(self, run: Attachment) -> Sequence[RunEvent]:
+        """Wait for what decides the status: an event to show, the end, or a silence too long for a client to wait through."""
         events: list[RunEvent] = []
         while True:
-            fresh = await listener.take(self._heartbeat_s)
+            fresh = await run.take(self._heartbeat_s)
             events += fresh
-            if not fresh or any(isinstance(event, _SHOWN | RunFinished) for event in events):
+            if not fresh or run.has_ended or any(map(self._presenter.opens, fresh)):
                 return events
 
+    def _early_failure(self, events: Sequence[RunEvent]) -> RunFinished | None:
+        """Return the end of a run that failed before there was anything to show."""
+        if not events or any(map(self._presenter.opens, events)):
+            return None
+        end = events[-1]
+        return end if isinstance(end, RunFinished) and isinstance(render_outcome(end), GatewayError) else None
 
-def _failure(events: Sequence[RunEvent]) -> RunFinished | None:
-    """Return the end of a run that failed before it showed anything."""
-    if not events or any(isinstance(event, _SHOWN) for event in events):
-        return None
-    end = events[-1]
-    return end if isinstance(end, RunFinished) and isinstance(render_outcome(end), GatewayError) else None
-
-
-async def unless_the_client_leaves(answer: Coroutine[None, None, None], outlet: Outlet, receive: Receive) -> None:
-    """Send an answer to its end, or until the client has hung up; the request's body has been read by now."""
-    answering, leaving = asyncio.create_task(answer), asyncio.create_task(_client_leaves(receive))
-    try:
-        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (answering, leaving):
-            task.cancel()
-        await asyncio.wait({answering, leaving})
-    if not answering.cancelled():
-        answering.result()
-    elif not outlet.started:
-        # Nobody reads it, but a middleware of the application around may take a response without any for a failure.
-        await outlet.start(499, {})
-        await outlet.write(b"", more=False)
-
-
-async def _client_leaves(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    def _with_ignored(self, headers: Mapping[str, str], events: Sequence[RunEvent]) -> Mapping[str, str]:
+        """Add the fields that a peer ignores to those that this gateway ignores."""
+        names = {name for event in events if isinstance(event, OptionsIgnored) for name in event.names}
+        return {**headers, **ignored_headers(sorted({*self._ignored, *names}))} if names else headers

@@ -1,6 +1,6 @@
-"""What an error looks like on the wire: the one table from code to HTTP status, and OpenAI's error object.
+"""Render errors in OpenAI's shape: the one table from code to HTTP status, and the error object.
 
-Above: `server`, and `openai_response` for failures in mid-stream. Below: the error tree. Shows what an error states, no more.
+Above: `server`, and the wires for failures in mid-stream. Below: the error tree. Only what an error states is sent.
 """
 
 import math
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from a2a_gateway.errors import GatewayError
+from a2a_gateway.wire.json_bytes import encode_json
+from a2a_gateway.wire.presenter import WireResponse
 
 STATUS: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
@@ -66,6 +68,8 @@ _RETRY_AFTER_MAX_S: Final = 60
 
 
 class ErrorResponse(NamedTuple):
+    """An error as a response whose body is not encoded yet."""
+
     status: int
     headers: dict[str, str]
     body: dict[str, object]
@@ -74,7 +78,7 @@ class ErrorResponse(NamedTuple):
 def render_error(error: GatewayError) -> ErrorResponse:
     """Render an error as a whole response; the headers say whether a retry can help."""
     status = STATUS[error.code]
-    # OpenAI's SDKs repeat 409, 429 and 5xx by themselves unless told otherwise, and a repeated run costs money again.
+    # OpenAI's SDKs repeat 409, 429 and 5xx by themselves unless this header forbids it, and a repeated run costs money again.
     headers = {"x-should-retry": "true" if error.retryable else "false"}
     if status in (429, 503):
         headers["Retry-After"] = str(_retry_after_s(error))
@@ -83,8 +87,14 @@ def render_error(error: GatewayError) -> ErrorResponse:
     return ErrorResponse(status, headers, {"error": error_object(error)})
 
 
+def encode_error(error: GatewayError) -> WireResponse:
+    """Render an error as a whole response, ready to send."""
+    status, headers, body = render_error(error)
+    return WireResponse(status, {"content-type": "application/json", **headers}, encode_json(body))
+
+
 def error_object(error: GatewayError) -> dict[str, object]:
-    """Render what stands under `error` in a body or in a stream's last event."""
+    """Render the object under `error` in a body, or in the last event of a stream."""
     details = dict(error.details)
     if isinstance(partial := details.get("partial"), str):
         details["partial"] = _cut(partial)

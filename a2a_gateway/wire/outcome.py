@@ -1,11 +1,11 @@
-"""How a run's outcome becomes an answer or an error: one projection for streams and whole responses alike."""
+"""Project a run's outcome onto the wire: an answer or an error, the same for streamed and whole responses."""
 
+import copy
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from a2a_gateway.errors import GatewayError, RunCancelled
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, RunFinished, RunSummary
-from a2a_gateway.runs.retry_rule import final_error
 from a2a_gateway.wire.usage import render_parent
 from delegate_tool.protocol.money import format_usd
 
@@ -13,21 +13,23 @@ type FinishReason = Literal["stop", "length", "content_filter"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WireAnswer:
+    """The final answer of a run, with OpenAI's word for how it ended."""
+
     text: str
     finish_reason: FinishReason
 
 
-def render_outcome(finished: RunFinished) -> Answer | GatewayError:
-    """Project an outcome onto the wire: an answer (200), or the error to send, with what is known of the run in its details.
+def render_outcome(finished: RunFinished) -> WireAnswer | GatewayError:
+    """Return the answer of a run (HTTP 200), or the error to send, with the facts of the run in its details.
 
-    A limit hit with text to show is an answer; a failure never is, its text stands in `details.partial`.
+    A run that reached a limit has an answer if there is text. A failed run never has one; its text is sent in `details.partial`.
     """
     match finished.outcome:
         case Finished(text=text):
-            return Answer(text, "stop")
+            return WireAnswer(text, "stop")
         case Limited(text=text, reason=reason) if text.strip():
-            return Answer(text, "content_filter" if reason == "content_filter" else "length")
+            return WireAnswer(text, "content_filter" if reason == "content_filter" else "length")
         case Limited(error=error):
             return _error(error, "", finished.summary)
         case Failed(error=error, text=text):
@@ -40,7 +42,7 @@ def render_outcome(finished: RunFinished) -> Answer | GatewayError:
 
 def _error(error: GatewayError, text: str, summary: RunSummary) -> GatewayError:
     partial = {"partial": text} if text else {}
-    return final_error(error, summary.record).with_details(**_facts(summary), **partial)
+    return copy.copy(error).with_details(**_facts(summary), **partial)  # a copy: the outcome may be rendered again
 
 
 def _facts(summary: RunSummary) -> dict[str, object]:

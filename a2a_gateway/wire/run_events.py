@@ -1,6 +1,6 @@
-"""The events of a run as Server-Sent Events: each fact as a JSON object with its number, so that a reader can go on where it was.
+"""Render the events of a run as Server-Sent Events: a JSON object each, with a number from which a reader can resume.
 
-Not OpenAI's format: this is for whoever watches a run, or comes back to one.
+This is not OpenAI's format. It is for clients that watch a run, or come back to one.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ from a2a_gateway.runs.events import (
     TurnFinished,
 )
 from a2a_gateway.runs.model import RunRecord
-from a2a_gateway.wire.errors import render_error
+from a2a_gateway.wire.errors import error_object
 from a2a_gateway.wire.json_bytes import encode_json
-from a2a_gateway.wire.outcome import Answer, render_outcome
+from a2a_gateway.wire.outcome import WireAnswer, render_outcome
 from a2a_gateway.wire.usage import render_usage
 from delegate_tool.protocol.money import format_usd
 
@@ -49,10 +49,10 @@ def render_run_event(number: int, event: RunEvent, record: RunRecord, *, at: flo
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), encode_json(body))
 
 
-def render_answer(answer: Answer | GatewayError) -> dict[str, object]:
-    """Render how a run ended: the answer, or the error that stands for it."""
+def render_answer(answer: WireAnswer | GatewayError) -> dict[str, object]:
+    """Render how a run ended: the answer, or the error in its place."""
     if isinstance(answer, GatewayError):
-        return {"error": render_error(answer).body["error"]}
+        return {"error": error_object(answer)}
     return {"answer": {"text": answer.text, "finish_reason": answer.finish_reason}}
 
 

@@ -8,10 +8,10 @@ from a2a_gateway.runs.model import FarPart, Limits, RunId, RunRecord
 from a2a_gateway.wire.usage import gateway_of, render_pending
 from delegate_tool.protocol.money import format_usd
 
-type RunNode = dict[str, object]
+type RunView = dict[str, object]
 
 
-def render_run(record: RunRecord, *, now: float, pending: bool | None = None) -> RunNode:
+def render_run(record: RunRecord, *, now: float, pending: bool | None = None) -> RunView:
     """Render one run.
 
     Args:
@@ -42,7 +42,7 @@ def render_run(record: RunRecord, *, now: float, pending: bool | None = None) ->
     }
 
 
-def _render_use(record: RunRecord, *, pending: bool | None = None) -> RunNode:
+def _render_use(record: RunRecord, *, pending: bool | None = None) -> RunView:
     tokens = record.usage
     return {
         "turns": record.turns,
@@ -65,7 +65,7 @@ def _render_use(record: RunRecord, *, pending: bool | None = None) -> RunNode:
 
 def render_tree(
     records: Sequence[RunRecord], *, now: float, gateway_id: str, far: Mapping[RunId, FarPart | str] | None = None
-) -> RunNode:
+) -> RunView:
     """Render a run with all its descendants nested under `children`.
 
     Args:
@@ -78,8 +78,8 @@ def render_tree(
     """
     if not records:
         raise ValueError("a tree has at least its root")
-    nodes: dict[str, RunNode] = {}
-    children: dict[str, list[RunNode]] = {}
+    nodes: dict[str, RunView] = {}
+    children: dict[str, list[RunView]] = {}
     for record in records:
         if nodes and record.parent_id not in nodes:
             raise ValueError(f"run {record.id} stands before its parent {record.parent_id}")
@@ -91,7 +91,7 @@ def render_tree(
     return nodes[records[0].id]
 
 
-def _joined(node: RunNode, record: RunRecord, far: FarPart | str) -> RunNode:
+def _joined(node: RunView, record: RunRecord, far: FarPart | str) -> RunView:
     """Join a run on a peer with what the peer tells of it: one run, which has a record on either side.
 
     Here all tokens and all money of the peer's part are those of this one run. Where the peer tells what is below it, the run is

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+HEADERS: Final = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
+"""Headers of a response that is a stream; the last two keep proxies from holding it back."""
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 

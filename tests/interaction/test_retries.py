@@ -154,7 +154,7 @@ async def test_a_request_whose_run_a_crash_cut_short_is_told_which_it_was_and_wh
     async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:  # as a gateway that was killed has left it
         key, secret = await store.keys.create_key("me")
         dead = Bench(store, clock, key, "")
-        asked = parse_chat_request(sent, headers)
+        asked = parse_chat_request(sent, headers).run
         claim = IdempotencyKey(f"key:{key.id}", "cut-short", asked.fingerprint, clock.now() + 3600)
         run = await dead.propose(str(uuid4()), idempotency_key=claim, starts=True)
         await dead.turn(run.id, TokenUsage(10, 5), 700)

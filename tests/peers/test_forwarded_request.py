@@ -19,7 +19,7 @@ from a2a_gateway.runs.model import (
     TreeId,
 )
 from a2a_gateway.runs.ports import Hold
-from a2a_gateway.wire.chat.request import parse_chat_request
+from a2a_gateway.wire.chat.request import ChatRequest, parse_chat_request
 from delegate_tool.protocol.context import DelegationContext, Narration, decode_headers, encode_headers
 from tests.wire.chat.test_request_properties import requests
 
@@ -69,10 +69,12 @@ def context_of(record: RunRecord, hold: Hold) -> DelegationContext:
 
 
 @given(requests())
-def test_a_forwarded_request_is_read_as_the_one_that_came(request: RunRequest) -> None:
+def test_a_forwarded_request_is_read_as_the_one_that_came(sent: ChatRequest) -> None:
+    request = sent.run
     body = render_body(run_of(request), "openhands_a")
     read = parse_chat_request(json.dumps({**body, "stream": True}).encode(), {})
-    assert (read.model, read.messages, read.sampling, read.answer_format, read.stream, read.include_usage) == (
+    run = read.run
+    assert (run.model, run.messages, run.sampling, run.answer_format, read.stream, read.include_usage) == (
         "openhands_a",
         request.messages,
         request.sampling,

@@ -18,6 +18,7 @@ from a2a_gateway.errors import (
     StoreLost,
 )
 from a2a_gateway.host.clock import SystemClock
+from a2a_gateway.runs.attachment import for_client
 from a2a_gateway.runs.events import Cancelled, ContentDelta, Failed, RunEnded
 from a2a_gateway.runs.keyless_retries import REMEMBERED_S
 from a2a_gateway.runs.live import LiveRun
@@ -62,7 +63,7 @@ async def ended(bench: Bench, asked: RunRequest) -> LiveRun:
 
 
 def error_of(live: LiveRun) -> GatewayError:
-    error = render_outcome(finished(live.events))
+    error = render_outcome(for_client(finished(live.events)))
     assert isinstance(error, GatewayError)
     return error
 

@@ -1,15 +1,13 @@
-"""A chat-completions request to a `RunRequest`: the one way in for untrusted bytes.
+"""Parse a chat-completions request.
 
-Above: `server`, which has limited the size of the body. Below: `openai_body` (shape), `openai_messages`, `answer_format`, and the
-delegation context's codec. What an agent cannot honour is refused where ignoring it would fake success, else ignored and named.
+Above: `server`, which has limited the size of the body. Below: `body` (shape), `messages`, `response_format`, and
+`wire.request_body`. A field that an agent cannot honour is refused if ignoring it would fake success; otherwise it is ignored and
+named.
 """
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Final
-
-from pydantic_core import from_json, to_json
 
 from a2a_gateway.errors import RequestError, UnsupportedError
 from a2a_gateway.runs.messages import Sampling
@@ -17,62 +15,58 @@ from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.wire.chat.body import ChatBody, ignored_fields, read_chat_body
 from a2a_gateway.wire.chat.messages import parse_messages
 from a2a_gateway.wire.chat.response_format import parse_answer_format
-from delegate_tool.protocol.context import ContextError, DelegationContext, decode_body, decode_headers, encode_headers
+from a2a_gateway.wire.request_body import decode_json_object, fingerprint, is_marked_retry, parse_context
 
 _FORM_OF_RESPONSE: Final = frozenset({"stream", "stream_options"})
-_RETRY_HEADER: Final = "x-stainless-retry-count"
-"""Set by OpenAI's SDKs alone; other clients repeat a request without a word."""
 
 
-def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> RunRequest:
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A parsed request: the run that it asks for, and how the response is to be presented.
+
+    Attributes:
+        include_usage: whether a stream ends with a chunk that has the usage.
+        ignored: names of the fields without effect, for the response header.
+    """
+
+    run: RunRequest
+    stream: bool = False
+    include_usage: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
     """Read a chat-completions request.
 
     Raises:
         RequestError: it cannot be read; `param` is the path of the field, or the header, at fault.
         UnsupportedError: it asks for what no agent can do.
     """
-    values = _decode_json(body)
+    values = decode_json_object(body)
+    _refuse_responses_api(values)
     chat = read_chat_body(values)
     _refuse_unsupported(chat)
-    streams = bool(chat.stream)
-    options = chat.stream_options
-    context = _parse_context(chat, headers)
-    return RunRequest(
+    context = parse_context(headers, chat.a2a)
+    run = RunRequest(
         model=chat.model,
         messages=parse_messages(chat.messages),
         context=context,
         sampling=_parse_sampling(chat),
         answer_format=parse_answer_format(chat.response_format),
-        stream=streams,
-        include_usage=streams and options is not None and bool(options.include_usage),
-        ignored=tuple(ignored_fields(chat)),
-        fingerprint=_fingerprint(values, context),
-        is_marked_retry=headers.get(_RETRY_HEADER, "0").strip() not in ("", "0"),
+        fingerprint=fingerprint(values, context, form_of_response=_FORM_OF_RESPONSE),
+        is_marked_retry=is_marked_retry(headers),
     )
+    stream, options = bool(chat.stream), chat.stream_options
+    include_usage = stream and options is not None and bool(options.include_usage)
+    return ChatRequest(run, stream, include_usage, ignored_fields(chat))
 
 
-def _fingerprint(values: Mapping[str, object], context: DelegationContext) -> str:
-    """Hash all that is asked, as it was said: a repeat is the same text, whether or not it is to be streamed this time."""
-    asked = {name: value for name, value in values.items() if name not in _FORM_OF_RESPONSE}
-    aside = {"idempotency_key": None, "traceparent": None, "tracestate": None, "on_disconnect": None, "trail": ()}
-    headers = encode_headers(replace(context, **aside))  # type: ignore[arg-type]  # fields of DelegationContext
-    return hashlib.sha256(to_json([asked, sorted(headers.items())])).hexdigest()
-
-
-def _decode_json(body: bytes) -> dict[str, object]:
-    try:
-        # Refuses NaN, lone surrogates, deep nesting (200 levels) and endless numbers, which the standard library lets through.
-        value = from_json(body.removeprefix(b"\xef\xbb\xbf"), allow_inf_nan=False)
-    except ValueError as error:
-        raise RequestError(f"The body is not valid JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise RequestError("The body must be a JSON object.")
-    if "messages" not in value and "input" in value:
+def _refuse_responses_api(values: Mapping[str, object]) -> None:
+    if "messages" not in values and "input" in values:
         raise RequestError(
             "messages: is required. The body has `input`, as the Responses API does; this is /v1/chat/completions.",
             param="messages",
         )
-    return value
 
 
 def _refuse_unsupported(chat: ChatBody) -> None:
@@ -87,14 +81,6 @@ def _refuse_unsupported(chat: ChatBody) -> None:
     for param, reason in wanted.items():
         if reason:
             raise UnsupportedError(f"{param}: {reason}.", param=param)
-
-
-def _parse_context(chat: ChatBody, headers: Mapping[str, str]) -> DelegationContext:
-    try:
-        asked = decode_headers(headers)
-        return asked if chat.a2a is None else asked.narrowed_by(decode_body(chat.a2a))
-    except ContextError as error:
-        raise RequestError(f"{error}.", param=error.param) from None
 
 
 def _parse_sampling(chat: ChatBody) -> Sampling:

@@ -1,8 +1,9 @@
-"""What a run looks like to an OpenAI client: the chunks of a stream, or one completion. Bytes, ready to send.
+"""Render a run for an OpenAI client: the chunks of a stream, or one completion. The result is bytes, ready to send.
 
-Above: `server`, which sends them and decides when a heartbeat is due. Below: run events, `outcome`, `usage`, `errors`.
+Above: `presenter`. Below: run events, `outcome`, `usage`, `errors`.
 """
 
+from collections.abc import Mapping
 from typing import Final, assert_never
 
 from a2a_gateway.errors import GatewayError
@@ -21,8 +22,8 @@ from a2a_gateway.runs.events import (
 from a2a_gateway.runs.model import RunId
 from a2a_gateway.wire.errors import error_object
 from a2a_gateway.wire.json_bytes import encode_json
-from a2a_gateway.wire.outcome import Answer, FinishReason, render_outcome
-from a2a_gateway.wire.sse import encode_event
+from a2a_gateway.wire.outcome import FinishReason, WireAnswer, render_outcome
+from a2a_gateway.wire.sse import HEADERS, encode_event
 from a2a_gateway.wire.usage import render_usage
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -31,14 +32,16 @@ DONE: Final = b"data: [DONE]\n\n"
 class ChunkRenderer:
     """Renders one run's events as the chunks of one stream, all with the same id.
 
-    Every chunk is built around the same text, so that a content delta costs the encoding of its own text and one concatenation.
+    Every chunk is built around the same text, so a content delta costs the encoding of its own text and one concatenation.
 
     Args:
         model: the model id as the caller named it.
         created: seconds since the epoch.
-        include_usage: send usage in a last chunk: when the caller asked for it, and always for a run token.
+        include_usage: send usage in a last chunk.
         gateway_id: see `render_usage`.
     """
+
+    headers: Mapping[str, str] = HEADERS
 
     def __init__(self, run_id: RunId, model: str, created: int, *, include_usage: bool, gateway_id: str) -> None:
         self._head = {"id": completion_id(run_id), "object": "chat.completion.chunk", "created": created, "model": model}
@@ -51,8 +54,8 @@ class ChunkRenderer:
         self._after_reason = b"}]" + usage + b"}\n\n"
         self._after_content = b"}" + self._before_reason + b"null" + self._after_reason
 
-    def render(self, event: RunEvent) -> bytes:
-        """Render an event as the SSE bytes that it adds to the stream; none for what stays inside the run."""
+    def event(self, event: RunEvent) -> bytes:
+        """Render an event as the SSE bytes that it adds to the stream; empty for an event that stays inside the run."""
         match event:
             case ContentDelta(text=text):
                 return self._before_content + encode_json(text) + self._after_content if text else b""
@@ -68,7 +71,7 @@ class ChunkRenderer:
                 assert_never(event)
 
     def heartbeat(self) -> bytes:
-        """Render a chunk that says nothing: clients' idle timers heed events only, not comments."""
+        """Render an empty chunk: the idle timers of clients count events, and no comments."""
         return self._chunk({})
 
     def _chunk(self, delta: dict[str, str], finish_reason: FinishReason | None = None) -> bytes:
@@ -76,7 +79,7 @@ class ChunkRenderer:
 
     def _ending(self, finished: RunFinished) -> bytes:
         match render_outcome(finished):
-            case Answer(finish_reason=reason):
+            case WireAnswer(finish_reason=reason):
                 return self._chunk({}, reason) + self._usage(finished.summary) + DONE
             case error:
                 return render_error_event(error)
@@ -90,17 +93,17 @@ class ChunkRenderer:
 
 
 def completion_id(run_id: RunId) -> str:
-    """Name a run's completion; the same for its chunks and its whole response."""
+    """Return the id of a run's completion; the same for its chunks and its whole response."""
     return f"chatcmpl-{run_id}"
 
 
 def render_error_event(error: GatewayError) -> bytes:
-    """Render a failure in mid-stream: the last event, after which there is no `[DONE]`. OpenAI's SDKs raise from it."""
+    """Render a failure in mid-stream as the last event, without a `[DONE]` after it. OpenAI's SDKs raise an exception from it."""
     return encode_event(encode_json({"error": error_object(error)}))
 
 
 def render_completion(
-    answer: Answer, summary: RunSummary, *, model: str, created: int, gateway_id: str, reasoning: str = ""
+    answer: WireAnswer, summary: RunSummary, *, model: str, created: int, gateway_id: str, reasoning: str = ""
 ) -> bytes:
     """Render a whole response. `model` is the id as the caller named it, `created` seconds since the epoch."""
     message = {"role": "assistant", "content": answer.text, "refusal": None}

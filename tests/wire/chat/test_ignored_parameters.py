@@ -5,7 +5,7 @@ import json
 from a2a_gateway.runs.events import OptionsIgnored
 from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import RunRequest
-from a2a_gateway.wire.chat.request import parse_chat_request
+from a2a_gateway.wire.chat.request import ChatRequest, parse_chat_request
 from a2a_gateway.wire.run_events import render_run_event
 from tests.wire.samples import RECORD, body
 
@@ -61,12 +61,12 @@ def test_an_idempotency_key_has_an_effect_in_a_header_and_in_the_body() -> None:
         parse_chat_request(body(), {"Idempotency-Key": "k1"}),
         parse_chat_request(body(a2a={"idempotency_key": "k1"}), {}),
     ):
-        assert (request.context.idempotency_key, request.ignored) == ("k1", ())
+        assert (request.run.context.idempotency_key, request.ignored) == ("k1", ())
 
 
 def test_a_repeat_is_recognised_by_all_that_is_asked_and_not_by_the_form_of_the_response() -> None:
     def fingerprint(headers: dict[str, str] | None = None, **fields: object) -> str:
-        return parse_chat_request(body(**fields), headers or {}).fingerprint
+        return parse_chat_request(body(**fields), headers or {}).run.fingerprint
 
     first = fingerprint()
     assert fingerprint(stream=True, stream_options={"include_usage": True}) == first
@@ -85,7 +85,7 @@ def test_a_repeat_is_recognised_by_all_that_is_asked_and_not_by_the_form_of_the_
 def test_only_openais_sdks_say_that_they_repeat() -> None:
     counts = {"0": False, "": False, "1": True, "2": True}
     for count, is_retry in counts.items():
-        assert parse_chat_request(body(), {"x-stainless-retry-count": count}).is_marked_retry is is_retry
+        assert parse_chat_request(body(), {"x-stainless-retry-count": count}).run.is_marked_retry is is_retry
 
 
 def test_fields_that_ask_for_nothing_are_not_named() -> None:
@@ -113,7 +113,7 @@ def test_fields_that_ask_for_nothing_are_not_named() -> None:
         ),
         {},
     )
-    assert request == RunRequest("openhands_default", (UserMessage((TextPart("hi"),)),))
+    assert request == ChatRequest(RunRequest("openhands_default", (UserMessage((TextPart("hi"),)),)))
 
 
 def test_fields_named_like_parts_of_a_python_object_are_only_names() -> None:

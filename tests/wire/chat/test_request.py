@@ -17,7 +17,7 @@ from a2a_gateway.runs.messages import (
     UserMessage,
 )
 from a2a_gateway.runs.model import RunRequest
-from a2a_gateway.wire.chat.request import parse_chat_request
+from a2a_gateway.wire.chat.request import ChatRequest, parse_chat_request
 from delegate_tool.protocol.context import DelegationContext
 from tests.wire.samples import PIXEL, USER, body, call, schema_format
 
@@ -69,7 +69,7 @@ def test_a_whole_request_is_read_field_by_field() -> None:
         {"x-a2a-max-depth": "2", "x-a2a-budget-usd": "0.75", "authorization": "Bearer secret"},
     )
 
-    assert request == RunRequest(
+    run = RunRequest(
         model="openhands_default",
         messages=(
             SystemMessage((TextPart("be brief"),)),
@@ -83,10 +83,8 @@ def test_a_whole_request_is_read_field_by_field() -> None:
         context=DelegationContext(max_depth=2, budget_micro_usd=500_000),
         sampling=Sampling(0.0, 0.5, 50, ("END", "\n\n"), -7, "high"),
         answer_format=AnswerFormat("json_schema", "answer", {"type": "object"}),
-        stream=True,
-        include_usage=True,
-        ignored=("messages.*.name",),
     )
+    assert request == ChatRequest(run, stream=True, include_usage=True, ignored=("messages.*.name",))
 
 
 def test_functions_of_the_time_before_tools_become_tool_turns() -> None:
@@ -100,7 +98,7 @@ def test_functions_of_the_time_before_tools_become_tool_turns() -> None:
         ),
         {},
     )
-    assert request.messages[1:] == (
+    assert request.run.messages[1:] == (
         AssistantMessage((), (ToolCall("function_call_1", "f", "{}"),)),
         ToolMessage("function_call_1", (TextPart("42"),)),
     )
@@ -118,7 +116,7 @@ def test_messages_that_say_nothing_are_left_out() -> None:
         ),
         {},
     )
-    assert request.messages == (UserMessage((TextPart("hi"),)),)
+    assert request.run.messages == (UserMessage((TextPart("hi"),)),)
 
 
 SAYS = {"role": "assistant", "content": "Sure, "}
@@ -142,13 +140,13 @@ BLANK = {"role": "user", "content": " "}
 )
 def test_messages_that_openai_takes_are_taken(sent: list[object], roles: str) -> None:
     names = {SystemMessage: "system", UserMessage: "user", AssistantMessage: "assistant", ToolMessage: "tool"}
-    messages = parse_chat_request(body(messages=sent), {}).messages
+    messages = parse_chat_request(body(messages=sent), {}).run.messages
     assert " ".join(names[type(message)] for message in messages) == roles
 
 
 @pytest.mark.parametrize("before", [[USER], [SYSTEM]])
 def test_an_answer_that_stands_last_is_to_be_continued(before: list[object]) -> None:
-    *others, task = parse_chat_request(body(messages=[*before, SAYS]), {}).messages
+    *others, task = parse_chat_request(body(messages=[*before, SAYS]), {}).run.messages
     assert others[-1] == AssistantMessage((TextPart("Sure, "),))
     assert isinstance(task, UserMessage)
 
@@ -157,7 +155,7 @@ def test_what_an_assistant_thought_is_left_out_and_named() -> None:
     thought = {"type": "thinking", "thinking": "hm", "signature": "x"}
     sent = {"role": "assistant", "content": [thought, {"type": "reasoning", "text": "ho"}, {"type": "text", "text": "hi"}]}
     request = parse_chat_request(body(messages=[USER, sent, USER]), {})
-    assert request.messages[1] == AssistantMessage((TextPart("hi"),))
+    assert request.run.messages[1] == AssistantMessage((TextPart("hi"),))
     assert request.ignored == tuple(f"messages.*.content.*.{name}" for name in ("signature", "text", "thinking"))
 
 
@@ -175,12 +173,12 @@ def test_what_an_assistant_thought_is_left_out_and_named() -> None:
 )
 def test_values_that_want_nothing_are_taken_for_nothing(sent: dict[str, object]) -> None:
     request = parse_chat_request(body(**sent), {})
-    assert (request.sampling, request.ignored) == (Sampling(), ())
+    assert (request.run.sampling, request.ignored) == (Sampling(), ())
 
 
 def test_a_system_message_may_stand_last() -> None:
     request = parse_chat_request(body(messages=[USER, {"role": "system", "content": "stay in character"}]), {})
-    assert request.messages == (UserMessage((TextPart("hi"),)), SystemMessage((TextPart("stay in character"),)))
+    assert request.run.messages == (UserMessage((TextPart("hi"),)), SystemMessage((TextPart("stay in character"),)))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +186,7 @@ def test_a_system_message_may_stand_last() -> None:
     [({"max_tokens": 9}, 9), ({"max_completion_tokens": 8}, 8), ({"max_tokens": 7, "max_completion_tokens": 70}, 7), ({}, None)],
 )
 def test_the_narrower_of_both_output_caps_counts(sent: dict[str, object], expected: int | None) -> None:
-    assert parse_chat_request(body(**sent), {}).sampling == Sampling(max_output_tokens=expected)
+    assert parse_chat_request(body(**sent), {}).run.sampling == Sampling(max_output_tokens=expected)
 
 
 def test_usage_is_only_wanted_in_streams() -> None:
@@ -341,7 +339,7 @@ def test_an_image_is_a_link_to_a_public_host_or_base64_data(url: str) -> None:
 @pytest.mark.parametrize("url", ["https://x.org/i.png", "http://8.8.8.8:81/i.png", "https://[2606:4700::1111]/i.png"])
 def test_an_image_may_be_linked_from_a_public_host(url: str) -> None:
     request = parse_chat_request(body(messages=parts(image(url))), {})
-    assert request.messages == (UserMessage((ImagePart(url),)),)
+    assert request.run.messages == (UserMessage((ImagePart(url),)),)
 
 
 _DETAIL = "messages.*.content.*.image_url.detail"

@@ -21,7 +21,7 @@ from a2a_gateway.runs.messages import (
     UserMessage,
 )
 from a2a_gateway.runs.model import RunRequest
-from a2a_gateway.wire.chat.request import parse_chat_request
+from a2a_gateway.wire.chat.request import ChatRequest, parse_chat_request
 from delegate_tool.protocol.context import DelegationContext, Narration, OnDisconnect, encode_headers
 from tests.wire.samples import PIXEL, USER, call, schema_format
 
@@ -80,14 +80,16 @@ formats = st.sampled_from(
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> RunRequest:
+def requests(draw: st.DrawFn) -> ChatRequest:
     stream, messages = draw(st.booleans()), draw(conversations())
-    return RunRequest(
-        model=draw(texts),
-        messages=messages,
-        context=draw(contexts),
-        sampling=draw(samplings),
-        answer_format=draw(formats),
+    return ChatRequest(
+        RunRequest(
+            model=draw(texts),
+            messages=messages,
+            context=draw(contexts),
+            sampling=draw(samplings),
+            answer_format=draw(formats),
+        ),
         stream=stream,
         include_usage=stream and draw(st.booleans()),
         ignored=tuple(sorted(set(without_effect(messages)))),
@@ -124,15 +126,16 @@ def render_message(message: Message) -> dict[str, object]:
             return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
-def render_request(request: RunRequest) -> bytes:
-    sampling, wanted = request.sampling, request.answer_format
+def render_request(request: ChatRequest) -> bytes:
+    run = request.run
+    sampling, wanted = run.sampling, run.answer_format
     answer = None
     if wanted is not None:
         answer = {"type": "json_object"} if wanted.schema is None else schema_format(wanted.schema, wanted.name)
     return json.dumps(
         {
-            "model": request.model,
-            "messages": [render_message(message) for message in request.messages],
+            "model": run.model,
+            "messages": [render_message(message) for message in run.messages],
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_completion_tokens": sampling.max_output_tokens,
@@ -147,8 +150,8 @@ def render_request(request: RunRequest) -> bytes:
 
 
 @given(requests())
-def test_a_request_survives_the_wire(request: RunRequest) -> None:
-    assert parse_chat_request(render_request(request), encode_headers(request.context)) == request
+def test_a_request_survives_the_wire(request: ChatRequest) -> None:
+    assert parse_chat_request(render_request(request), encode_headers(request.run.context)) == request
 
 
 json_values = st.recursive(
@@ -165,6 +168,6 @@ known_fields = ["model", "messages", "stop", "n", "a2a", "response_format", "str
 def test_whatever_is_sent_is_read_or_refused(fields: dict[str, object], rubbish: bytes) -> None:
     sent = json.dumps({"model": "m", "messages": [USER], **fields}).encode("utf-8") + rubbish.strip()
     try:
-        assert parse_chat_request(sent, {}).messages
+        assert parse_chat_request(sent, {}).run.messages
     except RequestError as error:
         assert error.message

@@ -28,7 +28,7 @@ from a2a_gateway.runs.events import (
 )
 from a2a_gateway.runs.model import RunId, TokenUsage
 from a2a_gateway.wire.chat.response import ChunkRenderer, render_completion
-from a2a_gateway.wire.outcome import Answer, render_outcome
+from a2a_gateway.wire.outcome import WireAnswer, render_outcome
 from a2a_gateway.wire.sse import SseDecoder
 from tests.wire.samples import RECORD, SUMMARY, finished
 
@@ -77,7 +77,7 @@ def renderer(*, include_usage: bool = False) -> ChunkRenderer:
 
 def stream(events: Sequence[RunEvent], *, include_usage: bool = False) -> bytes:
     chunks = renderer(include_usage=include_usage)
-    return b"".join(map(chunks.render, events))
+    return b"".join(map(chunks.event, events))
 
 
 def payloads(sent: bytes) -> list[str]:
@@ -171,7 +171,7 @@ def test_halves_of_a_character_are_joined_and_a_lone_one_replaced() -> None:
 
 def test_a_completion_carries_answer_reasoning_and_usage() -> None:
     sent = render_completion(
-        Answer("Hello", "length"), SUMMARY, model="self", created=1_700_000_000, gateway_id="build-box", reasoning="hm"
+        WireAnswer("Hello", "length"), SUMMARY, model="self", created=1_700_000_000, gateway_id="build-box", reasoning="hm"
     )
     assert json.loads(sent) == {
         "id": "chatcmpl-run-1",
@@ -194,7 +194,7 @@ def test_a_completion_carries_answer_reasoning_and_usage() -> None:
 @given(st.integers(0, 10**15))
 def test_the_cost_as_a_number_is_the_cost_as_text(micro_usd: int) -> None:
     run = finished(Finished("x"), cost_tree_micro_usd=micro_usd, cost_self_micro_usd=micro_usd)
-    sent = render_completion(Answer("x", "stop"), run.summary, model="m", created=0, gateway_id="g")
+    sent = render_completion(WireAnswer("x", "stop"), run.summary, model="m", created=0, gateway_id="g")
     cost = json.loads(sent)["usage"]["cost"]
     assert f"{cost:.6f}" == json.loads(sent)["usage"]["cost_details"]["self"]
 
@@ -202,13 +202,13 @@ def test_the_cost_as_a_number_is_the_cost_as_text(micro_usd: int) -> None:
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
-        (Finished("done"), Answer("done", "stop")),
-        (Finished(""), Answer("", "stop")),
-        (Limited("so far", "deadline_exceeded", DeadlineExceeded("Late.")), Answer("so far", "length")),
-        (Limited("so far", "content_filter", DeadlineExceeded("Late.")), Answer("so far", "content_filter")),
+        (Finished("done"), WireAnswer("done", "stop")),
+        (Finished(""), WireAnswer("", "stop")),
+        (Limited("so far", "deadline_exceeded", DeadlineExceeded("Late.")), WireAnswer("so far", "length")),
+        (Limited("so far", "content_filter", DeadlineExceeded("Late.")), WireAnswer("so far", "content_filter")),
     ],
 )
-def test_an_outcome_with_something_to_show_is_an_answer(outcome: Outcome, expected: Answer) -> None:
+def test_an_outcome_with_something_to_show_is_an_answer(outcome: Outcome, expected: WireAnswer) -> None:
     assert render_outcome(finished(outcome)) == expected
 
 
@@ -255,7 +255,7 @@ async def read_all(sent: bytes) -> list[ChatCompletionChunk]:
 async def test_the_official_client_reads_a_stream_with_heartbeats() -> None:
     chunks = renderer(include_usage=True)
     events: list[RunEvent] = [STARTED, ContentDelta("Grüß "), ContentDelta("dich\u2028!"), finished(Finished("Grüß dich\u2028!"))]
-    received = await read_all(b"".join(chunks.heartbeat() + chunks.render(event) for event in events))
+    received = await read_all(b"".join(chunks.heartbeat() + chunks.event(event) for event in events))
     text = "".join(each.choices[0].delta.content or "" for each in received if each.choices)
     usage = received[-1].usage
     assert (text, {each.id for each in received}) == ("Grüß dich\u2028!", {"chatcmpl-run-1"})

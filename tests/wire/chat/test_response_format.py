@@ -27,12 +27,12 @@ _PARAM = "response_format.json_schema.schema"
     ],
 )
 def test_an_answer_format_is_read(wanted: object, expected: AnswerFormat | None) -> None:
-    assert parse_chat_request(body(response_format=wanted), {}).answer_format == expected
+    assert parse_chat_request(body(response_format=wanted), {}).run.answer_format == expected
 
 
 @pytest.mark.parametrize("schema", [{"type": "wish"}, {"$ref": "https://x.org/schema.json"}, {"$ref": "#"}], ids=json.dumps)
 def test_a_schema_is_read_without_being_looked_into(schema: dict[str, object]) -> None:
-    wanted = parse_chat_request(body(response_format=schema_format(schema)), {}).answer_format
+    wanted = parse_chat_request(body(response_format=schema_format(schema)), {}).run.answer_format
     assert wanted is not None and wanted.schema == schema
 
 

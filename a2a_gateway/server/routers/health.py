@@ -1,0 +1,44 @@
+"""Whether the process answers, and whether it takes runs."""
+
+from collections import Counter
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from a2a_gateway.errors import GatewayError
+from a2a_gateway.server.dependencies import GatewayDep
+from a2a_gateway.server.gateway import Engine
+from a2a_gateway.server.origin import ConnectionEnds
+from a2a_gateway.server.route_class import GatewayRoute
+
+router: Final = APIRouter(route_class=GatewayRoute, tags=["Health"])
+
+
+@router.get("/health", summary="Check that the process answers")
+async def get_health() -> Response:
+    """Check that the process answers. Needs no key."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/ready", summary="Check that runs are taken")
+async def get_readiness(request: Request, gateway: GatewayDep) -> Response:
+    """Check that runs are taken. Needs no key; with one, the answer names the peers."""
+    state = gateway.state
+    if state != "ready":
+        return JSONResponse({"status": state}, 503)
+    engine = gateway.started.result()
+    peers = dict(engine.directory.states())
+    counts = Counter("ok" if peer == "ok" else "down" for peer in peers.values())
+    body = {"status": state, "peers_ok": counts["ok"], "peers_down": counts["down"]}
+    # Only callers of this gateway get to know which gateways it calls, and in what state they are.
+    return JSONResponse({**body, "peers": peers} if await _has_key(engine, request) else body)
+
+
+async def _has_key(engine: Engine, request: Request) -> bool:
+    """Return whether a request has a valid key. A request with an invalid one gets the response of a request without."""
+    try:
+        caller = await engine.auth.authenticate(request.headers, ConnectionEnds.of(request.scope))
+    except GatewayError:
+        return False
+    return caller.run is None and caller.grant is None

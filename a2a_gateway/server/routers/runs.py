@@ -1,0 +1,112 @@
+"""Runs and their trees: list, inspect, watch, cancel."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import JSONResponse, Response
+
+from a2a_gateway.errors import RequestError, RunNotFound
+from a2a_gateway.runs.attachment import for_client
+from a2a_gateway.runs.model import LIVE_STATES, RunRecord
+from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.server.dependencies import CallerDep, EngineDep, GatewayDep, VisibleRunDep
+from a2a_gateway.server.gateway import Engine
+from a2a_gateway.server.route_class import GatewayRoute
+from a2a_gateway.server.run_events import RunEventsResponse, first_position
+from a2a_gateway.wire.outcome import render_outcome
+from a2a_gateway.wire.run_events import render_answer
+from a2a_gateway.wire.run_view import RunView, render_run, render_tree
+from a2a_gateway.wire.usage import render_tree_tokens
+
+router: Final = APIRouter(route_class=GatewayRoute, tags=["Runs"])
+
+
+@router.get("/v1/runs", summary="List the latest trees of the caller, or the run of an idempotency key")
+async def list_runs(
+    engine: EngineDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    idempotency_key: Annotated[str | None, Query(max_length=255, pattern="^[!-~]+$")] = None,
+) -> Response:
+    """List the roots of the caller's latest trees. A run that calls gets itself."""
+    if idempotency_key is not None:
+        found = await _run_of_key(engine, caller, idempotency_key)
+        return JSONResponse({"object": "list", "data": [] if found is None else [await _with_sums(engine, found)]})
+    records = [caller.run] if caller.run else await engine.store.ledger.recent_runs(caller.key.id, limit)
+    return JSONResponse({"object": "list", "data": [render_run(record, now=engine.clock.now()) for record in records]})
+
+
+@router.get("/v1/runs/{run_id}", summary="Get one run")
+async def get_run(engine: EngineDep, record: VisibleRunDep) -> Response:
+    """Get a run with its cost and, once it has ended, its answer or error if that is kept."""
+    return JSONResponse({**await _with_sums(engine, record), **await _kept_answer(engine, record)})
+
+
+@router.get("/v1/runs/{run_id}/events", summary="Stream the events of a run, from the first or from a later one")
+async def stream_events(
+    engine: EngineDep,
+    gateway: GatewayDep,
+    record: VisibleRunDep,
+    after: Annotated[int | None, Query(ge=-1)] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Stream the events of a run as Server-Sent Events until it ends."""
+    live = await engine.service.ended_runs.follow(record)
+    begin = first_position(last_event_id, after)
+    heartbeat_s = gateway.settings.heartbeat_s
+    return RunEventsResponse(live, begin, gateway_id=engine.service.policy.gateway_id, heartbeat_s=heartbeat_s)
+
+
+@router.post("/v1/runs/cancel", summary="Cancel the run of an idempotency key and all below it")
+async def cancel_run_of_key(
+    engine: EngineDep, caller: CallerDep, idempotency_key: Annotated[str, Header(alias="Idempotency-Key")] = ""
+) -> Response:
+    """Cancel the run that a request with this `Idempotency-Key` has started, and wait until it has ended."""
+    cancelled = await engine.service.cancel_claimed(idempotency_key, caller)
+    if cancelled is None:
+        raise RunNotFound("No run of yours has this Idempotency-Key.", param="Idempotency-Key")
+    return JSONResponse(await _with_sums(engine, cancelled))
+
+
+@router.get("/v1/runs/{run_id}/tree", summary="Get a run and all below it")
+async def get_tree(engine: EngineDep, record: VisibleRunDep, within_s: Annotated[float | None, Query(gt=0)] = None) -> Response:
+    """Get a run with its descendants nested, those on peers included."""
+    records = await engine.store.ledger.subtree(record.id)
+    far = await engine.far_trees.parts_of(records, within_s=within_s)
+    gateway_id = engine.service.policy.gateway_id
+    return JSONResponse(render_tree(records, now=engine.clock.now(), gateway_id=gateway_id, far=far))
+
+
+@router.post("/v1/runs/{run_id}/cancel", summary="Cancel a run and all below it")
+async def cancel_run(engine: EngineDep, caller: CallerDep, record: VisibleRunDep) -> Response:
+    """Cancel a run, and wait until it and all below it have ended."""
+    if caller.run is not None and caller.run.id == record.id:
+        raise RequestError("A run cannot cancel itself; finish instead.", param="run_id")
+    await engine.service.cancel(record.id)
+    return JSONResponse(render_run(await engine.auth.visible_run(caller, record.id), now=engine.clock.now()))
+
+
+async def _run_of_key(engine: Engine, caller: Caller, idempotency_key: str) -> RunRecord | None:
+    """Return the run of an idempotency key."""
+    found = await engine.store.ledger.run_of_claim(caller.scope, idempotency_key)
+    if found is None and caller.asks_as is not None:
+        # A peer's key is the id of its own run. The run here is recorded with it, even when keys are not kept any more.
+        found = await engine.store.ledger.run_of_origin(caller.key.id, f"{caller.asks_as}/{idempotency_key}")
+    return found
+
+
+async def _with_sums(engine: Engine, record: RunRecord) -> RunView:
+    """Render a run with its cost as it stands now, and whether that may still change."""
+    summary = await engine.store.ledger.summary(record.id)
+    if summary is None:
+        raise RunNotFound(f"Run {record.id} is gone.")
+    run = render_run(summary.record, now=engine.clock.now(), pending=summary.pending)
+    return {**run, "tree_tokens": render_tree_tokens(summary)}
+
+
+async def _kept_answer(engine: Engine, record: RunRecord) -> dict[str, object]:
+    """Render how a run ended, if that is kept: for a run with an idempotency key, or whose client had left."""
+    if record.state in LIVE_STATES:
+        return {}
+    finished = await engine.service.ended_runs.get_end(record)
+    return {} if finished is None else render_answer(render_outcome(for_client(finished)))
