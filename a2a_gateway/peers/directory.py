@@ -18,7 +18,7 @@ from a2a_gateway.peers.models_list import ListedModel, parse_models
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.pricing import TokenPrice
 from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem
-from delegate_tool.protocol.context import is_model_id
+from delegate_tool.protocol.values import is_model_id
 
 log = structlog.get_logger(__name__)
 
