@@ -13,8 +13,8 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from a2a_gateway.errors import ConfigurationError
-from delegate_tool.protocol.context import can_be_key
 from delegate_tool.protocol.money import parse_usd
+from delegate_tool.protocol.values import can_be_key
 
 PUBLIC_KEY_BYTES: Final = 32
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 16_384

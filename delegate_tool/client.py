@@ -23,15 +23,15 @@ from delegate_tool.http_client import proxying_client
 from delegate_tool.masking import Secrets
 from delegate_tool.protocol.context import (
     CONTEXT_HEADING,
-    IDEMPOTENCY_HEADER,
     DelegationContext,
     Narration,
-    can_be_key,
     decode_body,
     encode_headers,
 )
+from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.result import DelegationResult
 from delegate_tool.protocol.text import well_formed
+from delegate_tool.protocol.values import can_be_key
 from delegate_tool.reply import Reply
 
 BASE_URL_ENV: Final = "A2A_BASE_URL"
@@ -139,7 +139,7 @@ async def _cancel_by_key(client: AsyncOpenAI, key: str | None) -> None:
         return
     options = client.with_options(max_retries=0, timeout=_CANCEL_TIMEOUT_S)
     with suppress(openai.APIError, httpx.HTTPError):
-        await options.post("/runs/cancel", cast_to=object, options={"headers": {IDEMPOTENCY_HEADER: key}})
+        await options.post("/runs/cancel", cast_to=object, options={"headers": {Header.IDEMPOTENCY_KEY: key}})
 
 
 async def adelegate(

@@ -17,6 +17,7 @@ from openai.types.chat import ChatCompletionChunk
 from delegate_tool.chunk import Chunk, ErrorInStream, is_end, parse_chunk
 from delegate_tool.failures import Failure, TooLarge, broken_off, filtered, stream_error, unanswered
 from delegate_tool.masking import Secrets
+from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.report import read_left, read_report, read_run
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 from delegate_tool.protocol.text import well_formed
@@ -272,7 +273,7 @@ def _failed(result: DelegationResult, failure: Failure) -> DelegationResult:
         stop_reason=result.stop_reason or failure.code,
     )
     # A gateway says of each error whether to try again, and names the run if it had admitted one.
-    was_not_admitted = "x-should-retry" in failure.headers and result.run_id is None and result.cost_micro_usd is None
+    was_not_admitted = Header.SHOULD_RETRY in failure.headers and result.run_id is None and result.cost_micro_usd is None
     if failure.status is DelegationStatus.REFUSED or was_not_admitted:
         return replace(result, cost_micro_usd=result.cost_micro_usd or 0, cost_complete=True, runs=0)
     return result

@@ -19,6 +19,7 @@ from a2a_gateway.wire.errors import STATUS
 from a2a_gateway.wire.headers import final_headers, start_headers
 from a2a_gateway.wire.usage import render_usage
 from delegate_tool.protocol.context import DelegationContext, Narration, OnDisconnect, decode_body, encode_headers
+from delegate_tool.protocol.limits import LIMITS
 from tests.support.ask import call, user
 from tests.support.gateway import scripted_gateway
 from tests.wire.samples import RECORD, SUMMARY
@@ -61,6 +62,11 @@ def test_the_page_lists_the_headers_that_can_be_sent_and_which_of_them_a_body_ma
     assert set(listed) == set(headers)
     body = {field: headers[header] for header, fields in listed.items() for field in fields}
     assert decode_body(body) == replace(ALL_ASKED, traceparent=None, tracestate=None)
+
+
+def test_the_page_describes_every_limit_as_the_table_does() -> None:
+    described = {limit.header: [f"`{limit.header}`", f"`{limit.field}`", limit.codec.syntax, limit.meaning] for limit in LIMITS}
+    assert {row[0].strip("`"): row for row in rows("Request headers") if row[0].strip("`") in described} == described
 
 
 def test_the_page_lists_the_headers_of_an_answer() -> None:

@@ -95,17 +95,17 @@ def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapp
         CommandError: it was refused, failed or was cancelled.
     """
     from a2a_gateway.cli.chat_stream import Silence, read_chat
-    from delegate_tool.protocol.context import IDEMPOTENCY_HEADER
+    from delegate_tool.protocol.fields import Header
 
     # A run is known by its id only when the first word of it has come, and may have to be cancelled before.
     request = uuid.uuid4().hex
-    headers = {**headers, IDEMPOTENCY_HEADER: request}
+    headers = {**headers, Header.IDEMPOTENCY_KEY: request}
     body = {"model": model, "messages": [{"role": "user", "content": task}], "stream": True}
     answer = Answer()
     try:
         with waiting(f"{model} is at work") as clock, gateway.stream(body, headers) as response:
-            answer.run_id = response.headers.get("x-a2a-run-id", "")
-            answer.conversation_id = response.headers.get("x-openhands-serverconversation-id", "")
+            answer.run_id = response.headers.get(Header.RUN_ID, "")
+            answer.conversation_id = response.headers.get(Header.CONVERSATION_ID, "")
             for event in read_chat(response):
                 text = answer.take(event)
                 if text and not quiet:

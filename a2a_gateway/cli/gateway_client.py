@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from a2a_gateway.cli.command_error import CommandError, RemoteError
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.settings import load_settings
-from delegate_tool.protocol.context import IDEMPOTENCY_HEADER, can_be_key
+from delegate_tool.protocol.fields import Header
+from delegate_tool.protocol.values import can_be_key
 from delegate_tool.proxies import ProxyRules
 
 _CONNECT_S: Final = 5.0
@@ -110,7 +111,7 @@ class RemoteGateway:
 
     def cancel_request(self, idempotency_key: str) -> None:
         """Stop what a request with that key has begun, whether or not it has been answered."""
-        self._call("POST", "/runs/cancel", {IDEMPOTENCY_HEADER: idempotency_key})
+        self._call("POST", "/runs/cancel", {Header.IDEMPOTENCY_KEY: idempotency_key})
 
     @contextmanager
     def stream(self, body: Mapping[str, object], headers: Mapping[str, str]) -> Iterator[httpx.Response]:

@@ -10,8 +10,8 @@ from a2a_gateway.peers.grant import CLOCKS_DIFFER_S, Signer, encode_ask, encode_
 from a2a_gateway.peers.signing_key import SigningKey
 from a2a_gateway.runs.model import AdmittedRun, Grant
 from a2a_gateway.runs.ports import Clock
-from a2a_gateway.runs.proposal import policy_asked
 from delegate_tool.protocol.context import DelegationContext
+from delegate_tool.protocol.limits import limits_of
 
 
 class Credential(Protocol):
@@ -76,7 +76,7 @@ class SignedGrants:
             expires_at=now + (record.deadline_at - self.clock.now()) + CLOCKS_DIFFER_S,
             agent=run.profile,
             depth=record.depth,
-            policy=policy_asked(asked),
+            policy=limits_of(asked),
             actors=run.actors,
         )
         return "Bearer " + encode_grant(grant, audience=self.audience, signer=self.signer, now=now)

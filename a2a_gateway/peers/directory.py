@@ -17,8 +17,9 @@ from a2a_gateway.peers.known_peers import Roster
 from a2a_gateway.peers.models_list import ListedModel, parse_models
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.pricing import TokenPrice
-from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem
-from delegate_tool.protocol.context import is_model_id
+from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem
+from delegate_tool.protocol.limits import limits_of
+from delegate_tool.protocol.values import is_model_id
 
 log = structlog.get_logger(__name__)
 
@@ -189,9 +190,7 @@ def _profile(peer: PeerSettings, model: ListedModel) -> Profile | None:
         llm_model=model.id,
         context_tokens=model.context_length,
         vision=True,  # the peer refuses images where it sees none
-        policy=LimitPolicy(
-            max_depth=peer.max_depth, max_runs=peer.max_runs, timeout_s=peer.timeout_s, budget_micro_usd=peer.budget_micro_usd
-        ),
+        policy=limits_of(peer),
         is_priced=not peer.opaque or peer.reports_cost or peer.price_of(model.id) is not None,
         peer=peer.id,
     )

@@ -1,6 +1,7 @@
 """An admitted run as the request that a peer gets: OpenAI's format, and the limits that the peer is held to."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any, Final, assert_never
 
 from a2a_gateway.runs.messages import (
@@ -18,6 +19,7 @@ from a2a_gateway.runs.messages import (
 from a2a_gateway.runs.model import AdmittedRun
 from a2a_gateway.runs.ports import Hold
 from delegate_tool.protocol.context import DelegationContext
+from delegate_tool.protocol.limits import limits_of
 
 _MARGIN: Final = 0.02
 """Share of its time that a run keeps for the way back."""
@@ -44,20 +46,15 @@ def render_body(run: AdmittedRun, model: str, *, max_output_tokens: int | None =
 
 def narrowed(run: AdmittedRun, hold: Hold, *, gateway_id: str, peer_id: str, conversation_id: str | None) -> DelegationContext:
     """Say within which limits the peer may work: what is left to the run, and not more money than was set aside for it."""
-    limits, prefix = run.record.limits, f"{peer_id}/"
-    allowed = limits.allowed_agents
-    return DelegationContext(
-        max_depth=limits.max_depth,
-        depth=run.record.depth,
+    left = replace(
+        limits_of(run.record.limits),
         budget_micro_usd=None if hold.budget_micro_usd is None else hold.reserved_micro_usd,
-        max_runs=limits.max_runs,
-        max_breadth=limits.max_breadth,
         timeout_s=run.timeout_s * (1 - _MARGIN),
-        max_turns=limits.max_turns,
-        # Its agents have the peer's prefix here, and none there; what is nobody of the peer's it may not call for us either.
-        allowed_agents=None
-        if allowed is None
-        else frozenset(name.removeprefix(prefix) for name in allowed if name.startswith(prefix)),
+        allowed_agents=_names_at(peer_id, run.record.limits.allowed_agents),
+    )
+    return DelegationContext(
+        **asdict(left),
+        depth=run.record.depth,
         via=(*run.via, gateway_id),
         trail=run.trail,
         narration=run.narration,
@@ -66,6 +63,12 @@ def narrowed(run: AdmittedRun, hold: Hold, *, gateway_id: str, peer_id: str, con
         traceparent=run.traceparent,
         tracestate=run.tracestate,
     )
+
+
+def _names_at(peer_id: str, allowed: frozenset[str] | None) -> frozenset[str] | None:
+    """Return the allowed agents of a peer by their names there, without the peer's prefix; the peer may call no others for us."""
+    prefix = f"{peer_id}/"
+    return None if allowed is None else frozenset(name.removeprefix(prefix) for name in allowed if name.startswith(prefix))
 
 
 def _message(message: Message) -> dict[str, Any]:

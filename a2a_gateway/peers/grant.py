@@ -18,11 +18,13 @@ from typing import Annotated, Any, Final, Literal
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError, create_model
 
 from a2a_gateway.errors import AuthenticationError
-from a2a_gateway.runs.model import Grant, LimitPolicy
-from delegate_tool.protocol.money import format_usd, parse_usd
+from a2a_gateway.runs.model import Grant
+from delegate_tool.protocol.limits import LIMITS, MAX_DEPTH, LimitPolicy
+from delegate_tool.protocol.money import parse_usd
+from delegate_tool.protocol.values import AGENTS, COUNT, COUNT_FROM_ZERO, MAX_COUNT, MONEY, SECONDS, Codec
 
 GRANT_TYPE: Final = "a2a-grant+jwt"
 ASK_TYPE: Final = "a2a-ask+jwt"
@@ -73,19 +75,31 @@ class _Told(BaseModel):
     exp: float = Field(allow_inf_nan=False)
 
 
-class _Granted(_Told):
+class _GrantClaims(_Told):
     sub: _Text
     txn: _Text
     agent: _Text
     depth: int = Field(ge=0, le=10**6)
     depth_left: int = Field(ge=0, le=10**6)
-    runs: int = Field(ge=0, le=10**9)
-    breadth: int = Field(ge=1, le=10**9)
-    turns: int = Field(ge=1, le=10**9)
-    timeout_s: float = Field(gt=0, le=10**9, allow_inf_nan=False)
-    budget_usd: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")] | None = None
-    agents: frozenset[_Text] | None = None
     act: dict[str, Any] | None = None
+
+
+_ABSOLUTE: Final = tuple(limit for limit in LIMITS if limit is not MAX_DEPTH)
+"""All limits but the depth, which a grant counts from its own run."""
+_REQUIRED: Final = frozenset({"runs", "breadth", "turns", "timeout_s"})
+"""Claims of every grant. A limit that is added later cannot be required, because older gateways do not send it."""
+_CLAIM_TYPES: Final[Mapping[Codec[Any], Any]] = {
+    COUNT_FROM_ZERO: Annotated[int, Field(ge=0, le=MAX_COUNT)],
+    COUNT: Annotated[int, Field(ge=1, le=MAX_COUNT)],
+    SECONDS: Annotated[float, Field(gt=0, le=MAX_COUNT, allow_inf_nan=False)],
+    MONEY: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$"), AfterValidator(parse_usd)],
+    AGENTS: frozenset[_Text],
+}
+_LIMIT_CLAIMS: Final[dict[str, Any]] = {
+    limit.claim: (_CLAIM_TYPES[limit.codec], ...) if limit.claim in _REQUIRED else (_CLAIM_TYPES[limit.codec] | None, None)
+    for limit in _ABSOLUTE
+}
+_Granted: Final = create_model("_Granted", __base__=_GrantClaims, **_LIMIT_CLAIMS)
 
 
 def encode_grant(grant: Grant, *, audience: str, signer: Signer, now: float) -> str:
@@ -105,12 +119,7 @@ def encode_grant(grant: Grant, *, audience: str, signer: Signer, now: float) -> 
             "agent": grant.agent,
             "depth": grant.depth,
             "depth_left": (policy.max_depth or 0) - grant.depth,
-            "runs": policy.max_runs,
-            "breadth": policy.max_breadth,
-            "turns": policy.max_turns,
-            "timeout_s": policy.timeout_s,
-            "budget_usd": None if policy.budget_micro_usd is None else format_usd(policy.budget_micro_usd),
-            "agents": None if policy.allowed_agents is None else sorted(policy.allowed_agents),
+            **{limit.claim: limit.to_json(getattr(policy, limit.name)) for limit in _ABSOLUTE},
             "act": _nest(grant.actors),
         },
     )
@@ -196,7 +205,7 @@ def _check_time(told: _Told, now: float) -> None:
         raise AuthenticationError(f"The grant is not valid: it claims to be good for more than {_LONGEST_S:g} s.")
 
 
-def _grant(granted: _Granted) -> Grant:
+def _grant(granted: _GrantClaims) -> Grant:
     return Grant(
         issuer=granted.iss,
         run_id=granted.sub,
@@ -207,12 +216,7 @@ def _grant(granted: _Granted) -> Grant:
         depth=granted.depth,
         policy=LimitPolicy(
             max_depth=granted.depth + granted.depth_left,
-            max_breadth=granted.breadth,
-            max_runs=granted.runs,
-            timeout_s=granted.timeout_s,
-            max_turns=granted.turns,
-            budget_micro_usd=None if granted.budget_usd is None else parse_usd(granted.budget_usd),
-            allowed_agents=granted.agents,
+            **{limit.name: getattr(granted, limit.claim) for limit in _ABSOLUTE},
         ),
         actors=_unnest(granted.act),
     )

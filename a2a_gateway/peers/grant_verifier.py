@@ -23,9 +23,10 @@ from a2a_gateway.peers.grant import Ask, Label, Verifier, decode_token, read_lab
 from a2a_gateway.peers.known_peers import Roster
 from a2a_gateway.peers.signing_key import key_id, load_public_key
 from a2a_gateway.runs.key_limits import RequestLimits
-from a2a_gateway.runs.model import Grant, LimitPolicy, SpendCaps
+from a2a_gateway.runs.model import Grant, SpendCaps
 from a2a_gateway.runs.ports import Keys
 from a2a_gateway.runs.proposal import Caller
+from delegate_tool.protocol.limits import LimitPolicy, limits_of
 
 log = structlog.get_logger(__name__)
 
@@ -139,9 +140,7 @@ class Issuers:
 def policy_of(peer: PeerSettings) -> tuple[LimitPolicy, SpendCaps, RequestLimits]:
     """What holds here for each run of a peer, and for all of them together; what one run may cost is told by its grant."""
     accepts = peer.accepts
-    policy = LimitPolicy(
-        max_depth=accepts.max_depth, max_runs=accepts.max_runs, timeout_s=accepts.timeout_s, allowed_agents=accepts.agents
-    )
+    policy = replace(limits_of(accepts), allowed_agents=accepts.agents)
     total, day, month = accepts.budget_total_usd, accepts.budget_per_day_usd, accepts.budget_per_month_usd
     caps = SpendCaps(micro_usd(total), micro_usd(day), micro_usd(month))
     return policy, caps, RequestLimits(accepts.max_concurrent_runs, accepts.requests_per_minute)

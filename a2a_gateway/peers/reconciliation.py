@@ -18,7 +18,7 @@ from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.runs.model import RunRecord, TokenUsage
 from a2a_gateway.runs.ports import Charge, Clock, Hold, Ledger
-from delegate_tool.protocol.context import IDEMPOTENCY_HEADER
+from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.report import FoundRun, RunReport, find_run, found_run
 
 log = structlog.get_logger(__name__)
@@ -101,7 +101,7 @@ async def _ask(peer: Peer, run: RunRecord, *, age_s: float) -> Charge | None:
         return Charge(turns=0) if age_s < _KEYS_ARE_KEPT_S else None  # the request never arrived, or it was too long ago
     if found.is_live:
         with suppress(NoAnswer):  # nobody here waits for it any more
-            headers = {IDEMPOTENCY_HEADER: run.id}
+            headers: dict[str, str] = {Header.IDEMPOTENCY_KEY: run.id}
             await peer.ask("POST", f"{path or '/runs'}/cancel", within_s=_ASK_WITHIN_S, headers=headers)
         return None
     return None if found.report is None else _late_charge(found.report, run)

@@ -40,7 +40,8 @@ from a2a_gateway.runs.events import (
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
 from delegate_tool.failures import NOT_SENT, Failure, TooLarge, explain
-from delegate_tool.protocol.context import IDEMPOTENCY_HEADER, encode_headers
+from delegate_tool.protocol.context import encode_headers
+from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 from delegate_tool.reply import MAX_ANSWER_BYTES, Delta, Reply
 
@@ -264,9 +265,9 @@ class _Forwarding:
             if not stream.response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise Unreadable("it is not a stream of events")
             self._peer.breaker.succeeded()
-            if remote_run_id := stream.response.headers.get("x-a2a-run-id"):
+            if remote_run_id := stream.response.headers.get(Header.RUN_ID):
                 await self._meter.note_remote(self._reply.secrets.mask(remote_run_id)[:64])
-            if ignored := stream.response.headers.get("x-a2a-ignored"):
+            if ignored := stream.response.headers.get(Header.IGNORED):
                 names = self._reply.secrets.mask(ignored).split(", ")
                 self._emit(OptionsIgnored(tuple(name[:_NAME_CHARS] for name in names[:_MOST_NAMES])))
             await self._reply.read(stream, self._tell)
@@ -282,7 +283,7 @@ class _Forwarding:
         so_far = self._reply.conclude(None)
         if self._peer.settings.opaque:
             return so_far
-        headers = {IDEMPOTENCY_HEADER: self._run.record.id}
+        headers: dict[str, str] = {Header.IDEMPOTENCY_KEY: self._run.record.id}
         try:
             told = await self._peer.ask("POST", "/runs/cancel", within_s=_CANCEL_WITHIN_S, headers=headers)
         except NoAnswer:

@@ -7,6 +7,7 @@ import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from delegate_tool.failures import NOT_SENT, parse_retry_after
+from delegate_tool.protocol.fields import Header
 
 ATTEMPTS: Final = 3
 """At a gateway. What is sent to a plain endpoint counts as an LLM call does."""
@@ -42,9 +43,9 @@ def may_repeat(error: BaseException, *, knows_repeats: bool) -> bool:
         case openai.APIConnectionError():
             return knows_repeats
         case openai.APIStatusError(status_code=429 | 503, response=response):
-            was_admitted = "x-a2a-run-id" in response.headers
+            was_admitted = Header.RUN_ID in response.headers
             is_soon = (parse_retry_after(response.headers) or 0.0) <= _LONGEST_PAUSE_S
-            return not was_admitted and is_soon and response.headers.get("x-should-retry") != "false"
+            return not was_admitted and is_soon and response.headers.get(Header.SHOULD_RETRY) != "false"
         case _:
             return False
 

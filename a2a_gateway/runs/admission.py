@@ -24,8 +24,10 @@ from a2a_gateway.errors import (
     RunTokenRevoked,
 )
 from a2a_gateway.runs.budget import Account, budget_left, exhausted, share, unspent
-from a2a_gateway.runs.model import LIVE_STATES, KeyRecord, LimitPolicy, Limits, RunRecord, RunState, TreeId
+from a2a_gateway.runs.limits import Limits, narrow
+from a2a_gateway.runs.model import LIVE_STATES, KeyRecord, RunRecord, RunState, TreeId
 from a2a_gateway.runs.ports import RunProposal
+from delegate_tool.protocol.limits import ALLOWED_AGENTS, LimitPolicy
 from delegate_tool.protocol.money import format_usd
 
 CHILD_MARGIN: Final = 0.05
@@ -174,21 +176,6 @@ def permit_turn(path: Sequence[RunRecord], *, key: KeyRecord, now: float) -> Non
         )
 
 
-def narrow(limits: Limits, policy: LimitPolicy) -> Limits:
-    """Return the narrower of each limit; a policy without one leaves it."""
-    return Limits(
-        max_depth=_least(limits.max_depth, policy.max_depth),
-        max_breadth=_least(limits.max_breadth, policy.max_breadth),
-        max_runs=_least(limits.max_runs, policy.max_runs),
-        timeout_s=_least(limits.timeout_s, policy.timeout_s),
-        max_turns=_least(limits.max_turns, policy.max_turns),
-        budget_micro_usd=policy.budget_micro_usd
-        if limits.budget_micro_usd is None
-        else _least(limits.budget_micro_usd, policy.budget_micro_usd),
-        allowed_agents=_common(limits.allowed_agents, policy.allowed_agents),
-    )
-
-
 def runs_left(path: Sequence[RunRecord]) -> int:
     """Return how many more runs may be opened below the last run of a path that begins at the root."""
     return max(0, min(run.limits.max_runs - run.descendants for run in path))
@@ -220,7 +207,7 @@ def _check_depth(case: _Case) -> None:
 
 def _check_agent(case: _Case) -> None:
     above = case.parent.limits.allowed_agents if case.parent else case.proposal.defaults.allowed_agents
-    allowed = _common(above, case.key.policy.allowed_agents)
+    allowed = ALLOWED_AGENTS.narrow(above, case.key.policy.allowed_agents)
     if allowed is not None and case.proposal.agent not in allowed:
         names = ", ".join(sorted(allowed)) or "none"
         raise AgentNotAllowed(
@@ -281,13 +268,3 @@ def _check_breadth(case: _Case) -> None:
 
 def _child_timeout_s(remainder_s: float) -> float:
     return max(0.0, remainder_s - min(remainder_s * CHILD_MARGIN, CHILD_MARGIN_MAX_S))
-
-
-def _least[T: (int, float)](limit: T, other: T | None) -> T:
-    return limit if other is None else min(limit, other)
-
-
-def _common(first: frozenset[str] | None, second: frozenset[str] | None) -> frozenset[str] | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return first & second

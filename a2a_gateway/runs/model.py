@@ -10,8 +10,10 @@ from enum import StrEnum
 from typing import Final, NewType
 
 from a2a_gateway.runs.key_limits import RequestLimits
+from a2a_gateway.runs.limits import Limits as Limits
 from a2a_gateway.runs.messages import AnswerFormat, Message, Sampling
 from delegate_tool.protocol.context import DelegationBinding, DelegationContext, Narration
+from delegate_tool.protocol.limits import LimitPolicy as LimitPolicy
 
 RunId = NewType("RunId", str)
 TreeId = NewType("TreeId", str)
@@ -46,42 +48,6 @@ class WorkspacePolicy(StrEnum):
     INHERIT = "inherit"
     ISOLATED = "isolated"
     FIXED = "fixed"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The effective limits of one run; every value has been narrowed by all above it.
-
-    Attributes:
-        max_depth: deepest level allowed in this subtree, inclusive; the root of a tree has depth 0.
-        max_breadth: children of one run alive at once.
-        max_runs: descendants allowed in this subtree, in total.
-        timeout_s: for this run and its descendants.
-        max_turns: LLM turns of this run alone.
-        budget_micro_usd: cap on this run and its descendants; None is no cap.
-        allowed_agents: model ids that this subtree may call; None is any.
-    """
-
-    max_depth: int = 3
-    max_breadth: int = 5
-    max_runs: int = 50
-    timeout_s: float = 1800.0
-    max_turns: int = 100
-    budget_micro_usd: int | None = 10_000_000
-    allowed_agents: frozenset[str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LimitPolicy:
-    """What a profile, a key or a server setting allows; None leaves a limit as it is."""
-
-    max_depth: int | None = None
-    max_breadth: int | None = None
-    max_runs: int | None = None
-    timeout_s: float | None = None
-    max_turns: int | None = None
-    budget_micro_usd: int | None = None
-    allowed_agents: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

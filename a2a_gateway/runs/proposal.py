@@ -4,14 +4,13 @@ import uuid
 from dataclasses import dataclass
 
 from a2a_gateway.errors import AgentNotAllowed, AuthenticationError, GatewayLoop, ModelNotFound
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import task_of
 from a2a_gateway.runs.model import (
     ConversationId,
     Grant,
     IdempotencyKey,
     KeyRecord,
-    LimitPolicy,
-    Limits,
     Profile,
     RunId,
     RunRecord,
@@ -19,7 +18,7 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.ports import Profiles, RunProposal
 from a2a_gateway.runs.task_marks import TaskMarks
-from delegate_tool.protocol.context import DelegationContext
+from delegate_tool.protocol.limits import limits_of
 
 SELF = "self"
 """In a delegation, the caller's own profile."""
@@ -101,7 +100,7 @@ def propose(
         task_hash=marks.mark(profile.model, task_of(request.messages)),
         conversation_id=ConversationId(asked.conversation_id or str(uuid.uuid4())),
         defaults=defaults,
-        policies=(profile.policy, policy_asked(asked), *([grant.policy] if grant else [])),
+        policies=(profile.policy, limits_of(asked), *([grant.policy] if grant else [])),
         claimed_depth=max(asked.depth or 0, grant.depth) if grant else asked.depth,
         starts=asked.conversation_id is None,  # else it may have to wait for another run on the conversation
         caps=profile.caps,
@@ -109,17 +108,4 @@ def propose(
         idempotency_key=idempotency_key,
         grant=grant,
         trail=trail,
-    )
-
-
-def policy_asked(asked: DelegationContext) -> LimitPolicy:
-    """The limits that a request asks for."""
-    return LimitPolicy(
-        max_depth=asked.max_depth,
-        max_breadth=asked.max_breadth,
-        max_runs=asked.max_runs,
-        timeout_s=asked.timeout_s,
-        max_turns=asked.max_turns,
-        budget_micro_usd=asked.budget_micro_usd,
-        allowed_agents=asked.allowed_agents,
     )

@@ -25,9 +25,9 @@ from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.dispatch import Catalogue, Runners
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.leases import Leases
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.live import LiveRuns
 from a2a_gateway.runs.messages import Sampling
-from a2a_gateway.runs.model import Limits
 from a2a_gateway.runs.ports import Clock, Profiles
 from a2a_gateway.runs.revocation import Revocation
 from a2a_gateway.runs.service import RunService
@@ -38,6 +38,7 @@ from a2a_gateway.server.origin import Origins, can_tell
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.settings import AgentKeyUse, Settings
 from a2a_gateway.stores import Store, open_store, store_url
+from delegate_tool.protocol.limits import limit_values, limits_of
 
 if TYPE_CHECKING:
     from a2a_gateway.peers import FarTrees, PeerDirectory, SigningKey
@@ -250,18 +251,10 @@ def _agent_key_use(settings: Settings) -> AgentKeyUse:
 
 
 def _service_policy(settings: Settings) -> ServicePolicy:
-    defaults = Limits(
-        max_depth=settings.max_depth,
-        max_breadth=settings.max_breadth,
-        max_runs=settings.max_runs,
-        timeout_s=settings.timeout_s,
-        max_turns=settings.max_turns,
-        budget_micro_usd=settings.budget_micro_usd,
-    )
     return ServicePolicy(
         gateway_id=settings.gateway_id,
         base_url=settings.own_url,
-        defaults=defaults,
+        defaults=Limits(*limit_values(limits_of(settings))),
         queue_timeout_s=settings.queue_timeout_s,
         disconnect_grace_s=settings.disconnect_grace_s,
         drain_s=settings.drain_s,

@@ -12,6 +12,7 @@ from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyKey, RunId, Ru
 from a2a_gateway.runs.retry_rule import releases_idempotency_key
 from a2a_gateway.stores.rows import run_of
 from a2a_gateway.stores.schema import claims, grants, runs
+from delegate_tool.protocol.fields import Header
 
 _CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
 _FREE_CLAIM: Final = delete(claims).where(
@@ -45,7 +46,7 @@ def find_claimed(connection: Connection, claim: IdempotencyKey, now: float, gran
     if found.fingerprint != claim.fingerprint:
         raise IdempotencyKeyReused(
             "This idempotency key was used for another request. Send the same request with it, or use a new key.",
-            param="Idempotency-Key",
+            param=Header.IDEMPOTENCY_KEY,
             details={"run_id": found.run_id},
         )
     if releases_idempotency_key(run):

@@ -21,7 +21,7 @@ from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, SpendCaps
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.stores.database import Database
-from a2a_gateway.stores.rows import key_of, values_of_caps, values_of_limits, values_of_request_limits
+from a2a_gateway.stores.rows import key_of, values_of_caps, values_of_policy, values_of_request_limits
 from a2a_gateway.stores.schema import keys
 
 USE_RECORDED_EVERY_S: Final = 60.0
@@ -214,7 +214,7 @@ def _values_of_new_key(key: KeyRecord, secret_sha256: bytes) -> dict[str, object
 
 
 def _values_of_terms(policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits) -> dict[str, object]:
-    return values_of_limits(policy) | values_of_caps(caps) | values_of_request_limits(limits)
+    return values_of_policy(policy) | values_of_caps(caps) | values_of_request_limits(limits)
 
 
 def _insert_peer_key(connection: Connection, key: KeyRecord) -> KeyRecord:

@@ -1,17 +1,17 @@
 """Rows to records and back: the one place that knows which column holds which field."""
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row
 
 from a2a_gateway.runs.key_limits import RequestLimits
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import (
     Conversation,
     ConversationId,
     KeyId,
     KeyRecord,
-    LimitPolicy,
-    Limits,
     RunId,
     RunRecord,
     RunState,
@@ -19,6 +19,7 @@ from a2a_gateway.runs.model import (
     TokenUsage,
     TreeId,
 )
+from delegate_tool.protocol.limits import BUDGET, LIMITS, LimitPolicy, limit_values
 
 type AnyRow = Row[tuple[Any, ...]]
 """A row of a table in `schema`; what its columns hold is known there, not to the type checker."""
@@ -34,15 +35,7 @@ def run_of(row: AnyRow) -> RunRecord:
         agent=row.agent,
         depth=row.depth,
         state=RunState(row.state),
-        limits=Limits(
-            row.max_depth,
-            row.max_breadth,
-            row.max_runs,
-            row.timeout_s,
-            row.max_turns,
-            row.budget_micro_usd,
-            row.allowed_agents,
-        ),
+        limits=Limits(*limit_values(row)),
         deadline_at=row.deadline_at,
         task_hash=row.task_hash,
         conversation_id=ConversationId(row.conversation_id),
@@ -80,21 +73,13 @@ def values_of_new_run(run: RunRecord) -> dict[str, object]:
         "created_at": run.created_at,
         "started_at": run.started_at,
         "origin": run.origin,
-        "budget_micro_usd": run.limits.budget_micro_usd,
-        **values_of_limits(run.limits),
+        **{limit.name: getattr(run.limits, limit.name) for limit in LIMITS},
     }
 
 
-def values_of_limits(limits: Limits | LimitPolicy) -> dict[str, object]:
-    """The columns of the limits that `runs` and `keys` have in common."""
-    return {
-        "max_depth": limits.max_depth,
-        "max_breadth": limits.max_breadth,
-        "max_runs": limits.max_runs,
-        "timeout_s": limits.timeout_s,
-        "max_turns": limits.max_turns,
-        "allowed_agents": limits.allowed_agents,
-    }
+def values_of_policy(policy: LimitPolicy) -> dict[str, object]:
+    """Return the columns of the limits of a key's trees; their budget is a cap of the key itself, so it has no column."""
+    return {limit.name: getattr(policy, limit.name) for limit in LIMITS if limit is not BUDGET}
 
 
 def values_of_caps(caps: SpendCaps) -> dict[str, object]:
@@ -116,14 +101,8 @@ def key_of(row: AnyRow) -> KeyRecord:
     return KeyRecord(
         id=KeyId(row.id),
         name=row.name,
-        policy=LimitPolicy(
-            row.max_depth,
-            row.max_breadth,
-            row.max_runs,
-            row.timeout_s,
-            row.max_turns,
-            allowed_agents=row.allowed_agents,
-        ),
+        # A key's column for the budget holds that of all its trees together, which is not a limit of one.
+        policy=replace(LimitPolicy(*limit_values(row)), budget_micro_usd=None),
         caps=SpendCaps(row.budget_micro_usd, row.day_budget_micro_usd, row.month_budget_micro_usd),
         created_at=row.created_at,
         revoked_at=row.revoked_at,

@@ -26,6 +26,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from delegate_tool.protocol.limits import LIMITS
+from delegate_tool.protocol.values import AGENTS, COUNT, COUNT_FROM_ZERO, MONEY, SECONDS
+
 
 class AgentSet(TypeDecorator[frozenset[str]]):
     """A set of model ids as a JSON list; NULL is any agent, the empty list none."""
@@ -53,6 +56,8 @@ class CompressedText(TypeDecorator[str]):
         return None if value is None else zlib.decompress(value).decode("utf-8", "surrogatepass")
 
 
+_LIMIT_TYPES = {COUNT: Integer, COUNT_FROM_ZERO: Integer, SECONDS: Double, MONEY: BigInteger, AGENTS: AgentSet}
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_name)s",
@@ -69,15 +74,9 @@ keys = Table(
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("secret_sha256", LargeBinary, nullable=False),
-    Column("max_depth", Integer),
-    Column("max_breadth", Integer),
-    Column("max_runs", Integer),
-    Column("timeout_s", Double),
-    Column("max_turns", Integer),
-    Column("budget_micro_usd", BigInteger),
+    *(Column(limit.name, _LIMIT_TYPES[limit.codec]) for limit in LIMITS),  # `budget_micro_usd` is that of all its trees together
     Column("day_budget_micro_usd", BigInteger),
     Column("month_budget_micro_usd", BigInteger),
-    Column("allowed_agents", AgentSet),
     Column("max_concurrent_runs", Integer),
     Column("requests_per_minute", Integer),
     Column("created_at", Double, nullable=False),
@@ -104,13 +103,7 @@ runs = Table(
     Column("agent", Text, nullable=False),
     Column("depth", Integer, nullable=False),
     Column("state", Text, nullable=False),
-    Column("max_depth", Integer, nullable=False),
-    Column("max_breadth", Integer, nullable=False),
-    Column("max_runs", Integer, nullable=False),
-    Column("timeout_s", Double, nullable=False),
-    Column("max_turns", Integer, nullable=False),
-    Column("budget_micro_usd", BigInteger),
-    Column("allowed_agents", AgentSet),
+    *(Column(limit.name, _LIMIT_TYPES[limit.codec], nullable=not limit.is_always_set) for limit in LIMITS),
     Column("deadline_at", Double, nullable=False),
     Column("task_hash", Text, nullable=False),
     Column("conversation_id", Text, nullable=False),

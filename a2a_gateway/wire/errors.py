@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.wire.json_bytes import encode_json
 from a2a_gateway.wire.presenter import WireResponse
+from delegate_tool.protocol.fields import Header
 
 STATUS: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
@@ -79,7 +80,7 @@ def render_error(error: GatewayError) -> ErrorResponse:
     """Render an error as a whole response; the headers say whether a retry can help."""
     status = STATUS[error.code]
     # OpenAI's SDKs repeat 409, 429 and 5xx by themselves unless this header forbids it, and a repeated run costs money again.
-    headers = {"x-should-retry": "true" if error.retryable else "false"}
+    headers: dict[str, str] = {Header.SHOULD_RETRY: "true" if error.retryable else "false"}
     if status in (429, 503):
         headers["Retry-After"] = str(_retry_after_s(error))
     if status == 401:

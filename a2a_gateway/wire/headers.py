@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from a2a_gateway.runs.events import RunSummary
 from a2a_gateway.runs.model import RunRecord
-from delegate_tool.protocol.context import CONVERSATION_HEADER, PROTOCOL_VERSION
+from delegate_tool.protocol.fields import PROTOCOL_VERSION, Header
 from delegate_tool.protocol.money import format_usd
 
 _INVISIBLE: Final = re.compile(r"[^\x20-\x7e]")
@@ -29,18 +29,18 @@ def start_headers(
         ignored: names of request fields without effect.
         is_replay: another request has begun the run.
     """
-    headers = {
-        "X-Request-ID": request_id,
-        "X-A2A-Protocol": PROTOCOL_VERSION,
-        "X-A2A-Run-ID": record.id,
-        "X-A2A-Tree-ID": record.tree_id,
-        "X-A2A-Depth": str(record.depth),
-        "X-A2A-Max-Depth": str(record.limits.max_depth),
-        "X-A2A-Timeout": f"{max(0.0, record.deadline_at - now):.3f}",
-        CONVERSATION_HEADER: record.conversation_id,
+    headers: dict[str, str] = {
+        Header.REQUEST_ID: request_id,
+        Header.PROTOCOL: PROTOCOL_VERSION,
+        Header.RUN_ID: record.id,
+        Header.TREE_ID: record.tree_id,
+        Header.DEPTH: str(record.depth),
+        Header.MAX_DEPTH: str(record.limits.max_depth),
+        Header.TIMEOUT: f"{max(0.0, record.deadline_at - now):.3f}",
+        Header.CONVERSATION_ID: record.conversation_id,
     }
     if is_replay:
-        headers["X-A2A-Idempotent-Replay"] = "true"
+        headers[Header.IDEMPOTENT_REPLAY] = "true"
     headers |= ignored_headers(ignored)
     return {name: _visible(value) for name, value in headers.items()}
 
@@ -48,24 +48,24 @@ def start_headers(
 def ignored_headers(names: Iterable[str]) -> dict[str, str]:
     """Render the names of request fields without effect, as far as they fit; no header where there are none."""
     joined = _join_names(names)
-    return {"X-A2A-Ignored": joined} if joined else {}
+    return {Header.IGNORED: joined} if joined else {}
 
 
 def final_headers(summary: RunSummary) -> dict[str, str]:
     """Render what is known once a run has ended, whatever its outcome; to be added to `start_headers`."""
     record = summary.record
     cost = format_usd(record.cost_tree_micro_usd)
-    headers = {
-        "X-A2A-Cost-USD": cost,
-        "X-A2A-Cost-Self-USD": format_usd(record.cost_self_micro_usd),
-        "X-A2A-Cost-Complete": "true" if record.cost_complete else "false",
+    headers: dict[str, str] = {
+        Header.COST_USD: cost,
+        Header.COST_SELF_USD: format_usd(record.cost_self_micro_usd),
+        Header.COST_COMPLETE: "true" if record.cost_complete else "false",
     }
     if record.cost_complete:  # who reads this alias takes it for the whole truth, and an unknown cost for none
-        headers["x-litellm-response-cost"] = cost
+        headers[Header.LITELLM_COST] = cost
     if summary.remaining_micro_usd is not None:
-        headers["X-A2A-Budget-Remaining-USD"] = format_usd(summary.remaining_micro_usd)
+        headers[Header.BUDGET_REMAINING_USD] = format_usd(summary.remaining_micro_usd)
     if record.stop_reason:
-        headers["X-A2A-Stop-Reason"] = record.stop_reason
+        headers[Header.STOP_REASON] = record.stop_reason
     return {name: _visible(value) for name, value in headers.items()}
 
 

@@ -5,8 +5,8 @@ Leaves out where a profile was loaded from and where it works: paths of the gate
 
 from collections.abc import Sequence
 
-from a2a_gateway.runs.model import LimitPolicy, Profile
-from delegate_tool.protocol.money import format_usd
+from a2a_gateway.runs.model import Profile
+from delegate_tool.protocol.limits import render_limits
 
 
 def render_model(profile: Profile, *, created: int) -> dict[str, object]:
@@ -21,24 +21,10 @@ def render_model(profile: Profile, *, created: int) -> dict[str, object]:
         "max_model_len": profile.context_tokens,
         "max_output_tokens": profile.max_output_tokens,
         "capabilities": {"vision": profile.vision, "tools": list(profile.tools), "may_delegate": profile.may_delegate},
-        "limits": _render_policy(profile.policy),
+        "limits": {name: value for name, value in render_limits(profile.policy).items() if value is not None},
     }
 
 
 def render_models(profiles: Sequence[Profile], *, created: int) -> dict[str, object]:
     """Render the list of models, in the order given."""
     return {"object": "list", "data": [render_model(profile, created=created) for profile in profiles]}
-
-
-def _render_policy(policy: LimitPolicy) -> dict[str, object]:
-    budget, agents = policy.budget_micro_usd, policy.allowed_agents
-    limits: dict[str, object] = {
-        "max_depth": policy.max_depth,
-        "max_breadth": policy.max_breadth,
-        "max_runs": policy.max_runs,
-        "timeout_s": policy.timeout_s,
-        "max_turns": policy.max_turns,
-        "budget_usd": None if budget is None else format_usd(budget),
-        "allowed_agents": None if agents is None else sorted(agents),
-    }
-    return {name: value for name, value in limits.items() if value is not None}

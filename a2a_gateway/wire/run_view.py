@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from a2a_gateway.runs.model import FarPart, Limits, RunId, RunRecord
+from a2a_gateway.runs.model import FarPart, RunId, RunRecord
 from a2a_gateway.wire.usage import gateway_of, render_pending
+from delegate_tool.protocol.limits import render_limits
 from delegate_tool.protocol.money import format_usd
 
 type RunView = dict[str, object]
@@ -38,7 +39,7 @@ def render_run(record: RunRecord, *, now: float, pending: bool | None = None) ->
         "seconds": round(_seconds(record, now), 3),
         **_render_use(record, pending=pending),
         "descendants": record.descendants,
-        "limits": _render_limits(record.limits),
+        "limits": render_limits(record.limits),
     }
 
 
@@ -115,15 +116,3 @@ def _seconds(record: RunRecord, now: float) -> float:
     if record.started_at is None:
         return 0.0
     return max(0.0, (now if record.ended_at is None else record.ended_at) - record.started_at)
-
-
-def _render_limits(limits: Limits) -> dict[str, object]:
-    return {
-        "max_depth": limits.max_depth,
-        "max_breadth": limits.max_breadth,
-        "max_runs": limits.max_runs,
-        "timeout_s": limits.timeout_s,
-        "max_turns": limits.max_turns,
-        "budget_usd": None if limits.budget_micro_usd is None else format_usd(limits.budget_micro_usd),
-        "allowed_agents": None if limits.allowed_agents is None else sorted(limits.allowed_agents),
-    }

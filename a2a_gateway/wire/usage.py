@@ -5,6 +5,7 @@ Tokens are those of this run and this request alone; money is exact, in decimal 
 
 from a2a_gateway.runs.events import AgentCost, RunSummary
 from a2a_gateway.runs.model import RunRecord
+from delegate_tool.protocol.fields import CostField, DelegationField, UsageField
 from delegate_tool.protocol.money import MICRO_PER_USD, format_usd
 
 
@@ -19,16 +20,16 @@ def render_usage(summary: RunSummary, *, gateway_id: str) -> dict[str, object]:
         "prompt_tokens_details": {"cached_tokens": tokens.cached},
         "completion_tokens_details": {"reasoning_tokens": tokens.reasoning},
         # Dividing two integers gives the float nearest to the true amount, whose shortest form is that amount.
-        "cost": record.cost_tree_micro_usd / MICRO_PER_USD,
-        "cost_details": {
-            "self": format_usd(record.cost_self_micro_usd),
-            "descendants": format_usd(record.cost_tree_micro_usd - record.cost_self_micro_usd),
-            "currency": "USD",
-            "complete": record.cost_complete,
+        UsageField.COST: record.cost_tree_micro_usd / MICRO_PER_USD,
+        UsageField.COST_DETAILS: {
+            CostField.SELF: format_usd(record.cost_self_micro_usd),
+            CostField.DESCENDANTS: format_usd(record.cost_tree_micro_usd - record.cost_self_micro_usd),
+            CostField.CURRENCY: "USD",
+            CostField.COMPLETE: record.cost_complete,
             **render_pending(record, pending=summary.pending),
-            "by_agent": [_render_agent(cost, gateway_id) for cost in summary.by_agent],
+            CostField.BY_AGENT: [_render_agent(cost, gateway_id) for cost in summary.by_agent],
         },
-        "delegation": _render_delegation(record, summary),
+        UsageField.DELEGATION: _render_delegation(record, summary),
     }
 
 
@@ -45,17 +46,17 @@ def gateway_of(agent: str, gateway_id: str) -> str:
 
 def _render_delegation(record: RunRecord, summary: RunSummary) -> dict[str, object]:
     return {
-        "run_id": record.id,
-        "tree_id": record.tree_id,
-        "depth": record.depth,
-        "max_depth": record.limits.max_depth,
-        "runs": 1 + record.descendants,
-        "turns": record.turns,
-        "stop_reason": record.stop_reason,
-        "budget": _amount(record.limits.budget_micro_usd),
-        "remaining": _amount(summary.remaining_micro_usd),
+        DelegationField.RUN_ID: record.id,
+        DelegationField.TREE_ID: record.tree_id,
+        DelegationField.DEPTH: record.depth,
+        DelegationField.MAX_DEPTH: record.limits.max_depth,
+        DelegationField.RUNS: 1 + record.descendants,
+        DelegationField.TURNS: record.turns,
+        DelegationField.STOP_REASON: record.stop_reason,
+        DelegationField.BUDGET: _amount(record.limits.budget_micro_usd),
+        DelegationField.REMAINING: _amount(summary.remaining_micro_usd),
         **render_parent(summary),
-        "tree_tokens": render_tree_tokens(summary),
+        DelegationField.TREE_TOKENS: render_tree_tokens(summary),
     }
 
 
@@ -66,13 +67,22 @@ def render_tree_tokens(summary: RunSummary) -> dict[str, int]:
 
 def render_pending(record: RunRecord, *, pending: bool) -> dict[str, bool]:
     """Say of a cost that is not complete whether it may yet be corrected."""
-    return {} if record.cost_complete else {"pending": pending}
+    return {} if record.cost_complete else {CostField.PENDING: pending}
 
 
 def render_parent(summary: RunSummary) -> dict[str, object]:
     """Render, under `parent`, what a run has left to the one above it, which asked for it; nothing for the root of a tree."""
     left = summary.parent
-    return {} if left is None else {"parent": {"remaining": _amount(left.budget_micro_usd), "runs_left": left.runs}}
+    return (
+        {}
+        if left is None
+        else {
+            DelegationField.PARENT: {
+                DelegationField.REMAINING: _amount(left.budget_micro_usd),
+                DelegationField.RUNS_LEFT: left.runs,
+            }
+        }
+    )
 
 
 def _amount(micro_usd: int | None) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeGuard
 
-from delegate_tool.protocol.context import CONVERSATION_HEADER
+from delegate_tool.protocol.fields import CostField, DelegationField, Header, UsageField
 from delegate_tool.protocol.money import MAX_USD, micro_usd_from_float, parse_usd
 from delegate_tool.protocol.result import CallerLeft, Tokens
 
@@ -49,25 +49,25 @@ def read_report(
         headers: names are looked up in lower case, or in any case where the mapping ignores it.
         usage: the JSON object, empty if none came.
     """
-    delegation, details = _object(usage, "delegation"), _object(usage, "cost_details")
+    delegation, details = _object(usage, UsageField.DELEGATION), _object(usage, UsageField.COST_DETAILS)
     cost = _cost(headers, usage, details)
     if cost is None and (cost := _money(_text(error_details, "cost_usd"))) is not None:
-        details = {"complete": error_details.get("cost_complete") is True}
+        details = {CostField.COMPLETE: error_details.get("cost_complete") is True}
     complete = cost is not None and _is_complete(headers, details)
     tokens = _tokens(usage)
     return RunReport(
-        run_id=_text(delegation, "run_id") or _text(headers, "x-a2a-run-id"),
-        tree_id=_text(delegation, "tree_id") or _text(headers, "x-a2a-tree-id"),
-        conversation_id=_text(headers, CONVERSATION_HEADER.lower()),
-        depth=_count(delegation, "depth", _count_in(_text(headers, "x-a2a-depth"))),
+        run_id=_text(delegation, DelegationField.RUN_ID) or _header(headers, Header.RUN_ID),
+        tree_id=_text(delegation, DelegationField.TREE_ID) or _header(headers, Header.TREE_ID),
+        conversation_id=_header(headers, Header.CONVERSATION_ID),
+        depth=_count(delegation, DelegationField.DEPTH, _count_in(_header(headers, Header.DEPTH))),
         cost_micro_usd=cost,
         cost_complete=complete,
-        cost_final=complete or details.get("pending") is False,
-        turns=_count(delegation, "turns", None),
-        runs=max(1, _count(delegation, "runs", None) or 1),
+        cost_final=complete or details.get(CostField.PENDING) is False,
+        turns=_count(delegation, DelegationField.TURNS, None),
+        runs=max(1, _count(delegation, DelegationField.RUNS, None) or 1),
         tokens=tokens,
         tree_tokens=_tree_tokens(delegation) or tokens,
-        stop_reason=_text(delegation, "stop_reason") or _text(headers, "x-a2a-stop-reason"),
+        stop_reason=_text(delegation, DelegationField.STOP_REASON) or _header(headers, Header.STOP_REASON),
         left=read_left(delegation),
     )
 
@@ -78,9 +78,9 @@ def read_left(told: Mapping[str, object], *, by_refusal: bool = False) -> Caller
     Args:
         by_refusal: the details are those of a run that never was, so what they tell beside is the caller's, too.
     """
-    parent = _object(told, "parent")
+    parent = _object(told, DelegationField.PARENT)
     if parent:
-        return CallerLeft(_count(parent, "runs_left", None), _money(_text(parent, "remaining")))
+        return CallerLeft(_count(parent, DelegationField.RUNS_LEFT, None), _money(_text(parent, DelegationField.REMAINING)))
     if by_refusal and "runs_left" in told:
         return CallerLeft(_count(told, "runs_left", None), _money(_text(told, "budget_remaining_usd")))
     return None
@@ -130,13 +130,13 @@ def found_run(told: object) -> FoundRun:
 
 
 def _cost(headers: Mapping[str, str], usage: Mapping[str, object], details: Mapping[str, object]) -> int | None:
-    exact = [_money(_text(details, part)) for part in ("self", "descendants")]
+    exact = [_money(_text(details, part)) for part in (CostField.SELF, CostField.DESCENDANTS)]
     if exact[0] is not None and exact[1] is not None:
         return exact[0] + exact[1]
     if (reported := _money_of_number(_reported_usd(usage, details))) is not None:
         return reported
-    told = _money(_text(headers, "x-a2a-cost-usd"))
-    return told if told is not None else _money_of_float(_text(headers, "x-litellm-response-cost"))
+    told = _money(_header(headers, Header.COST_USD))
+    return told if told is not None else _money_of_float(_header(headers, Header.LITELLM_COST))
 
 
 def _reported_usd(usage: Mapping[str, object], details: Mapping[str, object]) -> object:
@@ -145,7 +145,7 @@ def _reported_usd(usage: Mapping[str, object], details: Mapping[str, object]) ->
     For a call with the user's own key at that provider (`is_byok`), OpenRouter's `cost` is only its fee, often 0, and no price by
     itself. For any other call `upstream_inference_cost` is a part of `cost`.
     """
-    cost, upstream, is_byok = usage.get("cost"), _upstream_usd(details), usage.get("is_byok")
+    cost, upstream, is_byok = usage.get(UsageField.COST), _upstream_usd(details), usage.get("is_byok")
     if upstream is None:
         return None if is_byok is True else cost
     if not (_is_amount(cost) or cost is None):
@@ -165,8 +165,8 @@ def _upstream_usd(details: Mapping[str, object]) -> float | None:
 
 
 def _is_complete(headers: Mapping[str, str], details: Mapping[str, object]) -> bool:
-    stated = details.get("complete")
-    return stated if isinstance(stated, bool) else _text(headers, "x-a2a-cost-complete") != "false"
+    stated = details.get(CostField.COMPLETE)
+    return stated if isinstance(stated, bool) else _header(headers, Header.COST_COMPLETE) != "false"
 
 
 def _tokens(usage: Mapping[str, object]) -> Tokens:
@@ -180,7 +180,7 @@ def _tokens(usage: Mapping[str, object]) -> Tokens:
 
 
 def _tree_tokens(delegation: Mapping[str, object]) -> Tokens | None:
-    tree = _object(delegation, "tree_tokens")
+    tree = _object(delegation, DelegationField.TREE_TOKENS)
     prompt, completion = _tokens_in(tree, "prompt"), _tokens_in(tree, "completion")
     return None if prompt is None or completion is None else Tokens(prompt, completion)
 
@@ -188,6 +188,10 @@ def _tree_tokens(delegation: Mapping[str, object]) -> Tokens | None:
 def _object(values: Mapping[str, object], name: str) -> Mapping[str, object]:
     value = values.get(name)
     return value if isinstance(value, Mapping) else _NOTHING
+
+
+def _header(headers: Mapping[str, str], header: Header) -> str | None:
+    return _text(headers, header.lower())
 
 
 def _text(values: Mapping[str, object] | Mapping[str, str], name: str) -> str | None:

@@ -6,9 +6,10 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from a2a_gateway.errors import GatewayError
-from a2a_gateway.runs.admission import narrow
 from a2a_gateway.runs.budget import KEPT_BACK_PERCENT
-from a2a_gateway.runs.model import LimitPolicy, Limits, RunRecord, SpendCaps
+from a2a_gateway.runs.limits import Limits, narrow
+from a2a_gateway.runs.model import RunRecord, SpendCaps
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.runs.proposals import KEY, NOW, ROOT, admit_child, admit_root
 
 counts = st.integers(0, 60)

@@ -1,14 +1,18 @@
 """The `a2a:` block of a markdown definition: what the gateway wants to know of an agent and OpenHands' format has no word for."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, create_model, model_validator
 
-from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, SpendCaps, WorkspacePolicy
+from a2a_gateway.runs.model import MODEL_PREFIX, SpendCaps, WorkspacePolicy
 from delegate_tool.protocol.context import Narration
+from delegate_tool.protocol.limits import LIMITS, LimitPolicy, limits_of
 from delegate_tool.protocol.money import parse_usd
+from delegate_tool.protocol.values import AGENTS, COUNT, COUNT_FROM_ZERO, MONEY, SECONDS, Codec
 
 _MOST: Final = 10**9
 
@@ -30,12 +34,15 @@ def _parse_model_id(value: object) -> str:
 type Count = Annotated[StrictInt, Field(ge=1, le=_MOST)]
 type CountFromZero = Annotated[StrictInt, Field(ge=0, le=_MOST)]
 type MicroUsd = Annotated[int, BeforeValidator(_parse_budget)]
+type Seconds = Annotated[float, Field(strict=True, gt=0, le=_MOST, allow_inf_nan=False)]
 type Price = Annotated[float, Field(strict=True, ge=0, le=_MOST, allow_inf_nan=False)]
 type ModelId = Annotated[str, BeforeValidator(_parse_model_id)]
 
 
 class GatewayBlock(BaseModel):
-    """The block, validated. Prices are USD per million tokens, `context_length` and `max_output_tokens` tokens.
+    """The block, validated; `parse_block` adds an attribute for each limit of the table, by its `name`.
+
+    Prices are USD per million tokens, `context_length` and `max_output_tokens` tokens.
 
     Attributes:
         prompt: whether the definition's body is appended to OpenHands' own system prompt, or replaces it.
@@ -46,16 +53,9 @@ class GatewayBlock(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    budget_micro_usd: MicroUsd | None = Field(default=None, alias="budget_usd")
     total_micro_usd: MicroUsd | None = Field(default=None, alias="budget_total_usd")
     day_micro_usd: MicroUsd | None = Field(default=None, alias="budget_per_day_usd")
     month_micro_usd: MicroUsd | None = Field(default=None, alias="budget_per_month_usd")
-    max_depth: CountFromZero | None = None
-    max_breadth: Count | None = None
-    max_runs: CountFromZero | None = None
-    max_turns: Count | None = None
-    timeout_s: Annotated[float, Field(strict=True, gt=0, le=_MOST, allow_inf_nan=False)] | None = None
-    allowed_agents: frozenset[ModelId] | None = None
     workspace: Annotated[str, Field(min_length=1)] = WorkspacePolicy.INHERIT.value
     narration: Narration = Narration.LIVE
     prompt: Literal["append", "replace"] = "append"
@@ -81,18 +81,13 @@ class GatewayBlock(BaseModel):
         """What all runs of the profile may cost together, without those that they delegate to."""
         return SpendCaps(self.total_micro_usd, self.day_micro_usd, self.month_micro_usd)
 
-    def policy(self, *, own_model: str, max_turns: int | None = None, budget_micro_usd: int | None = None) -> LimitPolicy:
-        """Build the limits; `max_turns` and `budget_micro_usd` come from elsewhere in the definition, and the narrower wins."""
-        allowed = self.allowed_agents
-        return LimitPolicy(
-            max_depth=self.max_depth,
-            max_breadth=self.max_breadth,
-            max_runs=self.max_runs,
-            timeout_s=self.timeout_s,
-            max_turns=_least(self.max_turns, max_turns),
-            budget_micro_usd=_least(self.budget_micro_usd, budget_micro_usd),
-            allowed_agents=None if allowed is None else frozenset(own_model if name == "self" else name for name in allowed),
-        )
+    def policy(self, *, own_model: str) -> LimitPolicy:
+        """Return the limits of the block; `self` among the allowed agents is the profile's own model."""
+        limits = limits_of(self)
+        if limits.allowed_agents is None:
+            return limits
+        agents = frozenset(own_model if name == "self" else name for name in limits.allowed_agents)
+        return replace(limits, allowed_agents=agents)
 
     def workspace_of(self, directory: Path) -> tuple[WorkspacePolicy, str | None]:
         """Return the policy, and the directory if it is fixed; `directory` holds the definition."""
@@ -103,9 +98,25 @@ class GatewayBlock(BaseModel):
                 return WorkspacePolicy.FIXED, str((directory / Path(path).expanduser()).resolve())
 
 
-GATEWAY_SETTINGS: Final = frozenset(item.alias or name for name, item in GatewayBlock.model_fields.items())
+_LIMIT_TYPES: Final[Mapping[Codec[Any], Any]] = {
+    COUNT: Count,
+    COUNT_FROM_ZERO: CountFromZero,
+    SECONDS: Seconds,
+    MONEY: MicroUsd,
+    AGENTS: frozenset[ModelId],
+}
+_LIMIT_FIELDS: Final[dict[str, Any]] = {
+    limit.name: (_LIMIT_TYPES[limit.codec] | None, Field(default=None, alias=limit.field)) for limit in LIMITS
+}
+_BLOCK: Final = create_model("GatewayBlock", __base__=GatewayBlock, **_LIMIT_FIELDS)
+GATEWAY_SETTINGS: Final = frozenset(item.alias or name for name, item in _BLOCK.model_fields.items())
+"""The names that a block may have."""
 
 
-def _least(first: int | None, second: int | None) -> int | None:
-    given = [value for value in (first, second) if value is not None]
-    return min(given) if given else None
+def parse_block(values: object) -> GatewayBlock:
+    """Validate a block.
+
+    Raises:
+        ValidationError: a name is unknown, or a value malformed.
+    """
+    return _BLOCK.model_validate(values)

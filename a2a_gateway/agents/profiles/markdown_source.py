@@ -19,7 +19,7 @@ from openhands.sdk.subagent import AgentDefinition
 from openhands.sdk.subagent.schema import KNOWN_FIELDS
 from pydantic import ValidationError
 
-from a2a_gateway.agents.profiles.a2a_block import GATEWAY_SETTINGS, GatewayBlock
+from a2a_gateway.agents.profiles.a2a_block import GATEWAY_SETTINGS, GatewayBlock, parse_block
 from a2a_gateway.agents.profiles.definition_errors import (
     UNEXPECTED,
     DefinitionError,
@@ -193,7 +193,7 @@ def _load(path: Path, text: str) -> AgentDefinition:
 
 def _block(values: object) -> GatewayBlock:
     try:
-        return GatewayBlock.model_validate({} if values is None else values)
+        return parse_block({} if values is None else values)
     except ValidationError as error:
         raise invalid(error, (BLOCK,)) from None
 

@@ -14,8 +14,9 @@ from a2a_gateway.agents.profiles.llm_resolver import as_template, condenser_temp
 from a2a_gateway.agents.profiles.saved_llms import PROFILE_NAME
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, DELEGATE
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
-from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy, Profile, ProfileProblem, WorkspacePolicy
+from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem, WorkspacePolicy
 from a2a_gateway.settings import Settings
+from delegate_tool.protocol.limits import LimitPolicy, limits_of, narrower
 
 SELF: Final = "self"
 
@@ -126,9 +127,7 @@ def _workspace(parts: Parts) -> tuple[WorkspacePolicy, str | None]:
 
 
 def _policy(parts: Parts) -> LimitPolicy:
-    return parts.block.policy(
-        own_model=MODEL_PREFIX + parts.name, max_turns=parts.max_turns, budget_micro_usd=parts.budget_micro_usd
-    )
+    return narrower(parts.block.policy(own_model=MODEL_PREFIX + parts.name), limits_of(parts))
 
 
 def _description(llm: LLM, tools: tuple[str, ...]) -> str:
