@@ -19,14 +19,14 @@ class ExpressionError(ValueError):
     """An expression that is none, or too large; the message says which."""
 
 
-def compile_expression(expression: str, flags: int = 0) -> "regex.Pattern[str]":
+def compile_expression(expression: str, flags: int = 0, *, max_chars: int = MAX_EXPRESSION_CHARS) -> "regex.Pattern[str]":
     """Compile a stranger's expression.
 
     Raises:
         ExpressionError: it is not one, or too large.
     """
-    if len(expression) > MAX_EXPRESSION_CHARS:
-        raise ExpressionError(f"it has {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are allowed")
+    if len(expression) > max_chars:
+        raise ExpressionError(f"it has {len(expression)} characters, at most {max_chars} are allowed")
     # The engine writes repetitions out: `((a{1000}){1000}){1000}` would take minutes, and all memory.
     if math.prod(max(1, int(times)) for times in _REPEAT.findall(expression)) > _MAX_REPEATS:
         raise ExpressionError(f"its repetitions multiply to more than {_MAX_REPEATS}")
