@@ -18,7 +18,7 @@ WARNING_PERCENT: Final = 80
 _FINISH: Final = "finish"
 
 
-def note_of(hold: Hold) -> str | None:
+def budget_note(hold: Hold) -> str | None:
     """Tell the agent of its budget before this call, if there is something to tell."""
     budget, left = hold.budget_micro_usd, hold.left_micro_usd
     if budget is None or left is None:
@@ -54,6 +54,6 @@ def calls_tools(message: Message) -> bool:
     return any(call.name != _FINISH for call in message.tool_calls or ())
 
 
-def spent_up() -> BudgetExceeded:
+def budget_spent_error() -> BudgetExceeded:
     """Say why a run ends after its last call."""
     return BudgetExceeded("The budget was used up before the agent had finished. Ask for a larger one, or for less at once.")

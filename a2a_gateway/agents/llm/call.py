@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Final
 
 from a2a_gateway.agents.llm.deltas import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
-from a2a_gateway.agents.llm.pricing import Prices, cost_in_stream, estimate_usage, reported_cost, tells_usage
+from a2a_gateway.agents.llm.pricing import Prices, cost_in_stream, estimate_usage, reported_cost, reports_usage
 from a2a_gateway.agents.llm.prompt_size import Prompt
 from a2a_gateway.agents.llm.providers.stream_reading import StreamReading
-from a2a_gateway.agents.llm.sanitizing import mend_chunk
+from a2a_gateway.agents.llm.sanitizing import sanitize_chunk
 from a2a_gateway.runs.budget import price_by
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Hold
@@ -42,19 +42,19 @@ class Attempt:
     is_counted_here: bool = False
     reading: StreamReading | None = None
 
-    def arrived(self, item: object) -> list[Piece]:
+    def receive(self, item: object) -> list[Piece]:
         """Mend an item of the stream and take note of it; returns its pieces."""
         self.reported = reported_cost(item) or self.reported
         pieces = list(pieces_of_chunk(item))
         if not all(map(_is_well_formed, pieces)):  # to look into each item a second time would take as long as all the rest
-            mend_chunk(item)
+            sanitize_chunk(item)
             pieces = list(pieces_of_chunk(item))
         self.streamed_bytes += sum(map(_length, pieces))
         return pieces
 
     def end(self, stream: object) -> None:
         """Take note of what a stream that has ended reports of its usage and cost."""
-        self.is_counted_here = not tells_usage(stream)
+        self.is_counted_here = not reports_usage(stream)
         self.reported = cost_in_stream(stream)
 
 

@@ -68,7 +68,7 @@ _BY_STATUS: Final = {
     400: LLMBadRequest,
     422: LLMBadRequest,
 }
-_SAYS: Final[dict[type[RunError], str]] = {
+_MESSAGES: Final[dict[type[RunError], str]] = {
     ContextLengthExceeded: "The conversation is longer than the LLM's context window",
     ContentFiltered: "The LLM provider's content filter blocked the request or its answer",
     LLMAuthFailed: "The LLM provider refused this gateway's credentials",
@@ -86,12 +86,12 @@ def failure_of(error: BaseException, secrets: Secrets) -> GatewayError:
         if isinstance(link, GatewayError):
             return link
     kind = kind_of(error)
-    words = _words(chain, secrets)
+    words = _provider_message(chain, secrets)
     if kind is None:
         return AgentFailed(f"The agent failed: {words}" if words else "The agent failed.")
     wait_s = requested_wait_s(error) if kind is LLMRateLimited else None
     retry_after_s = None if wait_s is None else min(wait_s, _MAX_RETRY_AFTER_S)
-    return kind(f"{_SAYS[kind]}: {words}" if words else f"{_SAYS[kind]}.", retry_after_s=retry_after_s)
+    return kind(f"{_MESSAGES[kind]}: {words}" if words else f"{_MESSAGES[kind]}.", retry_after_s=retry_after_s)
 
 
 class Unrepeatable(Exception):
@@ -103,16 +103,16 @@ def is_quota_used_up(error: BaseException) -> bool:
     return any(is_unpaid(str(link), _status_of(link)) for link in causes_of(error) if isinstance(link, _PROVIDER_ERRORS))
 
 
-def shorten(error: BaseException) -> None:
+def shorten_texts(error: BaseException) -> None:
     """Cut the texts of an error and of its causes to what is read of them: some providers quote a whole request in one."""
     for link in causes_of(error):
         untyped: Any = link  # `message` is an attribute of LiteLLM's errors
-        link.args = tuple(map(_cut, link.args))
+        link.args = tuple(map(_cut_text, link.args))
         if isinstance(getattr(link, "message", None), str | bytes):
-            untyped.message = _cut(untyped.message)
+            untyped.message = _cut_text(untyped.message)
 
 
-def _cut(value: Any) -> Any:
+def _cut_text(value: Any) -> Any:
     return value[:MAX_TEXT_CHARS] if isinstance(value, str | bytes) else value
 
 
@@ -159,7 +159,7 @@ def _status_of(link: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _words(chain: list[BaseException], secrets: Secrets) -> str:
+def _provider_message(chain: list[BaseException], secrets: Secrets) -> str:
     text = next((str(link) for link in chain if str(link).strip()), "")[:MAX_TEXT_CHARS]
     if found := _PROVIDER_MESSAGE.search(text):
         text = re.sub(r"\\+n", " ", found.group(1)).replace('\\"', '"')

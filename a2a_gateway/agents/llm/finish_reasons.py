@@ -13,7 +13,7 @@ from openhands.sdk.llm import Message, TextContent
 from openhands.sdk.llm.exceptions import LLMContextWindowExceedError, LLMError
 from openhands.sdk.llm.exceptions.classifier import is_content_policy_violation, is_context_window_exceeded
 
-from a2a_gateway.agents.llm.budget_notes import calls_tools, spent_up
+from a2a_gateway.agents.llm.budget_notes import budget_spent_error, calls_tools
 from a2a_gateway.agents.llm.error_translation import Unrepeatable, causes_of, is_quota_used_up, kind_of
 from a2a_gateway.agents.llm.pricing import LLMReply
 from a2a_gateway.errors import ContentFiltered, ContextLengthExceeded, GatewayError, LLMUnavailable, RunError
@@ -48,7 +48,7 @@ def _is_unconnected(cause: BaseException) -> bool:
     return isinstance(cause, _UNCONNECTED) or (isinstance(cause, httpx.ConnectError) and not isinstance(cause.__cause__, OSError))
 
 
-def judge(error: Exception, *, is_shown: bool) -> Exception:
+def translate_failure(error: Exception, *, is_shown: bool) -> Exception:
     """Say what an attempt's failure is to be raised as: as it is, or as an error that tells the SDK what to do about it.
 
     `is_shown` is whether a part of the answer has been shown.
@@ -74,7 +74,7 @@ def _is_filtered_answer(error: Exception) -> bool:
     return "'finish_reason': 'content_filter'" in str(error)
 
 
-def unfiltered(reply: LLMReply) -> LLMReply:
+def reject_filtered(reply: LLMReply) -> LLMReply:
     """Pass a reply on unless it was blocked.
 
     Raises:
@@ -90,7 +90,7 @@ def is_cut_off(reply: object) -> bool:
     return _end_of(reply) in {"length", "max_output_tokens"}
 
 
-def check_said(message: Message, *, cut_off: bool, spent: bool) -> None:
+def check_message(message: Message, *, cut_off: bool, spent: bool) -> None:
     """Look at an answer whether the agent can go on with it.
 
     Raises:
@@ -98,18 +98,18 @@ def check_said(message: Message, *, cut_off: bool, spent: bool) -> None:
         RunError: it was cut off before it said anything; the agent would ask again, at the same price.
     """
     if spent and calls_tools(message):
-        raise spent_up()
-    if cut_off and is_silent(message):
-        raise cut_short()
+        raise budget_spent_error()
+    if cut_off and is_empty_message(message):
+        raise output_limit_error()
 
 
-def is_silent(message: Message) -> bool:
+def is_empty_message(message: Message) -> bool:
     """Whether an answer has no text and no tool call: it is empty, or holds only reasoning."""
     said = "".join(part.text for part in message.content if isinstance(part, TextContent))
     return not said.strip() and not message.tool_calls
 
 
-def unsaid() -> RunError:
+def empty_answers_error() -> RunError:
     """Say why a run ends whose LLM does not answer, though it was asked again."""
     return LLMUnavailable(
         "The LLM answered several times in a row without text or a tool call: with nothing, or only with reasoning. "
@@ -117,7 +117,7 @@ def unsaid() -> RunError:
     )
 
 
-def cut_short() -> RunError:
+def output_limit_error() -> RunError:
     """Say why a run ends with an answer that was cut off."""
     return RunError("The LLM reached its limit of output tokens. Allow more (max_completion_tokens), or less reasoning.")
 

@@ -21,19 +21,19 @@ from openhands.sdk.llm.utils.model_features import ModelFeatures
 from openhands.sdk.tool import ToolDefinition
 from pydantic import PrivateAttr
 
-from a2a_gateway.agents.llm.budget_notes import append_note, note_of
+from a2a_gateway.agents.llm.budget_notes import append_note, budget_note
 from a2a_gateway.agents.llm.call import Attempt, LLMCall, current_call
-from a2a_gateway.agents.llm.error_translation import shorten
-from a2a_gateway.agents.llm.finish_reasons import check_said, is_cut_off, is_refusal, judge, unfiltered
+from a2a_gateway.agents.llm.error_translation import shorten_texts
+from a2a_gateway.agents.llm.finish_reasons import check_message, is_cut_off, is_refusal, reject_filtered, translate_failure
 from a2a_gateway.agents.llm.observed_stream import TurnObserver, observe_stream
 from a2a_gateway.agents.llm.priced_telemetry import PricedTelemetry
 from a2a_gateway.agents.llm.pricing import LLMReply, Prices
 from a2a_gateway.agents.llm.prompt_size import Prompt
 from a2a_gateway.agents.llm.reasoning import bound_reasoning, without_thinking
-from a2a_gateway.agents.llm.retrying import retried
+from a2a_gateway.agents.llm.retrying import add_retries
 from a2a_gateway.agents.llm.run_account import RunAccount
-from a2a_gateway.agents.llm.sampling import sampled_fields, stops_taken
-from a2a_gateway.agents.llm.sanitizing import mend_message
+from a2a_gateway.agents.llm.sampling import accepted_stops, sampling_fields
+from a2a_gateway.agents.llm.sanitizing import sanitize_message
 from a2a_gateway.agents.llm.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import TokenUsage
@@ -53,7 +53,7 @@ class _Send(Protocol):
 
 
 class MeteredLLM(LLM):
-    """An LLM of one run. Make it with `metered`; a copy books to the same account."""
+    """An LLM of one run. Make it with `build_metered_llm`; a copy books to the same account."""
 
     _account: RunAccount = PrivateAttr()
     _prices: Prices = PrivateAttr()
@@ -112,38 +112,38 @@ class MeteredLLM(LLM):
     ) -> LLMResponse:
         if self._stop:
             kwargs.setdefault("stop", list(self._stop))
-        shown = _shown(tools)
+        shown = _visible_tools(tools)
         rendered = cast("Sequence[Any]", self._render(shown))
 
         async def complete(said: list[Message], *, last: bool) -> LLMResponse:
             # The tools stay in the request, because providers refuse a history of tool calls without them.
-            options = {**self._streaming(kwargs), "tool_choice": "none"} if last else self._streaming(kwargs)
+            options = {**self._with_streaming(kwargs), "tool_choice": "none"} if last else self._with_streaming(kwargs)
             return await LLM.acompletion(self._with_room(), said, rendered, *args, **options)
 
-        return await self._observed(messages, shown, complete, self._bound_in_chat)
+        return await self._send_as_call(messages, shown, complete, self._bound_in_chat)
 
     async def aresponses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        shown = _shown(tools)
+        shown = _visible_tools(tools)
 
         async def respond(said: list[Message], *, last: bool) -> LLMResponse:
             if last and (call := current_call.get()):
                 call.choice = "none"  # the SDK puts `auto` into the request, whatever it is given
-            return await LLM.aresponses(self._with_room(), said, shown, *args, **self._streaming(kwargs))
+            return await LLM.aresponses(self._with_room(), said, shown, *args, **self._with_streaming(kwargs))
 
-        return await self._observed(messages, shown, respond, self._bound_in_responses)
+        return await self._send_as_call(messages, shown, respond, self._bound_in_responses)
 
     def completion(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        with self._measured(messages, tools, self._bound_in_chat):
+        with self._measure_side_call(messages, tools, self._bound_in_chat):
             return LLM.completion(self._with_room(), messages, tools, *args, **kwargs)
 
     def responses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        with self._measured(messages, tools, self._bound_in_responses):
+        with self._measure_side_call(messages, tools, self._bound_in_responses):
             return LLM.responses(self._with_room(), messages, tools, *args, **kwargs)
 
     def _with_room(self) -> "MeteredLLM":
@@ -155,10 +155,10 @@ class MeteredLLM(LLM):
         return self.model_copy(update=changes) if changes else self
 
     @contextmanager
-    def _measured(
+    def _measure_side_call(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None, bound_name: str | None
     ) -> Iterator[None]:
-        """Have `_blocking` find the size of a side call that is made from a tool's own thread."""
+        """Have `_meter_blocking` find the size of a side call that is made from a tool's own thread."""
         call = self._call(Prompt.of(messages, tools or (), self._schemas), bound_name, is_turn=False)
         call.taken_call_ids = _call_ids(messages)
         token = current_call.set(call)
@@ -170,7 +170,7 @@ class MeteredLLM(LLM):
     def _render(self, tools: Sequence[ToolDefinition[Any, Any]]) -> list[RenderedTool]:
         return [RenderedTool(tool, self._schemas) for tool in tools]
 
-    def _streaming(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _with_streaming(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         # The SDK streams only where a callback is given; here `_aiter_with_idle_timeout` reads the stream, which has more.
         if self._observer is not None and kwargs.get("on_token") is None:
             return {**kwargs, "on_token": _ignore}
@@ -184,7 +184,7 @@ class MeteredLLM(LLM):
     def _bound_in_responses(self) -> str | None:
         return None if self.is_subscription else "max_output_tokens"
 
-    async def _observed(
+    async def _send_as_call(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]], send: _Send, bound_name: str | None
     ) -> LLMResponse:
         if current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a fresh key
@@ -217,7 +217,7 @@ class MeteredLLM(LLM):
             call.output_bound = call.hold.max_output_tokens
         try:
             response = await send()
-            mend_message(response.message)
+            sanitize_message(response.message)
             return response
         finally:
             if call.hold is not None:  # no attempt was made
@@ -231,14 +231,14 @@ class MeteredLLM(LLM):
         async def send_with_note() -> LLMResponse:
             hold = call.hold
             self._spent = hold is not None and hold.last
-            note = None if hold is None else note_of(hold)
+            note = None if hold is None else budget_note(hold)
             call.is_noted = note is not None
             return await send(messages if note is None else append_note(messages, note), last=self._spent)
 
         try:
             response = await self._within_budget(call, send_with_note)
             self._cut_off = is_cut_off(response.raw_response)
-            check_said(response.message, cut_off=self._cut_off, spent=self._spent)
+            check_message(response.message, cut_off=self._cut_off, spent=self._spent)
             observer.turn_ended(response.message)
             ended = True
             return response
@@ -260,25 +260,25 @@ class MeteredLLM(LLM):
 
         def decorate(attempt: Callable[..., Any]) -> Callable[..., Any]:
             if not inspect.iscoroutinefunction(attempt):
-                return retry(self._blocking(attempt))
+                return retry(self._meter_blocking(attempt))
             # A client that repeats a request by itself has had its attempts; but what fails after an answer is final for it.
             once = not self._retries_first_call and self._account.turns <= 1
-            return retried(retry, self._metered(attempt), once=once)
+            return add_retries(retry, self._meter(attempt), once=once)
 
         return decorate
 
-    def _metered(self, send: Callable[..., Awaitable[LLMReply]]) -> Callable[..., Awaitable[LLMReply]]:
-        async def metered(*args: Any, **kwargs: Any) -> LLMReply:
+    def _meter(self, send: Callable[..., Awaitable[LLMReply]]) -> Callable[..., Awaitable[LLMReply]]:
+        async def send_metered(*args: Any, **kwargs: Any) -> LLMReply:
             call = current_call.get() or self._call(Prompt(), is_turn=False)
             call.attempt = Attempt()
             hold, call.hold = call.hold or await self._account.reserve(call.quote), None
             self._account.follow(hold, call.used_micro_usd)
             try:
-                return unfiltered(await send(*args, **{**kwargs, **self._amendments(call, hold)}))
+                return reject_filtered(await send(*args, **{**kwargs, **self._amendments(call, hold)}))
             except Exception as error:
-                shorten(error)
+                shorten_texts(error)
                 call.attempt.refused = is_refusal(error)
-                judged = judge(error, is_shown=bool(call.attempt.streamed_bytes))
+                judged = translate_failure(error, is_shown=bool(call.attempt.streamed_bytes))
                 if judged is not error:
                     raise judged from error
                 raise
@@ -287,17 +287,17 @@ class MeteredLLM(LLM):
                 turns, call.turns = call.turns, 0
                 call.book(usage, await self._account.settle(hold, usage, cost_usd, complete=complete, turns=turns))
 
-        return metered
+        return send_metered
 
     def _amendments(self, call: LLMCall, hold: Hold) -> dict[str, object]:
         amended = call.amendments(hold)
         most = amended.get(call.bound_name or "")
         return {**amended, **without_thinking(self, most)} if isinstance(most, int) else amended
 
-    def _blocking(self, send: Callable[..., LLMReply]) -> Callable[..., LLMReply]:
+    def _meter_blocking(self, send: Callable[..., LLMReply]) -> Callable[..., LLMReply]:
         """Meter a side call that a tool makes from its own thread; on the loop's thread it would wait for itself."""
 
-        def metered(*args: Any, **kwargs: Any) -> LLMReply:
+        def send_blocking(*args: Any, **kwargs: Any) -> LLMReply:
             call = current_call.get() or self._call(Prompt(), is_turn=False)
 
             async def in_thread(*args: Any, **kwargs: Any) -> LLMReply:
@@ -305,18 +305,18 @@ class MeteredLLM(LLM):
 
             async def observed() -> LLMReply:
                 current_call.set(call)
-                return await self._metered(in_thread)(*args, **kwargs)
+                return await self._meter(in_thread)(*args, **kwargs)
 
             return asyncio.run_coroutine_threadsafe(observed(), self._account.loop).result()
 
-        return metered
+        return send_blocking
 
     def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
         items = super()._aiter_with_idle_timeout(stream)
         return observe_stream(items, stream, current_call.get(), self._observer, self.model)
 
 
-def metered(
+def build_metered_llm(
     template: LLM,
     account: RunAccount,
     prices: Prices,
@@ -332,7 +332,7 @@ def metered(
     Streams if there is an observer and the LLM calls tools natively; a prompted tool call would show its mark-up.
     """
     asked = sampling or Sampling()
-    fields = vars(template) | sampled_fields(template, asked)
+    fields = vars(template) | sampling_fields(template, asked)
     # Another LLM to fall back on would not be metered.
     fields |= {
         "max_message_chars": UNLIMITED_CHARS,
@@ -344,7 +344,7 @@ def metered(
     for name, value in (template.__pydantic_private__ or {}).items():
         setattr(llm, name, value)
     llm._account, llm._prices, llm._observer = account, prices, observer
-    llm._stop = stops_taken(template, asked)
+    llm._stop = accepted_stops(template, asked)
     llm._schemas = ToolSchemas() if schemas is None else schemas
     llm._retries_first_call = retries_first_call
     llm._looked_up = _identity(template)
@@ -357,7 +357,7 @@ def _identity(llm: LLM) -> tuple[str | None, ...]:
     return llm.model, llm.base_url, llm.model_canonical_name
 
 
-def _shown(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
+def _visible_tools(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
     return [tool for tool in tools or () if not isinstance(tool, WithheldDelegationTool)]
 
 

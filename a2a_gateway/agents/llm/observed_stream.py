@@ -9,7 +9,7 @@ from openhands.sdk.llm import Message
 from a2a_gateway.agents.llm.call import LLMCall
 from a2a_gateway.agents.llm.deltas import Piece
 from a2a_gateway.agents.llm.providers.stream_reading import StreamReading
-from a2a_gateway.agents.llm.truncated_streams import as_completed, check_damage, check_end
+from a2a_gateway.agents.llm.truncated_streams import check_damage, check_end, convert_incomplete
 
 
 class TurnObserver(Protocol):
@@ -34,14 +34,14 @@ async def observe_stream(
     """
     try:
         async for item in items:
-            pieces = call.attempt.arrived(item) if call is not None else ()
+            pieces = call.attempt.receive(item) if call is not None else ()
             if observer is not None:
                 for piece in pieces:
                     observer.add(piece)
             if pieces:
                 # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
                 await asyncio.sleep(0)
-            yield as_completed(stream, item)
+            yield convert_incomplete(stream, item)
     except Exception:
         check_damage(_reading_of(call), model)  # what LiteLLM makes of that may read like a refusal
         raise

@@ -83,7 +83,7 @@ class Prices:
         own = self._own_cost(usage)
         if own is not None:
             return own
-        name = next(_listed([self.model]), None)
+        name = next(_priced_names([self.model]), None)
         if name is None:
             return None
         parts = litellm.cost_per_token(
@@ -92,17 +92,17 @@ class Prices:
             prompt_tokens=usage.prompt,
             completion_tokens=usage.completion,
         )
-        return sum((_exact(part) for part in parts), Decimal(0))
+        return sum((_to_decimal(part) for part in parts), Decimal(0))
 
     def _bounds(self, prompt_tokens: int) -> tuple[Decimal, Decimal] | None:
         """The most that a prompt token and an output token can cost, in a call of this size."""
         if self.input_usd_per_token is not None and self.output_usd_per_token is not None:
-            return _exact(self.input_usd_per_token), _exact(self.output_usd_per_token)
-        name = next(_listed([self.model]), None)
+            return _to_decimal(self.input_usd_per_token), _to_decimal(self.output_usd_per_token)
+        name = next(_priced_names([self.model]), None)
         if name is None:
             return None
         entry = litellm.model_cost[name]
-        return _dearest(entry, _PROMPT_PRICES, prompt_tokens), _dearest(entry, _OUTPUT_PRICES, prompt_tokens)
+        return _highest_price(entry, _PROMPT_PRICES, prompt_tokens), _highest_price(entry, _OUTPUT_PRICES, prompt_tokens)
 
     def _has_price(self) -> bool:
         """Whether a price above zero is known."""
@@ -113,14 +113,14 @@ class Prices:
             return None
         of_input, of_output, of_cached = self.input_usd_per_token, self.output_usd_per_token, self.cached_input_usd_per_token
         cached = 0 if of_cached is None else min(usage.cached, usage.prompt)
-        prompt = (usage.prompt - cached) * _exact(of_input) + cached * _exact(of_cached or 0)
-        return prompt + usage.completion * _exact(of_output)
+        prompt = (usage.prompt - cached) * _to_decimal(of_input) + cached * _to_decimal(of_cached or 0)
+        return prompt + usage.completion * _to_decimal(of_output)
 
     def _mapped_cost(self, reply: LLMReply) -> Decimal | None:
         provider = self.model.partition("/")[0]
         answered = str(reply.model or "")
         # What was asked for may be an alias of what answered, so the name in the reply goes first.
-        name = next(_listed([answered, f"{provider}/{answered}", self.model] if answered else [self.model]), None)
+        name = next(_priced_names([answered, f"{provider}/{answered}", self.model] if answered else [self.model]), None)
         if name is None:
             return None
         # `base_model`, because LiteLLM prefers the reply's name to `model`, and takes one that it does not list for free.
@@ -153,7 +153,7 @@ def usage_of(reply: LLMReply) -> TokenUsage | None:
     return read if can_be and (read.prompt or read.completion) else None
 
 
-def tells_usage(stream: object) -> bool:
+def reports_usage(stream: object) -> bool:
     """Whether a stream that has ended brought its usage; LiteLLM counts by itself what a chat completion does not tell."""
     # It comes last, mostly, and to look for it in a chunk that has none takes its time.
     return not isinstance(stream, CustomStreamWrapper) or any(getattr(chunk, "usage", None) for chunk in reversed(stream.chunks))
@@ -240,7 +240,7 @@ def _parse_cost(value: object) -> Decimal | None:
     return cost if cost.is_finite() and 0 <= cost <= MAX_USD else None
 
 
-def _listed(names: Iterable[str]) -> Iterator[str]:
+def _priced_names(names: Iterable[str]) -> Iterator[str]:
     """Keep the names for which LiteLLM's map has a price, as it spells them; zero is a price, a missing entry is none."""
     for name in names:
         provider, _, bare = name.partition("/")
@@ -258,7 +258,7 @@ def _provider(name: str) -> str | None:
     return owner
 
 
-def _dearest(entry: Mapping[str, Any], names: frozenset[str], prompt_tokens: int) -> Decimal:
+def _highest_price(entry: Mapping[str, Any], names: frozenset[str], prompt_tokens: int) -> Decimal:
     """The highest of some prices in an entry of the map, with their surcharges for long prompts that apply."""
     prices = [0.0]
     for item, price in entry.items():
@@ -267,8 +267,8 @@ def _dearest(entry: Mapping[str, Any], names: frozenset[str], prompt_tokens: int
         applies = not threshold or (thousands.isdigit() and prompt_tokens > int(thousands) * 1000)
         if name in names and applies and isinstance(price, int | float):
             prices.append(price)
-    return _exact(max(prices))
+    return _to_decimal(max(prices))
 
 
-def _exact(usd: float) -> Decimal:
+def _to_decimal(usd: float) -> Decimal:
     return Decimal(repr(float(usd)))

@@ -15,21 +15,21 @@ from a2a_gateway.agents.llm.pricing import LLMReply
 from a2a_gateway.errors import LLMRateLimited, LLMUnavailable
 from a2a_gateway.provider_errors import is_beyond_limit
 
-type Attempt = Callable[..., Awaitable[LLMReply]]
+type SendAttempt = Callable[..., Awaitable[LLMReply]]
 type Wait = Callable[[RetryCallState], float]
 
 LONGEST_WAIT_S: Final = 5.0
 """Asked for by a provider; a longer one is the client's."""
 
 
-def retried(retry: Callable[[Callable[..., Any]], Any], attempt: Attempt, *, once: bool = False) -> Attempt:
+def add_retries(retry: Callable[[Callable[..., Any]], Any], attempt: SendAttempt, *, once: bool = False) -> SendAttempt:
     """Let tenacity's decorator repeat an attempt, or make only one.
 
     It is given a function of no consequence, is lent the real one for the call, and is made to forget what it did with it.
     """
-    retrying: Any = cast("Any", retry(_nothing)).retry
-    retrying.retry &= retry_if_exception(_passes_soon)
-    retrying.wait = _as_requested(retrying.wait)
+    retrying: Any = cast("Any", retry(_placeholder)).retry
+    retrying.retry &= retry_if_exception(_is_transient)
+    retrying.wait = _prefer_requested_wait(retrying.wait)
     if once:
         retrying.stop = stop_after_attempt(1)
 
@@ -43,7 +43,7 @@ def retried(retry: Callable[[Callable[..., Any]], Any], attempt: Attempt, *, onc
     return repeatedly
 
 
-def _passes_soon(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     """Whether another attempt may help, and the client need not decide about it."""
     kind = kind_of(error)
     if kind is LLMRateLimited:
@@ -51,7 +51,7 @@ def _passes_soon(error: BaseException) -> bool:
     return kind is LLMUnavailable
 
 
-def _as_requested(otherwise: Wait) -> Wait:
+def _prefer_requested_wait(otherwise: Wait) -> Wait:
     def wait_s(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         requested_s = requested_wait_s(error) if error else None
@@ -60,5 +60,5 @@ def _as_requested(otherwise: Wait) -> Wait:
     return wait_s
 
 
-async def _nothing() -> None:
+async def _placeholder() -> None:
     """Stand in for an attempt."""

@@ -41,7 +41,7 @@ _CHAT_OPTIONS: Final = frozenset(inspect.signature(get_optional_params).paramete
 _WIRE_NAMES: Final = {"max_output_tokens": "max_tokens"}
 
 
-def sampled_fields(template: LLM, asked: Sampling) -> dict[str, object]:
+def sampling_fields(template: LLM, asked: Sampling) -> dict[str, object]:
     """Return the fields of an LLM that a request changes, with values that its provider takes."""
     reasons = bool((template.model_info or {}).get("supports_reasoning"))
     # On this endpoint the SDK sends it to models that refuse it, too.
@@ -63,7 +63,7 @@ def sampled_fields(template: LLM, asked: Sampling) -> dict[str, object]:
     return fields
 
 
-def stops_taken(template: LLM, asked: Sampling) -> tuple[str, ...]:
+def accepted_stops(template: LLM, asked: Sampling) -> tuple[str, ...]:
     """Return the stop sequences that the LLM's provider takes."""
     if not template.native_tool_calling and not template.disable_stop_word:
         return ()  # the SDK puts its own in their place, which end a prompted tool call
@@ -78,7 +78,7 @@ def ignored_options(template: LLM, asked: Sampling) -> tuple[str, ...]:
     taken = _as_sent(template, asked)
     cut_down = ("temperature", "max_output_tokens", "reasoning_effort")
     changed = {name for name in cut_down if getattr(asked, name) not in (None, getattr(taken, name))}
-    if stops_taken(template, asked) != asked.stop:
+    if accepted_stops(template, asked) != asked.stop:
         changed.add("stop")
     try:
         sent = _sent(template, asked)
@@ -112,7 +112,7 @@ def _sent(template: LLM, asked: Sampling) -> Mapping[str, Any]:
     model, provider, *_ = litellm.get_llm_provider(model=llm.model, api_base=llm.base_url)
     if llm.uses_responses_api():
         return _sent_to_responses(llm, model, provider)
-    stops = stops_taken(template, asked)
+    stops = accepted_stops(template, asked)
     options = select_chat_options(llm, {"stop": list(stops)} if stops else {}, has_tools=False)
     known = {name: value for name, value in options.items() if name in _CHAT_OPTIONS}
     known["stop"] = validate_openai_optional_params(known.get("stop"))
@@ -122,7 +122,7 @@ def _sent(template: LLM, asked: Sampling) -> Mapping[str, Any]:
 
 
 def _as_sent(template: LLM, asked: Sampling) -> LLM:
-    llm = template.model_copy(update=sampled_fields(template, asked))
+    llm = template.model_copy(update=sampling_fields(template, asked))
     room = llm.effective_max_output_tokens
     return llm if room is None else llm.model_copy(update=fit_reasoning(llm, room))
 

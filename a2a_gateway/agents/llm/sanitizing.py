@@ -21,33 +21,33 @@ _STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _MAX_DEPTH: Final = 100
 
 
-def mend_chunk(chunk: Any) -> None:
+def sanitize_chunk(chunk: Any) -> None:
     """Mend one item of a stream, of either endpoint, in place: LiteLLM, too, breaks at what cannot be written."""
     if not isinstance(chunk, ModelResponseStream):
-        _mend(chunk, "delta")
+        _sanitize(chunk, "delta")
         return
     for choice in chunk.choices:
-        _mend(choice.delta, "content")
-        _mend(choice.delta, "reasoning_content")
+        _sanitize(choice.delta, "content")
+        _sanitize(choice.delta, "reasoning_content")
         for call in choice.delta.tool_calls or ():
-            _mend(getattr(call, "function", None), "name")
-            _mend(getattr(call, "function", None), "arguments")
+            _sanitize(getattr(call, "function", None), "name")
+            _sanitize(getattr(call, "function", None), "arguments")
 
 
-def mend_message(message: Message) -> None:
+def sanitize_message(message: Message) -> None:
     """Mend a whole answer in place, also where its tool calls escape what cannot be written."""
     for part in message.content:
         if isinstance(part, TextContent):
-            _mend(part, "text")
-    _mend(message, "reasoning_content")
+            _sanitize(part, "text")
+    _sanitize(message, "reasoning_content")
     for call in message.tool_calls or ():
-        _mend(call, "name")
-        call.arguments = mend_json(call.arguments)
+        _sanitize(call, "name")
+        call.arguments = sanitize_json(call.arguments)
         if _is_too_deep(call.arguments):
             call.arguments = f"nested more than {_MAX_DEPTH} deep"
 
 
-def mend_json(text: str) -> str:
+def sanitize_json(text: str) -> str:
     """Mend JSON text, be it well formed otherwise or not."""
     text = well_formed(text)
     return _ESCAPE.sub(lambda escape: r"\ufffd" if escape[1] else escape[0], text) if r"\u" in text else text
@@ -63,7 +63,7 @@ def _is_too_deep(text: str) -> bool:
     return deepest > _MAX_DEPTH
 
 
-def _mend(owner: Any, name: str) -> None:
+def _sanitize(owner: Any, name: str) -> None:
     text = getattr(owner, name, None)
     if isinstance(text, str) and not text.isascii() and (mended := well_formed(text)) != text:
         setattr(owner, name, mended)

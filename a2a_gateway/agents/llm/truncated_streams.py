@@ -50,7 +50,7 @@ def _unfinished_error(message: str, model: str) -> APIConnectionError:
     return error
 
 
-def as_completed(stream: Any, item: object) -> object:
+def convert_incomplete(stream: Any, item: object) -> object:
     """Make an answer that was cut off, in OpenAI's Responses, one that is complete and says so: the SDK knows no other end.
 
     It would take it for none, and ask again, at the same price.

@@ -29,7 +29,7 @@ _ANTHROPIC_TYPES: Final = frozenset(
 _RESPONSES_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
-class AnswerFormat(Protocol):
+class ProviderFormat(Protocol):
     """Reads the one answer to a request, streamed or whole."""
 
     @property
@@ -46,7 +46,7 @@ class AnswerFormat(Protocol):
         """Take note of the mark `[DONE]`."""
 
 
-def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], AnswerFormat] | None:
+def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], ProviderFormat] | None:
     """Recognise a format by one event, or by a whole answer; returns None if it is not known."""
     kind = value.get("type")
     if "choices" in value or str(value.get("object")).startswith("chat.completion"):
