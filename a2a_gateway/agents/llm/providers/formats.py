@@ -1,4 +1,4 @@
-"""Know the formats in which providers answer: repair what a server leaves out, and see where an answer ends. Pure.
+"""Recognise the formats in which providers answer, repair what a server leaves out, and find where an answer ends. Pure.
 
 LiteLLM fails at values that servers send beside or instead of those of the specification (`choices: null`, numeric ids), drops
 tool calls without an id, merges calls with the same index, and reports a stream that was cut as finished. Each class here reads
@@ -43,7 +43,7 @@ class ProviderFormat(Protocol):
         """Repair a whole answer in place; raises `AnswerDamaged`."""
 
     def end(self) -> None:
-        """Take note of the mark `[DONE]`."""
+        """Record that the mark `[DONE]` has come."""
 
 
 def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], ProviderFormat] | None:
@@ -61,7 +61,7 @@ def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], ProviderFormat] |
 
 
 class Unknown:
-    """A format without a reader of its own: passed on as it is."""
+    """A format without a class of its own; its answers are passed on unchanged."""
 
     is_complete: bool | None = None
 
@@ -72,7 +72,7 @@ class Unknown:
         """Change nothing."""
 
     def end(self) -> None:
-        """Take the mark for the end."""
+        """Treat the mark as the end."""
         self.is_complete = True
 
 
