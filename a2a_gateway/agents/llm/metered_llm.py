@@ -15,8 +15,8 @@ The life of one call (`LLMCall`), which consists of one or more attempts (`Attem
     release                   `_within_budget`              if no attempt was made, the first hold is settled with 0
 
 A turn is a call of the agent itself; a side call is any other (summaries, titles, tools). Two cases are special. The SDK may call
-itself again inside a call, which counts as part of that call. A tool may call from its own thread; its attempts are metered on the
-run's event loop.
+itself again inside a call, which counts as part of that call. A tool may call from its own thread; its attempts are metered on
+the run's event loop.
 
 This module decides nothing about an agent. Beyond the SDK's public interface it needs eight hooks (`_make_retry_decorator`,
 `_aiter_with_idle_timeout`, `_apply_prompt_caching`, `_model_features`, `Telemetry._compute_cost` and `_record_usage`,
