@@ -19,8 +19,8 @@ from openhands.sdk.llm import LLM
 from a2a_gateway.agents.answer_form import AnswerForm
 from a2a_gateway.agents.history import History, history_of, new_messages
 from a2a_gateway.agents.llm.condenser import HelpfulCondenser
-from a2a_gateway.agents.llm.finish_reasons import is_silent
-from a2a_gateway.agents.llm.metered_llm import MeteredLLM, metered
+from a2a_gateway.agents.llm.finish_reasons import is_empty_message
+from a2a_gateway.agents.llm.metered_llm import MeteredLLM, build_metered_llm
 from a2a_gateway.agents.llm.observed_stream import TurnObserver
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
@@ -69,7 +69,7 @@ class Prepared:
         """Whether the agent's last answer had no text and no tool call."""
         done = (event for event in reversed(self.conversation.state.events) if event.source == "agent")
         last = next(done, None)
-        return isinstance(last, MessageEvent) and is_silent(last.llm_message)
+        return isinstance(last, MessageEvent) and is_empty_message(last.llm_message)
 
     def close(self) -> None:
         """End its tools, and let it go."""
@@ -101,7 +101,7 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
     history = _history(run, vision=recipe.llm.vision_is_active())
     _refuse_unsupported(run.sampling, recipe.llm)
     prices = _prices(recipe, recipe.llm)
-    llm = metered(
+    llm = build_metered_llm(
         recipe.llm,
         wiring.account,
         prices,
@@ -169,7 +169,7 @@ def _condenser(recipe: AgentRecipe, account: RunAccount) -> LLMSummarizingConden
     template = recipe.condenser_llm
     if template is None:
         return None
-    llm = metered(template, account, _prices(recipe, template), usage_id="condenser")
+    llm = build_metered_llm(template, account, _prices(recipe, template), usage_id="condenser")
     return HelpfulCondenser(llm=llm, max_size=recipe.condenser_max_size)
 
 

@@ -23,10 +23,10 @@ from openhands.sdk.event.conversation_error import ConversationErrorEvent
 
 from a2a_gateway.agents.answer_form import AnswerForm
 from a2a_gateway.agents.conversation_builder import Prepared, Toolbox, Wiring, prepare
-from a2a_gateway.agents.llm.budget_notes import spent_up
+from a2a_gateway.agents.llm.budget_notes import budget_spent_error
 from a2a_gateway.agents.llm.credentials import llm_secrets
 from a2a_gateway.agents.llm.error_translation import failure_of
-from a2a_gateway.agents.llm.finish_reasons import cut_short, unsaid
+from a2a_gateway.agents.llm.finish_reasons import empty_answers_error, output_limit_error
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.llm.tool_schemas import ToolSchemas
 from a2a_gateway.agents.narration import Narrator, translate_event
@@ -213,13 +213,13 @@ class Execution:
         status = prepared.conversation.state.execution_status
         match status:
             case Status.FINISHED if prepared.llm.spent:
-                return self._failure(spent_up())
+                return self._failure(budget_spent_error())
             case Status.FINISHED if prepared.llm.cut_off:
-                return self._failure(cut_short(), reason=_CUT_OFF)
+                return self._failure(output_limit_error(), reason=_CUT_OFF)
             case Status.FINISHED:
                 return Finished(self._narrator.text)
             case Status.STUCK if prepared.ends_silently:
-                return self._failure(unsaid())
+                return self._failure(empty_answers_error())
             case Status.STUCK:
                 return self._failure(AgentStuck("The agent kept repeating itself and was stopped."))
             case Status.ERROR:

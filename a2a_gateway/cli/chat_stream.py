@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
+from httpx_sse import EventSource, SSEError
 
 from a2a_gateway.cli.command_error import CommandError
 from a2a_gateway.cli.gateway_client import remote_error
-from a2a_gateway.wire.sse import SseDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +46,33 @@ def read_chat(response: httpx.Response) -> Iterator[ChatEvent]:
     Raises:
         CommandError: the run failed in mid-stream, or the stream broke off.
     """
-    decoder, ended = SseDecoder(), False
-    for chunk in response.iter_bytes():
-        for event in decoder.feed(chunk):
-            if event.data == "[DONE]":
-                continue
-            for fact in _read_chunk(event.data, response.status_code):
-                ended = ended or isinstance(fact, End)
-                yield fact
+    ended = False
+    for data in _read_events(response):
+        for fact in _read_chunk(data, response.status_code):
+            ended = ended or isinstance(fact, End)
+            yield fact
     if not ended:
         raise CommandError("The answer broke off.", "`a2a-gateway runs list` shows what became of the run.")
+
+
+def _read_events(response: httpx.Response) -> Iterator[str]:
+    try:
+        for event in EventSource(response).iter_sse():
+            if event.data not in ("", "[DONE]"):
+                yield event.data
+    except SSEError:
+        raise _not_a_gateway() from None
+
+
+def _not_a_gateway() -> CommandError:
+    return CommandError("The server's answer is not that of a gateway.", "Check the URL.")
 
 
 def _read_chunk(data: str, status: int) -> Iterator[ChatEvent]:
     try:
         chunk = json.loads(data)
     except ValueError:
-        raise CommandError("The server's answer is not that of a gateway.", "Check the URL.") from None
+        raise _not_a_gateway() from None
     match chunk:
         case {"error": _}:
             raise remote_error(chunk, status)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from a2a_gateway.agents.llm.metered_llm import metered
+from a2a_gateway.agents.llm.metered_llm import build_metered_llm
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.testing.serving import serve_app
@@ -51,7 +51,7 @@ async def test_an_image_inside_the_network_is_not_fetched(model: str, changes: d
     async with inside.serving() as url:
         account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
         template = an_llm(url, model=model, **changes)
-        llm = metered(template, account, Prices(model, 1e-6, 1e-6))
+        llm = build_metered_llm(template, account, Prices(model, 1e-6, 1e-6))
         named = url.replace("127.0.0.1", "localhost")
         look, image = TextContent(text="look"), ImageContent(image_urls=[f"{named}/secret.png"])
         with pytest.raises((LLMError, OpenAIError)):

@@ -19,11 +19,11 @@ from a2a_gateway.settings import Settings
 from a2a_gateway.stores import SpendBy, open_store, sqlite_url
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from a2a_gateway.wire.sse import SseDecoder
 from tests.interaction.conftest import PROFILES
 from tests.stores.ledger_bench import Bench, SteppedClock
 from tests.support.ask import call, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
+from tests.support.sse import decode_events
 
 pytestmark = pytest.mark.anyio
 PRICED = "openhands_priced"
@@ -301,7 +301,7 @@ async def test_a_run_token_is_always_told_the_usage_of_its_child(small: GatewayU
     async with parent(small, small_llm) as above:
         asked = asks("Below.", Step(content="well", usage=Usage(100, 10)), stream=True)
         streamed = await above.http.post(CHAT, json=asked)
-    *_, last, done = [event.data for event in SseDecoder().feed(streamed.content)]
+    *_, last, done = [event.data for event in decode_events(streamed.content)]
     usage = json.loads(last)["usage"]
     assert (done, json.loads(last)["choices"]) == ("[DONE]", [])
     assert (usage["prompt_tokens"], usage["cost_details"]["self"], usage["delegation"]["depth"]) == (100, "0.000120", 1)

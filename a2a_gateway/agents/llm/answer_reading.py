@@ -1,9 +1,9 @@
-"""Read what a provider answers to an agent's LLM call, before LiteLLM reads it: streams event by event, whole answers at once.
+"""Parse the answers to an agent's LLM calls before LiteLLM does: streams event by event, whole answers at once.
 
-LiteLLM's HTTP clients are all httpx's, so their `send` is where the answers of every provider come in, over every transport. It
-is replaced while agents run in this process, and does nothing outside of an agent's LLM call. `stream_events` says why the
-answers are read here, `provider_formats` what is repaired in them, and `refusals` what is read of errors; `stream_end` decides
-what a damaged or a cut stream means.
+All of LiteLLM's HTTP clients are httpx's, so the answers of every provider pass through `send`, over every transport. It is
+replaced while agents run in this process, and changes nothing outside of an agent's LLM call. In `providers`, `stream_events`
+explains why answers are parsed here, `formats` what is repaired in them, and `refusals` how much of an error is read.
+`truncated_streams` decides what a damaged or truncated stream means.
 """
 
 import asyncio
@@ -63,8 +63,8 @@ class _CheckedBody(httpx.AsyncByteStream):
         async for data in self._pieces:
             for line in self._reading.feed(data):
                 yield line
-            # Bytes may come without an event in them (comments that keep alive), and faster than they are read: each read then
-            # returns at once, and every other run of the process would wait.
+            # Bytes without an event (keep-alive comments) may arrive faster than they are read. Each read then returns at once,
+            # and without this every other run of the process would wait.
             await asyncio.sleep(0)
         for line in self._reading.finish():
             yield line
@@ -85,7 +85,7 @@ def _read_first(send: Callable[..., Awaitable[httpx.Response]]) -> Callable[...,
         call = current_call.get()
         if call is None:
             return await send(self, request, stream=stream, **options)
-        # Always as a stream, because of an error only the beginning is read.
+        # Always as a stream, because only the beginning of an error is read.
         response = await send(self, request, stream=True, **options)
         if response.is_error:
             return _with_content(response, await read_refusal(response))
@@ -120,7 +120,7 @@ def _read_first_blocking(send: Callable[..., httpx.Response]) -> Callable[..., h
 
 
 async def _read_stream(response: httpx.Response, call: LLMCall) -> httpx.Response:
-    """Have a stream checked while it is read, unless it is an error that should have had another status."""
+    """Check a stream while it is read; return an error that came with status 200 with the status that it should have had."""
     content_type = response.headers.get("content-type", "")
     if not response.is_success or content_type.startswith(_BINARY_STREAM):
         return response
@@ -146,7 +146,7 @@ async def _resume(beginning: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
 
 
 def _read_whole(response: httpx.Response, call: LLMCall) -> httpx.Response:
-    """Repair a whole answer, or give an error its status. One of an unknown format, or beyond repair, is passed on unchanged."""
+    """Repair a whole answer, or give an error its status. Return an answer unchanged if its format is unknown or irreparable."""
     if not response.is_success:
         return response
     if (status := refused_status(response.content)) is not None:
@@ -176,7 +176,7 @@ def _with_content(response: httpx.Response, content: bytes, status: int | None =
 
 
 def _headers(response: httpx.Response) -> list[tuple[bytes, bytes]]:
-    """Return the headers that hold for a body that has been decoded, and may have another length than was announced."""
+    """Return the headers without those about transport: the body has been decoded, and its length may have changed."""
     return [(name, value) for name, value in response.headers.raw if name.decode("latin-1").lower() not in _TRANSPORT_HEADERS]
 
 

@@ -1,8 +1,8 @@
-"""What an agent is told of its budget: a warning when most of it is used, and when to stop.
+"""Notes to the agent about its budget: a warning when most of it is used, and a request to stop before the last call.
 
-A note stands at the end of the last message of one LLM call, where it spoils no provider's cache, and nowhere else: it is not
-part of the conversation, nor shown to the caller. It is no message of its own, because some models (Mistral's) refuse one of the
-user after a tool's.
+A note is appended to the last message of one LLM call, where it invalidates no provider's prompt cache. It is not part of the
+conversation and not sent to the caller. It is not a message of its own, because some models (Mistral's) refuse a user message
+after a tool message.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ WARNING_PERCENT: Final = 80
 _FINISH: Final = "finish"
 
 
-def note_of(hold: Hold) -> str | None:
-    """Tell the agent of its budget before this call, if there is something to tell."""
+def budget_note(hold: Hold) -> str | None:
+    """Return the note about the budget for this call, or None if none is needed yet."""
     budget, left = hold.budget_micro_usd, hold.left_micro_usd
     if budget is None or left is None:
         return None
@@ -37,7 +37,7 @@ def note_of(hold: Hold) -> str | None:
 
 
 def append_note(messages: Sequence[Message], note: str) -> list[Message]:
-    """Return the messages with a note at the end of the last one; those given are left as they are."""
+    """Return the messages with a note at the end of the last one; the given messages are not changed."""
     *before, last = messages
     if last.role not in ("user", "tool"):
         return [*messages, Message(role="user", content=[TextContent(text=note)])]
@@ -50,10 +50,10 @@ def append_note(messages: Sequence[Message], note: str) -> list[Message]:
 
 
 def calls_tools(message: Message) -> bool:
-    """Whether an answer asks for more than to be finished."""
+    """Return whether an answer calls a tool other than `finish`."""
     return any(call.name != _FINISH for call in message.tool_calls or ())
 
 
-def spent_up() -> BudgetExceeded:
-    """Say why a run ends after its last call."""
+def budget_spent_error() -> BudgetExceeded:
+    """Return the error of a run that its budget ended."""
     return BudgetExceeded("The budget was used up before the agent had finished. Ask for a larger one, or for less at once.")

@@ -1,6 +1,6 @@
-"""One LLM call of a run: what may be spent on it, what each attempt asks for, and what it used in the end.
+"""The state of one LLM call: what may be spent on it, what each attempt asks for, and what it used.
 
-Plain state of one call, which `llm` leads; it sends nothing.
+`metered_llm` drives it and describes its life. This module sends nothing.
 """
 
 from contextvars import ContextVar
@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Final
 
 from a2a_gateway.agents.llm.deltas import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_chunk
-from a2a_gateway.agents.llm.pricing import Prices, cost_in_stream, estimate_usage, reported_cost, tells_usage
+from a2a_gateway.agents.llm.pricing import Prices, cost_in_stream, estimate_usage, reported_cost, reports_usage
 from a2a_gateway.agents.llm.prompt_size import Prompt
 from a2a_gateway.agents.llm.providers.stream_reading import StreamReading
-from a2a_gateway.agents.llm.sanitizing import mend_chunk
+from a2a_gateway.agents.llm.sanitizing import sanitize_chunk
 from a2a_gateway.runs.budget import price_by
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Hold
@@ -20,17 +20,19 @@ from a2a_gateway.runs.prompt_size import count_utf8_bytes
 from delegate_tool.protocol.text import well_formed
 
 USUAL_OUTPUT_TOKENS: Final = 500
-"""A fair expectation of an answer whose length cannot be seen: a tool call with its arguments, or some paragraphs of text."""
+"""The expected length of an answer that is not streamed: a tool call with its arguments, or some paragraphs of text."""
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One request to the provider: what is known of it so far.
+    """One request to the provider, and what is known of it so far.
 
     Attributes:
-        answer_bytes: of an answer that came without its usage.
-        is_counted_here: `usage` is LiteLLM's own count.
-        reading: of its answer, if that is streamed over HTTP.
+        answer_bytes: the length of an answer that came without its usage.
+        reported: the cost that the provider reported, in USD.
+        refused: the provider certainly did not work on the request.
+        is_counted_here: `usage` was counted by LiteLLM, not by the provider.
+        reading: the reader of the answer, if it is streamed over HTTP.
     """
 
     streamed_bytes: int = 0
@@ -42,35 +44,36 @@ class Attempt:
     is_counted_here: bool = False
     reading: StreamReading | None = None
 
-    def arrived(self, item: object) -> list[Piece]:
-        """Mend an item of the stream and take note of it; returns its pieces."""
+    def receive(self, item: object) -> list[Piece]:
+        """Sanitise and record one item of the stream; return its pieces."""
         self.reported = reported_cost(item) or self.reported
         pieces = list(pieces_of_chunk(item))
-        if not all(map(_is_well_formed, pieces)):  # to look into each item a second time would take as long as all the rest
-            mend_chunk(item)
+        if not all(map(_is_well_formed, pieces)):  # a second look at every item would take as long as all the rest
+            sanitize_chunk(item)
             pieces = list(pieces_of_chunk(item))
         self.streamed_bytes += sum(map(_length, pieces))
         return pieces
 
     def end(self, stream: object) -> None:
-        """Take note of what a stream that has ended reports of its usage and cost."""
-        self.is_counted_here = not tells_usage(stream)
+        """Record what a stream reports of its usage and cost, once it has ended."""
+        self.is_counted_here = not reports_usage(stream)
         self.reported = cost_in_stream(stream)
 
 
 @dataclass(slots=True)
 class LLMCall:
-    """One LLM call: one attempt, or several.
+    """One LLM call, of one or more attempts.
 
     Attributes:
-        bound_name: of the request's field for the most output tokens; None where the endpoint knows none.
-        hold: got before the request was built, for the first attempt; each further one gets its own.
-        output_bound: of the request as it was built; None where no budget binds it.
-        is_noted: whether the last message has a note that the next call's will not have.
-        choice: replaces the request's `tool_choice`, where the SDK takes none.
-        turns: that the next booking counts; a side call, and a repeated attempt, is none.
-        is_streamed: whether its output can be seen arriving.
-        taken_call_ids: of the tool calls in the request.
+        bound_name: the request's field for the maximum of output tokens; None if the endpoint has no such field.
+        hold: reserved before the request was built, and used by the first attempt; each further attempt reserves its own.
+        output_bound: the maximum of output tokens in the request as it was built; None if no budget bounds it.
+        is_noted: whether the last message ends with a budget note, which the next call's messages will not contain.
+        choice: replaces the request's `tool_choice`, on the endpoint where the SDK ignores that option.
+        turns: how many turns the next booking counts: 0 for side calls and repeated attempts.
+        is_streamed: whether the output arrives as a stream, so that its length is known while it is written.
+        taken_call_ids: the ids of the tool calls in the request.
+        usage, cost_micro_usd: the sums of all attempts; the cost is None if that of one attempt is unknown.
     """
 
     quote: CallQuote
@@ -88,13 +91,13 @@ class LLMCall:
     cost_micro_usd: int | None = 0
 
     def book(self, usage: TokenUsage, cost_micro_usd: int | None) -> None:
-        """Add what an attempt used."""
+        """Add the usage and the cost of one attempt."""
         self.usage += usage
         known = self.cost_micro_usd is not None and cost_micro_usd is not None
         self.cost_micro_usd = (self.cost_micro_usd or 0) + (cost_micro_usd or 0) if known else None
 
     def amendments(self, hold: Hold) -> dict[str, object]:
-        """What an attempt asks for otherwise than the request that was built for the first one."""
+        """Return the options in which an attempt differs from the request, which was built for the first attempt."""
         amended: dict[str, object] = {} if self.choice is None else {"tool_choice": self.choice}
         most, asked = hold.max_output_tokens, self.output_bound or self.quote.max_output_tokens
         if hold.budget_micro_usd is not None and most is not None and most < asked and self.bound_name:
@@ -102,10 +105,10 @@ class LLMCall:
         return amended
 
     def used_micro_usd(self) -> int:
-        """Estimate what the attempt under way has used so far: its prompt, and what has arrived of its answer.
+        """Estimate what the current attempt has used so far: its prompt, and the part of its answer that has arrived.
 
-        Of an answer that comes whole nothing is seen before its end, and the provider writes it whatever becomes of this process:
-        it counts as one of the usual length.
+        An answer that is not streamed counts with the usual length from the start: nothing of it arrives before its end, and the
+        provider completes it even if this process dies.
         """
         used = self._estimate(self.attempt.streamed_bytes, self.quote.max_output_tokens)
         if not self.is_streamed:
@@ -113,10 +116,10 @@ class LLMCall:
         return price_by(self.quote, used)
 
     def charge(self, hold: Hold, prices: Prices) -> tuple[TokenUsage, Decimal | None, bool]:
-        """What the last attempt used, what it cost, and whether that is certain.
+        """Return what the last attempt used, what it cost, and whether that is certain.
 
-        One that broke off, or of which no usage was told, is charged for what it was sent and what has arrived: never nothing,
-        never more than was set aside.
+        An attempt that broke off, or whose usage was not reported, is charged for its prompt and for the output that arrived:
+        at least one token, and never more output than was reserved.
         """
         attempt = self.attempt
         if attempt.usage is None and attempt.refused and not attempt.streamed_bytes:
@@ -136,7 +139,7 @@ class LLMCall:
 
 
 current_call: Final[ContextVar[LLMCall | None]] = ContextVar("current_llm_call", default=None)
-"""The call under way: the SDK's hooks have no parameter for it."""
+"""The current call. A context variable, because the SDK's hooks have no parameter for it."""
 
 
 def _is_well_formed(piece: Piece) -> bool:

@@ -1,8 +1,8 @@
-"""The SDK's condenser, which gives up where a summary cannot help, and then says why the LLM had refused.
+"""The SDK's condenser, changed to stop if a summary cannot help, and to raise the error with which the LLM refused.
 
-The SDK's own asks for five summaries of whatever there is, of a lone message too, and of a provider that is down; and its error
-is about the summary. Above it stands `build`; it relies on two hooks of the SDK (`ahard_context_reset`,
-`_agenerate_condensation`), which `tests/agents/llm/test_condenser.py` watches.
+The SDK's own condenser asks for five summaries even of a single message and of a provider that is down, and its error is about
+the summary. This relies on two hooks of the SDK (`ahard_context_reset`, `_agenerate_condensation`);
+`tests/agents/llm/test_condenser.py` fails when one goes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,13 +26,13 @@ _NOTHING_LEFT: Final = (
 
 
 class HelpfulCondenser(LLMSummarizingCondenser):
-    """Summarises a long conversation; leaves one that no summary shortens with the provider's refusal."""
+    """Summarise long conversations; raise the provider's refusal for one that no summary shortens."""
 
     async def ahard_context_reset(self, view: View, agent_llm: LLM | None = None) -> Condensation:
-        """Summarise everything after the system prompt, of each event less with every attempt.
+        """Summarise everything after the system prompt; each further attempt truncates the events to half the length.
 
         Raises:
-            Exception: what the LLM refused the conversation with, or what the summary failed of.
+            Exception: the error with which the LLM refused the conversation, or that of the summary.
         """
         start = int(bool(view.events) and isinstance(view.events[0], SystemPromptEvent))
         past = view.events[start:]
@@ -42,7 +42,7 @@ class HelpfulCondenser(LLMSummarizingCondenser):
                     return await self._agenerate_condensation(past, start, most_chars)
                 except NoCondensationAvailableException as error:
                     if isinstance(cause := error.__cause__, Exception) and not is_context_window_exceeded(cause):
-                        # Not `error`: the SDK gives what is raised here another cause, and this one would be lost.
+                        # Not `error`: the SDK sets another cause on the error raised here, so this cause would be lost.
                         raise cause from None
         raise _refusal(agent_llm)
 

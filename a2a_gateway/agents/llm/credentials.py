@@ -1,11 +1,11 @@
-"""The credentials that LLM templates hold, for the masking of what leaves a run."""
+"""Collect the credentials in LLM templates, so that they can be masked in everything that leaves a run."""
 
 from openhands.sdk import LLM
 from pydantic import SecretStr
 
 
 def llm_secrets(*llms: LLM | None) -> list[str]:
-    """List the credentials that LLM templates hold."""
+    """Return the credentials in LLM templates."""
     found = []
     for llm in llms:
         if llm is not None:

@@ -1,7 +1,7 @@
-"""What an LLM's answer is made of while it arrives: pieces of text, of reasoning, of tool calls.
+"""Split an LLM's answer into pieces of text, of reasoning and of tool calls, while it arrives.
 
-Reads LiteLLM's chunks of both endpoints (chat completions and responses), and whole answers of models that do not stream. Above
-it stands `events`, which decides what a caller sees of them.
+Reads LiteLLM's chunks of both endpoints (chat completions and responses), and whole answers of models that do not stream.
+`agents.narration` decides what a caller sees of the pieces.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ class ReasoningPiece:
 
 @dataclass(frozen=True, slots=True)
 class CallPiece:
-    """A piece of tool call number `index` of this answer; `name` stands in one, mostly the first; `arguments` is JSON text."""
+    """A piece of tool call number `index` of this answer. One piece, mostly the first, has the name; `arguments` is JSON text."""
 
     index: int
     name: str = ""
@@ -36,7 +36,7 @@ type Piece = TextPiece | ReasoningPiece | CallPiece
 
 
 def pieces_of_chunk(chunk: object) -> Iterator[Piece]:
-    """Read one item of a stream, whichever endpoint it is from; an item that carries nothing to show has no pieces."""
+    """Yield the pieces of one item of a stream, of either endpoint; an item may have no pieces."""
     if isinstance(chunk, ModelResponseStream):
         yield from _chat_pieces(chunk)
     else:
@@ -44,7 +44,7 @@ def pieces_of_chunk(chunk: object) -> Iterator[Piece]:
 
 
 def pieces_of_message(message: Message) -> Iterator[Piece]:
-    """Read a whole answer."""
+    """Yield the pieces of a whole answer."""
     if message.reasoning_content:
         yield ReasoningPiece(message.reasoning_content)
     if text := "".join(part.text for part in message.content if isinstance(part, TextContent)):
@@ -61,7 +61,7 @@ def _chat_pieces(chunk: ModelResponseStream) -> Iterator[Piece]:
         if delta.content:
             yield TextPiece(delta.content)
         for call in delta.tool_calls or ():
-            if isinstance(call, ChatCompletionDeltaToolCall):  # of two kinds; custom tools are never offered
+            if isinstance(call, ChatCompletionDeltaToolCall):  # the other kind is of custom tools, which are never offered
                 yield CallPiece(call.index, call.function.name or "", call.function.arguments or "")
 
 

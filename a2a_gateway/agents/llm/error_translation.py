@@ -1,7 +1,7 @@
-"""Why a run failed, as an error of the gateway: what the SDK, LiteLLM and providers raise goes in, `errors` come out.
+"""Translate errors of the SDK, LiteLLM and providers to the gateway's errors. Pure.
 
-Pure. The class of the SDK's or LiteLLM's error decides where it says enough; then the provider's words; then its status, which
-survives further down the chain of causes.
+Evidence in order of precedence: the class of the SDK's or LiteLLM's error, if it is specific; the provider's message; a general
+class; the HTTP status of the first error in the chain of causes that has one.
 """
 
 import math
@@ -38,15 +38,15 @@ _CREDENTIAL: Final = re.compile(
     r"|\b(?:gh[pousr]|hf|glpat|xox[a-z])[_-][\w*-]{8,}|\bya29\.[\w-]+|\beyJ[\w-]{8,}\.[\w.-]+|\b(?=\w*\d)(?=\w*[A-Za-z])\w{32,}"
 )
 _PROVIDER_MESSAGE: Final = re.compile(r'"(?:message|error|detail)"\s*:\s*"((?:[^"\\]|\\.)+)')
-"""Without the closing quotation mark, which is missing where a long text was cut."""
+"""Without the closing quotation mark, which is missing if a long text was truncated."""
 _EXCEPTION_PREFIX: Final = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception)(?::|\s+-)\s*")
 _INSIDES: Final = re.compile(r" \w+:<[^<>]* object at 0x[0-9a-f]+>")
-"""Objects of Python that libraries print into their errors, such as the SSL context of a host that is not known."""
+"""Python objects that libraries print into their errors, such as the SSL context of an unknown host."""
 _PYTHON: Final = re.compile(r" Original exception:|\s*Traceback \(most recent call last\)")
-"""Where LiteLLM goes on, after what it has to say, in the words of Python."""
+"""The point where LiteLLM appends Python's own error text to its message."""
 
 _PROVIDER_ERRORS: Final = (openai.OpenAIError, sdk.LLMError)
-"""LiteLLM's errors are OpenAI's. What an agent or its tools fail of may use the same words."""
+"""Only of these is the text interpreted: errors of the agent or its tools may use the same words. LiteLLM's are OpenAI's."""
 _BY_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]] = (
     ((sdk.LLMContextWindowExceedError, litellm.ContextWindowExceededError), ContextLengthExceeded),
     ((sdk.LLMContentPolicyViolationError, litellm.ContentPolicyViolationError), ContentFiltered),
@@ -54,7 +54,7 @@ _BY_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], .
     ((litellm.NotFoundError,), LLMNotFound),
     ((sdk.LLMRateLimitError, litellm.RateLimitError), LLMRateLimited),
 )
-"""What is sure whatever the words are."""
+"""Classes that are decisive whatever the message is."""
 _BY_GENERAL_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]] = (
     ((sdk.LLMAuthenticationError,), LLMAuthFailed),
     ((sdk.LLMBadRequestError, sdk.LLMMalformedConversationHistoryError, litellm.BadRequestError), LLMBadRequest),
@@ -68,7 +68,7 @@ _BY_STATUS: Final = {
     400: LLMBadRequest,
     422: LLMBadRequest,
 }
-_SAYS: Final[dict[type[RunError], str]] = {
+_MESSAGES: Final[dict[type[RunError], str]] = {
     ContextLengthExceeded: "The conversation is longer than the LLM's context window",
     ContentFiltered: "The LLM provider's content filter blocked the request or its answer",
     LLMAuthFailed: "The LLM provider refused this gateway's credentials",
@@ -80,49 +80,49 @@ _SAYS: Final[dict[type[RunError], str]] = {
 
 
 def failure_of(error: BaseException, secrets: Secrets) -> GatewayError:
-    """Find the gateway's error for whatever ended a run; its message has the provider's own words, shortened and masked."""
+    """Return the gateway's error for the error that ended a run; it quotes the provider's message, shortened and masked."""
     chain = list(causes_of(error))
     for link in chain:
         if isinstance(link, GatewayError):
             return link
     kind = kind_of(error)
-    words = _words(chain, secrets)
+    words = _provider_message(chain, secrets)
     if kind is None:
         return AgentFailed(f"The agent failed: {words}" if words else "The agent failed.")
     wait_s = requested_wait_s(error) if kind is LLMRateLimited else None
     retry_after_s = None if wait_s is None else min(wait_s, _MAX_RETRY_AFTER_S)
-    return kind(f"{_SAYS[kind]}: {words}" if words else f"{_SAYS[kind]}.", retry_after_s=retry_after_s)
+    return kind(f"{_MESSAGES[kind]}: {words}" if words else f"{_MESSAGES[kind]}.", retry_after_s=retry_after_s)
 
 
 class Unrepeatable(Exception):
-    """An LLM call failed and must not be tried again: part of its answer has been shown, or no retry cures it. It has a cause."""
+    """An LLM call failed and must not be retried: part of its answer was sent to the client, or no retry can help."""
 
 
 def is_quota_used_up(error: BaseException) -> bool:
-    """Whether an account has nothing left."""
+    """Return whether the account at the provider has no money or quota left."""
     return any(is_unpaid(str(link), _status_of(link)) for link in causes_of(error) if isinstance(link, _PROVIDER_ERRORS))
 
 
-def shorten(error: BaseException) -> None:
-    """Cut the texts of an error and of its causes to what is read of them: some providers quote a whole request in one."""
+def shorten_texts(error: BaseException) -> None:
+    """Truncate the texts of an error and of its causes: some providers quote a whole request in them."""
     for link in causes_of(error):
         untyped: Any = link  # `message` is an attribute of LiteLLM's errors
-        link.args = tuple(map(_cut, link.args))
+        link.args = tuple(map(_cut_text, link.args))
         if isinstance(getattr(link, "message", None), str | bytes):
-            untyped.message = _cut(untyped.message)
+            untyped.message = _cut_text(untyped.message)
 
 
-def _cut(value: Any) -> Any:
+def _cut_text(value: Any) -> Any:
     return value[:MAX_TEXT_CHARS] if isinstance(value, str | bytes) else value
 
 
 def mask_credentials(text: str, secrets: Secrets) -> str:
-    """Hide known secrets, and whatever looks like a credential."""
+    """Mask known secrets, and text that looks like a credential."""
     return _CREDENTIAL.sub(HIDDEN, secrets.mask(text))
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
-    """Walk from an error down to what it came of; the SDK's own wrapping is left out."""
+    """Yield an error and its chain of causes, without the SDK's own wrapper."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -132,7 +132,7 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def kind_of(error: BaseException) -> type[RunError] | None:
-    """Find which error a failed LLM call is for the caller; None if it is no failure of an LLM."""
+    """Return the class of the gateway's error for a failed LLM call; None if the error is not one of an LLM."""
     chain = list(causes_of(error))
     if any(isinstance(link, Unrepeatable) for link in chain) or is_quota_used_up(error):
         return LLMUnavailable
@@ -159,7 +159,7 @@ def _status_of(link: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _words(chain: list[BaseException], secrets: Secrets) -> str:
+def _provider_message(chain: list[BaseException], secrets: Secrets) -> str:
     text = next((str(link) for link in chain if str(link).strip()), "")[:MAX_TEXT_CHARS]
     if found := _PROVIDER_MESSAGE.search(text):
         text = re.sub(r"\\+n", " ", found.group(1)).replace('\\"', '"')
@@ -171,7 +171,7 @@ def _words(chain: list[BaseException], secrets: Secrets) -> str:
 
 
 def requested_wait_s(error: BaseException) -> float | None:
-    """Find how long a provider asks to wait before the next attempt; None where it does not say."""
+    """Return how long a provider asks to wait before the next attempt; None if it does not."""
     for link in causes_of(error):
         headers = (
             getattr(link, "litellm_response_headers", None) or getattr(getattr(link, "response", None), "headers", None) or {}
@@ -197,7 +197,7 @@ def _wait_in_headers(headers: Mapping[str, str]) -> float | None:
 
 
 def _seconds_until(date: str, now: str | None) -> float:
-    """Count by the provider's own clock; a negative number where either date cannot be read."""
+    """Return the seconds between two dates of the provider's clock; a negative number if one of them cannot be parsed."""
     try:
         return (parsedate_to_datetime(date) - parsedate_to_datetime(now or "")).total_seconds()
     except (ValueError, TypeError):

@@ -1,10 +1,27 @@
-"""The SDK's LLM, metered: money is reserved before every attempt and booked after it, on both endpoints and in every ending.
+"""The SDK's LLM, metered: money is reserved before every attempt and settled after it, on both endpoints and however it ends.
 
-Below it stand the call's state, the run's account and prices. It decides nothing about an agent. What it needs of the SDK beyond
-its public interface are eight hooks (`_make_retry_decorator`, `_aiter_with_idle_timeout`, `_apply_prompt_caching`,
-`_model_features`, `Telemetry._compute_cost` and `_record_usage`, `_telemetry`, and that a subclass keeps its private attributes
-in `model_copy`). `tests/agents/llm/test_metered_llm.py`, `test_llm_budget.py` and `tests/agents/test_run_failures.py` fail when a
-new version moves one.
+The life of one call (`LLMCall`), which consists of one or more attempts (`Attempt`):
+
+    step                      where                         what happens
+    begin                     `_send_as_call`               measure the prompt, quote the most that the call may cost
+    reserve the first hold    `_within_budget`              before the request is built: the hold may bound its output
+    build the request         the SDK                       shorter output, less reasoning, a note about the budget
+    for each attempt          `_meter`, inside the retries
+      reserve                                               the first attempt uses the first hold
+      follow                                                the ledger can ask what the attempt has used so far
+      send, read the stream   `_aiter_with_idle_timeout`    pieces are counted, sanitised and passed to the observer
+      settle                                                always: the reported usage, else an estimate, or 0 if refused
+    end                       `_turn`, for turns only       report the sums of all attempts
+    release                   `_within_budget`              if no attempt was made, the first hold is settled with 0
+
+A turn is a call of the agent itself; a side call is any other (summaries, titles, tools). Two cases are special. The SDK may call
+itself again inside a call, which counts as part of that call. A tool may call from its own thread; its attempts are metered on
+the run's event loop.
+
+This module decides nothing about an agent. Beyond the SDK's public interface it needs eight hooks (`_make_retry_decorator`,
+`_aiter_with_idle_timeout`, `_apply_prompt_caching`, `_model_features`, `Telemetry._compute_cost` and `_record_usage`,
+`_telemetry`, and that a subclass keeps its private attributes in `model_copy`). `tests/agents/llm/test_metered_llm.py`,
+`test_llm_budget.py` and `tests/agents/test_run_failures.py` fail when a new version moves one.
 """
 
 import asyncio
@@ -21,19 +38,19 @@ from openhands.sdk.llm.utils.model_features import ModelFeatures
 from openhands.sdk.tool import ToolDefinition
 from pydantic import PrivateAttr
 
-from a2a_gateway.agents.llm.budget_notes import append_note, note_of
+from a2a_gateway.agents.llm.budget_notes import append_note, budget_note
 from a2a_gateway.agents.llm.call import Attempt, LLMCall, current_call
-from a2a_gateway.agents.llm.error_translation import shorten
-from a2a_gateway.agents.llm.finish_reasons import check_said, is_cut_off, is_refusal, judge, unfiltered
+from a2a_gateway.agents.llm.error_translation import shorten_texts
+from a2a_gateway.agents.llm.finish_reasons import check_message, is_cut_off, is_refusal, reject_filtered, translate_failure
 from a2a_gateway.agents.llm.observed_stream import TurnObserver, observe_stream
 from a2a_gateway.agents.llm.priced_telemetry import PricedTelemetry
 from a2a_gateway.agents.llm.pricing import LLMReply, Prices
 from a2a_gateway.agents.llm.prompt_size import Prompt
 from a2a_gateway.agents.llm.reasoning import bound_reasoning, without_thinking
-from a2a_gateway.agents.llm.retrying import retried
+from a2a_gateway.agents.llm.retrying import add_retries
 from a2a_gateway.agents.llm.run_account import RunAccount
-from a2a_gateway.agents.llm.sampling import sampled_fields, stops_taken
-from a2a_gateway.agents.llm.sanitizing import mend_message
+from a2a_gateway.agents.llm.sampling import accepted_stops, sampling_fields
+from a2a_gateway.agents.llm.sanitizing import sanitize_message
 from a2a_gateway.agents.llm.tool_schemas import RenderedTool, ToolSchemas
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import TokenUsage
@@ -41,19 +58,19 @@ from a2a_gateway.runs.ports import Hold
 from delegate_tool.definition import WithheldDelegationTool
 
 UNLIMITED_CHARS: Final = 2**31 - 1
-"""For `LLM.max_message_chars`, which otherwise cuts long messages silently."""
+"""For `LLM.max_message_chars`, which would otherwise truncate long messages silently."""
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 16_384
-"""What a call may produce at most where neither request, profile nor LiteLLM's map says; the SDK's own cap, too."""
+"""The maximum output of a call if neither the request, the profile nor LiteLLM's map sets one. Equal to the SDK's own cap."""
 
 
 class _Send(Protocol):
-    """Makes the request, with these messages; the `last` one that the budget allows asks for no tool."""
+    """Send a request with these messages; `last` forbids tools, because the budget allows no further call."""
 
     def __call__(self, messages: list[Message], /, *, last: bool) -> Awaitable[LLMResponse]: ...
 
 
 class MeteredLLM(LLM):
-    """An LLM of one run. Make it with `metered`; a copy books to the same account."""
+    """An LLM of one run. Create it with `build_metered_llm`; a copy uses the same account."""
 
     _account: RunAccount = PrivateAttr()
     _prices: Prices = PrivateAttr()
@@ -69,33 +86,33 @@ class MeteredLLM(LLM):
 
     @property
     def cut_off(self) -> bool:
-        """Whether the last answer ended because it reached the limit of output tokens."""
+        """Whether the last answer ended at the limit of output tokens."""
         return self._cut_off
 
     @property
     def refusal(self) -> Exception | None:
-        """What the last call of a turn failed with, as the SDK words it; None if it was answered."""
+        """The error of the last turn's call, as the SDK raised it; None if the call was answered."""
         return self._refusal
 
     @property
     def spent(self) -> bool:
-        """Whether the agent has had the last call that its budget allows."""
+        """Whether the last turn was the last one that the budget allows."""
         return self._spent
 
     @property
     def effective_max_output_tokens(self) -> int | None:
-        """The most that the call under way may produce: what its budget allows, else what the profile or the request says."""
+        """The maximum output of the current call: what its budget allows, else what the profile or the request sets."""
         call = current_call.get()
         return (call.output_bound if call else None) or super().effective_max_output_tokens
 
     def _refresh_litellm_metadata(self) -> None:
-        """Look up the model only where it has changed: the SDK does so each time that this object enters another."""
+        """Look the model up only if it has changed. The SDK does it each time that this object becomes a field of another."""
         if self._looked_up != (model := _identity(self)):
             super()._refresh_litellm_metadata()
             self._looked_up = model
 
     def _model_features(self) -> ModelFeatures:
-        """Return what the model can do, looked up once: the SDK goes through its lists of patterns ten times a call."""
+        """Return the model's features, looked up once. The SDK searches its lists of patterns ten times per call."""
         of = _identity(self), self._model_info, self.capability_overrides
         if self._features is None or self._features[0] != of:
             self._features = of, super()._model_features()
@@ -112,42 +129,42 @@ class MeteredLLM(LLM):
     ) -> LLMResponse:
         if self._stop:
             kwargs.setdefault("stop", list(self._stop))
-        shown = _shown(tools)
+        shown = _visible_tools(tools)
         rendered = cast("Sequence[Any]", self._render(shown))
 
         async def complete(said: list[Message], *, last: bool) -> LLMResponse:
-            # The tools stay in the request, because providers refuse a history of tool calls without them.
-            options = {**self._streaming(kwargs), "tool_choice": "none"} if last else self._streaming(kwargs)
+            # The tools stay in the request: without them, providers refuse a history that contains tool calls.
+            options = {**self._with_streaming(kwargs), "tool_choice": "none"} if last else self._with_streaming(kwargs)
             return await LLM.acompletion(self._with_room(), said, rendered, *args, **options)
 
-        return await self._observed(messages, shown, complete, self._bound_in_chat)
+        return await self._send_as_call(messages, shown, complete, self._bound_in_chat)
 
     async def aresponses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        shown = _shown(tools)
+        shown = _visible_tools(tools)
 
         async def respond(said: list[Message], *, last: bool) -> LLMResponse:
             if last and (call := current_call.get()):
-                call.choice = "none"  # the SDK puts `auto` into the request, whatever it is given
-            return await LLM.aresponses(self._with_room(), said, shown, *args, **self._streaming(kwargs))
+                call.choice = "none"  # the SDK sends `auto`, whatever option it is given
+            return await LLM.aresponses(self._with_room(), said, shown, *args, **self._with_streaming(kwargs))
 
-        return await self._observed(messages, shown, respond, self._bound_in_responses)
+        return await self._send_as_call(messages, shown, respond, self._bound_in_responses)
 
     def completion(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        with self._measured(messages, tools, self._bound_in_chat):
+        with self._measure_side_call(messages, tools, self._bound_in_chat):
             return LLM.completion(self._with_room(), messages, tools, *args, **kwargs)
 
     def responses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        with self._measured(messages, tools, self._bound_in_responses):
+        with self._measure_side_call(messages, tools, self._bound_in_responses):
             return LLM.responses(self._with_room(), messages, tools, *args, **kwargs)
 
     def _with_room(self) -> "MeteredLLM":
-        """Return this LLM, or one that reasons less, where the call may write so little that reasoning would use it up."""
+        """Return this LLM, or a copy that reasons less if reasoning would use up the output that the call may produce."""
         call = current_call.get()
         if call is None:
             return self
@@ -155,10 +172,10 @@ class MeteredLLM(LLM):
         return self.model_copy(update=changes) if changes else self
 
     @contextmanager
-    def _measured(
+    def _measure_side_call(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None, bound_name: str | None
     ) -> Iterator[None]:
-        """Have `_blocking` find the size of a side call that is made from a tool's own thread."""
+        """Measure a side call that a tool makes from its own thread, for `_meter_blocking`."""
         call = self._call(Prompt.of(messages, tools or (), self._schemas), bound_name, is_turn=False)
         call.taken_call_ids = _call_ids(messages)
         token = current_call.set(call)
@@ -170,8 +187,8 @@ class MeteredLLM(LLM):
     def _render(self, tools: Sequence[ToolDefinition[Any, Any]]) -> list[RenderedTool]:
         return [RenderedTool(tool, self._schemas) for tool in tools]
 
-    def _streaming(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        # The SDK streams only where a callback is given; here `_aiter_with_idle_timeout` reads the stream, which has more.
+    def _with_streaming(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        # The SDK streams only if it is given a callback. The callback does nothing: `_aiter_with_idle_timeout` sees more.
         if self._observer is not None and kwargs.get("on_token") is None:
             return {**kwargs, "on_token": _ignore}
         return kwargs
@@ -184,10 +201,10 @@ class MeteredLLM(LLM):
     def _bound_in_responses(self) -> str | None:
         return None if self.is_subscription else "max_output_tokens"
 
-    async def _observed(
+    async def _send_as_call(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]], send: _Send, bound_name: str | None
     ) -> LLMResponse:
-        if current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a fresh key
+        if current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a new key
             return await send(messages, last=False)
         call = self._call(Prompt.of(messages, tools, self._schemas), bound_name, is_turn=self._observer is not None)
         call.taken_call_ids = _call_ids(messages)
@@ -210,14 +227,14 @@ class MeteredLLM(LLM):
         return call
 
     async def _within_budget(self, call: LLMCall, send: Callable[[], Awaitable[LLMResponse]]) -> LLMResponse:
-        """Have the money set aside before the request is built, because it may have to ask for less output."""
+        """Reserve money before the request is built, because the request may have to ask for less output."""
         call.hold = await self._account.reserve(call.quote)
         if call.hold.budget_micro_usd is not None and call.quote.usd_per_output_token:
-            # What is free needs no bound, and a small model of one's own might refuse one that goes beyond its context.
+            # Free output needs no bound, and a small self-hosted model might refuse a bound larger than its context.
             call.output_bound = call.hold.max_output_tokens
         try:
             response = await send()
-            mend_message(response.message)
+            sanitize_message(response.message)
             return response
         finally:
             if call.hold is not None:  # no attempt was made
@@ -231,14 +248,14 @@ class MeteredLLM(LLM):
         async def send_with_note() -> LLMResponse:
             hold = call.hold
             self._spent = hold is not None and hold.last
-            note = None if hold is None else note_of(hold)
+            note = None if hold is None else budget_note(hold)
             call.is_noted = note is not None
             return await send(messages if note is None else append_note(messages, note), last=self._spent)
 
         try:
             response = await self._within_budget(call, send_with_note)
             self._cut_off = is_cut_off(response.raw_response)
-            check_said(response.message, cut_off=self._cut_off, spent=self._spent)
+            check_message(response.message, cut_off=self._cut_off, spent=self._spent)
             observer.turn_ended(response.message)
             ended = True
             return response
@@ -251,7 +268,7 @@ class MeteredLLM(LLM):
             self._account.end_turn(call.usage, call.cost_micro_usd)
 
     def _apply_prompt_caching(self, messages: list[Message]) -> None:
-        """Have the prompt cached up to where the next call's will be the same."""
+        """Mark the prompt for caching up to where the next call's prompt will be the same: before a budget note."""
         call = current_call.get()
         super()._apply_prompt_caching(messages[:-1] if call and call.is_noted else messages)
 
@@ -260,25 +277,26 @@ class MeteredLLM(LLM):
 
         def decorate(attempt: Callable[..., Any]) -> Callable[..., Any]:
             if not inspect.iscoroutinefunction(attempt):
-                return retry(self._blocking(attempt))
-            # A client that repeats a request by itself has had its attempts; but what fails after an answer is final for it.
+                return retry(self._meter_blocking(attempt))
+            # A client that retries requests itself needs no retries of the first call. A failure after the first answer is final
+            # for the client, so later calls are always retried here.
             once = not self._retries_first_call and self._account.turns <= 1
-            return retried(retry, self._metered(attempt), once=once)
+            return add_retries(retry, self._meter(attempt), once=once)
 
         return decorate
 
-    def _metered(self, send: Callable[..., Awaitable[LLMReply]]) -> Callable[..., Awaitable[LLMReply]]:
-        async def metered(*args: Any, **kwargs: Any) -> LLMReply:
+    def _meter(self, send: Callable[..., Awaitable[LLMReply]]) -> Callable[..., Awaitable[LLMReply]]:
+        async def send_metered(*args: Any, **kwargs: Any) -> LLMReply:
             call = current_call.get() or self._call(Prompt(), is_turn=False)
             call.attempt = Attempt()
             hold, call.hold = call.hold or await self._account.reserve(call.quote), None
             self._account.follow(hold, call.used_micro_usd)
             try:
-                return unfiltered(await send(*args, **{**kwargs, **self._amendments(call, hold)}))
+                return reject_filtered(await send(*args, **{**kwargs, **self._amendments(call, hold)}))
             except Exception as error:
-                shorten(error)
+                shorten_texts(error)
                 call.attempt.refused = is_refusal(error)
-                judged = judge(error, is_shown=bool(call.attempt.streamed_bytes))
+                judged = translate_failure(error, is_shown=bool(call.attempt.streamed_bytes))
                 if judged is not error:
                     raise judged from error
                 raise
@@ -287,36 +305,36 @@ class MeteredLLM(LLM):
                 turns, call.turns = call.turns, 0
                 call.book(usage, await self._account.settle(hold, usage, cost_usd, complete=complete, turns=turns))
 
-        return metered
+        return send_metered
 
     def _amendments(self, call: LLMCall, hold: Hold) -> dict[str, object]:
         amended = call.amendments(hold)
         most = amended.get(call.bound_name or "")
         return {**amended, **without_thinking(self, most)} if isinstance(most, int) else amended
 
-    def _blocking(self, send: Callable[..., LLMReply]) -> Callable[..., LLMReply]:
-        """Meter a side call that a tool makes from its own thread; on the loop's thread it would wait for itself."""
+    def _meter_blocking(self, send: Callable[..., LLMReply]) -> Callable[..., LLMReply]:
+        """Meter a side call that a tool makes from its own thread. On the event loop's thread it would deadlock."""
 
-        def metered(*args: Any, **kwargs: Any) -> LLMReply:
+        def send_blocking(*args: Any, **kwargs: Any) -> LLMReply:
             call = current_call.get() or self._call(Prompt(), is_turn=False)
 
             async def in_thread(*args: Any, **kwargs: Any) -> LLMReply:
                 return await asyncio.to_thread(send, *args, **kwargs)
 
-            async def observed() -> LLMReply:
+            async def send_on_loop() -> LLMReply:
                 current_call.set(call)
-                return await self._metered(in_thread)(*args, **kwargs)
+                return await self._meter(in_thread)(*args, **kwargs)
 
-            return asyncio.run_coroutine_threadsafe(observed(), self._account.loop).result()
+            return asyncio.run_coroutine_threadsafe(send_on_loop(), self._account.loop).result()
 
-        return metered
+        return send_blocking
 
     def _aiter_with_idle_timeout(self, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
         items = super()._aiter_with_idle_timeout(stream)
         return observe_stream(items, stream, current_call.get(), self._observer, self.model)
 
 
-def metered(
+def build_metered_llm(
     template: LLM,
     account: RunAccount,
     prices: Prices,
@@ -327,24 +345,24 @@ def metered(
     retries_first_call: bool = True,
     **changes: object,
 ) -> MeteredLLM:
-    """Copy a template for one run: metrics of its own, calls booked to `account`, shown to `observer`.
+    """Copy a template for one run, with metrics of its own; book its calls to `account` and pass its answers to `observer`.
 
-    Streams if there is an observer and the LLM calls tools natively; a prompted tool call would show its mark-up.
+    It streams if there is an observer and the LLM calls tools natively. A tool call by prompting would show its mark-up.
     """
     asked = sampling or Sampling()
-    fields = vars(template) | sampled_fields(template, asked)
-    # Another LLM to fall back on would not be metered.
+    fields = vars(template) | sampling_fields(template, asked)
+    # A fallback LLM would not be metered.
     fields |= {
         "max_message_chars": UNLIMITED_CHARS,
         "fallback_strategy": None,
         "stream": template.stream and observer is not None and template.native_tool_calling,
     }
-    # The template has been validated; to validate it again would lose what it holds outside its fields.
+    # Not validated again: the template has been, and validation would drop what it keeps outside its fields.
     llm = MeteredLLM.model_construct(**{**fields, **changes})
     for name, value in (template.__pydantic_private__ or {}).items():
         setattr(llm, name, value)
     llm._account, llm._prices, llm._observer = account, prices, observer
-    llm._stop = stops_taken(template, asked)
+    llm._stop = accepted_stops(template, asked)
     llm._schemas = ToolSchemas() if schemas is None else schemas
     llm._retries_first_call = retries_first_call
     llm._looked_up = _identity(template)
@@ -353,11 +371,11 @@ def metered(
 
 
 def _identity(llm: LLM) -> tuple[str | None, ...]:
-    """Name what the SDK's knowledge of a model depends on."""
+    """Return the fields that the SDK's knowledge of a model depends on."""
     return llm.model, llm.base_url, llm.model_canonical_name
 
 
-def _shown(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
+def _visible_tools(tools: Sequence[ToolDefinition[Any, Any]] | None) -> list[ToolDefinition[Any, Any]]:
     return [tool for tool in tools or () if not isinstance(tool, WithheldDelegationTool)]
 
 
@@ -366,4 +384,4 @@ def _call_ids(messages: Sequence[Message]) -> frozenset[str]:
 
 
 def _ignore(_: object) -> None:
-    """Listen to a stream."""
+    """Do nothing; as a callback it turns streaming on."""

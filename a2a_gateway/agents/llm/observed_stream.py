@@ -1,4 +1,4 @@
-"""The stream of one LLM call on its way to the SDK: its pieces are counted and shown, and its end is checked."""
+"""Count the pieces of one LLM call's stream on the way to the SDK, pass them to an observer, and check that the end came."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
@@ -9,11 +9,11 @@ from openhands.sdk.llm import Message
 from a2a_gateway.agents.llm.call import LLMCall
 from a2a_gateway.agents.llm.deltas import Piece
 from a2a_gateway.agents.llm.providers.stream_reading import StreamReading
-from a2a_gateway.agents.llm.truncated_streams import as_completed, check_damage, check_end
+from a2a_gateway.agents.llm.truncated_streams import check_damage, check_end, convert_incomplete
 
 
 class TurnObserver(Protocol):
-    """Receives the LLM's answers while they arrive."""
+    """A receiver of the LLM's answers while they arrive."""
 
     def turn_started(self) -> None: ...
 
@@ -27,23 +27,23 @@ class TurnObserver(Protocol):
 async def observe_stream(
     items: AsyncIterable[Any], stream: Any, call: LLMCall | None, observer: TurnObserver | None, model: str
 ) -> AsyncIterator[Any]:
-    """Pass on the items of LiteLLM's `stream`, which the SDK reads as `items`.
+    """Yield the items of LiteLLM's `stream`, which the SDK reads as `items`.
 
     Raises:
-        APIConnectionError: a part of the answer could not be read, or its end did not come.
+        APIConnectionError: a part of the answer could not be parsed, or its end did not come.
     """
     try:
         async for item in items:
-            pieces = call.attempt.arrived(item) if call is not None else ()
+            pieces = call.attempt.receive(item) if call is not None else ()
             if observer is not None:
                 for piece in pieces:
                     observer.add(piece)
             if pieces:
-                # What has arrived in one piece is otherwise read in one go, while every other run of the process waits.
+                # Otherwise all items that arrived together would be read at once, while every other run of the process waits.
                 await asyncio.sleep(0)
-            yield as_completed(stream, item)
+            yield convert_incomplete(stream, item)
     except Exception:
-        check_damage(_reading_of(call), model)  # what LiteLLM makes of that may read like a refusal
+        check_damage(_reading_of(call), model)  # has precedence: LiteLLM's error for a damaged stream may look like a refusal
         raise
     if call is not None:
         call.attempt.end(stream)
@@ -51,5 +51,5 @@ async def observe_stream(
 
 
 def _reading_of(call: LLMCall | None) -> StreamReading | None:
-    # Not before the stream has been read: for some providers LiteLLM sends the request with the first item.
+    # Only known once the stream has been read: for some providers LiteLLM sends the request when the first item is read.
     return None if call is None else call.attempt.reading

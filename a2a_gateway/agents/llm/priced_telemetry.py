@@ -1,7 +1,4 @@
-"""The SDK's bookkeeping of an LLM, with the gateway's prices, and no more trust in what a provider tells than the ledger has.
-
-Above it stands `llm`, which makes one for each LLM; below it prices and the call under way.
-"""
+"""The SDK's telemetry of an LLM with the gateway's prices, and with the same checks of reported usage as the ledger."""
 
 from typing import Any
 
@@ -13,7 +10,7 @@ from a2a_gateway.agents.llm.pricing import LLMReply, Prices, answer_bytes, usage
 
 
 class PricedTelemetry(Telemetry):
-    """The SDK's bookkeeping with our prices, so that its metrics and the ledger say the same."""
+    """The SDK's telemetry with the gateway's prices, so that its metrics and the ledger agree."""
 
     _prices: Prices = PrivateAttr()
 
@@ -26,7 +23,7 @@ class PricedTelemetry(Telemetry):
         return None if attempt.cost_usd is None else float(attempt.cost_usd)
 
     def _record_usage(self, *args: Any) -> None:
-        """Count the tokens, unless they cannot be: the SDK would call the whole answer invalid."""
+        """Count the tokens unless the report is impossible, for which the SDK would reject the whole answer."""
         call = current_call.get()
         if call is None or call.attempt.usage is not None:
             super()._record_usage(*args)

@@ -1,10 +1,15 @@
-"""What one LLM call used and cost.
+"""The usage and the cost of one LLM call.
 
-The cost is the first of these that is known and more than nothing: reported by the provider as its bill (LiteLLM proxy's header,
-OpenRouter's `usage.cost`), the profile's own prices, any other `usage.cost`, LiteLLM's price map. A reported zero counts only
-where no price contradicts it: proxies report zero for models whose price they do not know. Else the cost is unknown, which is not
-the same as free. Money is exact here (`Decimal` USD) and becomes whole micro-USD in `ExactSum`, which rounds a run's sum once
-instead of every call.
+The cost is taken from the first of these sources that has one greater than zero:
+
+    1. the provider's bill: the header of a LiteLLM proxy, or OpenRouter's `usage.cost`
+    2. the profile's own prices
+    3. any other `usage.cost`
+    4. LiteLLM's price map
+
+A reported cost of zero counts only if no price contradicts it: proxies report zero for models whose price they do not know.
+Without any source the cost is unknown, which is not the same as free. Money is exact here (`Decimal` USD). `ExactSum` turns it
+into whole micro-USD and rounds the sum of a run once, not every call.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,19 +29,20 @@ type LLMReply = ModelResponse | ResponsesAPIResponse
 
 _PROMPT_PRICES = frozenset({"input_cost_per_token", "cache_creation_input_token_cost"})
 _OUTPUT_PRICES = frozenset({"output_cost_per_token", "output_cost_per_reasoning_token"})
-_MOST_TOKENS = 10**9  # of one call, by far: whoever tells more, or less than none, tells nothing
+_MOST_TOKENS = 10**9  # of one call, by far; a report of more, or of a negative number, is ignored
 _COST_HEADER = "llm_provider-x-litellm-response-cost"  # LiteLLM's name for the upstream's own header
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """How the calls of one LLM are priced.
+    """The prices of one LLM.
 
     Attributes:
         model: LiteLLM's name of the model, with its provider.
-        input_usd_per_token: given by the profile; None where it gives none. Both or neither.
-        cached_input_usd_per_token: of that part of the prompt which the provider had cached; None for the price of all of it.
-        unpriced_usd_per_token: at which tokens count against budgets where no price is known; None lets no budget be set then.
+        input_usd_per_token, output_usd_per_token: the profile's own prices; both are set, or both are None.
+        cached_input_usd_per_token: the price of prompt tokens that the provider had cached; None if it is that of all others.
+        unpriced_usd_per_token: the price at which tokens count against budgets if no price is known; with None, a model without
+            a price can have no budget.
     """
 
     model: str
@@ -47,26 +53,26 @@ class Prices:
 
     @property
     def are_known(self) -> bool:
-        """Whether a call can be quoted a price, be it one that only stands in for the real one."""
+        """Whether calls can be quoted, at real prices or at the substitute for unknown ones."""
         return self.unpriced_usd_per_token is not None or self._bounds(0) is not None
 
     def quote(self, prompt_tokens: int, max_output_tokens: int) -> CallQuote:
-        """Tell what a call may cost at most, before it is made."""
+        """Return the most that a call may cost, before it is made."""
         prompt, output = self._bounds(prompt_tokens) or (self.unpriced_usd_per_token,) * 2
         return CallQuote(prompt_tokens, max_output_tokens, prompt, output)
 
     def nominal_usd(self, usage: TokenUsage) -> Decimal | None:
-        """Price tokens whose price nobody knows; None where that is not wanted."""
+        """Price tokens of a model without a price at the substitute price; None if there is no substitute."""
         return None if self.unpriced_usd_per_token is None else (usage.prompt + usage.completion) * self.unpriced_usd_per_token
 
     def cost_usd(self, reply: LLMReply, usage: TokenUsage | None, reported: Decimal | None = None) -> Decimal | None:
-        """Price a whole reply; None if nothing is known of its price, or no `usage` to which a price could be applied.
+        """Price a whole reply; None if no price is known, or no `usage` to apply it to.
 
-        `reported` is what the provider said in the stream.
+        `reported` is the cost that the provider reported in the stream.
         """
         usage_cost = reported if reported is not None else reported_cost(reply)
-        # Into a stream's usage LiteLLM puts a cost of its own reckoning where the provider put none; OpenRouter always puts one.
-        # There it makes the header, too, of the fee alone where the provider's key is one's own.
+        # LiteLLM adds a cost that it computed to a stream's usage if the provider reported none; OpenRouter always reports one.
+        # For OpenRouter, LiteLLM also fills the header, but only with the fee if the caller uses a provider key of its own.
         bill = usage_cost if self.model.startswith("openrouter/") else _header_cost(reply)
         own = None if usage is None else self._own_cost(usage)
         for cost in (bill or None, own, usage_cost or None):
@@ -83,7 +89,7 @@ class Prices:
         own = self._own_cost(usage)
         if own is not None:
             return own
-        name = next(_listed([self.model]), None)
+        name = next(_priced_names([self.model]), None)
         if name is None:
             return None
         parts = litellm.cost_per_token(
@@ -92,20 +98,20 @@ class Prices:
             prompt_tokens=usage.prompt,
             completion_tokens=usage.completion,
         )
-        return sum((_exact(part) for part in parts), Decimal(0))
+        return sum((_to_decimal(part) for part in parts), Decimal(0))
 
     def _bounds(self, prompt_tokens: int) -> tuple[Decimal, Decimal] | None:
-        """The most that a prompt token and an output token can cost, in a call of this size."""
+        """Return the highest prices of a prompt token and an output token in a call of this size."""
         if self.input_usd_per_token is not None and self.output_usd_per_token is not None:
-            return _exact(self.input_usd_per_token), _exact(self.output_usd_per_token)
-        name = next(_listed([self.model]), None)
+            return _to_decimal(self.input_usd_per_token), _to_decimal(self.output_usd_per_token)
+        name = next(_priced_names([self.model]), None)
         if name is None:
             return None
         entry = litellm.model_cost[name]
-        return _dearest(entry, _PROMPT_PRICES, prompt_tokens), _dearest(entry, _OUTPUT_PRICES, prompt_tokens)
+        return _highest_price(entry, _PROMPT_PRICES, prompt_tokens), _highest_price(entry, _OUTPUT_PRICES, prompt_tokens)
 
     def _has_price(self) -> bool:
-        """Whether a price above zero is known."""
+        """Return whether a price above zero is known."""
         return any(self._bounds(0) or ())
 
     def _own_cost(self, usage: TokenUsage) -> Decimal | None:
@@ -113,24 +119,24 @@ class Prices:
             return None
         of_input, of_output, of_cached = self.input_usd_per_token, self.output_usd_per_token, self.cached_input_usd_per_token
         cached = 0 if of_cached is None else min(usage.cached, usage.prompt)
-        prompt = (usage.prompt - cached) * _exact(of_input) + cached * _exact(of_cached or 0)
-        return prompt + usage.completion * _exact(of_output)
+        prompt = (usage.prompt - cached) * _to_decimal(of_input) + cached * _to_decimal(of_cached or 0)
+        return prompt + usage.completion * _to_decimal(of_output)
 
     def _mapped_cost(self, reply: LLMReply) -> Decimal | None:
         provider = self.model.partition("/")[0]
         answered = str(reply.model or "")
-        # What was asked for may be an alias of what answered, so the name in the reply goes first.
-        name = next(_listed([answered, f"{provider}/{answered}", self.model] if answered else [self.model]), None)
+        # The requested name may be an alias, so the name in the reply has precedence.
+        name = next(_priced_names([answered, f"{provider}/{answered}", self.model] if answered else [self.model]), None)
         if name is None:
             return None
-        # `base_model`, because LiteLLM prefers the reply's name to `model`, and takes one that it does not list for free.
+        # `base_model`, because LiteLLM prefers the reply's name to `model`, and treats a model that it does not list as free.
         return _parse_cost(
             litellm.completion_cost(completion_response=reply, model=name, base_model=name, custom_llm_provider=_provider(name))
         )
 
 
 def usage_of(reply: LLMReply) -> TokenUsage | None:
-    """Read the tokens that a reply reports; None if it reports none, or numbers that cannot be."""
+    """Return the token counts that a reply reports; None if there are none, or impossible ones."""
     usage: Any = getattr(reply, "usage", None)
     if usage is None:
         return None
@@ -146,21 +152,22 @@ def usage_of(reply: LLMReply) -> TokenUsage | None:
     )
     total = int(getattr(usage, "total_tokens", 0) or 0)
     if read.reasoning and (read.reasoning > read.completion or total == read.prompt + read.completion + read.reasoning):
-        # Some providers count reasoning beside the completion, where OpenAI counts it as a part.
+        # Some providers count reasoning in addition to the completion; OpenAI counts it as a part of the completion.
         read = replace(read, completion=read.completion + read.reasoning)
-    written = int(getattr(prompt_details, "cache_creation_tokens", 0) or 0)  # to the provider's cache: a part of the prompt
+    # Tokens written to the provider's cache, a part of the prompt.
+    written = int(getattr(prompt_details, "cache_creation_tokens", 0) or 0)
     can_be = all(0 <= tokens <= _MOST_TOKENS for tokens in (read.prompt, read.completion, read.cached, read.reasoning, written))
     return read if can_be and (read.prompt or read.completion) else None
 
 
-def tells_usage(stream: object) -> bool:
-    """Whether a stream that has ended brought its usage; LiteLLM counts by itself what a chat completion does not tell."""
-    # It comes last, mostly, and to look for it in a chunk that has none takes its time.
+def reports_usage(stream: object) -> bool:
+    """Return whether a stream that has ended reported its usage. If a chat completion does not, LiteLLM counts the tokens."""
+    # Backwards, because the usage is mostly in the last chunk, and searching a chunk without it is slow.
     return not isinstance(stream, CustomStreamWrapper) or any(getattr(chunk, "usage", None) for chunk in reversed(stream.chunks))
 
 
 def cost_in_stream(stream: object) -> Decimal | None:
-    """Read the reported cost from the chunks of a stream that has ended; LiteLLM's last item has a part of the usage only."""
+    """Return the reported cost from the chunks of a stream that has ended. LiteLLM's last item has only a part of the usage."""
     if not isinstance(stream, CustomStreamWrapper):
         return None
     reported = (reported_cost(chunk) for chunk in reversed(stream.chunks) if getattr(chunk, "usage", None))
@@ -168,17 +175,17 @@ def cost_in_stream(stream: object) -> Decimal | None:
 
 
 def answer_bytes(reply: LLMReply) -> int:
-    """Tell how long an answer is, with its reasoning and tool calls, and a little more for what stands around them."""
+    """Return the length of an answer with its reasoning and tool calls, and a little more for the JSON around them."""
     if isinstance(reply, ResponsesAPIResponse):
         return len(reply.model_dump_json(include={"output"}).encode())
     return len(reply.choices[0].model_dump_json(include={"message"}).encode()) if reply.choices else 0
 
 
 def reported_cost(reply: object) -> Decimal | None:
-    """Read the cost in USD that OpenRouter and others put into the usage of a reply or of a chunk; None if there is none.
+    """Return the cost in USD that OpenRouter and others report in the usage of a reply or a chunk; None if there is none.
 
-    A call with a provider's key of one's own is billed twice: OpenRouter's fee, which is `cost`, and the provider's price.
-    Only of chat completions: into the usage of a Responses stream LiteLLM puts a cost of its own reckoning.
+    A call with the caller's own provider key is billed twice: OpenRouter's fee, which is `cost`, and the provider's price.
+    Only chat completions are read: LiteLLM adds a cost that it computed to the usage of a Responses stream.
     """
     if not isinstance(reply, ModelResponse | ModelResponseStream):
         return None
@@ -194,7 +201,7 @@ def reported_cost(reply: object) -> Decimal | None:
 
 
 def _upstream_cost(details: object) -> Decimal | None:
-    """Read what the provider behind OpenRouter charged, which may be split into prompt and completion."""
+    """Return what the provider behind OpenRouter charged, which may be split into prompt and completion."""
     if not isinstance(details, Mapping):
         return None
     total = _parse_cost(details.get("upstream_inference_cost"))
@@ -204,21 +211,21 @@ def _upstream_cost(details: object) -> Decimal | None:
 
 
 def estimate_usage(prompt_bytes: int, completion_bytes: int, max_output_tokens: int | None = None) -> TokenUsage:
-    """Estimate the tokens of a call that broke off before its usage was told, at four bytes of UTF-8 a token, never none."""
+    """Estimate the tokens of a call that broke off before its usage arrived: four bytes of UTF-8 are one token, at least one."""
     completion = -(-completion_bytes // 4)
     most = completion if max_output_tokens is None else max_output_tokens
     return TokenUsage(prompt=max(1, -(-prompt_bytes // 4)), completion=min(completion, most))
 
 
 class ExactSum:
-    """Splits a growing exact sum into whole micro-USD: the parts add up to the sum, rounded half up once."""
+    """A growing exact sum, split into parts of whole micro-USD that add up to the sum, rounded half up once."""
 
     def __init__(self) -> None:
         self._usd = Decimal(0)
         self._booked_micro_usd = 0
 
     def add(self, usd: Decimal) -> int:
-        """Add a cost and return the micro-USD that are to be booked for it."""
+        """Add a cost and return the micro-USD to book for it."""
         self._usd += usd
         total = int((self._usd * MICRO_PER_USD).to_integral_value(ROUND_HALF_UP))
         part, self._booked_micro_usd = total - self._booked_micro_usd, total
@@ -240,26 +247,26 @@ def _parse_cost(value: object) -> Decimal | None:
     return cost if cost.is_finite() and 0 <= cost <= MAX_USD else None
 
 
-def _listed(names: Iterable[str]) -> Iterator[str]:
-    """Keep the names for which LiteLLM's map has a price, as it spells them; zero is a price, a missing entry is none."""
+def _priced_names(names: Iterable[str]) -> Iterator[str]:
+    """Yield the names for which LiteLLM's map has a price, as the map spells them. Zero is a price; a missing entry is not."""
     for name in names:
         provider, _, bare = name.partition("/")
         for known in (name, bare):
             entry = litellm.model_cost.get(known, {})
-            # A bare name counts only for the provider that it belongs to; a proxy sells everybody's.
+            # A name without provider counts only for the provider that the map names; a LiteLLM proxy serves all providers.
             ours = known == name or provider == "litellm_proxy" or str(entry.get("litellm_provider")).startswith(provider)
             if ours and entry.get("input_cost_per_token") is not None:
                 yield known
 
 
 def _provider(name: str) -> str | None:
-    """Whose price it is: LiteLLM finds it by the name only for models that it knows by heart, and raises for the others."""
+    """Return the provider of a model in the map. LiteLLM derives it from the names on its lists, and raises for others."""
     owner: str | None = litellm.model_cost[name].get("litellm_provider")
     return owner
 
 
-def _dearest(entry: Mapping[str, Any], names: frozenset[str], prompt_tokens: int) -> Decimal:
-    """The highest of some prices in an entry of the map, with their surcharges for long prompts that apply."""
+def _highest_price(entry: Mapping[str, Any], names: frozenset[str], prompt_tokens: int) -> Decimal:
+    """Return the highest of some prices in an entry of the map, with the surcharges that apply to a prompt of this length."""
     prices = [0.0]
     for item, price in entry.items():
         name, _, threshold = item.partition("_above_")
@@ -267,8 +274,8 @@ def _dearest(entry: Mapping[str, Any], names: frozenset[str], prompt_tokens: int
         applies = not threshold or (thousands.isdigit() and prompt_tokens > int(thousands) * 1000)
         if name in names and applies and isinstance(price, int | float):
             prices.append(price)
-    return _exact(max(prices))
+    return _to_decimal(max(prices))
 
 
-def _exact(usd: float) -> Decimal:
+def _to_decimal(usd: float) -> Decimal:
     return Decimal(repr(float(usd)))

@@ -15,18 +15,18 @@ _USUAL_TOKENS_PER_IMAGE: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Prompt(PromptSize):
-    """What is sent to an LLM, measured."""
+    """The size of what is sent to an LLM."""
 
     @classmethod
     def of(cls, messages: Sequence[Message], tools: Sequence[ToolDefinition[Any, Any]], schemas: ToolSchemas) -> Self:
-        """Measure what the SDK is going to send."""
+        """Measure the messages and tools that the SDK is going to send."""
         images = sum(len(part.image_urls) for message in messages for part in message.content if isinstance(part, ImageContent))
         utf8_bytes = sum(map(count_utf8_bytes, _texts(messages))) + sum(map(schemas.utf8_bytes, tools))
         return cls(utf8_bytes, len(messages) + len(tools), images)
 
     @property
     def image_tokens(self) -> int:
-        """The tokens that providers usually count for the images."""
+        """The number of tokens that providers usually count for the images."""
         return self.images * _USUAL_TOKENS_PER_IMAGE
 
 
@@ -42,7 +42,7 @@ def _texts(messages: Sequence[Message]) -> Iterator[str]:
 
 
 def _reasoning(message: Message) -> Iterator[str]:
-    """What the LLM thought before, which some providers are sent again."""
+    """Yield the earlier reasoning in a message, which is sent again to some providers."""
     for block in message.thinking_blocks:
         yield block.thinking if isinstance(block, ThinkingBlock) else block.data
     if not message.thinking_blocks:

@@ -1,4 +1,4 @@
-"""How much an LLM may think where its output is bounded: to Anthropic, thinking is output and has a minimum. Pure."""
+"""Limit an LLM's reasoning if its output is bounded: for Anthropic, thinking counts as output and has a minimum. Pure."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -15,9 +15,9 @@ EFFORT_TOKENS: Final[Mapping[str, int]] = {
     "xhigh": 8_192,
     "max": 16_384,
 }
-"""What an effort may think at most, as LiteLLM translates it for Claude."""
+"""The maximum of thinking tokens of an effort, as LiteLLM translates it for Claude."""
 _MIN_THINKING_TOKENS: Final = 1_024
-"""Anthropic refuses a call that allows less, and one that may not write more than it may think."""
+"""Anthropic refuses a call that allows less, and one whose output limit is not above its thinking limit."""
 _ROOM_FOR_ANSWER_TOKENS: Final = 1_024
 _MUCH_REASONING: Final = frozenset({"medium", "high", "xhigh", "max"})
 

@@ -1,8 +1,7 @@
-"""Retries of an LLM call: how long to wait, when to leave it to the client, and no garbage.
+"""Retries of an LLM call: how long to wait, and which failures to leave to the client.
 
-A provider that asks for a short wait gets it. One that limits the rate and asks for a longer one is not asked again: the client
-is passed what was asked for, and can do something else meanwhile. What tenacity makes of a function refers to itself; with it,
-all that a request has used would wait for the garbage collector.
+A wait that the provider requests is respected if it is short. If a rate limit requests a longer one, the call is not retried: the
+client receives the requested wait in `Retry-After` and decides.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,21 +14,22 @@ from a2a_gateway.agents.llm.pricing import LLMReply
 from a2a_gateway.errors import LLMRateLimited, LLMUnavailable
 from a2a_gateway.provider_errors import is_beyond_limit
 
-type Attempt = Callable[..., Awaitable[LLMReply]]
+type SendAttempt = Callable[..., Awaitable[LLMReply]]
 type Wait = Callable[[RetryCallState], float]
 
 LONGEST_WAIT_S: Final = 5.0
-"""Asked for by a provider; a longer one is the client's."""
+"""Of the waits that a provider requests; a longer one is left to the client."""
 
 
-def retried(retry: Callable[[Callable[..., Any]], Any], attempt: Attempt, *, once: bool = False) -> Attempt:
-    """Let tenacity's decorator repeat an attempt, or make only one.
+def add_retries(retry: Callable[[Callable[..., Any]], Any], attempt: SendAttempt, *, once: bool = False) -> SendAttempt:
+    """Return a function that repeats an attempt by the rules of tenacity's decorator, or that makes only one attempt.
 
-    It is given a function of no consequence, is lent the real one for the call, and is made to forget what it did with it.
+    The function that tenacity returns refers to itself. Build the retrying object around a placeholder, call it with the real
+    function, and reset its state, so that no reference cycle keeps the request alive until the garbage collector runs.
     """
-    retrying: Any = cast("Any", retry(_nothing)).retry
-    retrying.retry &= retry_if_exception(_passes_soon)
-    retrying.wait = _as_requested(retrying.wait)
+    retrying: Any = cast("Any", retry(_placeholder)).retry
+    retrying.retry &= retry_if_exception(_is_transient)
+    retrying.wait = _prefer_requested_wait(retrying.wait)
     if once:
         retrying.stop = stop_after_attempt(1)
 
@@ -43,15 +43,15 @@ def retried(retry: Callable[[Callable[..., Any]], Any], attempt: Attempt, *, onc
     return repeatedly
 
 
-def _passes_soon(error: BaseException) -> bool:
-    """Whether another attempt may help, and the client need not decide about it."""
+def _is_transient(error: BaseException) -> bool:
+    """Return whether another attempt may succeed soon, so that the client need not decide about it."""
     kind = kind_of(error)
     if kind is LLMRateLimited:
         return (requested_wait_s(error) or 0) <= LONGEST_WAIT_S and not is_beyond_limit(str(error))
     return kind is LLMUnavailable
 
 
-def _as_requested(otherwise: Wait) -> Wait:
+def _prefer_requested_wait(otherwise: Wait) -> Wait:
     def wait_s(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         requested_s = requested_wait_s(error) if error else None
@@ -60,5 +60,5 @@ def _as_requested(otherwise: Wait) -> Wait:
     return wait_s
 
 
-async def _nothing() -> None:
-    """Stand in for an attempt."""
+async def _placeholder() -> None:
+    """Do nothing; see `add_retries`."""

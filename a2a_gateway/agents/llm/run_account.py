@@ -1,6 +1,6 @@
-"""The account of one run: leave and money before each LLM call, one booking after it, however it ended; and the count of turns.
+"""The account of one run: reserve money before each attempt of an LLM call, settle it once afterwards, and count turns.
 
-Stands between `llm` (which makes the calls) and the core's `Meter` (which has the money). It knows no provider and no SDK.
+Stands between `metered_llm`, which makes the calls, and the core's `Meter`, which has the money. Knows no provider and no SDK.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from a2a_gateway.runs.ports import Charge, Hold, Meter
 
 
 class RunAccount:
-    """Books the LLM calls of one run. Belongs to one event loop."""
+    """The LLM calls of one run, as its meter sees them. Belongs to one event loop."""
 
     def __init__(self, meter: Meter, *, max_turns: int, tell: Callable[[TurnFinished], None]) -> None:
         self._meter = meter
@@ -30,7 +30,7 @@ class RunAccount:
         """Count a turn.
 
         Raises:
-            TurnsExceeded: the run has had all its turns.
+            TurnsExceeded: the run has used all its turns.
         """
         if self.turns >= self._max_turns:
             raise TurnsExceeded(
@@ -40,11 +40,11 @@ class RunAccount:
         self.turns += 1
 
     def end_turn(self, usage: TokenUsage, cost_micro_usd: int | None) -> None:
-        """Tell that a turn is over, with what all its attempts used."""
+        """Emit the end of a turn, with the usage and cost of all its attempts."""
         self._tell(TurnFinished(self.turns, usage, cost_micro_usd))
 
     async def reserve(self, quote: CallQuote) -> Hold:
-        """Get leave for one attempt; raises what `Meter.reserve` raises."""
+        """Reserve money for one attempt; raises what `Meter.reserve` raises."""
         return await self._meter.reserve(quote)
 
     def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
@@ -54,7 +54,7 @@ class RunAccount:
     async def settle(
         self, hold: Hold, usage: TokenUsage, cost_usd: Decimal | None, *, complete: bool = True, turns: int = 1
     ) -> int | None:
-        """Book one attempt and return its micro-USD; completes even if the caller is cancelled meanwhile."""
+        """Settle one attempt and return its cost in micro-USD; the booking completes even if the caller is cancelled."""
         cost_micro_usd = None if cost_usd is None else self._sum.add(cost_usd)
         booking = asyncio.ensure_future(self._meter.settle(hold, Charge(usage, cost_micro_usd, complete, turns)))
         self._bookings.add(booking)
@@ -62,7 +62,7 @@ class RunAccount:
         return cost_micro_usd
 
     async def close(self) -> None:
-        """Wait for bookings that were left behind by a cancellation.
+        """Wait for the bookings of cancelled callers.
 
         Raises:
             StoreError: one of them could not be written.

@@ -1,8 +1,9 @@
-"""How a request wants its LLM to generate: what of that the LLM of a run is given, and what of it reaches the provider. Pure.
+"""Apply a request's sampling options to an LLM, and find the options that have no effect at its provider. Pure.
 
-Providers differ in what they take, and the SDK and LiteLLM drop what a model does not. What has no effect is found by comparison:
-the options of a request are put together twice, as they are sent, with what was asked and with something else. So no list has to
-follow the libraries. What a provider would refuse, and no library knows, is cut down to what it takes.
+Providers accept different options, and the SDK and LiteLLM drop those that a model does not accept. An option without effect is
+found by comparison: the request's options are built twice, once with the requested value and once with another. If both are the
+same, the option is ignored. So no list has to follow the libraries. Values that a provider would refuse, and that no library
+knows about, are reduced to what the provider accepts.
 """
 
 import inspect
@@ -23,7 +24,7 @@ from a2a_gateway.agents.llm.reasoning import EFFORT_TOKENS, fit_reasoning, is_cl
 from a2a_gateway.runs.messages import Sampling
 
 _MOST_STOPS: Final = 4
-"""OpenAI's limit, which LiteLLM keeps for all providers."""
+"""OpenAI's limit, which LiteLLM applies to all providers."""
 _MAX_TEMPERATURE: Final[Mapping[str, float]] = {
     "claude": 1.0,
     "anthropic/": 1.0,
@@ -35,16 +36,16 @@ _MAX_TEMPERATURE: Final[Mapping[str, float]] = {
     "mistral/": 1.5,
     "dashscope/": 1.99,
 }
-"""What providers take, by a part of a model's name, where that is less than OpenAI's 2."""
+"""The maximum that providers accept, by a part of the model's name, if it is less than OpenAI's 2."""
 _EFFORTS: Final = ("none", "low", "high")
 _CHAT_OPTIONS: Final = frozenset(inspect.signature(get_optional_params).parameters) - {"extra_headers"}
 _WIRE_NAMES: Final = {"max_output_tokens": "max_tokens"}
 
 
-def sampled_fields(template: LLM, asked: Sampling) -> dict[str, object]:
-    """Return the fields of an LLM that a request changes, with values that its provider takes."""
+def sampling_fields(template: LLM, asked: Sampling) -> dict[str, object]:
+    """Return the fields of an LLM that a request changes, with values that its provider accepts."""
     reasons = bool((template.model_info or {}).get("supports_reasoning"))
-    # On this endpoint the SDK sends it to models that refuse it, too.
+    # On the responses endpoint, the SDK sends it also to models that refuse it.
     refuses_temperature = reasons and template.uses_responses_api()
     fields: dict[str, object] = {
         "temperature": None if refuses_temperature else _least(asked.temperature, _max_temperature(template)),
@@ -55,41 +56,43 @@ def sampled_fields(template: LLM, asked: Sampling) -> dict[str, object]:
     }
     fields = {name: value for name, value in fields.items() if value is not None}
     if asked.reasoning_effort is not None and template.extended_thinking_budget:
-        # Where the SDK sends this, it overrules the effort.
+        # If the SDK sends this budget, it overrides the effort.
         fields["extended_thinking_budget"] = EFFORT_TOKENS.get(asked.reasoning_effort)
     if (asked.temperature, asked.top_p) != (None, None) and not reasons:
-        # The SDK takes a model that it does not know, and many that it does, for one that refuses them.
+        # The SDK assumes that unknown models, and many known ones, refuse these options.
         fields["capability_overrides"] = {"supports_sampling_params": True, **template.capability_overrides}
     return fields
 
 
-def stops_taken(template: LLM, asked: Sampling) -> tuple[str, ...]:
-    """Return the stop sequences that the LLM's provider takes."""
+def accepted_stops(template: LLM, asked: Sampling) -> tuple[str, ...]:
+    """Return the stop sequences that the LLM's provider accepts."""
     if not template.native_tool_calling and not template.disable_stop_word:
-        return ()  # the SDK puts its own in their place, which end a prompted tool call
+        return ()  # the SDK replaces them by its own, which end a tool call by prompting
     stops = tuple(stop for stop in asked.stop if stop.strip()) if is_claude(template) else asked.stop
     return stops[:_MOST_STOPS]
 
 
 def ignored_options(template: LLM, asked: Sampling) -> tuple[str, ...]:
-    """Name the fields of a request, as the wire does, that have no effect or another one than was asked for."""
+    """Return the wire names of the options of a request that have no effect, or a smaller value than requested."""
     if asked == Sampling():
         return ()
     taken = _as_sent(template, asked)
     cut_down = ("temperature", "max_output_tokens", "reasoning_effort")
     changed = {name for name in cut_down if getattr(asked, name) not in (None, getattr(taken, name))}
-    if stops_taken(template, asked) != asked.stop:
+    if accepted_stops(template, asked) != asked.stop:
         changed.add("stop")
     try:
-        sent = _sent(template, asked)
-        changed |= {name for name, others in _others(asked) if all(_sent(template, other) == sent for other in others)}
-    except (OpenAIError, ValueError):  # LiteLLM does not know the provider, or refuses the options: so will the call
+        sent = _provider_options(template, asked)
+        changed |= {
+            name for name, others in _others(asked) if all(_provider_options(template, other) == sent for other in others)
+        }
+    except (OpenAIError, ValueError):  # LiteLLM does not know the provider, or refuses the options; the call will fail as well
         pass
     return tuple(sorted(_WIRE_NAMES.get(name, name) for name in changed))
 
 
 def _others(asked: Sampling) -> Iterator[tuple[str, list[Sampling]]]:
-    """Yield each field that was asked for, and the request with other values of it."""
+    """Yield each option that was set, and the request with other values of it."""
     if asked.temperature is not None:
         yield "temperature", [replace(asked, temperature=0.25 if asked.temperature != 0.25 else 0.75)]
     if asked.top_p is not None:
@@ -101,18 +104,18 @@ def _others(asked: Sampling) -> Iterator[tuple[str, list[Sampling]]]:
     if asked.max_output_tokens is not None:
         yield "max_output_tokens", [replace(asked, max_output_tokens=asked.max_output_tokens // 2 or 2)]
     if asked.reasoning_effort is not None:
-        # Two of them may mean the same to a model: only where all do, the field means nothing.
+        # A model may treat two efforts alike. The option is ignored only if all of them have the same result.
         others = [effort for effort in _EFFORTS if effort != asked.reasoning_effort]
         yield "reasoning_effort", [replace(asked, reasoning_effort=effort) for effort in others]
 
 
-def _sent(template: LLM, asked: Sampling) -> Mapping[str, Any]:
-    """Return the options of a request as its provider is sent them, without its messages and tools."""
+def _provider_options(template: LLM, asked: Sampling) -> Mapping[str, Any]:
+    """Return the options of a request as they are sent to its provider, without messages and tools."""
     llm = _as_sent(template, asked)
     model, provider, *_ = litellm.get_llm_provider(model=llm.model, api_base=llm.base_url)
     if llm.uses_responses_api():
         return _sent_to_responses(llm, model, provider)
-    stops = stops_taken(template, asked)
+    stops = accepted_stops(template, asked)
     options = select_chat_options(llm, {"stop": list(stops)} if stops else {}, has_tools=False)
     known = {name: value for name, value in options.items() if name in _CHAT_OPTIONS}
     known["stop"] = validate_openai_optional_params(known.get("stop"))
@@ -122,7 +125,7 @@ def _sent(template: LLM, asked: Sampling) -> Mapping[str, Any]:
 
 
 def _as_sent(template: LLM, asked: Sampling) -> LLM:
-    llm = template.model_copy(update=sampled_fields(template, asked))
+    llm = template.model_copy(update=sampling_fields(template, asked))
     room = llm.effective_max_output_tokens
     return llm if room is None else llm.model_copy(update=fit_reasoning(llm, room))
 

@@ -1,8 +1,9 @@
-"""Mends what an LLM wrote, before anybody reads it: a half of a surrogate pair becomes U+FFFD, and JSON that is too deep none.
+"""Sanitise LLM output: replace lone surrogates with U+FFFD and reject JSON nested too deeply.
 
-Models let a half slip in an escape, and providers where they cut a stream. No UTF-8 can carry it, so it would end a run that has
-been paid for, and so would arguments nested deeper than Python reads: the SDK tells the LLM only of those that are no JSON. Above
-it stand `llm` and `llm_call`; it knows LiteLLM's chunks and the SDK's message.
+Models write lone surrogates as escapes, and providers produce them where they cut a stream. UTF-8 cannot encode them, so they
+would end a run that has been paid for. So would tool arguments nested deeper than Python can parse: the SDK reports to the LLM
+only arguments that are not JSON, so arguments nested too deeply are replaced by a text that is not JSON. Knows LiteLLM's chunks
+and the SDK's message.
 """
 
 import re
@@ -16,39 +17,39 @@ from delegate_tool.protocol.text import well_formed
 _ESCAPE: Final = re.compile(
     r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL
 )
-"""An escape of JSON; the group is the half of a pair that stands alone."""
+"""An escape of JSON; the group matches a lone surrogate."""
 _STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _MAX_DEPTH: Final = 100
 
 
-def mend_chunk(chunk: Any) -> None:
-    """Mend one item of a stream, of either endpoint, in place: LiteLLM, too, breaks at what cannot be written."""
+def sanitize_chunk(chunk: Any) -> None:
+    """Sanitise one item of a stream, of either endpoint, in place. LiteLLM fails at lone surrogates as well."""
     if not isinstance(chunk, ModelResponseStream):
-        _mend(chunk, "delta")
+        _sanitize(chunk, "delta")
         return
     for choice in chunk.choices:
-        _mend(choice.delta, "content")
-        _mend(choice.delta, "reasoning_content")
+        _sanitize(choice.delta, "content")
+        _sanitize(choice.delta, "reasoning_content")
         for call in choice.delta.tool_calls or ():
-            _mend(getattr(call, "function", None), "name")
-            _mend(getattr(call, "function", None), "arguments")
+            _sanitize(getattr(call, "function", None), "name")
+            _sanitize(getattr(call, "function", None), "arguments")
 
 
-def mend_message(message: Message) -> None:
-    """Mend a whole answer in place, also where its tool calls escape what cannot be written."""
+def sanitize_message(message: Message) -> None:
+    """Sanitise a whole answer in place, including the escapes in the arguments of its tool calls."""
     for part in message.content:
         if isinstance(part, TextContent):
-            _mend(part, "text")
-    _mend(message, "reasoning_content")
+            _sanitize(part, "text")
+    _sanitize(message, "reasoning_content")
     for call in message.tool_calls or ():
-        _mend(call, "name")
-        call.arguments = mend_json(call.arguments)
+        _sanitize(call, "name")
+        call.arguments = sanitize_json(call.arguments)
         if _is_too_deep(call.arguments):
             call.arguments = f"nested more than {_MAX_DEPTH} deep"
 
 
-def mend_json(text: str) -> str:
-    """Mend JSON text, be it well formed otherwise or not."""
+def sanitize_json(text: str) -> str:
+    """Replace lone surrogates in JSON text, raw or escaped; the text need not be valid JSON."""
     text = well_formed(text)
     return _ESCAPE.sub(lambda escape: r"\ufffd" if escape[1] else escape[0], text) if r"\u" in text else text
 
@@ -63,7 +64,7 @@ def _is_too_deep(text: str) -> bool:
     return deepest > _MAX_DEPTH
 
 
-def _mend(owner: Any, name: str) -> None:
+def _sanitize(owner: Any, name: str) -> None:
     text = getattr(owner, name, None)
-    if isinstance(text, str) and not text.isascii() and (mended := well_formed(text)) != text:
-        setattr(owner, name, mended)
+    if isinstance(text, str) and not text.isascii() and (sanitized := well_formed(text)) != text:
+        setattr(owner, name, sanitized)

@@ -1,4 +1,4 @@
-"""Tools as an LLM is told of them, rendered once for all runs: the SDK renders each for every turn, a tenth of a turn's work."""
+"""Cache the rendered schemas of tools for all runs. The SDK renders each tool for every turn, a tenth of a turn's CPU time."""
 
 import json
 from collections import OrderedDict
@@ -8,9 +8,9 @@ from openhands.sdk.tool import ToolDefinition
 
 
 class ToolSchemas:
-    """Remembers renderings, the latest ones, without the descriptions: those name a run's workspace, or what is left to it.
+    """A cache of the latest renderings, without descriptions, which name a run's workspace or its remaining limits.
 
-    It keeps texts only: a tool's executor belongs to one run. Any thread may use it.
+    It keeps only text, because a tool's executor belongs to one run. Any thread may use it.
     """
 
     def __init__(self, most: int = 512) -> None:
@@ -21,7 +21,7 @@ class ToolSchemas:
         return len(self._texts)
 
     def render(self, tool: ToolDefinition[Any, Any], **options: Any) -> Any:
-        """Render as the tool's `to_openai_tool` does; the caller may change what it gets."""
+        """Render a tool as its `to_openai_tool` does; the caller may change the result."""
         if _renders_itself(tool):
             return tool.to_openai_tool(**options)
         rendered = json.loads(self._text(tool, options))
@@ -29,7 +29,7 @@ class ToolSchemas:
         return rendered
 
     def utf8_bytes(self, tool: ToolDefinition[Any, Any]) -> int:
-        """Tell how long a tool's rendering is."""
+        """Return the length of a tool's rendering."""
         if _renders_itself(tool):
             return len(json.dumps(tool.to_openai_tool()))
         return len(self._text(tool, {})) + len(tool.description.encode("utf-8", "surrogatepass"))
@@ -48,12 +48,12 @@ class ToolSchemas:
 
 
 def _renders_itself(tool: ToolDefinition[Any, Any]) -> bool:
-    """MCP's tools do: their schema is not that of their action type."""
+    """Return whether a tool overrides its rendering. MCP's tools do: their schema is not that of their action type."""
     return type(tool).to_openai_tool is not ToolDefinition.to_openai_tool
 
 
 class RenderedTool:
-    """A tool that renders itself from memory, and is otherwise the tool."""
+    """A tool whose rendering comes from the cache; everything else is delegated to the tool."""
 
     def __init__(self, tool: ToolDefinition[Any, Any], schemas: ToolSchemas) -> None:
         self._tool = tool

@@ -1,4 +1,4 @@
-"""How an LLM's stream ends: with its answer, before it, or at the limit of output. Knows LiteLLM's streams of both endpoints."""
+"""Check how an LLM's stream ended: complete, truncated, or at the limit of output. Knows LiteLLM's streams of both endpoints."""
 
 from typing import Any, Final
 
@@ -12,26 +12,26 @@ from litellm.types.llms.openai import ResponseCompletedEvent, ResponseIncomplete
 from a2a_gateway.agents.llm.providers.stream_reading import StreamReading
 
 _READ_BY_LINE: Final = (BaseModelResponseIterator, AnthropicStream, GeminiStream)
-"""LiteLLM's readers that lose content, unless `answer_reading` reads before them."""
+"""LiteLLM's readers that lose content unless `answer_reading` parses the stream before them."""
 
 
 def check_damage(reading: StreamReading | None, model: str) -> None:
-    """Check that all of a stream could be read, whatever LiteLLM made of it.
+    """Check that all of a stream could be parsed, independently of LiteLLM's result.
 
     Raises:
-        APIConnectionError: a part could not.
+        APIConnectionError: a part could not be parsed.
     """
     if reading is not None and reading.damage is not None:
         raise _unfinished_error(f"the LLM's stream is damaged: {reading.damage}", model) from reading.damage
 
 
 def check_end(stream: object, reading: StreamReading | None, model: str) -> None:
-    """Check that a stream that has ended brought a whole answer: LiteLLM reports one that was cut as finished.
+    """Check that a stream that has ended contained a whole answer: LiteLLM reports a truncated one as finished.
 
-    Where the format is not known here (Bedrock's is binary), LiteLLM knows whether a finish reason came.
+    For a format that is not parsed here (Bedrock's is binary), LiteLLM's record of a finish reason decides.
 
     Raises:
-        APIConnectionError: the provider's own mark for the end did not come, or the stream was not read here.
+        APIConnectionError: the provider's own end mark did not come, or the stream did not pass through `answer_reading`.
     """
     check_damage(reading, model)
     is_complete = None if reading is None else reading.is_complete
@@ -46,14 +46,14 @@ def check_end(stream: object, reading: StreamReading | None, model: str) -> None
 
 def _unfinished_error(message: str, model: str) -> APIConnectionError:
     error = APIConnectionError(message, llm_provider="", model=model)
-    error.status_code = 200  # it was worked on
+    error.status_code = 200  # the provider worked on it
     return error
 
 
-def as_completed(stream: Any, item: object) -> object:
-    """Make an answer that was cut off, in OpenAI's Responses, one that is complete and says so: the SDK knows no other end.
+def convert_incomplete(stream: Any, item: object) -> object:
+    """Convert the end event of a cut-off answer (OpenAI's Responses) to one of a complete answer; its reason is kept.
 
-    It would take it for none, and ask again, at the same price.
+    The SDK knows no other end: it would treat the answer as missing and repeat the call at the same price.
     """
     if not isinstance(item, ResponseIncompleteEvent):
         return item

@@ -1,5 +1,5 @@
-"""Which agents there are: the catalogue of profiles, and the three sources that it is read from.
+"""The catalogue of profiles, and the three sources from which it is read.
 
-`environment` imports neither the SDK nor LiteLLM, so it can be read before they are loaded; `catalog` is the way in to all else.
-Above it stands the composition root; below it the SDK's own file formats. It knows nothing of runs, requests or conversations.
+The entry point is `catalogue`. `llm_environment` imports neither the SDK nor LiteLLM, so it can be read before they are loaded.
+This package reads the SDK's own file formats and knows nothing of runs, requests or conversations.
 """

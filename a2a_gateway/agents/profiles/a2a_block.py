@@ -1,4 +1,4 @@
-"""The `a2a:` block of a markdown definition: what the gateway wants to know of an agent and OpenHands' format has no word for."""
+"""The `a2a:` block of a markdown definition: the gateway's settings that OpenHands' format has no fields for."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ _MOST: Final = 10**9
 
 
 def _parse_budget(value: object) -> int:
-    # YAML makes a float of 0.10; its shortest form is what was written.
+    # YAML parses 0.10 as a float; its shortest form is the text that was written.
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("must be an amount of USD such as 0.50")
     return parse_usd(value if isinstance(value, str) else format(Decimal(repr(value)), "f"))
@@ -40,15 +40,15 @@ type ModelId = Annotated[str, BeforeValidator(_parse_model_id)]
 
 
 class GatewayBlock(BaseModel):
-    """The block, validated; `parse_block` adds an attribute for each limit of the table, by its `name`.
+    """The validated block; `parse_block` adds an attribute for each limit of the table, by its `name`.
 
-    Prices are USD per million tokens, `context_length` and `max_output_tokens` tokens.
+    Prices are in USD per million tokens; `context_length` and `max_output_tokens` count tokens.
 
     Attributes:
         prompt: whether the definition's body is appended to OpenHands' own system prompt, or replaces it.
         workspace: `inherit`, `isolated`, or a directory, relative to the definition's own.
-        vision: whether the LLM takes images, where LiteLLM does not know it.
-        stream: False for an LLM server that refuses tools in a stream, as some local ones do; answers then come whole.
+        vision: whether the LLM accepts images, if LiteLLM does not know it.
+        stream: False for an LLM server that refuses tools in a stream, as some local ones do; answers then are not streamed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,14 +71,14 @@ class GatewayBlock(BaseModel):
     def _check_prices(self) -> Self:
         if (self.input_usd_per_mtok is None) != (self.output_usd_per_mtok is None):
             raise ValueError("input_usd_per_mtok and output_usd_per_mtok are given together or not at all")
-        # Money is set aside at the price of input that is not cached.
+        # Money is reserved at the price of input that is not cached, so that price must be the higher one.
         if (self.cached_input_usd_per_mtok or 0) > (self.input_usd_per_mtok or 0):
             raise ValueError("cached_input_usd_per_mtok is at most input_usd_per_mtok, which must be given, too")
         return self
 
     @property
     def caps(self) -> SpendCaps:
-        """What all runs of the profile may cost together, without those that they delegate to."""
+        """The caps on the cost of all runs of the profile together, without the runs that they delegate to."""
         return SpendCaps(self.total_micro_usd, self.day_micro_usd, self.month_micro_usd)
 
     def policy(self, *, own_model: str) -> LimitPolicy:
@@ -90,7 +90,7 @@ class GatewayBlock(BaseModel):
         return replace(limits, allowed_agents=agents)
 
     def workspace_of(self, directory: Path) -> tuple[WorkspacePolicy, str | None]:
-        """Return the policy, and the directory if it is fixed; `directory` holds the definition."""
+        """Return the policy, and the directory if it is fixed; `directory` is the definition's own."""
         match self.workspace:
             case WorkspacePolicy.INHERIT | WorkspacePolicy.ISOLATED:
                 return WorkspacePolicy(self.workspace), None

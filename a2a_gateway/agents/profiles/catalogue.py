@@ -1,8 +1,7 @@
-"""The catalogue: every profile by name, from all sources, as the files are now.
+"""The catalogue: every profile by name, from all sources, kept up to date with the files.
 
-Implements `runs.ports.Profiles`, and hands recipes to the runner. Looking a profile up costs a dictionary access and, twice a
-second at most, one `stat` per file. Only when a file has changed is anything read, and then everything, because definitions name
-each other.
+Implements `runs.ports.Profiles`, and gives recipes to the runner. A look-up costs a dictionary access and, at most twice a
+second, one `stat` per file. If a file has changed, all files are read again, because definitions refer to each other.
 """
 
 import os
@@ -38,8 +37,8 @@ type Snapshot = Mapping[Path, Stamp]
 
 
 @dataclass(frozen=True, slots=True)
-class _Catalogued:
-    """One state of the catalogue; replaced as a whole, so that a reader in another thread never sees half of it."""
+class _State:
+    """One state of the catalogue; replaced as a whole, so that a reader in another thread never sees a partial one."""
 
     snapshot: Snapshot
     entries: Mapping[str, Entry]
@@ -47,22 +46,22 @@ class _Catalogued:
 
 
 class ProfileCatalog:
-    """All profiles. Of two with one name, the one from the earlier source counts, also when it is broken.
+    """All profiles. If two have the same name, the one from the earlier source wins, even if it is broken.
 
     Sources, in order: markdown in `settings.profile_dirs`, OpenHands' Agent Profiles, its LLM profiles, the environment's LLM.
     """
 
     def __init__(self, settings: Settings, environment: LLMEnvironment, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Load everything; `clock` counts seconds from anywhere.
+        """Load everything; `clock` counts seconds from any origin.
 
         Raises:
-            ConfigurationError: a saved LLM key was encrypted with a key that is not known.
+            ConfigurationError: a saved LLM key was encrypted with an unknown key.
         """
         self._settings = settings
         self._environment = environment
         self._clock = clock
-        self._markdown_dirs = _resolved(settings.profile_dirs)
-        self._named_dirs = _resolved(settings.profiles) if "profiles" in settings.model_fields_set else ()
+        self._markdown_dirs = _resolve_all(settings.profile_dirs)
+        self._named_dirs = _resolve_all(settings.profiles) if "profiles" in settings.model_fields_set else ()
         self._agents_dir = environment.persistence_dir / "agent-profiles"
         self._llms_dir = environment.persistence_dir / "profiles"
         self._connections_dir = environment.persistence_dir / "provider-connections"
@@ -75,15 +74,15 @@ class ProfileCatalog:
         self._state = self._load(snapshot, saved)
 
     def get(self, name: str) -> Profile:
-        """Find a profile by name (without prefix).
+        """Return a profile by name (without prefix).
 
         Raises:
-            ModelNotFound: there is none, or it is broken (the message says why).
+            ModelNotFound: it does not exist, or is broken; the message gives the reason.
         """
         return self.recipe(name).profile
 
     def recipe(self, name: str) -> AgentRecipe:
-        """Find a profile by name, with all that its agent is made of.
+        """Return the recipe of a profile by name.
 
         Raises:
             ModelNotFound: as for `get`.
@@ -95,11 +94,13 @@ class ProfileCatalog:
                 f"There is no model {MODEL_PREFIX + name[:80]!r}; GET /v1/models lists those there are.", param="model"
             )
         if entry.recipe is None:
-            raise ModelNotFound(f"The model {MODEL_PREFIX + name!r} is broken: {_told(entry.problems)}.", param="model")
+            raise ModelNotFound(
+                f"The model {MODEL_PREFIX + name!r} is broken: {_render_problems(entry.problems)}.", param="model"
+            )
         return entry.recipe
 
     def ignored_options(self, model: str, asked: Sampling) -> tuple[str, ...]:
-        """Name the fields of a request that the LLM of a model ignores or cuts down; none for a model that is not served here."""
+        """Return the options of a request that the LLM of a model ignores or reduces; empty for a model not served here."""
         if asked == Sampling() or not model.startswith(MODEL_PREFIX):
             return ()
         self._refresh_when_due()
@@ -107,24 +108,24 @@ class ProfileCatalog:
         return () if entry is None or entry.recipe is None else ignored_options(entry.recipe.llm, asked)
 
     def list(self) -> Sequence[Profile]:
-        """All profiles that work, by name."""
+        """Return all usable profiles, by name."""
         self._refresh_when_due()
         return [entry.recipe.profile for _, entry in sorted(self._state.entries.items()) if entry.recipe is not None]
 
     def problems(self) -> Sequence[ProfileProblem]:
-        """What could not be loaded, and why; also what an earlier source hides, and named directories that are not there."""
+        """Return what could not be loaded, with reasons; also from hidden definitions, and directories that do not exist."""
         self._refresh_when_due()
         missing = (path for path in self._named_dirs if not path.is_dir())
         return (*(ProfileProblem(str(path), "there is no such directory") for path in missing), *self._state.problems)
 
     def refresh(self) -> bool:
-        """Read everything again if a file has come, gone or changed; returns whether one had."""
+        """Read everything again if a file was added, removed or changed; return whether that was so."""
         self._checked_at = self._clock()
         try:
-            # Stamped before it is read: what changes in between differs from the stamp, and is read again next time.
+            # The stamps are taken before the files are read: a file that changes in between is read again next time.
             snapshot = self._snapshot()
         except OSError:
-            return False  # such as no file descriptors left: what is known stays
+            return False  # for example, no file descriptors are left; the current state stays
         if snapshot == self._state.snapshot:
             return False
         self._state = self._load(snapshot, self._saved_llms(snapshot))
@@ -145,12 +146,12 @@ class ProfileCatalog:
     def _saved_llms(self, files: Snapshot) -> SavedLLMs:
         return SavedLLMs.read((path for path in files if path.parent == self._llms_dir), self._cipher)
 
-    def _load(self, snapshot: Snapshot, saved: SavedLLMs) -> _Catalogued:
+    def _load(self, snapshot: Snapshot, saved: SavedLLMs) -> _State:
         found = list(self._read(snapshot, LLMResolver(saved, self._environment)))
         entries: dict[str, Entry] = {}
         for entry in found:
             entries.setdefault(entry.name, entry)
-        return _Catalogued(snapshot, entries, tuple(problem for entry in found for problem in entry.problems))
+        return _State(snapshot, entries, tuple(problem for entry in found for problem in entry.problems))
 
     def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:
         markdown = MarkdownSource(llms, self._settings)
@@ -162,7 +163,7 @@ class ProfileCatalog:
         yield from saved.read_environment()
 
 
-def _resolved(directories: Iterable[Path]) -> tuple[Path, ...]:
+def _resolve_all(directories: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path.expanduser().resolve() for path in directories))
 
 
@@ -173,7 +174,7 @@ def _stamps(directory: Path, suffix: str) -> Iterator[tuple[Path, Stamp]]:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     for entry in found:
-        with suppress(FileNotFoundError):  # gone since it was listed
+        with suppress(FileNotFoundError):  # removed since it was listed
             yield directory / entry.name, _stamp(entry)
 
 
@@ -192,12 +193,12 @@ def _is_definition(entry: os.DirEntry[str], suffix: str) -> bool:
         return False
     try:
         return entry.is_file()
-    except OSError:  # a link that leads to itself, or to where nobody may look: whoever reads it says so
+    except OSError:  # a circular link, or one to an unreadable directory: reading the file reports it as a problem
         return True
 
 
 def _unique(entries: Iterator[Entry]) -> Iterator[Entry]:
-    # Between directories the order says which one counts; within one it would be the alphabet.
+    # Between directories their order decides which profile wins. Within one directory only the alphabet could, so it is an error.
     sources: dict[str, Entry] = {}
     for entry in entries:
         first = sources.setdefault(entry.name, entry)
@@ -215,7 +216,7 @@ def _refuse_undecryptable(saved: SavedLLMs) -> None:
         raise ConfigurationError(f"OpenHands' LLM profiles cannot be decrypted ({names}): {next(iter(wrong.values()))}.")
 
 
-def _told(problems: Sequence[ProfileProblem]) -> str:
+def _render_problems(problems: Sequence[ProfileProblem]) -> str:
     return "; ".join(
         f"{Path(problem.path).name}{'' if problem.line is None else f', line {problem.line}'}: {problem.message}"
         for problem in problems

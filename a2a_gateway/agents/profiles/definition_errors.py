@@ -1,7 +1,7 @@
-"""What is wrong with a definition, and in which line.
+"""Faults of definitions, and the lines where they are.
 
-Loaders state a fault by where it stands in the document (`at`: keys and indexes), so that only this module knows about lines.
-JSON documents are located as YAML, of which JSON is a subset. Nothing here quotes a value: it might be a secret.
+Loaders locate a fault by keys and indexes in the document (`at`); only this module knows about lines. JSON documents are located
+as YAML, of which JSON is a subset. Nothing here quotes a value, because it might be a secret.
 """
 
 import json
@@ -20,7 +20,7 @@ type KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong. `at` is where in the document; `line` (1-based, of the file) counts instead where it is known."""
+    """One fault. `at` is its location in the document; `line` (1-based, of the file) has precedence if it is known."""
 
     message: str
     at: KeyPath = ()
@@ -28,7 +28,7 @@ class Fault:
 
 
 UNEXPECTED: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, yaml.YAMLError)
-"""What the SDK's validators raise, beside their own errors, on data that their authors did not think of."""
+"""The exceptions that the SDK's validators raise, besides their own errors, for data that their authors did not expect."""
 
 
 class DefinitionError(Exception):
@@ -40,11 +40,11 @@ class DefinitionError(Exception):
 
 
 class UndecryptableError(DefinitionError):
-    """A saved secret that none of the known cipher keys opens."""
+    """A saved secret cannot be decrypted with any of the known cipher keys."""
 
 
 def read_text(path: Path) -> str:
-    """Read a definition's file, without the byte order mark that some editors put first.
+    """Read a definition's file, without a byte order mark.
 
     Raises:
         DefinitionError: it cannot be read, or is not UTF-8.
@@ -52,28 +52,28 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise refusal(f"cannot be read: {type(error).__name__}") from None
+        raise definition_error(f"cannot be read: {type(error).__name__}") from None
 
 
-def refusal(message: str, *at: str | int) -> DefinitionError:
-    """Make the error for one fault."""
+def definition_error(message: str, *at: str | int) -> DefinitionError:
+    """Return the error for one fault."""
     return DefinitionError(Fault(message, at))
 
 
-def placed(error: DefinitionError, *at: str | int) -> DefinitionError:
-    """Say where in the document faults stand that came from elsewhere, such as from the LLM profile that it names."""
+def move_faults(error: DefinitionError, *at: str | int) -> DefinitionError:
+    """Return an error with the same faults at another location: that of the field which refers to another file, for example."""
     return DefinitionError(*(Fault(fault.message, at) for fault in error.faults))
 
 
-def invalid(error: ValidationError, prefix: KeyPath = (), *, tagged: bool = False) -> DefinitionError:
-    """Turn pydantic's error into ours, without the values that it would quote; `tagged` where a union's tag leads every place."""
+def from_validation_error(error: ValidationError, prefix: KeyPath = (), *, tagged: bool = False) -> DefinitionError:
+    """Convert pydantic's error, without the values that it would quote; `tagged` if every location begins with a union's tag."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     places = [(*prefix, *item["loc"][1 if tagged else 0 :]) for item in errors]
-    return DefinitionError(*(Fault(_worded(at, item["type"], item["msg"]), at) for at, item in zip(places, errors, strict=True)))
+    return DefinitionError(*(Fault(_message(at, item["type"], item["msg"]), at) for at, item in zip(places, errors, strict=True)))
 
 
-def malformed(error: yaml.YAMLError | json.JSONDecodeError, first_line: int = 1) -> DefinitionError:
-    """Turn a syntax error into ours; `first_line` is the line of the file in which the parsed text began."""
+def from_syntax_error(error: yaml.YAMLError | json.JSONDecodeError, first_line: int = 1) -> DefinitionError:
+    """Convert a syntax error; `first_line` is the line of the file in which the parsed text began."""
     if isinstance(error, json.JSONDecodeError):
         return DefinitionError(Fault(f"is not JSON: {error.msg}", line=first_line + error.lineno - 1))
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -83,7 +83,7 @@ def malformed(error: yaml.YAMLError | json.JSONDecodeError, first_line: int = 1)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file, or the part of it from `first_line` on, whose faults can be told by line."""
+    """A file, or the part of it from `first_line` on, in which faults can be located by line."""
 
     path: Path
     text: str
@@ -94,7 +94,7 @@ class Document:
         return tuple(self._problem(fault) for fault in error.faults)
 
     def warnings(self, faults: Iterable[Fault]) -> tuple[ProfileProblem, ...]:
-        """Return faults that do not keep the definition from being used as problems of this file."""
+        """Return faults that do not make the definition unusable, as warnings about this file."""
         return tuple(replace(self._problem(fault), is_warning=True) for fault in faults)
 
     def _problem(self, fault: Fault) -> ProfileProblem:
@@ -105,13 +105,13 @@ class Document:
         return None if line is None else self.first_line + line - 1
 
 
-def misunderstood(error: Exception) -> DefinitionError:
-    """Turn what a parser raised into ours; only a `ValueError` is worded for people."""
-    return refusal(str(error) if isinstance(error, ValueError) else f"cannot be understood: {type(error).__name__}")
+def from_unexpected_error(error: Exception) -> DefinitionError:
+    """Convert an unexpected exception of a parser; only the text of a `ValueError` is written for people."""
+    return definition_error(str(error) if isinstance(error, ValueError) else f"cannot be understood: {type(error).__name__}")
 
 
 def line_of(text: str, at: KeyPath) -> int | None:
-    """Find the 1-based line of a YAML or JSON text where `at` stands, or as much of it as there is; None if there is none."""
+    """Return the 1-based line of a location in a YAML or JSON text, or that of its nearest existing parent; None without one."""
     if not at:
         return None
     try:
@@ -136,7 +136,7 @@ def _step(node: yaml.Node | None, key: str | int) -> tuple[int, yaml.Node] | Non
     return None
 
 
-def _worded(at: KeyPath, kind: str, message: str) -> str:
+def _message(at: KeyPath, kind: str, message: str) -> str:
     where = ".".join(map(str, at)) or "the definition"
     if kind == "extra_forbidden":
         return f"{where} is not a known setting"

@@ -1,6 +1,6 @@
-"""OpenHands' and LiteLLM's conventional variables, read once, so that the process can forget them before an agent gets a shell.
+"""Read OpenHands' and LiteLLM's conventional variables once, so that they can be removed before an agent gets a shell.
 
-Owns which variables are read, which of them are secrets, and which provider's key is called what. Imports no SDK.
+Defines which variables are read, which of them are secrets, and the variable of each provider's key. Imports no SDK.
 """
 
 import json
@@ -29,7 +29,7 @@ _PROVIDER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "watsonx": ("WATSONX_API_KEY", "WATSONX_APIKEY"),
 }
 
-# A name that says that its value is a credential. Wider than what is read: what an agent must not see is not only what we use.
+# Names of variables that contain credentials. More than are read here: agents must not see other credentials either.
 _SECRET_NAME: Final = re.compile(
     r"""  .+_(API_?KEYS?|API_TOKEN|AUTH_TOKEN|ACCESS_TOKEN|SECRET_KEY|CLIENT_SECRET)
         | OH_PREVIOUS_SECRET_KEYS(_\d+)? | OH_SESSION_API_KEYS(_\d+)? | SESSION_API_KEY
@@ -42,12 +42,12 @@ _SECRET_NAME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LLMEnvironment:
-    """What the environment says about LLMs and about OpenHands' saved profiles; no `repr` shows a secret.
+    """The environment's settings for LLMs and for OpenHands' saved profiles; no `repr` contains a secret.
 
     Attributes:
         model: LiteLLM model id of `LLM_MODEL`; None if it is not set.
-        cipher_keys: keys that may decrypt OpenHands' saved secrets: the current one first, then those it replaced.
-        secrets: every credential found, by variable name; the process may remove these variables once this was read.
+        cipher_keys: keys that may decrypt OpenHands' saved secrets: the current one first, then earlier ones.
+        secrets: every credential found, by variable name; the process may remove these variables afterwards.
     """
 
     persistence_dir: Path
@@ -89,7 +89,7 @@ def _secret(value: str | None) -> SecretStr | None:
 
 
 def _cipher_keys(found: Mapping[str, str]) -> tuple[str, ...]:
-    # Where no key was chosen for its secrets, OpenHands takes the session key, so what it saved may be encrypted with that.
+    # Without a configured key, OpenHands encrypts its secrets with the session key.
     current = found.get("OH_SECRET_KEY") or found.get("SESSION_API_KEY") or found.get("OH_SESSION_API_KEYS_0")
     return () if current is None else (current, *_previous_keys(found))
 

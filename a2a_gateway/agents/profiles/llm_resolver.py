@@ -1,4 +1,4 @@
-"""LLMs for recipes: which one a definition means, with whose key, and how the gateway wants every one of them to behave."""
+"""Resolve the LLM of a definition: its model, its credentials, and the gateway's own settings for retries and timeouts."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from openhands.sdk.llm.utils.openhands_provider import litellm_call_kwargs
 from pydantic import SecretStr, ValidationError
 
 from a2a_gateway.agents.profiles.a2a_block import GatewayBlock
-from a2a_gateway.agents.profiles.definition_errors import invalid, refusal
+from a2a_gateway.agents.profiles.definition_errors import definition_error, from_validation_error
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.agents.profiles.saved_llms import SavedLLMs
 from a2a_gateway.settings import Settings
@@ -19,22 +19,22 @@ from a2a_gateway.settings import Settings
 INHERIT: Final = "inherit"
 
 _TOKENS_PER_MTOK: Final = 1_000_000
-# The SDK cuts longer messages in the middle without telling anyone; what is too long is for the LLM to refuse.
-_UNCUT: Final = 2**31 - 1
+# The SDK silently truncates longer messages in the middle. If a message is too long, the LLM's refusal is the better error.
+_NO_TRUNCATION_CHARS: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class LLMResolver:
-    """Turns what a definition says about its LLM into the LLM, key included."""
+    """Resolves a definition's LLM, including its key."""
 
     saved: SavedLLMs
     environment: LLMEnvironment
 
     def of_definition(self, model: str) -> LLM:
-        """Find the LLM that a definition's `model` means: the environment's, a saved profile's, or that of a LiteLLM model id.
+        """Return the LLM that a definition's `model` names: the environment's, a saved profile's, or that of a LiteLLM model id.
 
         Raises:
-            DefinitionError: it means none of these.
+            DefinitionError: it does not name any of these.
         """
         if model in ("", INHERIT):
             return self.of_environment()
@@ -50,7 +50,7 @@ class LLMResolver:
             DefinitionError: `LLM_MODEL` is not set, or the SDK refuses it.
         """
         if self.environment.model is None:
-            raise refusal("no LLM: set LLM_MODEL, or name a model")
+            raise definition_error("no LLM: set LLM_MODEL, or name a model")
         return self._of_model_id(self.environment.model)
 
     def with_credentials(self, llm: LLM) -> LLM:
@@ -67,8 +67,8 @@ class LLMResolver:
         provider = _provider(model, base_url)
         if provider is None:
             message = f"{model[:80]!r} is neither one of OpenHands' LLM profiles nor a model that LiteLLM knows"
-            raise refusal(f"{message}; name one of your own with its protocol, as in openai/{model[:80]}")
-        # A key goes only to the provider that it was given for; a key given without LLM_MODEL was given for whatever is named.
+            raise definition_error(f"{message}; name one of your own with its protocol, as in openai/{model[:80]}")
+        # LLM_API_KEY is sent only to the provider of LLM_MODEL. Without LLM_MODEL, it is for whatever provider is named.
         if self.environment.model is None or provider == _provider(self.environment.model, base_url):
             return self.with_credentials(_llm(model, self.environment.api_key, base_url))
         return self.with_credentials(_llm(model))
@@ -78,35 +78,35 @@ def _llm(model: str, api_key: SecretStr | None = None, base_url: str | None = No
     try:
         return LLM(model=model, api_key=api_key, base_url=base_url)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise from_validation_error(error) from None
     except LLMError as error:
-        raise refusal(error.message) from None
+        raise definition_error(error.message) from None
 
 
-def as_template(llm: LLM, settings: Settings, block: GatewayBlock) -> LLM:
+def build_template(llm: LLM, settings: Settings, block: GatewayBlock) -> LLM:
     """Give an LLM the gateway's retries, timeouts and streaming, and a profile's prices and sizes."""
     template = llm.model_copy(
         update={
             "usage_id": "agent",
             "stream": block.stream,
-            # The SDK counts attempts, waits base * 2^n seconds between them, and takes whole seconds for a timeout.
+            # The SDK counts attempts, waits base * 2^n seconds between them, and accepts only whole seconds as a timeout.
             "num_retries": settings.llm_retries + 1,
             "retry_multiplier": settings.llm_retry_wait_s,
             "retry_min_wait": 0,
             "retry_max_wait": math.ceil(settings.llm_retry_wait_s * 8),
             "timeout": math.ceil(settings.llm_timeout_s),
             "stream_idle_timeout": settings.llm_timeout_s,
-            "max_message_chars": _UNCUT,
+            "max_message_chars": _NO_TRUNCATION_CHARS,
             "log_completions": False,
             **_block_fields(llm, block),
         }
     )
-    template.reset_metrics()  # telemetry holds prices, and a copy would share its original's
+    template.reset_metrics()  # telemetry contains the prices, and a copy would share that of its original
     return template
 
 
 def condenser_template(template: LLM) -> LLM:
-    """Make the LLM that summarises long histories: the same, accounted for by itself, and not streamed."""
+    """Build the LLM that summarises long histories: the same model with metrics of its own, not streamed."""
     condenser = template.model_copy(update={"usage_id": "condenser", "stream": False})
     condenser.reset_metrics()
     return condenser
@@ -114,8 +114,8 @@ def condenser_template(template: LLM) -> LLM:
 
 def _block_fields(llm: LLM, block: GatewayBlock) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "input_cost_per_token": per_token(block.input_usd_per_mtok),
-        "output_cost_per_token": per_token(block.output_usd_per_mtok),
+        "input_cost_per_token": usd_per_token(block.input_usd_per_mtok),
+        "output_cost_per_token": usd_per_token(block.output_usd_per_mtok),
         "max_input_tokens": block.context_length,
         "max_output_tokens": block.max_output_tokens,
     }
@@ -125,8 +125,8 @@ def _block_fields(llm: LLM, block: GatewayBlock) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def per_token(usd_per_mtok: float | None) -> float | None:
-    """Turn a price as a profile states it into one for a token."""
+def usd_per_token(usd_per_mtok: float | None) -> float | None:
+    """Convert a price for a million tokens into one for a token."""
     return None if usd_per_mtok is None else usd_per_mtok / _TOKENS_PER_MTOK
 
 

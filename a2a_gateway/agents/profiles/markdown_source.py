@@ -1,8 +1,8 @@
 """The first source: markdown agent definitions, in OpenHands' own format, with the gateway's settings in a block `a2a:`.
 
-The SDK's `AgentDefinition.load` reads the definition; this module reads the front matter a second time, for what the SDK drops:
-the lines, the difference between an absent and an empty list, and what it takes a null for. What the gateway cannot do is a
-problem, and never ignored; a field without a meaning is a warning.
+The SDK's `AgentDefinition.load` reads the definition. This module reads the front matter a second time, for what the SDK drops:
+line numbers, the difference between an absent and an empty list, and nulls. A feature that the gateway does not support is a
+problem and never ignored; an unknown field is a warning.
 """
 
 import re
@@ -25,15 +25,15 @@ from a2a_gateway.agents.profiles.definition_errors import (
     DefinitionError,
     Document,
     Fault,
-    invalid,
-    malformed,
-    misunderstood,
-    placed,
+    definition_error,
+    from_syntax_error,
+    from_unexpected_error,
+    from_validation_error,
+    move_faults,
     read_text,
-    refusal,
 )
 from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
-from a2a_gateway.agents.profiles.recipe_builder import CONDENSER_MAX_SIZE, Entry, Parts, assemble
+from a2a_gateway.agents.profiles.recipe_builder import CONDENSER_MAX_SIZE, Entry, Parts, build_recipe
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, parse_tools
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.settings import Settings
@@ -44,7 +44,7 @@ BLOCK: Final = "a2a"
 _FRONT_MATTER: Final = re.compile(r"\s*^-{3,}[ \t]*\n(?P<header>.*?)^-{3,}[ \t]*$", re.DOTALL | re.MULTILINE)
 _NAME_LINE: Final = re.compile(r"^name:[ \t]*[\"']?([\w.-]+)", re.MULTILINE)
 _TABS: Final = re.compile(r"^[ \t]*(?:-[ \t]+)*(?:[\w.-]+:(?=\s))?[ \t]*", re.MULTILINE)
-"""The blanks of a line up to its value; what is quoted or folded further on is not touched."""
+"""The white space of a line up to its value; quoted or folded text after it is not changed."""
 _TAB: Final = "  "
 _EXAMPLES: Final = re.compile(r"<example>.*?</example>", re.DOTALL | re.IGNORECASE)
 
@@ -81,10 +81,10 @@ class MarkdownSource:
             recipe = self._recipe(document, front, text)
         except DefinitionError as error:
             return Entry(named[1] if named else path.stem, problems=document.problems(error))
-        return Entry(recipe.profile.name, recipe, document.warnings(_without_meaning(front)))
+        return Entry(recipe.profile.name, recipe, document.warnings(_unknown_fields(front)))
 
     def _recipe(self, document: Document, front: Mapping[str, object], text: str) -> AgentRecipe:
-        faults = tuple(_unsupported(front))
+        faults = tuple(_unsupported_settings(front))
         if faults:
             raise DefinitionError(*faults)
         definition = _definition(document, front, text)
@@ -93,8 +93,8 @@ class MarkdownSource:
         try:
             llm = self.llms.of_definition(definition.model)
         except DefinitionError as error:
-            raise placed(error, "model") from None
-        return assemble(
+            raise move_faults(error, "model") from None
+        return build_recipe(
             Parts(
                 name=definition.name,
                 source=document.path,
@@ -114,7 +114,7 @@ class MarkdownSource:
 
 
 def _without_tabs(text: str) -> str:
-    """Write the tabs of a front matter that YAML takes for none of its blanks as spaces."""
+    """Replace tabs by spaces in the front matter, where YAML does not accept tabs as white space."""
     match = _FRONT_MATTER.match(text)
     if match is None or "\t" not in match["header"]:
         return text
@@ -128,19 +128,19 @@ def _front_matter(document: Document) -> Mapping[str, object]:
     try:
         values = yaml.safe_load(document.text)
     except yaml.YAMLError as error:
-        raise malformed(error, document.first_line) from None
+        raise from_syntax_error(error, document.first_line) from None
     except UNEXPECTED as error:
-        raise misunderstood(error) from None
+        raise from_unexpected_error(error) from None
     if not isinstance(values, dict):
         raise DefinitionError(Fault("its front matter is not a mapping of names to values", line=document.first_line))
     return {str(key): value for key, value in values.items()}
 
 
-def _unsupported(front: Mapping[str, object]) -> Iterator[Fault]:
+def _unsupported_settings(front: Mapping[str, object]) -> Iterator[Fault]:
     yield from (Fault(message, (key,)) for key, message in _UNSUPPORTED.items() if front.get(key))
     yield from (Fault(f"{key} belongs into the block {BLOCK}:", (key,)) for key in front if key in GATEWAY_SETTINGS)
     if str(front.get("permission_mode") or "never_confirm").strip().lower() != "never_confirm":
-        yield Fault("permission_mode can only be never_confirm: a gateway has nobody to ask", ("permission_mode",))
+        yield Fault("permission_mode can only be never_confirm: a gateway has no user who could confirm", ("permission_mode",))
     for key in _NUMBERS & front.keys():
         if isinstance(front[key], bool) or not isinstance(front[key], int | float | str | None):
             yield Fault(f"{key} must be a number", (key,))
@@ -157,7 +157,7 @@ def _is_list_of_text(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _without_meaning(front: Mapping[str, object]) -> Iterator[Fault]:
+def _unknown_fields(front: Mapping[str, object]) -> Iterator[Fault]:
     known = {*KNOWN_FIELDS, BLOCK}
     for key in front.keys() - known:
         like = get_close_matches(_NO_WORD.sub("", key).lower(), known, n=1)
@@ -168,21 +168,21 @@ def _without_meaning(front: Mapping[str, object]) -> Iterator[Fault]:
 def _definition(document: Document, front: Mapping[str, object], text: str) -> AgentDefinition:
     try:
         definition = _load(document.path, text)
-    except yaml.YAMLError as error:  # its parser is another, and is given the end of the line before, too
-        raise malformed(error, document.first_line - 1) from None
+    except yaml.YAMLError as error:  # the SDK's parser also receives the end of the previous line
+        raise from_syntax_error(error, document.first_line - 1) from None
     except ValidationError as error:
-        raise invalid(error) from None
+        raise from_validation_error(error) from None
     except OSError as error:
-        raise refusal(f"cannot be read: {type(error).__name__}") from None
+        raise definition_error(f"cannot be read: {type(error).__name__}") from None
     except UNEXPECTED as error:
-        raise misunderstood(error) from None
-    # The SDK takes an empty field for the text `None`.
+        raise from_unexpected_error(error) from None
+    # The SDK reads an empty field as the text `None`.
     absent = {"name": document.path.stem, "description": "", "model": "inherit"}
     return definition.model_copy(update={key: value for key, value in absent.items() if front.get(key) is None})
 
 
 def _load(path: Path, text: str) -> AgentDefinition:
-    """Have the SDK load a definition; from a copy, where it would not understand the file as it is."""
+    """Load a definition with the SDK; from a copy, if the text differs from the file."""
     if path.read_text(encoding="utf-8") == text:
         return AgentDefinition.load(path)
     with TemporaryDirectory(prefix="a2a-definition-") as directory:
@@ -195,14 +195,14 @@ def _block(values: object) -> GatewayBlock:
     try:
         return parse_block({} if values is None else values)
     except ValidationError as error:
-        raise invalid(error, (BLOCK,)) from None
+        raise from_validation_error(error, (BLOCK,)) from None
 
 
 def _budget(usd: float | None) -> int | None:
     try:
         return None if usd is None else micro_usd_from_float(usd)
     except ValueError as error:
-        raise refusal(f"max_budget_per_run: {error}", "max_budget_per_run") from None
+        raise definition_error(f"max_budget_per_run: {error}", "max_budget_per_run") from None
 
 
 def _tools(front: Mapping[str, object], definition: AgentDefinition) -> tuple[ToolSpec, ...]:
@@ -220,4 +220,4 @@ def _condenser_max_size(definition: AgentDefinition) -> int | None:
         case LLMSummarizingCondenser(max_size=max_size):
             return max_size
         case _:
-            raise refusal("condenser must be default, none, or an LLMSummarizingCondenser", "condenser")
+            raise definition_error("condenser must be default, none, or an LLMSummarizingCondenser", "condenser")

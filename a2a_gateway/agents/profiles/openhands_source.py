@@ -1,8 +1,8 @@
-"""The second and third source: what OpenHands has saved (Agent Profiles, LLM profiles), and the LLM of the environment.
+"""The second and third source: profiles saved by OpenHands (Agent Profiles, LLM profiles), and the LLM of the environment.
 
-An Agent Profile is resolved by the SDK's own launch pipeline; from what comes out only the settings are taken, because tools,
-skills and context are the gateway's decision. Skills and MCP servers of the user are not offered to it: both run programs in this
-process' name, and the agents here serve others too.
+An Agent Profile is resolved by the SDK's own launch pipeline. Only the settings of the result are used, because the gateway
+decides about tools, skills and context. Skills and MCP servers of the user are not offered to the pipeline: both run programs
+with this process's rights, and the agents here serve other people too.
 """
 
 import json
@@ -21,15 +21,15 @@ from a2a_gateway.agents.profiles.definition_errors import (
     DefinitionError,
     Document,
     Fault,
-    invalid,
-    malformed,
-    misunderstood,
-    placed,
+    definition_error,
+    from_syntax_error,
+    from_unexpected_error,
+    from_validation_error,
+    move_faults,
     read_text,
-    refusal,
 )
 from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
-from a2a_gateway.agents.profiles.recipe_builder import Entry, Parts, assemble
+from a2a_gateway.agents.profiles.recipe_builder import Entry, Parts, build_recipe
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, parse_tools
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.settings import Settings
@@ -46,7 +46,7 @@ class SavedSource:
     llms_dir: Path
 
     def read_agent_profile(self, path: Path) -> Entry:
-        """Read one Agent Profile; its file's name is its name, as for OpenHands."""
+        """Read one Agent Profile; its name is that of its file, as for OpenHands."""
         document = Document(path, "")
         try:
             document = Document(path, read_text(path))
@@ -55,22 +55,22 @@ class SavedSource:
             return Entry(path.stem, problems=document.problems(error))
 
     def read_llm_profiles(self) -> Iterator[Entry]:
-        """Make the default agent on each saved LLM."""
+        """Yield the default agent with each saved LLM."""
         for name in self.llms.saved.found:
             path = self.llms_dir / f"{name}.json"
             try:
                 llm = self.llms.with_credentials(self.llms.saved.load(name))
-                yield Entry(name, assemble(Parts(name, path, llm), self.settings))
+                yield Entry(name, build_recipe(Parts(name, path, llm), self.settings))
             except DefinitionError as error:
                 yield Entry(name, problems=self._document(path).problems(self._cause(name) or error))
 
     def read_environment(self) -> Iterator[Entry]:
-        """Make the default agent on the environment's LLM, if it names one."""
+        """Yield the default agent with the environment's LLM, if the environment names one."""
         if self.llms.environment.model is None:
             return
         try:
             parts = Parts(DEFAULT_NAME, "LLM_MODEL", self.llms.of_environment())
-            yield Entry(DEFAULT_NAME, assemble(parts, self.settings))
+            yield Entry(DEFAULT_NAME, build_recipe(parts, self.settings))
         except DefinitionError as error:
             yield Entry(DEFAULT_NAME, problems=Document(Path("LLM_MODEL"), "").problems(error))
 
@@ -81,7 +81,7 @@ class SavedSource:
         condenser = settings.condenser
         summarises = condenser.enabled and condenser.condenser_kind == "llm_summarizing"
         specs = None if profile.tools is None else [(tool.name, tool.params) for tool in profile.tools]
-        return assemble(
+        return build_recipe(
             Parts(
                 name=document.path.stem,
                 source=document.path,
@@ -95,18 +95,18 @@ class SavedSource:
         )
 
     def _resolve(self, profile: OpenHandsAgentProfile) -> OpenHandsAgentSettings:
-        # No servers to choose from: "all of the user's" is then none, and naming one is an error.
+        # No MCP servers to choose from: "all of the user's" then means no server, and naming one is an error.
         stores = LaunchStores(llm_profiles=self.llms.saved, mcp_config={}, skills=list)
         try:
             settings = resolve(profile, stores).settings
         except DefinitionError as error:
-            raise placed(error, "llm_profile_ref") from None
+            raise move_faults(error, "llm_profile_ref") from None
         except UnresolvedProfileReferences as error:
-            raise DefinitionError(*_dangling(error)) from None
+            raise DefinitionError(*_dangling_references(error)) from None
         except (AgentLaunchError, LaunchStoreError) as error:
-            raise refusal(str(error)) from None
+            raise definition_error(str(error)) from None
         if not isinstance(settings, OpenHandsAgentSettings):
-            raise refusal("is not an OpenHands agent", "agent_kind")
+            raise definition_error("is not an OpenHands agent", "agent_kind")
         return settings
 
     def _cause(self, name: str) -> DefinitionError | None:
@@ -124,29 +124,29 @@ def _agent_profile(text: str) -> OpenHandsAgentProfile:
     try:
         profile = validate_agent_profile(json.loads(text))
     except json.JSONDecodeError as error:
-        raise malformed(error) from None
+        raise from_syntax_error(error) from None
     except ValidationError as error:
-        raise invalid(error, tagged=True) from None
+        raise from_validation_error(error, tagged=True) from None
     except UNEXPECTED as error:
-        raise misunderstood(error) from None
+        raise from_unexpected_error(error) from None
     match profile:
         case OpenHandsAgentProfile():
-            faults = tuple(_unsupported(profile))
+            faults = tuple(_unsupported_settings(profile))
             if faults:
                 raise DefinitionError(*faults)
             return profile
         case ACPAgentProfile():
-            raise refusal("an ACP agent is a program of its own, which a gateway does not run", "agent_kind")
+            raise definition_error("an ACP agent is a program of its own, which a gateway does not run", "agent_kind")
 
 
-def _dangling(error: UnresolvedProfileReferences) -> Iterator[Fault]:
+def _dangling_references(error: UnresolvedProfileReferences) -> Iterator[Fault]:
     if error.llm_profile_ref is not None:
         yield Fault(f"there is no LLM profile {error.llm_profile_ref!r}", ("llm_profile_ref",))
     if error.mcp_server_refs:
         yield Fault("MCP servers of OpenHands' settings are not offered to served agents", ("mcp_server_refs",))
 
 
-def _unsupported(profile: OpenHandsAgentProfile) -> Iterator[Fault]:
+def _unsupported_settings(profile: OpenHandsAgentProfile) -> Iterator[Fault]:
     if profile.enable_classify_and_switch_llm_tool:
         yield Fault("a tool that changes the agent's LLM is not offered", ("enable_classify_and_switch_llm_tool",))
     if profile.verification.critic_enabled:

@@ -1,4 +1,4 @@
-"""The parts of a profile, and the one recipe that they make: what all profiles have in common, whatever their source."""
+"""Build the recipe of a profile from its parts; common to all sources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ from openhands.sdk import LLM
 
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.profiles.a2a_block import GatewayBlock
-from a2a_gateway.agents.profiles.definition_errors import UNEXPECTED, misunderstood, refusal
-from a2a_gateway.agents.profiles.llm_resolver import as_template, condenser_template, per_token
+from a2a_gateway.agents.profiles.definition_errors import UNEXPECTED, definition_error, from_unexpected_error
+from a2a_gateway.agents.profiles.llm_resolver import build_template, condenser_template, usd_per_token
 from a2a_gateway.agents.profiles.saved_llms import PROFILE_NAME
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, DELEGATE
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
@@ -21,12 +21,12 @@ from delegate_tool.protocol.limits import LimitPolicy, limits_of, narrower
 SELF: Final = "self"
 
 CONDENSER_MAX_SIZE: Final = 240
-"""Events above which history is summarised, unless a definition says otherwise: the SDK's own default."""
+"""The number of events above which history is summarised, unless a definition sets another. The SDK's own default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a source says under one name: a recipe, or why there is none."""
+    """The result of reading one definition: a recipe, or the problems because of which it has no recipe."""
 
     name: str
     recipe: AgentRecipe | None = None
@@ -35,7 +35,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a source knows of one profile. `condenser_max_size` None is no condenser; `source` is the file, or the variable."""
+    """The parts of one profile, read from a source.
+
+    Attributes:
+        source: the definition's file, or the name of the environment variable.
+        condenser_max_size: None for no condenser.
+    """
 
     name: str
     source: Path | str
@@ -52,28 +57,28 @@ class Parts:
     mcp_config: Mapping[str, object] = field(default_factory=dict)
 
 
-def assemble(parts: Parts, settings: Settings) -> AgentRecipe:
+def build_recipe(parts: Parts, settings: Settings) -> AgentRecipe:
     """Build a recipe.
 
     Raises:
-        DefinitionError: the name cannot be one, or what the profile says cannot be.
+        DefinitionError: the name is not allowed, or the profile's values are invalid.
     """
     check_name(parts.name)
     try:
-        return _assembled(parts, settings)
+        return _build(parts, settings)
     except UNEXPECTED as error:
-        raise misunderstood(error) from None
+        raise from_unexpected_error(error) from None
 
 
-def _assembled(parts: Parts, settings: Settings) -> AgentRecipe:
-    llm = as_template(parts.llm, settings, parts.block)
+def _build(parts: Parts, settings: Settings) -> AgentRecipe:
+    llm = build_template(parts.llm, settings, parts.block)
     return AgentRecipe(
         profile=_profile(parts, llm, settings),
         llm=llm,
         unpriced_usd_per_token=settings.unpriced_usd_per_token,
         input_usd_per_token=llm.input_cost_per_token,
         output_usd_per_token=llm.output_cost_per_token,
-        cached_input_usd_per_token=per_token(parts.block.cached_input_usd_per_mtok),
+        cached_input_usd_per_token=usd_per_token(parts.block.cached_input_usd_per_mtok),
         condenser_llm=None if parts.condenser_max_size is None else condenser_template(llm),
         condenser_max_size=parts.condenser_max_size or CONDENSER_MAX_SIZE,
         system_prompt=parts.system_prompt,
@@ -85,15 +90,17 @@ def _assembled(parts: Parts, settings: Settings) -> AgentRecipe:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that cannot be part of a model id, or that delegation has a meaning for.
+    """Check that a name can be part of a model id, and is not reserved for delegation.
 
     Raises:
-        DefinitionError: it is one of these.
+        DefinitionError: it cannot, or is reserved.
     """
     if not PROFILE_NAME.fullmatch(name):
-        raise refusal("the name must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit", "name")
+        raise definition_error(
+            "the name must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit", "name"
+        )
     if name == SELF:
-        raise refusal(f"the name {SELF!r} is reserved: in a delegation it means the caller's own profile", "name")
+        raise definition_error(f"the name {SELF!r} is reserved: in a delegation it means the caller's own profile", "name")
 
 
 def _profile(parts: Parts, llm: LLM, settings: Settings) -> Profile:
@@ -122,8 +129,8 @@ def _profile(parts: Parts, llm: LLM, settings: Settings) -> Profile:
 def _workspace(parts: Parts) -> tuple[WorkspacePolicy, str | None]:
     try:
         return parts.block.workspace_of(parts.source.parent if isinstance(parts.source, Path) else Path.cwd())
-    except (ValueError, RuntimeError):  # a NUL; the home of a user who is not known
-        raise refusal("workspace names no directory that there can be", "a2a", "workspace") from None
+    except (ValueError, RuntimeError):  # a NUL; the home directory of an unknown user
+        raise definition_error("workspace is not a possible path of a directory", "a2a", "workspace") from None
 
 
 def _policy(parts: Parts) -> LimitPolicy:

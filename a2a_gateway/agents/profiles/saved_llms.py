@@ -1,7 +1,7 @@
-"""OpenHands' saved LLM profiles, read as its own store reads them, but without its file locks.
+"""Read OpenHands' saved LLM profiles as its own store does, but without its file locks.
 
-The store replaces files atomically, so reading needs no lock, and the event loop must not wait for another process. Keys are
-decrypted here or refused, never passed on as ciphertext or lost, and stay inside the SDK's `SecretStr`.
+The store replaces files atomically, so reading needs no lock, and the event loop must not wait for another process. A key that
+cannot be decrypted is an error: it is never dropped or passed on as ciphertext. Keys stay inside the SDK's `SecretStr`.
 """
 
 import json
@@ -24,11 +24,11 @@ from a2a_gateway.agents.profiles.definition_errors import (
     DefinitionError,
     Fault,
     UndecryptableError,
-    invalid,
-    malformed,
-    misunderstood,
+    definition_error,
+    from_syntax_error,
+    from_unexpected_error,
+    from_validation_error,
     read_text,
-    refusal,
 )
 
 PROFILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -39,7 +39,7 @@ _UNDECRYPTABLE: Final = "its key was encrypted with another OH_SECRET_KEY: resto
 
 @dataclass(frozen=True, slots=True)
 class SavedLLMs:
-    """OpenHands' saved LLM profiles as they were at one moment, the broken ones included; an `LLMProfileLoader` of the SDK."""
+    """A snapshot of OpenHands' saved LLM profiles, including the broken ones; an `LLMProfileLoader` of the SDK."""
 
     found: Mapping[str, LLM | DefinitionError]
 
@@ -49,24 +49,24 @@ class SavedLLMs:
         return cls({path.stem: _read(path, cipher) for path in files})
 
     def load(self, name: str, *, cipher: Cipher | None = None) -> LLM:
-        """Return a copy of one; `cipher` belongs to the SDK's signature, secrets were decrypted on reading.
+        """Return a copy of a profile. `cipher` is unused: it belongs to the SDK's signature, and secrets are decrypted already.
 
         Raises:
-            FileNotFoundError: there is none of that name.
+            FileNotFoundError: there is no profile of that name.
             DefinitionError: it is broken.
         """
         llm = self.found.get(name.removesuffix(".json"))
         if llm is None:
             raise FileNotFoundError(name)
         if isinstance(llm, DefinitionError):
-            raise refusal(f"LLM profile {name}: {llm}")
+            raise definition_error(f"LLM profile {name}: {llm}")
         return llm.model_copy()
 
 
 def _read(path: Path, cipher: Cipher | None) -> LLM | DefinitionError:
     try:
         if not PROFILE_NAME.fullmatch(path.stem):
-            raise refusal("the file's name is not a profile's: letters, digits, '.', '_' and '-', at most 64")
+            raise definition_error("the file's name is not a profile's: letters, digits, '.', '_' and '-', at most 64")
         llm = _parse(read_text(path), cipher)
         return _with_connection(llm, path.parent.parent / "provider-connections", cipher)
     except DefinitionError as error:
@@ -77,46 +77,46 @@ def _parse(text: str, cipher: Cipher | None) -> LLM:
     try:
         data = json.loads(text)
         if isinstance(data, dict) and data.get("auth_type") == "subscription":
-            raise refusal("an LLM by subscription needs a login, which a gateway cannot do", "auth_type")
+            raise definition_error("an LLM by subscription needs a login, which a gateway cannot do", "auth_type")
         llm = LLM.from_persisted(data, context={"cipher": cipher, STRICT_DECRYPT_CONTEXT_KEY: True} if cipher else None)
     except json.JSONDecodeError as error:
-        raise malformed(error) from None
+        raise from_syntax_error(error) from None
     except SecretDecryptionError:
-        raise _undecryptable() from None
+        raise _undecryptable_error() from None
     except ValidationError as error:
-        raise invalid(error) from None
+        raise from_validation_error(error) from None
     except LLMError as error:
-        raise refusal(error.message) from None
+        raise definition_error(error.message) from None
     except UNEXPECTED as error:
-        raise misunderstood(error) from None
-    return _decrypted(llm)
+        raise from_unexpected_error(error) from None
+    return _require_decrypted(llm)
 
 
-def _decrypted(llm: LLM) -> LLM:
+def _require_decrypted(llm: LLM) -> LLM:
     for name in LLM_SECRET_FIELDS:
         value = getattr(llm, name)
         if isinstance(value, SecretStr) and value.get_secret_value().startswith(FERNET_TOKEN_PREFIX):
-            raise refusal("its key is encrypted and OH_SECRET_KEY is not set", name)
+            raise definition_error("its key is encrypted and OH_SECRET_KEY is not set", name)
     return llm
 
 
 def _with_connection(llm: LLM, directory: Path, cipher: Cipher | None) -> LLM:
     if llm.provider_connection_id is None:
         return llm
-    missing = refusal(f"there is no provider connection {llm.provider_connection_id[:60]!r}", "provider_connection_id")
+    missing = definition_error(f"there is no provider connection {llm.provider_connection_id[:60]!r}", "provider_connection_id")
     if not directory.is_dir():
         raise missing
     try:
         connection = ProviderConnectionStore(directory).get(llm.provider_connection_id, cipher=cipher)
     except ValidationError as error:
-        raise _undecryptable() if cipher else invalid(error, ("provider_connection_id",)) from None
+        raise _undecryptable_error() if cipher else from_validation_error(error, ("provider_connection_id",)) from None
     except (OSError, *UNEXPECTED) as error:
         message = f"the provider connections cannot be read: {type(error).__name__}"
-        raise refusal(message, "provider_connection_id") from None
+        raise definition_error(message, "provider_connection_id") from None
     if connection is None:
         raise missing
-    return _decrypted(llm.model_copy(update={"base_url": connection.base_url, "api_key": connection.api_key}))
+    return _require_decrypted(llm.model_copy(update={"base_url": connection.base_url, "api_key": connection.api_key}))
 
 
-def _undecryptable() -> UndecryptableError:
+def _undecryptable_error() -> UndecryptableError:
     return UndecryptableError(Fault(_UNDECRYPTABLE, ("api_key",)))

@@ -1,6 +1,6 @@
-"""The tools that a profile may name: their public names, and what else people call them.
+"""The tools that a profile may name: their public names and aliases.
 
-The names are a contract with profile files; which code stands behind a name is decided where agents are built.
+The names are a contract with profile files. `tools.toolbox` maps them to code.
 """
 
 import re
@@ -18,9 +18,9 @@ _MAX_SECONDS: Final = 10**9
 TOOL_NAMES: Final = ("terminal", "file_editor", "grep", "glob", "task_tracker", DELEGATE)
 
 DEFAULT_TOOLS: Final = tuple(ToolSpec(name) for name in ("terminal", "file_editor", "task_tracker", DELEGATE))
-"""What an agent has whose profile does not say: OpenHands' standard set, and delegation. `tools: []` gives it none."""
+"""The tools of a profile without a list of tools: OpenHands' standard set, and delegation. `tools: []` means no tools."""
 
-# OpenHands' class names and the names of its own sub-agent tools, for which delegation stands in.
+# OpenHands' class names, and the names of its own sub-agent tools, which delegation replaces.
 _ALIASES: Final[Mapping[str, str]] = {
     "TerminalTool": "terminal",
     "BashTool": "terminal",
@@ -57,15 +57,17 @@ _PARAMS: Final[Mapping[str, Mapping[str, tuple[Callable[[object], bool], str]]]]
     },
 }
 
-# Every agent has these anyway, so naming them asks for nothing.
+# Every agent has these anyway, so naming them has no effect.
 _BUILT_IN: Final = frozenset({"finish", "think", "FinishTool", "ThinkTool"})
 
 
 def parse_tools(specs: Iterable[tuple[str, Mapping[str, object]]], *at: str | int) -> tuple[ToolSpec, ...]:
-    """Read a profile's list of tools, each a name and parameters; a tool named twice is had once, as it was first named.
+    """Parse a profile's list of tools, each a name and parameters. If a tool is named twice, the first entry counts.
+
+    `at` is the location of the list in the document.
 
     Raises:
-        DefinitionError: a name is unknown, or a parameter; `at` is where the list stands in the document.
+        DefinitionError: a name or a parameter is unknown, or a parameter's value is invalid.
     """
     tools: dict[str, ToolSpec] = {}
     faults: list[Fault] = []
@@ -83,7 +85,7 @@ def parse_tools(specs: Iterable[tuple[str, Mapping[str, object]]], *at: str | in
 
 def _param_faults(tool: str, params: Mapping[str, object], at: KeyPath) -> Iterator[Fault]:
     if tool == DELEGATE:
-        return  # its own are for use outside of a gateway, and it may stand for a tool that has others
+        return  # its own parameters are for use outside of a gateway, and an alias may be of a tool with other parameters
     known = _PARAMS.get(tool, {})
     for name, value in params.items():
         if name not in known:

@@ -1,7 +1,8 @@
-"""The tools as the SDK sees them: its names, schemas and descriptions, with executors that this gateway chooses.
+"""The SDK's tools with executors of this gateway: names, schemas and descriptions are the SDK's.
 
-A sandbox replaces the executors, here and nowhere else. The SDK builds a tool from parameters that it persists and in threads
-of its own, so what belongs to a run is found under the conversation's id (`bound_tools`), as in `delegate_tool.binding`.
+To run tools in a sandbox, replace the executors here, and nowhere else. The SDK builds a tool in threads of its own, from
+parameters that it persists. So the objects of a run are looked up by the conversation's id (`bind_tools`), as in
+`delegate_tool.binding`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,21 +36,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunTools:
-    """What the tools of one run work with."""
+    """The objects that the tools of one run need."""
 
     shells: ShellPool
     workspace_dir: str
     run_id: RunId
 
 
-# The only state at module level, because nothing narrower reaches `ToolDefinition.create`. Every conversation has a key of its
-# own.
+_VIEWS_IMAGES: Final = "* If `path` is an image file (.png, .jpg, .jpeg, .gif, .webp, .bmp), `view` displays the image content\n"
+
+# The only state at module level, because `ToolDefinition.create` receives only the conversation's state. Every conversation has
+# a key of its own.
 _BOUND: Final[dict[UUID, RunTools]] = {}
 
 
 @contextmanager
-def bound_tools(conversation_id: UUID, tools: RunTools) -> Iterator[None]:
-    """Let the tools of one conversation find what they work with while it initialises them.
+def bind_tools(conversation_id: UUID, tools: RunTools) -> Iterator[None]:
+    """Make the run's objects available to the tools of one conversation while the SDK initialises them.
 
     Raises:
         ValueError: the conversation is being initialised elsewhere at the same time.
@@ -62,7 +65,7 @@ def bound_tools(conversation_id: UUID, tools: RunTools) -> Iterator[None]:
         del _BOUND[conversation_id]
 
 
-def _bound(conv_state: "ConversationState") -> RunTools:
+def _find_bound(conv_state: "ConversationState") -> RunTools:
     tools = _BOUND.get(conv_state.id)
     if tools is None:
         raise LookupError("This tool belongs to a gateway's run: initialise the conversation within Toolbox.bind.")
@@ -83,7 +86,7 @@ class PooledTerminalTool(TerminalTool):
         env: Mapping[str, str] | None = None,
     ) -> Sequence[Self]:
         """Make the tool for one run; starts nothing."""
-        run = _bound(conv_state)
+        run = _find_bound(conv_state)
         return [
             cls(
                 description=UNIX_TOOL_DESCRIPTION,
@@ -105,19 +108,18 @@ class ConfinedFileEditorTool(FileEditorTool):
     name: ClassVar[str] = "file_editor"
 
     def declared_resources(self, action: Action) -> DeclaredResources:
-        """Declare the file, by where its path leads in the workspace, so that edits of different files may run in parallel."""
+        """Declare the file by its resolved path in the workspace, so that edits of different files may run in parallel."""
         if not isinstance(action, FileEditorAction) or not isinstance(self.executor, ConfinedFileEditor):
             return DeclaredResources(keys=(), declared=False)
-        return DeclaredResources(keys=(f"file:{self.executor.place(action.path)}",), declared=True)
+        return DeclaredResources(keys=(f"file:{self.executor.resolve_path(action.path)}",), declared=True)
 
     @classmethod
     def create(cls, conv_state: "ConversationState") -> Sequence[Self]:
         """Make the tool for one run."""
-        run, vision = _bound(conv_state), conv_state.agent.llm.vision_is_active()
-        looks = "* If `path` is an image file (.png, .jpg, .jpeg, .gif, .webp, .bmp), `view` displays the image content\n"
+        run, vision = _find_bound(conv_state), conv_state.agent.llm.vision_is_active()
         description = (
-            f"{FILE_EDITOR_DESCRIPTION}{looks * vision}\nYour current working directory is: {run.workspace_dir}\n"
-            "Only files inside it can be viewed and edited."
+            f"{FILE_EDITOR_DESCRIPTION}{_VIEWS_IMAGES if vision else ''}\n"
+            f"Your current working directory is: {run.workspace_dir}\nOnly files inside it can be viewed and edited."
         )
         return [
             cls(
@@ -140,20 +142,20 @@ class ConfinedGrepTool(GrepTool):
     @classmethod
     def create(cls, conv_state: "ConversationState") -> Sequence[Self]:
         """Make the tool for one run."""
-        run = _bound(conv_state)
+        run = _find_bound(conv_state)
         return [
             cls(
                 description=f"{GREP_DESCRIPTION}\n\nYour current working directory is: {run.workspace_dir}\nOnly it is searched.",
                 action_type=GrepAction,
                 observation_type=GrepObservation,
-                annotations=_reading("grep"),
+                annotations=_read_only("grep"),
                 executor=ConfinedGrep(run.workspace_dir),
             )
         ]
 
 
 class ConfinedGlobTool(GlobTool):
-    """`glob`, confined to the workspace; leaves the process's directory alone."""
+    """`glob`, confined to the workspace; does not change the process's directory."""
 
     name: ClassVar[str] = "glob"
 
@@ -164,13 +166,13 @@ class ConfinedGlobTool(GlobTool):
     @classmethod
     def create(cls, conv_state: "ConversationState") -> Sequence[Self]:
         """Make the tool for one run."""
-        run = _bound(conv_state)
+        run = _find_bound(conv_state)
         return [
             cls(
                 description=f"{GLOB_DESCRIPTION}\n\nYour current working directory is: {run.workspace_dir}\nOnly it is searched.",
                 action_type=GlobAction,
                 observation_type=GlobObservation,
-                annotations=_reading("glob"),
+                annotations=_read_only("glob"),
                 executor=ConfinedGlob(run.workspace_dir),
             )
         ]
@@ -195,5 +197,5 @@ class InMemoryTaskTrackerTool(TaskTrackerTool):
         ]
 
 
-def _reading(title: str) -> ToolAnnotations:
+def _read_only(title: str) -> ToolAnnotations:
     return ToolAnnotations(title=title, readOnlyHint=True, destructiveHint=False, idempotentHint=True, openWorldHint=False)

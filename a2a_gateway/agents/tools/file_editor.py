@@ -1,7 +1,7 @@
 """The file editor's executor: the SDK's action in, the SDK's observation out, every path confined to the workspace.
 
-The SDK's own follows links, waits on FIFOs, and leaves a directory behind; this one works on descriptors (`confinement`) and
-remembers in memory.
+The SDK's own executor follows links, blocks on FIFOs, and leaves a directory behind. This one opens files by descriptors
+(`host.confined_files`) and keeps its undo history in memory.
 """
 
 import base64
@@ -36,24 +36,24 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
-    """Views, makes and edits files of one workspace."""
+    """View, create and edit files of one workspace."""
 
     def __init__(self, workspace_dir: str, *, vision: bool) -> None:
-        """`vision` says whether the agent's LLM can look at an image file."""
+        """`vision` is whether the agent's LLM accepts images."""
         self._files = Confinement(workspace_dir)
         self._vision = vision
         self._past: list[_TextFile] = []
 
     def __call__(self, action: FileEditorAction, conversation: "LocalConversation | None" = None) -> FileEditorObservation:
-        """Do what the action says, or say why not."""
+        """Execute an action; a refusal becomes an observation with an error."""
         try:
             return self._apply(action)
         except Refused as refusal:
-            text = maybe_truncate(str(refusal), MAX_RESPONSE_LEN_CHAR)  # it may quote what the agent wrote
+            text = maybe_truncate(str(refusal), MAX_RESPONSE_LEN_CHAR)  # it may quote the agent's text
             return FileEditorObservation.from_text(text, command=action.command, path=action.path, is_error=True)
 
-    def place(self, path: str) -> str:
-        """Return where a path leads, for the SDK to keep edits of one file apart."""
+    def resolve_path(self, path: str) -> str:
+        """Return the path with links resolved, by which the SDK serialises edits of one file."""
         try:
             with self._files.locate(path) as place:
                 return str(place.path)
@@ -65,11 +65,11 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
             case "view":
                 return self._view(action)
             case "create":
-                return self._create(action.path, _given(action.file_text, "file_text"))
+                return self._create(action.path, _require(action.file_text, "file_text"))
             case "str_replace":
-                return self._replace(action.path, _given(action.old_str, "old_str"), _given(action.new_str, "new_str"))
+                return self._replace(action.path, _require(action.old_str, "old_str"), _require(action.new_str, "new_str"))
             case "insert":
-                return self._insert(action.path, _given(action.insert_line, "insert_line"), _given(action.new_str, "new_str"))
+                return self._insert(action.path, _require(action.insert_line, "insert_line"), _require(action.new_str, "new_str"))
             case "undo_edit":
                 return self._undo(action.path)
             case _:
@@ -89,17 +89,17 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
             return self._image(path, data)
         lines = _lines(_TextFile.decode(data, path).text)
         first, last = _view_range(action.view_range, len(lines))
-        return FileEditorObservation.from_text(_numbered(lines, path, first, last), command="view", path=path)
+        return FileEditorObservation.from_text(_number_lines(lines, path, first, last), command="view", path=path)
 
     def _listing(self, shown: str) -> str:
         entries, hidden = self._files.entries(shown)
         lines = [f"{shown}/"]
         for name, is_directory in entries:
-            lines.append(f"{shown}/{name}{'/' * is_directory}")
+            lines.append(f"{shown}/{name}{'/' if is_directory else ''}")
             if is_directory:
                 with suppress(Refused):
                     below, _ = self._files.entries(f"{shown}/{name}")
-                    lines.extend(f"{shown}/{name}/{child}{'/' * deeper}" for child, deeper in below)
+                    lines.extend(f"{shown}/{name}/{child}{'/' if is_below else ''}" for child, is_below in below)
         text = f"Here's the files and directories up to 2 levels deep in {shown}, excluding hidden items:\n" + "\n".join(lines)
         if hidden:
             text += f"\n\n{hidden} hidden files/directories in this directory are excluded."
@@ -127,7 +127,7 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
         if old == new:
             raise Refused("No replacement was performed. `new_str` and `old_str` must be different.")
         file = self._open(path)
-        # A model often adds blank space around what it quotes; what it writes is taken as it is.
+        # Models often add white space around the text that they quote. The new text is used unchanged.
         sought = old if file.text.count(old) else old.strip()
         count = file.text.count(sought) if sought else 0
         if count == 0:
@@ -142,7 +142,9 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
             )
         before, _, after = file.text.partition(sought)
         at = before.count("\n") + 1
-        return self._edited("str_replace", file, before + new + after, at - _CONTEXT_LINES, at + new.count("\n") + _CONTEXT_LINES)
+        return self._save_edit(
+            "str_replace", file, before + new + after, at - _CONTEXT_LINES, at + new.count("\n") + _CONTEXT_LINES
+        )
 
     def _insert(self, path: str, after_line: int, new: str) -> FileEditorObservation:
         file = self._open(path)
@@ -154,7 +156,7 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
             before += "\n"
         block = new if new.endswith("\n") else new + "\n"
         text = before + block + "".join(lines[after_line:])
-        return self._edited(
+        return self._save_edit(
             "insert", file, text, after_line + 1 - _CONTEXT_LINES, after_line + block.count("\n") + _CONTEXT_LINES
         )
 
@@ -166,7 +168,7 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
         self._past = [past for past in self._past if past is not before]
         self._files.write(file.path, before.encode(before.text))
         return FileEditorObservation.from_text(
-            f"Last edit to {file.path} undone successfully. {_numbered(_lines(before.text), file.path)}",
+            f"Last edit to {file.path} undone successfully. {_number_lines(_lines(before.text), file.path)}",
             command="undo_edit",
             path=file.path,
             old_content=file.text,
@@ -182,11 +184,11 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
             raise Refused(f"The path {path} is a directory and only the `view` command can be used on directories.")
         return _TextFile.decode(self._files.read(real), real)
 
-    def _edited(self, command: _Edit, file: "_TextFile", text: str, first: int, last: int) -> FileEditorObservation:
+    def _save_edit(self, command: _Edit, file: "_TextFile", text: str, first: int, last: int) -> FileEditorObservation:
         self._files.write(file.path, file.encode(text))
         self._remember(file)
         lines = _lines(text)
-        snippet = _numbered(lines, f"a snippet of {file.path}", max(1, first), min(len(lines), last))
+        snippet = _number_lines(lines, f"a snippet of {file.path}", max(1, first), min(len(lines), last))
         return FileEditorObservation.from_text(
             f"The file {file.path} has been edited. {snippet}"
             "Review the changes and make sure they are as expected. Edit the file again if necessary.",
@@ -204,7 +206,7 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
 
 @dataclass(frozen=True, slots=True)
 class _TextFile:
-    """A file's text with `\\n` line ends, and how it is written: an edit changes nothing else about it."""
+    """A file's text with `\\n` line ends, and its encoding and line ends, which an edit preserves."""
 
     path: str
     text: str
@@ -221,7 +223,7 @@ class _TextFile:
         try:
             text = data.removeprefix(_BOM).decode()
         except UnicodeDecodeError:
-            # Whatever it really is: every byte that is not edited is written back as it was.
+            # Whatever the encoding really is: all bytes that are not edited are written back unchanged.
             encoding, text = "latin-1", data.decode("latin-1")
         crlf = "\r\n" in text and text.count("\r\n") == text.count("\n")
         return cls(path, text.replace("\r\n", "\n") if crlf else text, encoding, bom, crlf)
@@ -235,14 +237,14 @@ class _TextFile:
         return _BOM + data if self.bom else data
 
 
-def _given[T](value: T | None, name: str) -> T:
+def _require[T](value: T | None, name: str) -> T:
     if value is None:
         raise Refused(f"Parameter `{name}` is required for this command.")
     return value
 
 
 def _lines(text: str) -> list[str]:
-    """Split after each `\\n`, and at nothing else that Unicode calls a line end."""
+    """Split after each `\\n`, and not at other line ends of Unicode."""
     *lines, tail = text.split("\n")
     return [line + "\n" for line in lines] + ([tail] if tail else [])
 
@@ -260,7 +262,7 @@ def _view_range(wanted: list[int] | None, count: int) -> tuple[int, int]:
     return first, last
 
 
-def _numbered(lines: list[str], described: str, first: int = 1, last: int | None = None) -> str:
+def _number_lines(lines: list[str], described: str, first: int = 1, last: int | None = None) -> str:
     """Render lines as `cat -n` does; 1-based, `last` inclusive."""
     shown = maybe_truncate("".join(lines[first - 1 : last]), MAX_RESPONSE_LEN_CHAR, TEXT_FILE_CONTENT_TRUNCATED_NOTICE)
     numbered = "".join(f"{number:6}\t{line}" for number, line in enumerate(_lines(shown), first))

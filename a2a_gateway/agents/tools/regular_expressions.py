@@ -1,7 +1,7 @@
-"""Regular expressions that strangers wrote, for the engine that can be stopped while it matches. Pure.
+"""Compile untrusted regular expressions for `regex`, an engine that can be stopped while it matches. Pure.
 
-Give `search` a `timeout`, and `concurrent=True` so that other threads go on meanwhile. Compiling has no timeout, so what would
-take long is refused.
+Call `search` with a `timeout`, and with `concurrent=True` so that other threads run meanwhile. Compiling has no timeout, so
+expressions that would take long to compile are refused.
 """
 
 import math
@@ -16,18 +16,18 @@ _REPEAT: Final = re.compile(r"\{(\d{1,9})")
 
 
 class ExpressionError(ValueError):
-    """An expression that is none, or too large; the message says which."""
+    """An expression is invalid or too large; the message contains the reason."""
 
 
-def compile_expression(expression: str, flags: int = 0) -> "regex.Pattern[str]":
-    """Compile a stranger's expression.
+def compile_expression(expression: str, flags: int = 0, *, max_chars: int = MAX_EXPRESSION_CHARS) -> "regex.Pattern[str]":
+    """Compile an untrusted expression of at most `max_chars` characters.
 
     Raises:
-        ExpressionError: it is not one, or too large.
+        ExpressionError: it is invalid or too large.
     """
-    if len(expression) > MAX_EXPRESSION_CHARS:
-        raise ExpressionError(f"it has {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are allowed")
-    # The engine writes repetitions out: `((a{1000}){1000}){1000}` would take minutes, and all memory.
+    if len(expression) > max_chars:
+        raise ExpressionError(f"it has {len(expression)} characters, at most {max_chars} are allowed")
+    # The engine expands repetitions: `((a{1000}){1000}){1000}` would take minutes and all memory.
     if math.prod(max(1, int(times)) for times in _REPEAT.findall(expression)) > _MAX_REPEATS:
         raise ExpressionError(f"its repetitions multiply to more than {_MAX_REPEATS}")
     try:

@@ -1,8 +1,8 @@
 """The executors of grep and glob: the SDK's actions in, the SDK's observations out, within the workspace.
 
-The SDK's own start programs with the agent's pattern among the arguments, change the whole process's directory, and follow
-links. These start nothing, and end in bounded time: a pattern that would take for ever is stopped, and holds up nobody else
-meanwhile.
+The SDK's own executors start programs with the agent's pattern among the arguments, change the directory of the whole process,
+and follow links. These start no program and end in bounded time: a search with an expensive pattern is stopped, and does not
+block other threads meanwhile.
 """
 
 import time
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from openhands.sdk.conversation import LocalConversation
 
 _MAX_RESULTS: Final = 100
+_MAX_GLOB_EXPRESSION_CHARS: Final = 10 * MAX_EXPRESSION_CHARS
+"""A file name pattern grows about tenfold when it is translated; this much compiles in 0.1 s."""
 _TIMEOUT_S: Final = 10.0
 _TRUNCATED: Final = "\n\n[Results truncated to first 100 files. Consider using a more specific pattern.]"
 _STOPPED: Final = "\n\n[The search was stopped after {:g} s, so files may be missing. Use a simpler pattern or a narrower path.]"
@@ -32,7 +34,7 @@ _STOPPED: Final = "\n\n[The search was stopped after {:g} s, so files may be mis
 
 @dataclass(slots=True)
 class _Search:
-    """One search: which files it found until its time was up."""
+    """One search, and the files that it found before its timeout."""
 
     files: Confinement
     timeout_s: float
@@ -57,14 +59,15 @@ class _Search:
 
     @property
     def note(self) -> str:
-        return _TRUNCATED * (len(self.found) > _MAX_RESULTS) + _STOPPED.format(self.timeout_s) * self.stopped
+        truncated = _TRUNCATED if len(self.found) > _MAX_RESULTS else ""
+        return truncated + _STOPPED.format(self.timeout_s) if self.stopped else truncated
 
 
 class _Searcher:
-    """What both executors share."""
+    """The common part of both executors."""
 
     def __init__(self, workspace_dir: str, *, timeout_s: float = _TIMEOUT_S) -> None:
-        """A search that is not done after `timeout_s` ends with what it has found."""
+        """Stop a search after `timeout_s`; it then returns the files found so far."""
         self._timeout_s = timeout_s
         self._files = Confinement(workspace_dir)
 
@@ -75,7 +78,7 @@ class _Searcher:
         """Return the real path of a directory.
 
         Raises:
-            Refused: it is none, or outside of the workspace.
+            Refused: it is not a directory, or outside of the workspace.
         """
         self._files.entries(path)
         with self._files.locate(path) as place:
@@ -83,15 +86,15 @@ class _Searcher:
 
 
 class ConfinedGrep(_Searcher, ToolExecutor[GrepAction, GrepObservation]):
-    """Finds the files whose content matches a regular expression, without regard to case."""
+    """Find the files whose content matches a regular expression, ignoring case."""
 
     def __call__(self, action: GrepAction, conversation: "LocalConversation | None" = None) -> GrepObservation:
-        """Search, or say why not."""
+        """Search; a refusal becomes an observation with an error."""
         shown = action.path or str(self._files.root)
         try:
             shown = self._directory(shown)
-            pattern = _compiled(action.pattern, regex.IGNORECASE)
-            included = _globbed(action.include) if action.include else None
+            pattern = _compile(action.pattern, regex.IGNORECASE)
+            included = _compile_glob(action.include) if action.include else None
 
             def matches(file: FoundFile, left_s: float) -> bool:
                 if included is not None and included.fullmatch(file.path.name, timeout=left_s) is None:
@@ -131,18 +134,18 @@ class ConfinedGrep(_Searcher, ToolExecutor[GrepAction, GrepObservation]):
 
 
 class ConfinedGlob(_Searcher, ToolExecutor[GlobAction, GlobObservation]):
-    """Finds the files whose path matches a pattern; one without `**` matches at any depth."""
+    """Find the files whose path matches a pattern; one without `**` matches at any depth."""
 
     def __call__(self, action: GlobAction, conversation: "LocalConversation | None" = None) -> GlobObservation:
-        """Search, or say why not."""
+        """Search; a refusal becomes an observation with an error."""
         shown, wanted = action.path or str(self._files.root), action.pattern
         try:
             if wanted.startswith("/"):
-                shown, wanted = self._anchored(wanted)
+                shown, wanted = self._split_absolute(wanted)
             elif "**" not in wanted:
                 wanted = f"**/{wanted}"
             shown = self._directory(shown)
-            pattern = _globbed(wanted)
+            pattern = _compile_glob(wanted)
             search = self._begin()
             search.run(
                 shown,
@@ -158,30 +161,30 @@ class ConfinedGlob(_Searcher, ToolExecutor[GlobAction, GlobObservation]):
             text, files=paths, pattern=action.pattern, search_path=shown, truncated=bool(search.note)
         )
 
-    def _anchored(self, pattern: str) -> tuple[str, str]:
-        """Split an absolute pattern into the workspace and what is sought below it."""
+    def _split_absolute(self, pattern: str) -> tuple[str, str]:
+        """Split an absolute pattern into the workspace and the pattern below it."""
         root = str(self._files.root)
         if not pattern.startswith(root + "/"):
             raise Refused(f"{pattern} is outside of the workspace {root}. Use a pattern relative to it.")
         return root, pattern.removeprefix(root + "/")
 
 
-def _compiled(expression: str, flags: int = 0) -> "regex.Pattern[str]":
+def _compile(expression: str, flags: int = 0, *, max_chars: int = MAX_EXPRESSION_CHARS) -> "regex.Pattern[str]":
     try:
-        return compile_expression(expression, flags)
+        return compile_expression(expression, flags, max_chars=max_chars)
     except ExpressionError as error:
         raise Refused(f"Invalid pattern: {error}") from None
 
 
-def _globbed(pattern: str) -> "regex.Pattern[str]":
-    # Before its braces are written out: many choices of a long pattern would take all memory.
+def _compile_glob(pattern: str) -> "regex.Pattern[str]":
+    # Checked before the braces are expanded: many alternatives of a long pattern would take all memory.
     if len(pattern) > MAX_EXPRESSION_CHARS:
         raise Refused(f"Invalid pattern: it has {len(pattern)} characters, at most {MAX_EXPRESSION_CHARS} are allowed")
-    return _compiled(glob_expression(pattern))
+    return _compile(glob_expression(pattern), max_chars=_MAX_GLOB_EXPRESSION_CHARS)
 
 
 def _text(file: FoundFile) -> str | None:
-    """Read a file; None if it cannot be read, is too large, or is binary."""
+    """Return a file's text; None if it cannot be read, is too large, or is binary."""
     try:
         data = read_regular(file.path.name, file.directory)
     except Refused:

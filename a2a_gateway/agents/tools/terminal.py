@@ -1,8 +1,8 @@
-"""The terminal tool's executor: the SDK's action in, the SDK's observation out, a shell of the pool in between.
+"""The terminal tool's executor: the SDK's action in, the SDK's observation out, with a shell of the pool.
 
-The shell is taken at the first command, so an agent that never uses its terminal costs nothing; it ends with the run. Nothing is
-written beside the shell's own directory: no log of the full output either, since the SDK would write that from the gateway's
-process.
+The shell is taken at the first command, so an agent that never uses its terminal costs nothing. The shell ends with the run.
+Nothing is written outside of the shell's own directory, not even a log of the full output: the SDK would write it from the
+gateway's process.
 """
 
 import shlex
@@ -49,7 +49,7 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
         quiet_s: float = NO_CHANGE_TIMEOUT_SECONDS,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """`quiet_s` is how long a command may have no output before the agent is asked what to do; `env` is set in its shell."""
+        """`quiet_s` is how long a command may have no output before control returns to the agent; `env` is set in its shell."""
         self._pool = pool
         self._run_id = run_id
         self._quiet_s = quiet_s
@@ -61,30 +61,30 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
         self._busy = self._closed = False
 
     def __call__(self, action: TerminalAction, conversation: "LocalConversation | None" = None) -> TerminalObservation:
-        """Run a command, or type into the one that runs."""
+        """Run a command, or send input to the running one."""
         with self._turn:
             try:
                 return self._reset(action) if action.reset else self._execute(action)
             except ShellError as error:
-                self._drop()
+                self._release_shell()
                 return _refusal(action, str(error))
 
     def interrupt(self) -> None:
-        """Stop the running command; returns at once."""
+        """Interrupt the running command; return immediately."""
         shell = self._shell
         if shell is not None:
             shell.interrupt()
 
     def close(self) -> None:
-        """End the shell and all that it started. Blocks until they are gone."""
+        """End the shell and all processes that it started. Blocks until they have ended."""
         with self._state:
             self._closed = True
-        self._drop()
+        self._release_shell()
 
     def _reset(self, action: TerminalAction) -> TerminalObservation:
         if action.is_input:
             return _refusal(action, "`reset` cannot be used with `is_input`.")
-        self._drop()
+        self._release_shell()
         if not action.command.strip():
             return TerminalObservation.from_text(_RESET, command="[RESET]", exit_code=0)
         observation = self._execute(action)
@@ -100,25 +100,25 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
             return self._execute_after_earlier(action)
         if not continues and (action.is_input or not command):
             return _refusal(action, "No previous running command to interact with.")
-        shell = self._taken()
+        shell = self._acquire_shell()
         if not continues:
             shell.run(command)
         elif command:
             shell.type(keystrokes(action.command))
         outcome = shell.wait(timeout_s=action.timeout, quiet_s=self._quiet_s)
-        return self._observed(action, outcome, continues=continues)
+        return self._observe(action, outcome, continues=continues)
 
     def _execute_after_earlier(self, action: TerminalAction) -> TerminalObservation:
-        """Refuse a command because another runs, unless that has ended meanwhile: then show its last output too."""
-        outcome = self._taken().wait(timeout_s=0, quiet_s=0)
+        """Refuse a command because another is running. If that has ended meanwhile, prepend its last output to the new one."""
+        outcome = self._acquire_shell().wait(timeout_s=0, quiet_s=0)
         if isinstance(outcome, Running):
             return _refusal(action, _STILL_RUNS.format(command=action.command), outcome.output)
-        earlier = self._observed(action, outcome, continues=True)
+        earlier = self._observe(action, outcome, continues=True)
         observation = self._execute(action)
         observation.metadata.prefix = f"{earlier.metadata.prefix}{earlier.text}{earlier.metadata.suffix}\n"
         return observation
 
-    def _observed(self, action: TerminalAction, outcome: Outcome, *, continues: bool) -> TerminalObservation:
+    def _observe(self, action: TerminalAction, outcome: Outcome, *, continues: bool) -> TerminalObservation:
         metadata = CmdOutputMetadata(prefix="[Below is the output of the previous command.]\n" if continues else "")
         self._busy = isinstance(outcome, Running)
         match outcome:
@@ -130,10 +130,10 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
             case Running():
                 metadata.suffix = f"\n[The command timed out after {action.timeout:g} seconds. {TIMEOUT_MESSAGE_TEMPLATE}]"
             case Interrupted():
-                self._drop()
+                self._release_shell()
                 metadata.suffix = "\n[The command was interrupted. The next command starts in a new shell, in the workspace.]"
             case Ended(exit_code=exit_code):
-                self._drop()
+                self._release_shell()
                 metadata.exit_code = exit_code
                 metadata.suffix = "\n[The shell itself ended. The next command starts in a new one, in the workspace.]"
             case _:
@@ -141,10 +141,10 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
         text = maybe_truncate(outcome.output.strip("\n"), truncate_after=MAX_CMD_OUTPUT_SIZE)
         return TerminalObservation.from_text(text, command=action.command, exit_code=metadata.exit_code, metadata=metadata)
 
-    def _taken(self) -> Shell:
-        """Return the run's shell, in its workspace; take one if it has none."""
+    def _acquire_shell(self) -> Shell:
+        """Return the run's shell, in its workspace; take one from the pool if the run has none yet."""
         if self._shell is not None and not self._shell.alive and not self._busy:
-            self._drop()
+            self._release_shell()
         if self._shell is None:
             shell = self._pool.take(self._run_id)
             with self._state:
@@ -159,7 +159,7 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
                 raise ShellError(f"The shell cannot enter the workspace: {entered.output.strip()}")
         return self._shell
 
-    def _drop(self) -> None:
+    def _release_shell(self) -> None:
         with self._state:
             shell, self._shell = self._shell, None
         self._busy = False

@@ -1,7 +1,6 @@
-"""The one place where the tools of gateway agents are built: from the profile's list, with executors of our own.
+"""Build the tools of agents from the profile's list, with executors of this gateway.
 
-Owns the pool of shells. Above it stands the runner; below, `definitions`. Tools that are not named here do not exist for an
-agent.
+Owns the pool of shells. A tool that is not named here does not exist for an agent.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from a2a_gateway.agents.tools.definitions import (
     InMemoryTaskTrackerTool,
     PooledTerminalTool,
     RunTools,
-    bound_tools,
+    bind_tools,
 )
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.host.orphans import orphans, takes_in_orphans
@@ -46,14 +45,14 @@ _DELEGATE: Final = "delegate"
 
 
 class Toolbox:
-    """Builds tools, and owns the shells that they use; an async context manager, at whose end no process of an agent is left."""
+    """Builds tools and owns the shells that they use; an async context manager that ends all processes of agents on exit."""
 
     def __init__(self, shells_dir: Path, *, shell_pool_size: int, environ: Mapping[str, str]) -> None:
-        """`shells_dir` is for the shells' own files; of `environ`, an agent sees only what `shell_environment` lets through."""
+        """`shells_dir` is for the shells' own files; an agent sees only the part of `environ` that `shell_environment` keeps."""
         self._shells = ShellPool(shells_dir, shell_pool_size, shell_environment(environ))
 
     async def __aenter__(self) -> Self:
-        """Register the tools with the SDK, and start shells.
+        """Register the tools with the SDK and start shells.
 
         Raises:
             ConfigurationError: this machine has no bash.
@@ -75,7 +74,7 @@ class Toolbox:
         return SocketOwners(self._shells.in_use, orphans) if takes_in_orphans() else SocketOwners(self._shells.in_use)
 
     def specs(self, tools: Sequence[ToolSpec], *, may_delegate: bool) -> list[Tool]:
-        """Name a profile's tools as the SDK knows them; the delegation tool is left out of a run that may not delegate.
+        """Return the SDK's specifications of a profile's tools, without the delegation tool if the run may not delegate.
 
         Raises:
             ConfigurationError: a tool or a parameter of one is unknown.
@@ -84,12 +83,12 @@ class Toolbox:
 
     @contextmanager
     def bind(self, conversation_id: UUID, *, run_id: RunId, workspace_dir: str, delegation: BoundClient | None) -> Iterator[None]:
-        """Lend a run's tools what they work with while the SDK initialises its conversation; closing that ends its shell.
+        """Make the run's shells and client available to its tools while the SDK initialises the conversation.
 
-        `workspace_dir` must exist.
+        `workspace_dir` must exist. Closing the conversation ends its shell.
         """
         with (
-            bound_tools(conversation_id, RunTools(self._shells, workspace_dir, run_id)),
+            bind_tools(conversation_id, RunTools(self._shells, workspace_dir, run_id)),
             use_binding(conversation_id, delegation),
         ):
             yield
@@ -97,7 +96,7 @@ class Toolbox:
 
 def _spec(tool: ToolSpec) -> Tool:
     if tool.name == _DELEGATE:
-        return Tool(name=delegation.TOOL_NAME, params={"withholdable": True})  # `MeteredLLM` leaves it out
+        return Tool(name=delegation.TOOL_NAME, params={"withholdable": True})  # `MeteredLLM` can leave it out of a call
     if tool.name not in _TOOLS:
         raise ConfigurationError(f"There is no tool {tool.name!r}; known are {', '.join([*_TOOLS, _DELEGATE])}.")
     unknown = tool.params.keys() - _PARAMS.get(tool.name, frozenset())
@@ -107,8 +106,7 @@ def _spec(tool: ToolSpec) -> Tool:
 
 
 def _registered_name(name: str) -> str:
-    # The SDK's own tools are registered under the plain names as soon as they are imported; a second registration only logs a
-    # warning.
+    # Importing the SDK's own tools registers them under the plain names; a second registration would log a warning.
     return f"a2a_{name}"
 
 

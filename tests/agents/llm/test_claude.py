@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openhands.sdk import Message, TextContent
 
-from a2a_gateway.agents.llm.metered_llm import metered
+from a2a_gateway.agents.llm.metered_llm import build_metered_llm
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.llm.sampling import ignored_options
@@ -24,7 +24,7 @@ async def sent(server: AnthropicServer, url: str, model: str, sampling: Sampling
     """Make one call with these options, outside of a turn, and return what the provider was sent; fails if it refuses."""
     account = RunAccount(RecordingMeter(grants=[grant]), max_turns=9, tell=lambda _: None)
     template = an_llm(url, model=f"anthropic/{model}", stream=False, num_retries=0)
-    llm = metered(template, account, Prices(template.model, INPUT_USD, OUTPUT_USD), sampling=sampling)
+    llm = build_metered_llm(template, account, Prices(template.model, INPUT_USD, OUTPUT_USD), sampling=sampling)
     await llm.acompletion([Message(role="user", content=[TextContent(text="hi")])])
     return server.bodies[-1]
 

@@ -11,7 +11,7 @@ import pytest
 from openhands.sdk import LLM, ImageContent, Message, TextContent
 
 from a2a_gateway.agents.llm.call import USUAL_OUTPUT_TOKENS, Attempt, LLMCall
-from a2a_gateway.agents.llm.metered_llm import MeteredLLM, metered
+from a2a_gateway.agents.llm.metered_llm import MeteredLLM, build_metered_llm
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.prompt_size import Prompt
 from a2a_gateway.agents.llm.run_account import RunAccount
@@ -39,7 +39,7 @@ FAREWELL = "[Budget] The budget of 1.000000 USD is used up. This is your last tu
 def side_llm(template: LLM, meter: RecordingMeter) -> MeteredLLM:
     """An LLM for calls that are no turn of the agent."""
     account = RunAccount(meter, max_turns=9, tell=lambda _: None)
-    return metered(template, account, Prices(template.model, INPUT_USD, OUTPUT_USD))
+    return build_metered_llm(template, account, Prices(template.model, INPUT_USD, OUTPUT_USD))
 
 
 def says(text: str) -> Message:

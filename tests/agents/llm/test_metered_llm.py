@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from openhands.sdk import LLM, Message, TextContent
 
-from a2a_gateway.agents.llm.metered_llm import MeteredLLM, metered
+from a2a_gateway.agents.llm.metered_llm import MeteredLLM, build_metered_llm
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.runs.events import Cancelled, ContentDelta, Finished, Limited, ReasoningDelta, RunnerEvent, TurnFinished
@@ -91,7 +91,7 @@ async def test_a_side_call_from_a_tool_s_thread_is_metered() -> None:
     async with ScriptedLLM() as llm:
         meter = RecordingMeter()
         account = RunAccount(meter, max_turns=1, tell=lambda _: None)
-        side = metered(an_llm(llm.base_url), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
+        side = build_metered_llm(an_llm(llm.base_url), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
         question = [Message(role="user", content=[TextContent(text="hi")])]
         response = await asyncio.to_thread(side.completion, question)
     assert [part.text for part in response.message.content if isinstance(part, TextContent)] == ["ok"]
@@ -104,7 +104,7 @@ async def test_a_copy_books_to_the_same_account() -> None:
         meter = RecordingMeter()
         account = RunAccount(meter, max_turns=1, tell=lambda _: None)
         prices = Prices("openai/scripted", INPUT_USD, OUTPUT_USD)
-        copy = metered(an_llm(llm.base_url), account, prices).model_copy(update={"temperature": 0.5})
+        copy = build_metered_llm(an_llm(llm.base_url), account, prices).model_copy(update={"temperature": 0.5})
         await copy.acompletion([Message(role="user", content=[TextContent(text="hi")])])
     assert len(meter.settled) == 1
 
@@ -113,7 +113,7 @@ async def test_the_sdk_s_own_metrics_have_our_prices() -> None:
     async with ScriptedLLM() as llm:
         meter = RecordingMeter()
         account = RunAccount(meter, max_turns=1, tell=lambda _: None)
-        own = metered(an_llm(llm.base_url), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
+        own = build_metered_llm(an_llm(llm.base_url), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
         await own.acompletion([Message(role="user", content=[TextContent(text="hi")])])
     [(usage, cost)] = meter.settled
     assert cost is not None
@@ -133,7 +133,7 @@ async def test_a_run_s_metrics_do_not_reach_its_template(tmp_path: Path) -> None
 def test_a_metered_llm_knows_of_its_model_what_its_template_does_and_a_copy_of_another_model_what_is_true_of_that() -> None:
     async def make() -> list[MeteredLLM]:
         account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
-        own = metered(
+        own = build_metered_llm(
             an_llm("http://127.0.0.1:9/v1", model="openai/gpt-4o"), account, Prices("openai/gpt-4o", INPUT_USD, OUTPUT_USD)
         )
         return [own, own.model_copy(update={"caching_prompt": False}), own.model_copy(update={"model": "openai/gpt-3.5-turbo"})]
@@ -148,7 +148,7 @@ def test_a_metered_llm_knows_of_its_model_what_its_template_does_and_a_copy_of_a
 
 async def test_what_a_model_can_do_is_found_out_once_and_anew_for_a_copy_of_another_model() -> None:
     account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
-    own = metered(an_llm("http://127.0.0.1:9/v1", model="openai/gpt-4o"), account, Prices("openai/gpt-4o"))
+    own = build_metered_llm(an_llm("http://127.0.0.1:9/v1", model="openai/gpt-4o"), account, Prices("openai/gpt-4o"))
     assert own.vision_is_active()
     features = LLM._model_features(own)
     assert own._model_features() is own._model_features() == features  # the SDK's own look-up makes them each time

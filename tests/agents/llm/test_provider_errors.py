@@ -14,7 +14,7 @@ from openhands.sdk.llm.exceptions import LLMContextWindowExceedError
 from openhands.sdk.llm.exceptions.mapping import map_provider_exception
 
 from a2a_gateway.agents.llm.error_translation import failure_of, requested_wait_s
-from a2a_gateway.agents.llm.finish_reasons import judge
+from a2a_gateway.agents.llm.finish_reasons import translate_failure
 from a2a_gateway.provider_errors import is_beyond_limit, meaning_of
 from delegate_tool.masking import Secrets
 
@@ -56,7 +56,7 @@ REFUSALS = [Refusal(**row) for row in yaml.safe_load((Path(__file__).parent / "p
 @pytest.mark.parametrize("refusal", REFUSALS, ids=[refusal.of for refusal in REFUSALS])
 def test_a_refusal_has_the_code_of_its_reason(refusal: Refusal) -> None:
     error = refusal.raised()
-    judged = judge(error, is_shown=False)
+    judged = translate_failure(error, is_shown=False)
     judged.__cause__ = None if judged is error else error
     assert failure_of(judged, Secrets()).code == refusal.code
     # The SDK has a conversation summarised for this class, and for no other.

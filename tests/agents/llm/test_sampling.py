@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from a2a_gateway.agents.llm.metered_llm import metered
+from a2a_gateway.agents.llm.metered_llm import build_metered_llm
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.llm.sampling import ignored_options
@@ -45,7 +45,7 @@ async def refusing() -> AsyncIterator[tuple[str, list[str]]]:
 async def call(llm: LLM, asked: Sampling) -> None:
     """Make one call; its answer is of no interest."""
     account = RunAccount(RecordingMeter(), max_turns=9, tell=lambda _: None)
-    run_llm = metered(llm, account, Prices(llm.model, INPUT_USD, OUTPUT_USD), sampling=asked)
+    run_llm = build_metered_llm(llm, account, Prices(llm.model, INPUT_USD, OUTPUT_USD), sampling=asked)
     messages = [Message(role="user", content=[TextContent(text="hi")])]
     with pytest.raises(Exception):  # noqa: B017  # each provider refuses in its own way
         await (run_llm.aresponses if run_llm.uses_responses_api() else run_llm.acompletion)(messages)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from a2a_gateway.agents.llm.sanitizing import mend_json
+from a2a_gateway.agents.llm.sanitizing import sanitize_json
 from a2a_gateway.runs.events import Finished, ToolFinished
 from a2a_gateway.testing.script import Script, Step, ToolCall
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
@@ -66,4 +66,4 @@ async def test_arguments_that_are_nested_without_end_are_an_error_to_the_llm_onl
     ],
 )
 def test_only_what_cannot_be_written_is_changed(text: str, mended: str) -> None:
-    assert mend_json(text) == mended
+    assert sanitize_json(text) == mended

@@ -183,7 +183,7 @@ BROKEN = {
     "confirmation": (
         "name: p\npermission_mode: always_confirm",
         3,
-        "permission_mode can only be never_confirm: a gateway has nobody to ask",
+        "permission_mode can only be never_confirm: a gateway has no user who could confirm",
     ),
     "endless money": (
         "name: p\nmax_budget_per_run: .inf",
@@ -194,9 +194,9 @@ BROKEN = {
     "the home of nobody": (
         "name: p\na2a:\n  workspace: ~nobody-of-that-name/x",
         4,
-        "workspace names no directory that there can be",
+        "workspace is not a possible path of a directory",
     ),
-    "a path with NUL": ('name: p\na2a:\n  workspace: "a\\0b"', 4, "workspace names no directory that there can be"),
+    "a path with NUL": ('name: p\na2a:\n  workspace: "a\\0b"', 4, "workspace is not a possible path of a directory"),
     "half of a surrogate pair": ('name: p\ncolor: "\\ud83d"', 3, "is not YAML: found invalid Unicode character escape code"),
     "no turns": ("name: p\nmax_iteration_per_run: 0", 3, "max_iteration_per_run: Input should be greater than 0"),
     "broken YAML": ("name: p\ntools: [terminal", 4, "is not YAML: expected ',' or ']', but got '<stream end>'"),

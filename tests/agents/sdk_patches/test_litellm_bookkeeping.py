@@ -15,7 +15,7 @@ from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from openhands.sdk import Message, TextContent
 
-from a2a_gateway.agents.llm.metered_llm import metered
+from a2a_gateway.agents.llm.metered_llm import build_metered_llm
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.sdk_patches import litellm_bookkeeping
@@ -151,7 +151,7 @@ async def test_our_own_prices_are_none_of_litellm_s(stream: bool) -> None:
     async with ScriptedLLM() as server:
         meter = RecordingMeter()
         account = RunAccount(meter, max_turns=1, tell=lambda _: None)
-        llm = metered(an_llm(server.base_url, stream=stream), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
+        llm = build_metered_llm(an_llm(server.base_url, stream=stream), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
         await llm.acompletion([Message(role="user", content=[TextContent(text="hi")])])
     [(usage, cost)] = meter.settled
     assert cost == usage.prompt + 2 * usage.completion > 0

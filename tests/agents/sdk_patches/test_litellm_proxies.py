@@ -9,7 +9,7 @@ from openai import OpenAIError
 from openhands.sdk import Message, TextContent
 from openhands.sdk.llm.exceptions import LLMError
 
-from a2a_gateway.agents.llm.metered_llm import metered
+from a2a_gateway.agents.llm.metered_llm import build_metered_llm
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.sdk_patches.litellm_clients import close_llm_clients
@@ -34,7 +34,8 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def ask(base_url: str, model: str) -> str:
     # In a thread, because the SDK asks a LiteLLM proxy about its models, and waits.
     template = await asyncio.to_thread(an_llm, base_url, model=model, num_retries=0)
-    llm = metered(template, RunAccount(RecordingMeter(), max_turns=9, tell=lambda _: None), Prices(model, INPUT_USD, OUTPUT_USD))
+    account = RunAccount(RecordingMeter(), max_turns=9, tell=lambda _: None)
+    llm = build_metered_llm(template, account, Prices(model, INPUT_USD, OUTPUT_USD))
     try:
         response = await llm.acompletion([Message(role="user", content=[TextContent(text="Hi")])], on_token=lambda _: None)
     finally:

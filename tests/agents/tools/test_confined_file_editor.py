@@ -153,7 +153,7 @@ def test_nothing_is_left_beside_what_was_asked_for(desk: Desk) -> None:
 def test_edits_of_one_file_are_kept_apart_however_it_is_named(desk: Desk) -> None:
     (desk.root / "file").touch()
     (desk.root / "link").symlink_to("file")
-    names = {desk.executor.place(path) for path in ("file", "link", f"{desk.root}/file", "./file")}
+    names = {desk.executor.resolve_path(path) for path in ("file", "link", f"{desk.root}/file", "./file")}
     assert names == {f"{desk.root}/file"}
 
 

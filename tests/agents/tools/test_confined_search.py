@@ -81,11 +81,12 @@ def test_a_pattern_is_never_an_option_and_starts_no_program(tree: Path, tmp_path
 
 def test_a_pattern_that_never_ends_is_stopped_and_says_so(workspace: Path) -> None:
     (workspace / "trap").write_text("a" * 200 + "!")
-    (workspace / ("a" * 200)).touch()
+    (workspace / "/".join(["a"] * 90)).mkdir(parents=True)
+    (workspace / "/".join(["a"] * 90) / "b").touch()
     found = ConfinedGrep(str(workspace), timeout_s=0.2)(GrepAction(pattern=ENDLESS))
     assert (found.matches, found.truncated) == ([], True)
     assert "stopped after 0.2 s" in found.text
-    listed = ConfinedGlob(str(workspace), timeout_s=0.02)(GlobAction(pattern="a*" * 100 + "b"))  # takes some 0.2 s in all
+    listed = ConfinedGlob(str(workspace), timeout_s=0.02)(GlobAction(pattern="**/a/" * 20 + "c/**/b"))  # takes 0.3 s in all
     assert (listed.files, listed.truncated) == ([], True)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2a_gateway.agents.tools.patterns import expand_braces, glob_expression
+from a2a_gateway.agents.tools.patterns import glob_expression
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,8 @@ from a2a_gateway.agents.tools.patterns import expand_braces, glob_expression
         ("[]^]", ["]", "^"], ["a"]),
         ("[a", ["[a"], ["a"]),
         ("a+(b)|.$", ["a+(b)|.$"], ["aab"]),
+        (r"\*.py", ["*.py"], ["a.py"]),
+        ("{a}.{py", ["{a}.{py"], ["a.py"]),
     ],
 )
 def test_a_pattern_matches_whole_relative_paths(pattern: str, matching: list[str], others: list[str]) -> None:
@@ -35,4 +37,7 @@ def test_every_text_is_a_pattern(text: str) -> None:
 
 
 def test_braces_that_stand_for_too_much_stand_for_themselves() -> None:
-    assert expand_braces("{a,b}" * 20) == ["{a,b}" * 20]
+    pattern = "{a,b}" * 20
+    expression = re.compile(glob_expression(pattern))
+    assert expression.fullmatch(pattern)
+    assert not expression.fullmatch("ab" * 10)

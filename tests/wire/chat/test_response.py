@@ -29,7 +29,7 @@ from a2a_gateway.runs.events import (
 from a2a_gateway.runs.model import RunId, TokenUsage
 from a2a_gateway.wire.chat.response import ChunkRenderer, render_completion
 from a2a_gateway.wire.outcome import WireAnswer, render_outcome
-from a2a_gateway.wire.sse import SseDecoder
+from tests.support.sse import decode_events
 from tests.wire.samples import RECORD, SUMMARY, finished
 
 STARTED = RunStarted(RECORD)
@@ -81,7 +81,7 @@ def stream(events: Sequence[RunEvent], *, include_usage: bool = False) -> bytes:
 
 
 def payloads(sent: bytes) -> list[str]:
-    return [event.data for event in SseDecoder().feed(sent)]
+    return [event.data for event in decode_events(sent)]
 
 
 def chunk(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, object]:

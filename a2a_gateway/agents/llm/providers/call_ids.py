@@ -1,4 +1,4 @@
-"""Tell tool calls of an LLM's answer apart, whatever a provider sends as their id and index. Pure.
+"""Distinguish the tool calls of an LLM's answer, whatever a provider sends as their id and index. Pure.
 
 Each call must have an id that no other call of the conversation has: the SDK matches results to calls by it, and drops a call
 without one. Ids are therefore kept where they are unique, and made up otherwise.
@@ -96,7 +96,7 @@ class StreamedCalls:
 
 
 def repair_function(call: dict[str, Any]) -> dict[str, Any]:
-    """Have a call's function hold its arguments as JSON text; returns the function."""
+    """Give a call a function whose arguments are JSON text; return the function."""
     function = call.get("function")
     if not isinstance(function, dict):
         function = call["function"] = {}
@@ -109,7 +109,7 @@ def repair_function(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _begins_call(call: _Call, sent_id: str, name: str, arguments: str, *, is_in_chunk: bool) -> bool:
-    """Say whether a piece with a name begins another call at the place of this one.
+    """Return whether a piece with a name begins another call at the index of this one.
 
     Some servers repeat the name in each piece of a call, but none sends two pieces of one call in a chunk (`is_in_chunk`).
     """

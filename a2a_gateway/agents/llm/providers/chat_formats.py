@@ -1,4 +1,4 @@
-"""Repair answers that consist of a chat message: OpenAI's chat completions and Ollama's chat. Pure; see `provider_formats`."""
+"""Repair answers that consist of a chat message: OpenAI's chat completions and Ollama's chat. Pure; see `formats`."""
 
 import re
 from typing import Final
@@ -15,7 +15,7 @@ _UNREAD: Final = ("audio", "images", "annotations")
 
 
 class ChatCompletions:
-    """OpenAI's chat completions, as some thirty providers and servers speak them."""
+    """OpenAI's chat completions, the format of some thirty providers and servers."""
 
     def __init__(self, ids: CallIds) -> None:
         self.is_complete: bool | None = False
@@ -113,7 +113,7 @@ class OllamaChat:
 
 
 def _message_of(choice: Json, name: str) -> Json:
-    """Have a choice of a chat completion hold its message, or the delta of one, with its text as a string; returns that.
+    """Give a choice of a chat completion a message, or the delta of one, with its text as a string; return it.
 
     A server that does not stream sends the message where the delta should be; one for plain completions sends a text.
     """

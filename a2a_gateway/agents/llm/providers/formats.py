@@ -1,4 +1,4 @@
-"""Know the formats in which providers answer: repair what a server leaves out, and see where an answer ends. Pure.
+"""Recognise the formats in which providers answer, repair what a server leaves out, and find where an answer ends. Pure.
 
 LiteLLM fails at values that servers send beside or instead of those of the specification (`choices: null`, numeric ids), drops
 tool calls without an id, merges calls with the same index, and reports a stream that was cut as finished. Each class here reads
@@ -29,7 +29,7 @@ _ANTHROPIC_TYPES: Final = frozenset(
 _RESPONSES_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
-class AnswerFormat(Protocol):
+class ProviderFormat(Protocol):
     """Reads the one answer to a request, streamed or whole."""
 
     @property
@@ -43,10 +43,10 @@ class AnswerFormat(Protocol):
         """Repair a whole answer in place; raises `AnswerDamaged`."""
 
     def end(self) -> None:
-        """Take note of the mark `[DONE]`."""
+        """Record that the mark `[DONE]` has come."""
 
 
-def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], AnswerFormat] | None:
+def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], ProviderFormat] | None:
     """Recognise a format by one event, or by a whole answer; returns None if it is not known."""
     kind = value.get("type")
     if "choices" in value or str(value.get("object")).startswith("chat.completion"):
@@ -61,7 +61,7 @@ def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], AnswerFormat] | N
 
 
 class Unknown:
-    """A format without a reader of its own: passed on as it is."""
+    """A format without a class of its own; its answers are passed on unchanged."""
 
     is_complete: bool | None = None
 
@@ -72,7 +72,7 @@ class Unknown:
         """Change nothing."""
 
     def end(self) -> None:
-        """Take the mark for the end."""
+        """Treat the mark as the end."""
         self.is_complete = True
 
 

@@ -1,4 +1,4 @@
-"""Repair JSON that servers send: fields that are missing, null or of another type than the specification says. Pure."""
+"""Repair JSON that servers send: fields that are missing, null or of the wrong type. Pure."""
 
 import time
 from typing import Any
@@ -9,7 +9,7 @@ type Json = dict[str, Any]
 
 
 def repair_text(value: Json, name: str, default: str | None) -> None:
-    """Have a field hold text: a number becomes its digits, anything else the default."""
+    """Make a field text: a number becomes its digits, any other value the default."""
     held = value.get(name)
     if not isinstance(held, str):
         value[name] = str(held) if isinstance(held, int | float) else default

@@ -14,9 +14,9 @@ from typing import Any, Final
 import httpx
 
 MAX_REFUSAL_BYTES: Final = 8_192
-"""Of an error's body. Its reason stands at the beginning; what follows repeats the request."""
+"""Of an error's body. The reason is at the beginning; the rest repeats the request."""
 _REFUSAL_TIMEOUT_S: Final = 5.0
-"""For a body that trickles: its status and its beginning suffice."""
+"""For a body that arrives slowly: the status and the beginning are enough."""
 _ANSWERS: Final = ("choices", "output", "content", "candidates", "message")
 """Fields of answers, in all formats; an object with one of them is no error."""
 _STATUSES: Final = range(400, 600)

@@ -1,9 +1,12 @@
-"""Read a provider's streamed answer: bytes in, JSON events out. Pure.
+"""Parse a provider's streamed answer: bytes in, JSON events out. Pure.
 
-A stream has the form of server-sent events or of JSON lines. LiteLLM reads both by the line, with three faults that lose content
+A stream consists of server-sent events or of JSON lines. LiteLLM reads both line by line, with three faults that lose content
 without an error: it ends lines where `str.splitlines()` does (also at U+2028, U+2029 and U+0085, which JSON strings may contain),
 it skips what is not JSON, and it takes comments and other fields for the end of the stream once the finish reason has come. So
-the stream is parsed here, and LiteLLM receives each event as one line of ASCII. Whatever cannot be parsed is an error.
+the stream is parsed here, and LiteLLM receives each event as one line of ASCII. Anything that cannot be parsed is an error.
+
+The two other places that read server-sent events need less or something else: the command line and the tests use `httpx-sse`,
+and `delegate_tool.sse` bounds events and reports a truncated one, but knows no JSON lines and no events without an empty line.
 """
 
 import json
@@ -28,7 +31,7 @@ class AnswerDamaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One event. `value` is None for the mark `[DONE]`; `is_line` says that it came as a JSON line without a field name."""
+    """One event. `value` is None if it is the mark `[DONE]`; `is_line` is True if it came as a JSON line without a field name."""
 
     value: dict[str, object] | None
     is_line: bool = False
@@ -45,8 +48,8 @@ def render_line(event: StreamEvent) -> str:
 class EventReader:
     """Splits one stream into events.
 
-    A line ends at `\\n`, `\\r\\n` or `\\r`, wherever the network has cut the bytes. An event ends at an empty line; data that are
-    complete by themselves do not wait for it, because some servers send none.
+    A line ends at `\\n`, `\\r\\n` or `\\r`, wherever the network has cut the bytes. An event ends at an empty line. Data that are
+    complete JSON do not wait for it, because some servers send none.
     """
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from a2a_gateway.agents.llm.providers.call_ids import CallIds
 from a2a_gateway.agents.llm.providers.chat_formats import OllamaChat
-from a2a_gateway.agents.llm.providers.formats import AnswerFormat, Unknown, format_of
+from a2a_gateway.agents.llm.providers.formats import ProviderFormat, Unknown, format_of
 from a2a_gateway.agents.llm.providers.stream_events import AnswerDamaged, EventReader, StreamEvent, render_line
 
 
@@ -18,7 +18,7 @@ class StreamReading:
     def __init__(self, ids: CallIds) -> None:
         self._reader = EventReader()
         self._ids = ids
-        self._format: AnswerFormat | None = None
+        self._format: ProviderFormat | None = None
         self.damage: AnswerDamaged | None = None
 
     @property

@@ -11,7 +11,7 @@ import pytest
 from openhands.sdk import Message, TextContent
 
 from a2a_gateway.agents.llm.answer_reading import ANSWER_READING
-from a2a_gateway.agents.llm.metered_llm import metered
+from a2a_gateway.agents.llm.metered_llm import build_metered_llm
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.sdk_patches.patching import required
@@ -378,7 +378,7 @@ async def test_a_side_call_of_a_tool_is_repaired_as_well(tmp_path: Path) -> None
     answer = {"choices": [{"message": {"role": "assistant", "content": "Yes."}}], "id": 7, "created": None}
     with required(ANSWER_READING), RawLLM([whole(answer)]).in_thread() as url:
         account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
-        llm = metered(OPENAI.llm(url), account, Prices("openai/m"))
+        llm = build_metered_llm(OPENAI.llm(url), account, Prices("openai/m"))
         question = Message(role="user", content=[TextContent(text="Is it?")])
         response = await asyncio.to_thread(llm.completion, [question])
     assert response.message.content == [TextContent(text="Yes.")]
