@@ -66,9 +66,7 @@ class Reply:
         """The size of what has arrived, with the reasoning."""
         return self._answer_bytes
 
-    async def read(
-        self, stream: AsyncStream[ChatCompletionChunk], on_delta: Callable[[Delta], None] = lambda delta: None
-    ) -> None:
+    async def read(self, stream: AsyncStream[ChatCompletionChunk], on_delta: Callable[[Delta], None]) -> None:
         """Take in a stream to its end, and close it; what arrived before an error is kept.
 
         The bytes are decoded here, not by the OpenAI client, which loses chunks and fails at keep-alives: see `sse`.
