@@ -16,7 +16,7 @@ from delegate_tool.binding import BoundClient
 from delegate_tool.client import Endpoint
 
 
-class Connection(Protocol):
+class ToolConnection(Protocol):
     """A client and the loop on which alone it may be used. Both methods may be called from any thread but the loop's own."""
 
     def open(self) -> tuple[AsyncOpenAI, asyncio.AbstractEventLoop]:
@@ -28,7 +28,7 @@ class Connection(Protocol):
         ...
 
 
-class LentConnection:
+class GatewayConnection:
     """The gateway's connection, which outlives the tool."""
 
     def __init__(self, bound: BoundClient) -> None:

@@ -17,8 +17,8 @@ from openhands.sdk.tool.registry import registered_tool_class
 
 from delegate_tool.binding import BoundClient, find_binding
 from delegate_tool.client import API_KEY_ENV, Endpoint, read_limits
-from delegate_tool.connection import Connection, LentConnection, OwnConnection
-from delegate_tool.executor import Caller, DelegationExecutor
+from delegate_tool.connection import GatewayConnection, OwnConnection, ToolConnection
+from delegate_tool.executor import DelegationExecutor, Delegator
 from delegate_tool.protocol.context import AgentCard, DelegationContext
 from delegate_tool.protocol.text import well_formed
 from delegate_tool.remaining import Allowance
@@ -102,8 +102,8 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
         myself = AgentCard(SELF, f"{binding.self_agent}, your own kind: a fresh copy that knows nothing of this conversation")
         agents = frozenset({SELF, *(card.model for card in binding.agents)})
         trace = DelegationContext(traceparent=binding.traceparent, tracestate=binding.tracestate)
-        caller = Caller(agents=agents, run_id=binding.run_id, depth=binding.depth, defaults=trace)
-        return cls._create(LentConnection(bound), caller, Allowance(binding), (*binding.agents, myself))
+        delegator = Delegator(agents=agents, run_id=binding.run_id, depth=binding.depth, defaults=trace)
+        return cls._create(GatewayConnection(bound), delegator, Allowance(binding), (*binding.agents, myself))
 
     @classmethod
     def _create_unbound(
@@ -112,12 +112,12 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
         defaults = read_limits(budget_usd=budget_usd, timeout_s=timeout_s)
         connection = OwnConnection(endpoint)
         cards = _list_agents(connection) if agents is None else _as_cards(agents)
-        caller = Caller(agents=None if agents is None else frozenset(card.model for card in cards), defaults=defaults)
-        return cls._create(connection, caller, Allowance(), cards)
+        delegator = Delegator(agents=None if agents is None else frozenset(card.model for card in cards), defaults=defaults)
+        return cls._create(connection, delegator, Allowance(), cards)
 
     @classmethod
     def _create(
-        cls, connection: Connection, caller: Caller, allowance: Allowance, cards: Sequence[AgentCard]
+        cls, connection: ToolConnection, delegator: Delegator, allowance: Allowance, cards: Sequence[AgentCard]
     ) -> "DelegationTool":
         return cls(
             description=_describe(cards, str(allowance.left())),
@@ -126,7 +126,7 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
             annotations=ToolAnnotations(
                 title=TOOL_NAME, readOnlyHint=False, destructiveHint=False, idempotentHint=False, openWorldHint=True
             ),
-            executor=DelegationExecutor(connection, caller, allowance),
+            executor=DelegationExecutor(connection, delegator, allowance),
         )
 
 
@@ -157,7 +157,7 @@ def _as_cards(agents: Sequence[str] | Mapping[str, str]) -> tuple[AgentCard, ...
     return tuple(AgentCard(model) for model in agents)
 
 
-def _list_agents(connection: Connection) -> tuple[AgentCard, ...]:
+def _list_agents(connection: ToolConnection) -> tuple[AgentCard, ...]:
     """Ask the endpoint for its models. Not every endpoint lists them, and the tool works without."""
     client, loop = connection.open()
     future = asyncio.run_coroutine_threadsafe(_fetch_cards(client), loop)

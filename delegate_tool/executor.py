@@ -18,7 +18,7 @@ from openhands.sdk.llm.utils.metrics import Metrics
 from openhands.sdk.tool import ToolExecutor
 
 from delegate_tool.client import Delegation, call_agent, read_limits
-from delegate_tool.connection import Connection
+from delegate_tool.connection import ToolConnection
 from delegate_tool.failures import with_remedy
 from delegate_tool.protocol.context import ContextError, DelegationContext
 from delegate_tool.protocol.money import MICRO_PER_USD
@@ -36,7 +36,7 @@ _END_TIMEOUT_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Delegator:
     """Who delegates, and what it may ask for.
 
     Attributes:
@@ -55,9 +55,9 @@ class Caller:
 class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
     """Carries out the delegations of one agent, several at a time. Owns its connection."""
 
-    def __init__(self, connection: Connection, caller: Caller, allowance: Allowance) -> None:
+    def __init__(self, connection: ToolConnection, delegator: Delegator, allowance: Allowance) -> None:
         self._connection = connection
-        self._caller = caller
+        self._delegator = delegator
         self._allowance = allowance
         self._lock = threading.Lock()
         self._call_ended = threading.Condition()
@@ -93,7 +93,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
 
     @property
     def _is_from_outside(self) -> bool:
-        return self._caller.run_id is None
+        return self._delegator.run_id is None
 
     def _delegate(self, action: DelegationAction, conversation: "LocalConversation | None") -> DelegationResult:
         refusal = self._refusal(action)
@@ -102,7 +102,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         try:
             limits = read_limits(
                 conversation_id=action.conversation_id, budget_usd=action.budget_usd, timeout_s=action.timeout_s
-            ).narrowed_by(self._caller.defaults)
+            ).narrowed_by(self._delegator.defaults)
         except ContextError as error:
             return refused("invalid_request_error", f"{error}. Correct it and call again.")
         key = self._idempotency_key(action, conversation)
@@ -114,7 +114,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
 
     def _refusal(self, action: DelegationAction) -> DelegationResult | None:
         """Refuse what is known to be refused; saves a round trip and says it in the tool's own terms."""
-        agents = self._caller.agents
+        agents = self._delegator.agents
         if self._allowance.left().depth == 0:
             code, message = "delegation_depth_exceeded", self._too_deep()
         elif not action.task.strip():
@@ -130,7 +130,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         return refused(code, with_remedy(code, message))
 
     def _too_deep(self) -> str:
-        depth = self._caller.depth
+        depth = self._delegator.depth
         if depth is None:
             return "This run is at the deepest level allowed."
         return f"The run would stand at depth {depth + 1}, and {depth} is the deepest level allowed here."
@@ -174,7 +174,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
 
         The event's id rather than the tool call's: some providers count tool calls from 0 in every turn.
         """
-        run_id = self._caller.run_id or (str(conversation.id) if conversation is not None else "")
+        run_id = self._delegator.run_id or (str(conversation.id) if conversation is not None else "")
         return f"{run_id}:{_event_id(action, conversation) or uuid.uuid4()}"
 
 
