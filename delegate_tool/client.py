@@ -36,15 +36,15 @@ DEFAULT_TIMEOUT_S: Final = 1800.0
 
 
 class EndpointMissing(ValueError):
-    """It is not said where to delegate to, or as whom."""
+    """No endpoint or API key configured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to delegate to, and as whom.
+    """An endpoint to delegate to, with the API key for it.
 
     Attributes:
-        base_url: as the OpenAI client wants it, so ending in `/v1`.
+        base_url: as the OpenAI client expects it, so ending in `/v1`.
     """
 
     base_url: str
@@ -52,10 +52,10 @@ class Endpoint:
 
     @classmethod
     def find(cls, base_url: str | None = None, api_key: str | None = None, api_key_env: str = API_KEY_ENV) -> Self:
-        """Take what is given, and the rest from the environment.
+        """Return the endpoint from the arguments, and from the environment where an argument is missing.
 
         Raises:
-            EndpointMissing: neither has it.
+            EndpointMissing: the base URL or the key is in neither, or the key is malformed.
         """
         base_url = base_url or os.environ.get(BASE_URL_ENV)
         if not base_url:
@@ -66,22 +66,22 @@ class Endpoint:
         if not api_key:
             raise EndpointMissing(f"No key for {base_url}: set {api_key_env}.")
         if not can_be_key(api_key):
-            raise EndpointMissing(f"The key for {base_url} has characters that none can have: see {api_key_env}.")
+            raise EndpointMissing(f"The key for {base_url} has characters that no API key can have: check {api_key_env}.")
         return cls(base_url, api_key)
 
     def connect(self) -> AsyncOpenAI:
-        """Make a client for it; the caller closes it. Building one takes 0.1 s, so share it between delegations."""
+        """Make a client; the caller closes it. Making one takes 0.1 s, so share it between delegations."""
         return AsyncOpenAI(base_url=self.base_url, api_key=self.api_key, http_client=proxying_client())
 
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """One call of another agent: whom, for what, and under which limits.
+    """One call of another agent: which agent, which task, and under which limits.
 
     Attributes:
         agent: model id at the endpoint.
         context: facts that the agent needs beside the task, if they are not in the task.
-        limits: must hold an idempotency key if the client may retry, so that no agent runs twice unmarked.
+        limits: must hold an idempotency key if the client may retry, so that no agent runs twice for one call.
     """
 
     agent: str
@@ -150,7 +150,7 @@ async def adelegate(
         client: used instead of a new one, and left open.
 
     Raises:
-        EndpointMissing: no base URL or key is given or in the environment.
+        EndpointMissing: the base URL or the key is neither given nor in the environment.
         ContextError: a limit or the conversation id is malformed.
     """
     limits = read_limits(conversation_id=conversation_id, budget_usd=budget_usd, timeout_s=timeout_s)
@@ -175,7 +175,7 @@ def delegate(
     """Do what `adelegate` does, from code that has no event loop.
 
     Raises:
-        RuntimeError: there is one in this thread, which would stand still meanwhile.
+        RuntimeError: an event loop runs in this thread, and this call would block it.
     """
     try:
         asyncio.get_running_loop()
@@ -203,7 +203,7 @@ def read_limits(
     budget_usd: str | int | float | Decimal | None = None,
     timeout_s: float | None = None,
 ) -> DelegationContext:
-    """Read what a caller asks for, with the syntax of the headers. The agent's narration is not asked for, only its answer.
+    """Parse the limits that a caller asks for, with the syntax of the headers. Only the answer is requested, no narration.
 
     Raises:
         ContextError: a value is malformed.
