@@ -1,7 +1,6 @@
 """An OpenHands tool with which an agent delegates to other agents, and the same as a function for scripts.
 
-Names are imported when first used: `import delegate_tool` loads neither the OpenAI client nor the OpenHands SDK, which
-take seconds.
+Names are imported when they are first used, because the OpenAI client and the OpenHands SDK take seconds to import.
 """
 
 from importlib import import_module

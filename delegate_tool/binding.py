@@ -1,8 +1,9 @@
-"""How a gateway lends a run's credential, connection and event loop to the delegation tool of that run.
+"""Pass a run's credential, connection and event loop from the gateway to the delegation tool of that run.
 
-The SDK builds a tool from parameters that it persists, in threads of its own that inherit no context variables; neither can carry
-a secret. So what a tool may not be *given* it *finds*, under the id of the conversation that is being initialised, for as long as
-`use_binding` lasts. Afterwards only the tool's executor holds it. Imports neither the SDK nor, at run time, openai.
+The SDK builds a tool from parameters that it persists, so they cannot carry a secret. It does so in threads of its own, which do
+not inherit context variables. So the tool looks its binding up by the id of the conversation that is being initialised. The
+binding can be found only while `use_binding` lasts; afterwards only the tool's executor holds it. This module imports neither the
+SDK nor, at run time, openai.
 """
 
 import asyncio
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BoundClient:
-    """A run's permission to delegate, with the means to use it.
+    """A run's permission to delegate, with the client and event loop for it.
 
     The gateway owns the client's connection pool and the loop; both must outlive the run.
 
     Attributes:
-        client: presents the run's token; shares its connections with the client that it was made from.
+        client: sends the run's token; shares its connections with the client that it was made from.
         loop: the running loop that the connections belong to.
         deadline_at: when the run must have ended, on this machine's `time.monotonic()`; None if it has no deadline.
     """
@@ -40,14 +41,14 @@ class BoundClient:
     def for_run(cls, binding: DelegationBinding, shared: "AsyncOpenAI", loop: asyncio.AbstractEventLoop) -> Self:
         """Bind a run to a client that all runs share. Call it when the run begins: its time is counted from this call.
 
-        It takes microseconds, because nothing is connected or built anew.
+        This takes microseconds, because no new connection is made.
         """
         deadline_at = None if binding.timeout_s is None else time.monotonic() + binding.timeout_s
         return cls(binding, shared.with_options(api_key=binding.token, base_url=binding.base_url), loop, deadline_at)
 
 
 # The only state at module level: see the module docstring for why nothing narrower reaches `ToolDefinition.create`.
-# Single item reads and writes are atomic, and every conversation has a key of its own.
+# Reading or writing one item is atomic, and every conversation has a key of its own.
 _BOUND: Final[dict[UUID, BoundClient | None]] = {}
 
 
@@ -56,7 +57,8 @@ def use_binding(conversation_id: UUID, bound: BoundClient | None) -> Iterator[No
     """Let the delegation tool of one conversation find its binding while the conversation initialises its tools.
 
     Args:
-        bound: None forbids: the run gets no delegation tool, also not one that uses the endpoint in the gateway's environment.
+        bound: None forbids delegation: the run gets no delegation tool, not even one for the endpoint in the gateway's
+            environment.
 
     Raises:
         ValueError: the conversation is being initialised elsewhere at the same time.
@@ -71,9 +73,9 @@ def use_binding(conversation_id: UUID, bound: BoundClient | None) -> Iterator[No
 
 
 def find_binding(conversation_id: UUID) -> BoundClient | None:
-    """Return what `use_binding` offers to a conversation.
+    """Return the binding of a conversation; None if it must not delegate.
 
     Raises:
-        LookupError: nothing is offered: no gateway runs this conversation.
+        LookupError: there is no entry, so no gateway runs this conversation.
     """
     return _BOUND[conversation_id]

@@ -1,8 +1,8 @@
 """Parse the chunks of a streamed chat completion, as OpenAI and the many servers that imitate it send them.
 
-A chunk that carries nothing (`choices: null`, `delta: null`, `{}`) is a keep-alive. One that cannot be read is an error and is
-never skipped, because its text would be missing from the answer. Beside choices and usage a chunk is not read (`created`, `id`,
-`object`, `model`), so the form of those does not matter. Above it stands `reply`.
+An empty chunk (`choices: null`, `delta: null`, `{}`) is a keep-alive. A chunk that cannot be parsed is an error and is never
+skipped, because its text would be missing from the answer. Only choices and usage are read, so the form of other members
+(`created`, `id`, `object`, `model`) does not matter. `reply` uses this module.
 """
 
 import json
@@ -14,7 +14,7 @@ from delegate_tool.protocol.text import well_formed
 from delegate_tool.sse import ServerSentEvent
 
 _KEEP_ALIVES: Final = frozenset({"heartbeat", "keep-alive", "keepalive", "ping"})
-"""Names of events that carry no chunk, whatever their data is."""
+"""Names of events that carry no chunk, whatever their data."""
 _END: Final = b"[DONE]"
 _NOTHING: Final[Mapping[str, object]] = {}
 
@@ -32,8 +32,8 @@ class Chunk:
     """What one chunk adds to the answer.
 
     Attributes:
-        usage: None where the chunk has none.
-        asks_for_tools: it has a piece of a tool call.
+        usage: the chunk's usage object, if it has one.
+        asks_for_tools: whether the chunk has a piece of a tool call.
     """
 
     content: str = ""
@@ -44,7 +44,7 @@ class Chunk:
 
 
 def is_end(event: ServerSentEvent) -> bool:
-    """Whether an event is the mark after the last chunk."""
+    """Return whether an event is the mark after the last chunk."""
     return event.data.strip() == _END
 
 
@@ -52,8 +52,8 @@ def parse_chunk(event: ServerSentEvent) -> Chunk:
     """Parse the data of one event.
 
     Raises:
-        ErrorInStream: it is an error instead of a chunk.
-        ValueError: it is not a chunk.
+        ErrorInStream: the event is an error instead of a chunk.
+        ValueError: the event is not a chunk.
     """
     if event.name in _KEEP_ALIVES:
         return Chunk()
@@ -121,7 +121,7 @@ def _thinking(delta: Mapping[str, object]) -> str:
 
 
 def _parts(parts: list[object], kind: str) -> Iterator[Mapping[str, object]]:
-    """Keep the parts of one kind; one that is not known is an error, because what it carries would be lost."""
+    """Yield the parts of one kind. An unknown kind is an error, because its content would be lost."""
     for item in parts:
         part = _object(item, "content")
         if part.get("type") not in ("text", "thinking", "reference"):

@@ -1,24 +1,20 @@
 """The delegation client: one delegation is one streamed chat completion. Also the plain-Python `delegate` for scripts.
 
-Below it stand `context` (headers), `reply` (what comes back) and `failures` (what goes wrong); above it the tool's executor.
-Works against any OpenAI-compatible endpoint and knows nothing of OpenHands.
+Below it stands `remote_call`, which sends, times and reads; above it the tool's executor. It works against any OpenAI-compatible
+endpoint and does not know OpenHands.
 """
 
 import asyncio
 import os
 import time
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final, Self
 
-import httpx
-import openai
-from openai import AsyncOpenAI, AsyncStream
-from openai.types.chat import ChatCompletionChunk
+from openai import AsyncOpenAI
 
-from delegate_tool.failures import Failure, explain, overdue
+from delegate_tool.failures import overdue
 from delegate_tool.http_client import proxying_client
 from delegate_tool.masking import Secrets
 from delegate_tool.protocol.context import (
@@ -28,30 +24,27 @@ from delegate_tool.protocol.context import (
     decode_body,
     encode_headers,
 )
-from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.result import DelegationResult
 from delegate_tool.protocol.text import well_formed
 from delegate_tool.protocol.values import can_be_key
+from delegate_tool.remote_call import MIN_TIMEOUT_S, RemoteCall
 from delegate_tool.reply import Reply
 
 BASE_URL_ENV: Final = "A2A_BASE_URL"
 API_KEY_ENV: Final = "A2A_API_KEY"
 DEFAULT_TIMEOUT_S: Final = 1800.0
-_CONNECT_TIMEOUT_S: Final = 5.0
-_CANCEL_TIMEOUT_S: Final = 2.0
-_MAX_GRACE_S: Final = 5.0
 
 
 class EndpointMissing(ValueError):
-    """It is not said where to delegate to, or as whom."""
+    """No endpoint or API key configured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to delegate to, and as whom.
+    """An endpoint to delegate to, with the API key for it.
 
     Attributes:
-        base_url: as the OpenAI client wants it, so ending in `/v1`.
+        base_url: as the OpenAI client expects it, so ending in `/v1`.
     """
 
     base_url: str
@@ -59,10 +52,10 @@ class Endpoint:
 
     @classmethod
     def find(cls, base_url: str | None = None, api_key: str | None = None, api_key_env: str = API_KEY_ENV) -> Self:
-        """Take what is given, and the rest from the environment.
+        """Return the endpoint from the arguments, and from the environment where an argument is missing.
 
         Raises:
-            EndpointMissing: neither has it.
+            EndpointMissing: the base URL or the key is in neither, or the key is malformed.
         """
         base_url = base_url or os.environ.get(BASE_URL_ENV)
         if not base_url:
@@ -73,22 +66,22 @@ class Endpoint:
         if not api_key:
             raise EndpointMissing(f"No key for {base_url}: set {api_key_env}.")
         if not can_be_key(api_key):
-            raise EndpointMissing(f"The key for {base_url} has characters that none can have: see {api_key_env}.")
+            raise EndpointMissing(f"The key for {base_url} has characters that no API key can have: check {api_key_env}.")
         return cls(base_url, api_key)
 
     def connect(self) -> AsyncOpenAI:
-        """Make a client for it; the caller closes it. Building one takes 0.1 s, so share it between delegations."""
+        """Make a client; the caller closes it. Making one takes 0.1 s, so share it between delegations."""
         return AsyncOpenAI(base_url=self.base_url, api_key=self.api_key, http_client=proxying_client())
 
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """One call of another agent: whom, for what, and under which limits.
+    """One call of another agent: which agent, which task, and under which limits.
 
     Attributes:
         agent: model id at the endpoint.
         context: facts that the agent needs beside the task, if they are not in the task.
-        limits: must hold an idempotency key if the client may retry, so that no agent runs twice unmarked.
+        limits: must hold an idempotency key if the client may retry, so that no agent runs twice for one call.
     """
 
     agent: str
@@ -106,40 +99,33 @@ class Delegation:
 async def call_agent(
     client: AsyncOpenAI, delegation: Delegation, *, time_left_s: float | None = None, is_from_outside: bool = True
 ) -> DelegationResult:
-    """Delegate and wait for the end. What goes wrong remotely is a result, not an exception; cancelling closes the connection.
+    """Delegate and wait for the end. A remote failure is a result, not an exception. Cancelling closes the connection.
 
-    Retries are the OpenAI client's: with the same idempotency key, only before a response has begun, and not where the endpoint
+    The OpenAI client retries: with the same idempotency key, only before a response has begun, and not where the endpoint
     forbids it (`x-should-retry`).
 
     Args:
-        time_left_s: the caller's own time; waiting ends there at the latest.
-        is_from_outside: no run of the gateway stands behind the call, with whose end it would end too. So a cancelled call is
-            cancelled at the gateway by name, which otherwise waits a while for a lost client to come back.
+        time_left_s: time that the caller itself has left; the agent gets no more.
+        is_from_outside: whether no run of the gateway makes this call. The gateway ends the children of a run with the run. From
+            outside a cancelled call must be cancelled by its key, because a gateway waits a while for a lost client to come back.
     """
-    started, reply = time.monotonic(), Reply(Secrets.of([client.api_key]))
-    timeout_s = _least(delegation.limits.timeout_s, time_left_s)
-    failure: Failure | None = None
+    started, limits = time.monotonic(), delegation.limits
+    timeout_s = _shorter(limits.timeout_s, time_left_s)
+    call = RemoteCall(client, limits.idempotency_key, Reply(Secrets.of([client.api_key])))
+    body = {
+        "model": delegation.agent,
+        "messages": [{"role": "user", "content": delegation.prompt}],
+        "stream_options": {"include_usage": True},
+    }
     try:
-        async with asyncio.timeout(_patience_s(timeout_s)):
-            await reply.read(await _send(client, delegation, _patience_s(timeout_s)))
-    except asyncio.CancelledError:
-        if is_from_outside:
-            await _cancel_by_key(client, delegation.limits.idempotency_key)
-        raise
+        failure = await call.run(body, lambda: encode_headers(limits), timeout_s=timeout_s)
     except TimeoutError:
         failure = overdue(timeout_s)
-    except (openai.APIError, httpx.HTTPError, ValueError) as error:
-        failure = explain(error, reply.secrets)
-    return replace(reply.conclude(failure), seconds=time.monotonic() - started)
-
-
-async def _cancel_by_key(client: AsyncOpenAI, key: str | None) -> None:
-    """Cancel what an idempotency key stands for, if the endpoint knows how; the connection is closed either way."""
-    if key is None:
-        return
-    options = client.with_options(max_retries=0, timeout=_CANCEL_TIMEOUT_S)
-    with suppress(openai.APIError, httpx.HTTPError):
-        await options.post("/runs/cancel", cast_to=object, options={"headers": {Header.IDEMPOTENCY_KEY: key}})
+    except asyncio.CancelledError:
+        if is_from_outside:
+            await call.cancel()
+        raise
+    return replace(call.reply.conclude(failure), seconds=time.monotonic() - started)
 
 
 async def adelegate(
@@ -164,7 +150,7 @@ async def adelegate(
         client: used instead of a new one, and left open.
 
     Raises:
-        EndpointMissing: no base URL or key is given or in the environment.
+        EndpointMissing: the base URL or the key is neither given nor in the environment.
         ContextError: a limit or the conversation id is malformed.
     """
     limits = read_limits(conversation_id=conversation_id, budget_usd=budget_usd, timeout_s=timeout_s)
@@ -189,7 +175,7 @@ def delegate(
     """Do what `adelegate` does, from code that has no event loop.
 
     Raises:
-        RuntimeError: there is one in this thread, which would stand still meanwhile.
+        RuntimeError: an event loop runs in this thread, and this call would block it.
     """
     try:
         asyncio.get_running_loop()
@@ -217,7 +203,7 @@ def read_limits(
     budget_usd: str | int | float | Decimal | None = None,
     timeout_s: float | None = None,
 ) -> DelegationContext:
-    """Read what a caller asks for, with the syntax of the headers. The agent's narration is not asked for, only its answer.
+    """Parse the limits that a caller asks for, with the syntax of the headers. Only the answer is requested, no narration.
 
     Raises:
         ContextError: a value is malformed.
@@ -230,23 +216,6 @@ def read_limits(
     return replace(decode_body(asked, param=""), narration=Narration.NONE)
 
 
-async def _send(client: AsyncOpenAI, delegation: Delegation, patience_s: float) -> AsyncStream[ChatCompletionChunk]:
-    return await client.chat.completions.create(
-        model=delegation.agent,
-        messages=[{"role": "user", "content": delegation.prompt}],
-        stream=True,
-        stream_options={"include_usage": True},
-        extra_headers=encode_headers(delegation.limits),
-        # Plain endpoints send no heartbeat, so silence alone is no reason to give up.
-        timeout=httpx.Timeout(patience_s, connect=min(_CONNECT_TIMEOUT_S, patience_s)),
-    )
-
-
-def _patience_s(timeout_s: float) -> float:
-    # A little longer than the agent's own time: so it is the endpoint that ends the run, and what it has to show still arrives.
-    return timeout_s + min(_MAX_GRACE_S, 0.1 * timeout_s)
-
-
-def _least(asked_s: float | None, left_s: float | None) -> float:
+def _shorter(asked_s: float | None, left_s: float | None) -> float:
     known = [seconds for seconds in (asked_s, left_s) if seconds is not None]
-    return max(0.001, min(known)) if known else DEFAULT_TIMEOUT_S
+    return max(MIN_TIMEOUT_S, min(known)) if known else DEFAULT_TIMEOUT_S

@@ -1,7 +1,7 @@
-"""Where a tool's HTTP happens: on the gateway's event loop with its shared client, or on a private loop with a client of its own.
+"""The client and event loop for a tool's HTTP calls: those of the gateway, or the tool's own.
 
-The SDK runs executors in threads and has no asynchronous ones; but a synchronous OpenAI client could not be interrupted. Imports
-openai, not the SDK.
+The SDK has only synchronous executors, which it runs in threads. A synchronous OpenAI client could not be interrupted, so the
+tool calls an asynchronous one on an event loop. This module imports openai, not the SDK.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ from delegate_tool.binding import BoundClient
 from delegate_tool.client import Endpoint
 
 
-class Connection(Protocol):
-    """A client and the loop on which alone it may be used. Both methods may be called from any thread but the loop's own."""
+class ToolConnection(Protocol):
+    """A client, and the only loop on which it may be used. Both methods may be called from any thread but the loop's own."""
 
     def open(self) -> tuple[AsyncOpenAI, asyncio.AbstractEventLoop]:
-        """Return client and loop; the same ones until closed."""
+        """Return client and loop; they stay the same until `close`."""
         ...
 
     def close(self) -> None:
-        """Release what `open` acquired; opening again is allowed."""
+        """Release what `open` acquired; `open` may be called again."""
         ...
 
 
-class LentConnection:
+class GatewayConnection:
     """The gateway's connection, which outlives the tool."""
 
     def __init__(self, bound: BoundClient) -> None:
@@ -38,11 +38,11 @@ class LentConnection:
         return self._bound.client, self._bound.loop
 
     def close(self) -> None:
-        """Leave it to the gateway."""
+        """Do nothing: the gateway closes its own connection."""
 
 
 class OwnConnection:
-    """A connection with its own loop in its own thread, started when first needed."""
+    """A connection with its own loop in its own thread, which starts at the first `open`."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint

@@ -1,6 +1,7 @@
-"""The delegation tool's executor: action in, client call on an event loop, observation out; it never raises to the agent.
+"""The delegation tool's executor: turn an action into a call on an event loop, and its result into an observation.
 
-Above stands `definition`, below `client` and `connection`. The run's credential lives in the connection's client, nowhere else.
+It never raises to the agent. The run's credential is in the connection's client and nowhere else. `definition` uses this module;
+it uses `client` and `connection`.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from openhands.sdk.llm.utils.metrics import Metrics
 from openhands.sdk.tool import ToolExecutor
 
 from delegate_tool.client import Delegation, call_agent, read_limits
-from delegate_tool.connection import Connection
+from delegate_tool.connection import ToolConnection
 from delegate_tool.failures import with_remedy
 from delegate_tool.protocol.context import ContextError, DelegationContext
 from delegate_tool.protocol.money import MICRO_PER_USD
@@ -36,14 +37,14 @@ _END_TIMEOUT_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who delegates, and what it may ask for.
+class Delegator:
+    """The agent that delegates, and what it may ask for.
 
     Attributes:
-        agents: the only ones that may be called; None leaves that to the endpoint.
-        run_id: the run that delegates; None outside a gateway, where the conversation's id stands for it.
-        depth: of that run, where it is known.
-        defaults: limits, and trace context, of an action, which names none or narrower ones.
+        agents: the only agents that may be called; None leaves that to the endpoint.
+        run_id: the run that delegates. None outside a gateway, where the conversation's id takes its place.
+        depth: the depth of that run, where it is known.
+        defaults: limits and trace context of every action; an action can only narrow the limits.
     """
 
     agents: frozenset[str] | None = None
@@ -55,9 +56,9 @@ class Caller:
 class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
     """Carries out the delegations of one agent, several at a time. Owns its connection."""
 
-    def __init__(self, connection: Connection, caller: Caller, allowance: Allowance) -> None:
+    def __init__(self, connection: ToolConnection, delegator: Delegator, allowance: Allowance) -> None:
         self._connection = connection
-        self._caller = caller
+        self._delegator = delegator
         self._allowance = allowance
         self._lock = threading.Lock()
         self._call_ended = threading.Condition()
@@ -67,7 +68,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
     def __call__(self, action: DelegationAction, conversation: "LocalConversation | None" = None) -> DelegationObservation:
         try:
             result = self._delegate(action, conversation)
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever breaks here, the agent must be able to go on
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever fails here, the agent must be able to go on
             _log.warning("a delegation to %s broke: %s", action.agent, type(error).__name__, exc_info=True)
             result = DelegationResult(
                 DelegationStatus.FAILED,
@@ -77,23 +78,23 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         return DelegationObservation.from_result(action.agent, result, self._allowance.charge(result))
 
     def interrupt(self) -> None:
-        """Cancel every delegation in flight. Returns at once, from any thread, the event loop's included."""
+        """Cancel every delegation in flight. Returns at once. Any thread may call it, also the event loop's."""
         with self._lock:
             in_flight = tuple(self._in_flight)
         for future in in_flight:
             future.cancel()
 
     def close(self) -> None:
-        """End what is in flight, then the connection if it is our own."""
+        """Cancel what is in flight, then close the connection if it is the tool's own."""
         self.interrupt()
         if self._is_from_outside:
-            with self._call_ended:  # a cancelled one still has to tell the gateway, over this connection
+            with self._call_ended:  # a cancelled call still has to cancel its run at the gateway, over this connection
                 self._call_ended.wait_for(lambda: not self._calls, timeout=_END_TIMEOUT_S)
         self._connection.close()
 
     @property
     def _is_from_outside(self) -> bool:
-        return self._caller.run_id is None
+        return self._delegator.run_id is None
 
     def _delegate(self, action: DelegationAction, conversation: "LocalConversation | None") -> DelegationResult:
         refusal = self._refusal(action)
@@ -102,35 +103,35 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         try:
             limits = read_limits(
                 conversation_id=action.conversation_id, budget_usd=action.budget_usd, timeout_s=action.timeout_s
-            ).narrowed_by(self._caller.defaults)
+            ).narrowed_by(self._delegator.defaults)
         except ContextError as error:
             return refused("invalid_request_error", f"{error}. Correct it and call again.")
         key = self._idempotency_key(action, conversation)
         delegation = Delegation(action.agent, action.task, action.context, replace(limits, idempotency_key=key))
         result = self._wait(delegation, conversation)
         if conversation is not None:
-            _book(conversation, action.agent, result, key)
+            _record_usage(conversation, action.agent, result, key)
         return result
 
     def _refusal(self, action: DelegationAction) -> DelegationResult | None:
-        """Refuse what is known to be refused; saves a round trip and says it in the tool's own terms."""
-        agents = self._caller.agents
-        if self._allowance.left().depth == 0:
-            code, message = "delegation_depth_exceeded", self._too_deep()
+        """Refuse what the endpoint would refuse too. This saves a round trip, and the message uses the tool's own terms."""
+        agents = self._delegator.agents
+        if self._allowance.remaining().depth == 0:
+            code, message = "delegation_depth_exceeded", self._depth_message()
         elif not action.task.strip():
-            return refused("invalid_request_error", "The task is empty: say what the agent shall do, self-contained.")
+            return refused("invalid_request_error", "The task is empty: write what the agent has to do, self-contained.")
         elif action.budget_usd is not None and not re.search("[1-9]", action.budget_usd):
             return refused("invalid_request_error", f"budget_usd is {action.budget_usd!r}: it must be more than 0, or left out.")
         elif action.timeout_s is not None and not action.timeout_s > 0:
             return refused("invalid_request_error", f"timeout_s is {action.timeout_s:g}: it must be more than 0, or left out.")
         elif agents is not None and action.agent not in agents:
-            code, message = "agent_not_listed", f"{action.agent!r} is not an agent that may be called; {_names(agents)}."
+            code, message = "agent_not_listed", f"{action.agent!r} is not an agent that may be called; {_list_callable(agents)}."
         else:
             return None
         return refused(code, with_remedy(code, message))
 
-    def _too_deep(self) -> str:
-        depth = self._caller.depth
+    def _depth_message(self) -> str:
+        depth = self._delegator.depth
         if depth is None:
             return "This run is at the deepest level allowed."
         return f"The run would stand at depth {depth + 1}, and {depth} is the deepest level allowed here."
@@ -152,9 +153,11 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            return DelegationResult(DelegationStatus.CANCELLED, error_code="run_cancelled", error_message="It was interrupted.")
+            return DelegationResult(
+                DelegationStatus.CANCELLED, error_code="run_cancelled", error_message="The delegation was interrupted."
+            )
         finally:
-            future.cancel()  # if this thread was interrupted (Ctrl-C in a synchronous run), nobody waits for the child any more
+            future.cancel()  # if this thread was interrupted (Ctrl-C in a synchronous run), the result is no longer wanted
             with self._lock:
                 self._in_flight.discard(future)
 
@@ -162,7 +165,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         with self._call_ended:
             self._calls += 1
         try:
-            left_s = self._allowance.left().seconds
+            left_s = self._allowance.remaining().seconds
             return await call_agent(client, delegation, time_left_s=left_s, is_from_outside=self._is_from_outside)
         finally:
             with self._call_ended:
@@ -170,11 +173,11 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
                 self._call_ended.notify_all()
 
     def _idempotency_key(self, action: DelegationAction, conversation: "LocalConversation | None") -> str:
-        """Make a key of ids only: the run's, and that of the event that asks for this call.
+        """Make the idempotency key from the id of the run and the id of the event that asks for this call.
 
-        The event's id rather than the tool call's: some providers count tool calls from 0 in every turn.
+        The tool call's id would not do: some providers count tool calls from 0 in every turn.
         """
-        run_id = self._caller.run_id or (str(conversation.id) if conversation is not None else "")
+        run_id = self._delegator.run_id or (str(conversation.id) if conversation is not None else "")
         return f"{run_id}:{_event_id(action, conversation) or uuid.uuid4()}"
 
 
@@ -186,8 +189,8 @@ def _event_id(action: DelegationAction, conversation: "LocalConversation | None"
     return None
 
 
-def _book(conversation: "LocalConversation", agent: str, result: DelegationResult, key: str) -> None:
-    """Add what the child cost to the parent's own metrics, where the SDK's budget and every report count it."""
+def _record_usage(conversation: "LocalConversation", agent: str, result: DelegationResult, key: str) -> None:
+    """Add the child's cost and tokens to the parent's metrics, where the SDK's budget and every report count them."""
     if result.status is DelegationStatus.REFUSED:
         return
     metrics = Metrics(model_name=agent)
@@ -205,5 +208,5 @@ def _book(conversation: "LocalConversation", agent: str, result: DelegationResul
     conversation.conversation_stats.usage_to_metrics[f"delegate:{result.run_id or key}"] = metrics
 
 
-def _names(agents: frozenset[str]) -> str:
-    return f"these may: {', '.join(sorted(agents))}" if agents else "none may"
+def _list_callable(agents: frozenset[str]) -> str:
+    return f"these may: {', '.join(sorted(agents))}" if agents else "no agent may be called"

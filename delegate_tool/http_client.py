@@ -1,4 +1,4 @@
-"""HTTP clients for `openai`, which use a proxy only where `proxies` names one. Imports neither the SDK nor the gateway."""
+"""HTTP clients for `openai` that use a proxy only where `proxies` names one. Imports neither the SDK nor the gateway."""
 
 from types import TracebackType
 from typing import Any, Final, Self
@@ -53,11 +53,11 @@ class ProxyTransport(httpx.AsyncBaseTransport):
             await transport.aclose()
 
     def _through(self, proxy: str) -> httpx.AsyncHTTPTransport:
-        # Made when first needed: a malformed proxy is an error of the requests that need it, not of the program's start.
+        # Made at its first use: a malformed proxy URL fails the requests that need the proxy, not the start of the program.
         if proxy not in self._proxies:
             try:
                 self._proxies[proxy] = httpx.AsyncHTTPTransport(proxy=proxy, **self._options)
-            except (httpx.InvalidURL, ValueError, ImportError):  # which would quote the proxy's password
+            except (httpx.InvalidURL, ValueError, ImportError):  # their messages would quote the proxy's password
                 raise httpx.ProxyError(_BAD_PROXY) from None
         return self._proxies[proxy]
 
@@ -68,5 +68,5 @@ def proxying_client(**options: Any) -> httpx.AsyncClient:
 
 
 def direct_client(**options: Any) -> httpx.AsyncClient:
-    """Make a client that uses no proxy, for calls of a gateway to itself under whatever name; the caller closes it."""
+    """Make a client that uses no proxy, for a gateway's calls to itself under any host name; the caller closes it."""
     return DefaultAsyncHttpxClient(transport=httpx.AsyncHTTPTransport(limits=DEFAULT_CONNECTION_LIMITS), **options)

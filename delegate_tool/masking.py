@@ -1,7 +1,7 @@
-"""Mask known secrets in text and in JSON values: what an LLM, a peer or an endpoint sends is masked before it is passed on.
+"""Mask known secrets in text and JSON values that an LLM, a peer or an endpoint sends, before they are passed on.
 
-Pure: the values are passed in. A stream is masked without delay: only text that could be the beginning of a secret is held back.
-Standard library only, because `delegate_tool`, `agents` and `peers` all need it.
+The secrets are passed in. A stream is masked without delay: only text that could be the beginning of a secret is held back. This
+module uses the standard library only, because `delegate_tool`, `agents` and `peers` all need it.
 """
 
 import re
@@ -14,13 +14,13 @@ _MIN_LENGTH = 8  # shorter values are placeholders such as "none" or "test"; hid
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Values to hide; longer ones first, so that none is torn by another that it contains."""
+    """Values to mask, longest first, so that a value is masked whole before a shorter one that it contains."""
 
     values: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, values: Iterable[str | None]) -> "Secrets":
-        """Collect values; missing ones and those too short to be a secret are left out."""
+        """Collect values. Missing values, and those too short to be a secret, are left out."""
         kept = {value for value in values if value and len(value) >= _MIN_LENGTH}
         return cls(tuple(sorted(kept, key=lambda value: (-len(value), value))))
 
@@ -31,7 +31,7 @@ class Secrets:
         return text
 
     def mask_json(self, value: object) -> object:
-        """Replace every secret in all texts of a JSON value, names of members included; None for one that nests too deeply."""
+        """Replace every secret in all texts of a JSON value, also in names of members. Return None if it is nested too deeply."""
         if not self.values:
             return value
         try:
@@ -62,29 +62,29 @@ class StreamMask:
         self._secrets = secrets
         self._initials = {value[0] for value in secrets.values}
         self._whole = re.compile("|".join(map(re.escape, secrets.values)))
-        self._held = ""
+        self._pending = ""
 
     def feed(self, text: str) -> str:
-        """Return what can be shown by now."""
+        """Return the text that can be passed on by now."""
         if not self._secrets.values:
             return text
-        text, shown = self._held + text, ""
+        text, shown = self._pending + text, ""
         cut = self._possible_start(text)
-        # What is whole may be the beginning of a longer one: then it waits, too.
+        # A whole secret may also be the beginning of a longer one: then it is held back, too.
         while (found := self._whole.search(text)) and found.start() < cut:
             shown += text[: found.start()] + HIDDEN
             text = text[found.end() :]
             cut = self._possible_start(text)
-        self._held = text[cut:]
+        self._pending = text[cut:]
         return shown + text[:cut]
 
     def flush(self) -> str:
-        """Return what was held back; the text has ended, so only what is whole is a secret."""
-        rest, self._held = self._held, ""
+        """Return what was held back. The text has ended, so only a whole secret is masked."""
+        rest, self._pending = self._pending, ""
         return self._secrets.mask(rest)
 
     def _possible_start(self, text: str) -> int:
-        """Index from which the rest of the text may be the beginning of a secret."""
+        """Return the index from which the rest of the text may be the beginning of a secret."""
         longest = len(self._secrets.values[0])
         for index in range(max(0, len(text) - longest + 1), len(text)):
             if text[index] in self._initials and any(value.startswith(text[index:]) for value in self._secrets.values):

@@ -1,8 +1,8 @@
 """Decide which HTTP requests go through a proxy. The one reader of `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 
-Requests to this machine never use a proxy, whatever the environment says: the proxy could not reach the server, and would receive
-the credential. Libraries differ in that, and in what they accept in `NO_PROXY`. httpx has no networks, and raises `InvalidURL`
-for `[::1]` or `fe80::/10`, as Docker and Kubernetes write them. Here an entry that cannot be read is skipped.
+Requests to this machine never use a proxy: the proxy could not reach the server, and would receive the credential. Libraries
+differ in that, and in what they accept in `NO_PROXY`. httpx does not support networks, and raises `InvalidURL` for `[::1]` or
+`fe80::/10`, as Docker and Kubernetes write them. Here an entry that cannot be parsed is skipped.
 """
 
 import re
@@ -35,13 +35,13 @@ class _Bypass:
 
     @classmethod
     def parse(cls, entry: str) -> Self | None:
-        """Read an entry; return None for one that cannot be read."""
+        """Parse an entry; return None if that is impossible."""
         text = entry.lower().rpartition("://")[2]
         network = _network(text)
         if network is not None:
             return cls(network)
         match = _BRACKETED.fullmatch(text)
-        host, port = (match[1] + (match[2] or ""), match[3]) if match else _named(text)
+        host, port = (match[1] + (match[2] or ""), match[3]) if match else _split_port(text)
         hosts = _network(host) or ("" if match else host.lstrip("*").strip("."))
         return cls(hosts, None if port is None else int(port)) if hosts else None
 
@@ -54,7 +54,7 @@ class _Bypass:
 
     @property
     def pattern(self) -> str | None:
-        """Return the entry as a URL pattern of httpx; None for networks, and where httpx could not parse it."""
+        """Return the entry as a URL pattern of httpx; None if it is a network or httpx could not parse the pattern."""
         if isinstance(self.hosts, str):
             host = f"*{self.hosts}"
         elif self.hosts.num_addresses == 1:
@@ -83,7 +83,7 @@ class ProxyRules:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read the environment, or what the operating system has configured where the environment names no proxy."""
+        """Read the environment, or the operating system's settings if the environment names no proxy."""
         found = {name.lower(): value.strip() for name, value in getproxies().items()}
         proxies = {name: value if "://" in value else f"http://{value}" for name, value in found.items() if value}
         entries = re.split(r"[\s,]+", found.get("no", ""))
@@ -100,7 +100,7 @@ class ProxyRules:
         return None if any(each.includes(host, address, port) for each in self.bypasses) else proxy
 
     def as_httpx_patterns(self) -> dict[str, str | None]:
-        """Return the rules as httpx looks them up: proxies by URL pattern, None for no proxy. Networks cannot be expressed."""
+        """Return the rules as httpx mounts: a proxy, or None, for each URL pattern. Networks cannot be expressed."""
         proxies = {f"{scheme}://": url for scheme, url in self.proxies.items() if scheme in _SCHEMES}
         bypasses = (pattern for each in self.bypasses if (pattern := each.pattern) is not None)
         return proxies | dict.fromkeys((*_THIS_MACHINE, *bypasses)) if proxies else {}
@@ -110,7 +110,7 @@ def is_this_machine(host: str) -> bool:
     """Return whether a URL's host names the loopback interface of this machine."""
     name, address = host.lower().rstrip("."), _address(host)
     if address is not None:
-        return address.is_loopback or address.is_unspecified  # which connects to this machine, too
+        return address.is_loopback or address.is_unspecified  # a connection to 0.0.0.0 also reaches this machine
     return name == "localhost" or name.endswith(".localhost")
 
 
@@ -137,6 +137,6 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _named(text: str) -> tuple[str, str | None]:
+def _split_port(text: str) -> tuple[str, str | None]:
     match = _NAMED.fullmatch(text)
     return (match[1], match[2]) if match else ("", None)

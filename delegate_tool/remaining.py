@@ -1,7 +1,7 @@
-"""What is left to a run for delegating: told by the gateway at its start and with each result, said to the agent with them.
+"""What a run has left for delegations. The gateway reports it at the run's start and with each result; the agent's LLM reads it.
 
-Only for orientation: the gateway alone decides. What an endpoint does not tell is counted down here; a run's own LLM calls are
-not seen then, so the money left is an upper bound. In any case others may use it up meanwhile.
+It only informs: the gateway alone decides. Where an endpoint does not report it, it is counted down here. The run's own LLM calls
+are not counted then, so the money left is an upper bound. Other runs may use it up meanwhile.
 """
 
 import threading
@@ -14,8 +14,8 @@ from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """A snapshot of what is left; None is unknown or without limit."""
+class Remaining:
+    """A snapshot of what a run has left. A value of None is unknown or unlimited."""
 
     depth: int | None = None
     runs: int | None = None
@@ -33,7 +33,7 @@ class Left:
 
 
 class Allowance:
-    """What one run has left. Thread-safe, because calls of one turn end in parallel."""
+    """The account of what one run has left. Thread-safe, because calls of one turn end in parallel."""
 
     def __init__(self, binding: DelegationBinding | None = None, deadline_at: float | None = None) -> None:
         """Start from what a binding grants; `deadline_at` is an instant on `time.monotonic()`."""
@@ -43,20 +43,20 @@ class Allowance:
         self._budget_micro_usd = binding.budget_left_micro_usd if binding else None
         self._deadline_at = deadline_at
 
-    def left(self) -> Left:
-        """Tell what is left now."""
+    def remaining(self) -> Remaining:
+        """Return what is left now."""
         seconds = None if self._deadline_at is None else max(0.0, self._deadline_at - time.monotonic())
         with self._lock:
-            return Left(self._depth, self._runs, self._budget_micro_usd, seconds)
+            return Remaining(self._depth, self._runs, self._budget_micro_usd, seconds)
 
-    def charge(self, result: DelegationResult) -> Left:
-        """Take note of a delegation that has ended. Returns what is left after it."""
+    def charge(self, result: DelegationResult) -> Remaining:
+        """Subtract a delegation that has ended. Return what is left after it."""
         with self._lock:
             if result.left is not None:
                 self._runs, self._budget_micro_usd = result.left.runs, result.left.budget_micro_usd
             else:
                 self._count_down(result)
-        return self.left()
+        return self.remaining()
 
     def _count_down(self, result: DelegationResult) -> None:
         if self._runs is not None and result.status is not DelegationStatus.REFUSED:

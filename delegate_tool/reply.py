@@ -1,7 +1,6 @@
-"""The reply to one delegation: a stream of chunks, gathered into a `DelegationResult`.
+"""Read the reply to one call: gather a stream of chunks into a `DelegationResult`.
 
-Above stands `client`, which sends and times; below `usage`, which reads what the endpoint reports. Knows the OpenAI
-client's types.
+`remote_call` uses this module. `protocol.report` reads what the endpoint reports about the run.
 """
 
 import asyncio
@@ -24,14 +23,14 @@ from delegate_tool.protocol.text import well_formed
 from delegate_tool.sse import EventDecoder, ServerSentEvent
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
-"""Of one answer with its reasoning: several times what the largest models can write. It is kept in memory, more than once."""
+"""Bound of one answer with its reasoning: several times what the largest models can write. Several copies are kept in memory."""
 _PIECE_BYTES: Final = 16
-"""What each piece counts beside its text, because it is an object that is kept."""
+"""What each piece counts beside its text, because it is an object in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of an answer, and of the thoughts before it; either may be empty."""
+    """A piece of an answer, and of the reasoning before it; either may be empty."""
 
     content: str
     reasoning: str
@@ -41,9 +40,9 @@ class Reply:
     """One response, complete or not.
 
     Attributes:
-        secrets: the credentials that the endpoint was sent. They are masked in all that it returns: it may quote them, and
-            its words reach other callers and the LLMs of agents.
-        max_answer_bytes: of the answer with its reasoning; a longer one ends with `TooLarge`.
+        secrets: the credentials that the endpoint received. They are masked in all that it returns: it may quote them, and its
+            output reaches other callers and the LLMs of agents.
+        max_answer_bytes: bound of the answer with its reasoning; a longer one raises `TooLarge`.
     """
 
     def __init__(self, secrets: Secrets | None = None) -> None:
@@ -55,78 +54,77 @@ class Reply:
         self._finish_reason: str | None = None
         self._asks_for_tools = False
         self._answer_bytes = 0
-        self._held_bytes = 0
+        self._kept_bytes = 0
 
     @property
     def text(self) -> str:
-        """What has arrived."""
+        """The answer, as far as it has arrived."""
         return "".join(self._text)
 
     @property
     def answer_bytes(self) -> int:
-        """The size of what has arrived, with the reasoning."""
+        """The size of the answer that has arrived, with its reasoning."""
         return self._answer_bytes
 
-    async def read(
-        self, stream: AsyncStream[ChatCompletionChunk], on_delta: Callable[[Delta], None] = lambda delta: None
-    ) -> None:
-        """Take in a stream to its end, and close it; what arrived before an error is kept.
+    async def read(self, stream: AsyncStream[ChatCompletionChunk], on_delta: Callable[[Delta], None]) -> None:
+        """Read a stream to its end, and close it. What arrived before an error is kept.
 
-        The bytes are decoded here, not by the OpenAI client, which loses chunks and fails at keep-alives: see `sse`.
+        The bytes are decoded here, because the OpenAI client loses chunks and fails at keep-alives: see `sse`.
 
         Args:
             on_delta: called with each piece of the answer as it arrives.
 
         Raises:
             TooLarge: the answer is longer than `max_answer_bytes`.
-            ValueError: it is not in OpenAI's format; `openai.APIError` and `httpx.HTTPError`, as the client does.
+            ValueError: the stream is not in OpenAI's format.
+            openai.APIError, httpx.HTTPError: as the OpenAI client raises them.
         """
         self._headers = stream.response.headers
-        outlet = _Outlet(self.secrets, lambda delta: self._keep(delta, on_delta))
+        joiner = _DeltaJoiner(self.secrets, lambda delta: self._keep(delta, on_delta))
         async with stream:
             try:
-                await self._read(stream.response, outlet)
+                await self._read(stream.response, joiner)
             finally:
-                outlet.end()
+                joiner.end()
 
-    async def _read(self, response: httpx.Response, outlet: "_Outlet") -> None:
+    async def _read(self, response: httpx.Response, joiner: "_DeltaJoiner") -> None:
         decoder = EventDecoder()
         async for piece in response.aiter_bytes():
             try:
                 for event in decoder.feed(piece):
                     if is_end(event):
                         return
-                    self._take(_parse(event, response.request), outlet)
+                    self._add(_parse(event, response.request), joiner)
             finally:
-                outlet.emit()
-            # From a peer that sends as fast as it can, each read returns at once: let the loop get to other tasks.
+                joiner.emit()
+            # If a peer sends as fast as it can, each read returns at once: let the event loop run other tasks.
             await asyncio.sleep(0)
         for event in decoder.end():
             try:
                 chunk = _parse(event, response.request)
             except ValueError:
-                return  # the stream was cut in the middle of an event: its end mark decides whether the answer is whole
-            self._take(chunk, outlet)
+                return  # the stream was cut in the middle of an event; without a finish reason the answer counts as incomplete
+            self._add(chunk, joiner)
 
-    def _take(self, chunk: Chunk, outlet: "_Outlet") -> None:
+    def _add(self, chunk: Chunk, joiner: "_DeltaJoiner") -> None:
         size = sum(len(text.encode()) for text in (chunk.content, chunk.reasoning))
         self._answer_bytes += size
-        self._held_bytes += size
-        if self._held_bytes > self.max_answer_bytes:
+        self._kept_bytes += size
+        if self._kept_bytes > self.max_answer_bytes:
             raise TooLarge(f"The answer is longer than the {self.max_answer_bytes} bytes that may be kept of one.")
         self._usage = chunk.usage or self._usage
         self._finish_reason = chunk.finish_reason or self._finish_reason
         self._asks_for_tools |= chunk.asks_for_tools
-        outlet.add(chunk)
+        joiner.add(chunk)
 
     def _keep(self, delta: Delta, on_delta: Callable[[Delta], None]) -> None:
-        self._held_bytes += _PIECE_BYTES
+        self._kept_bytes += _PIECE_BYTES
         self._text.append(delta.content)
         on_delta(delta)
 
     def conclude(self, failure: Failure | None) -> DelegationResult:
-        """Make the result of what has arrived, and of what went wrong if something did."""
-        failure = self._masked(failure or self._unsaid_failure())
+        """Make the result from what has arrived, and from the failure if there is one."""
+        failure = self._mask_failure(failure or self._failure_of_finish())
         headers, details = (failure.headers or self._headers, failure.details) if failure else (self._headers, {})
         report = read_report(self._mask(headers), self._mask(self._usage), details)
         if failure is None and report.run_id is None:
@@ -150,9 +148,9 @@ class Reply:
         )
         return result if failure is None else _failed(result, failure)
 
-    def conclude_run(self, told: object) -> DelegationResult | None:
-        """Make the result of a cancelled run, of what the endpoint tells of it as `GET /v1/runs/{id}` does; None if nothing."""
-        report = read_run(self.secrets.mask_json(told))
+    def conclude_run(self, run: object) -> DelegationResult | None:
+        """Make the result of a cancelled run from its JSON object (`GET /v1/runs/{id}`); None if it is not such an object."""
+        report = read_run(self.secrets.mask_json(run))
         if report is None:
             return None
         return DelegationResult(
@@ -168,8 +166,8 @@ class Reply:
             tree_tokens=report.tree_tokens,
         )
 
-    def _unsaid_failure(self) -> Failure | None:
-        """Find what went wrong in a stream that ended without an error."""
+    def _failure_of_finish(self) -> Failure | None:
+        """Return the failure that the finish reason means, for a stream that ended without an error."""
         match self._finish_reason:
             case None:
                 return broken_off()
@@ -183,14 +181,14 @@ class Reply:
                 return None
 
     def _missing_answer(self) -> Failure | None:
-        """Find out whether a plain endpoint gave no answer. A gateway reports by itself how its run ended."""
+        """Return a failure if a plain endpoint gave no answer. A gateway reports by itself how its run ended."""
         if self._asks_for_tools:
             return unanswered(asks_for_tools=True)
         if self._finish_reason != "length" and not self.text.strip():
             return unanswered(asks_for_tools=False)
         return None
 
-    def _masked(self, failure: Failure | None) -> Failure | None:
+    def _mask_failure(self, failure: Failure | None) -> Failure | None:
         if failure is None:
             return None
         return replace(
@@ -210,8 +208,8 @@ class Reply:
         return DelegationStatus.PARTIAL if limited else DelegationStatus.FINISHED
 
 
-class _Outlet:
-    """Masks the texts of chunks and passes them on, joined where they arrived together, so that a flood makes few pieces."""
+class _DeltaJoiner:
+    """Masks the texts of chunks, and joins those that arrived together into one delta, so that a flood makes few deltas."""
 
     def __init__(self, secrets: Secrets, keep: Callable[[Delta], None]) -> None:
         self._content_mask, self._reasoning_mask = secrets.stream(), secrets.stream()
@@ -220,7 +218,7 @@ class _Outlet:
         self._reasoning: list[str] = []
 
     def add(self, chunk: Chunk) -> None:
-        """Add a chunk; reasoning that follows text begins another piece, because a piece's reasoning comes first."""
+        """Add a chunk. Reasoning after content begins another delta, because in a delta the reasoning comes first."""
         if chunk.reasoning:
             if self._content:
                 self.emit()
@@ -229,7 +227,7 @@ class _Outlet:
             self._content.append(self._content_mask.feed(chunk.content))
 
     def emit(self) -> None:
-        """Pass on what was added."""
+        """Pass on what was added, as one delta."""
         delta = Delta("".join(self._content), "".join(self._reasoning))
         self._content.clear()
         self._reasoning.clear()
@@ -237,7 +235,7 @@ class _Outlet:
             self._keep(delta)
 
     def end(self) -> None:
-        """Pass on what the masks have held back, because it might have been the beginning of a secret."""
+        """Pass on what the masks held back as the possible beginning of a secret."""
         self._content.append(self._content_mask.flush())
         self._reasoning.append(self._reasoning_mask.flush())
         self.emit()
@@ -251,7 +249,7 @@ def _parse(event: ServerSentEvent, request: httpx.Request) -> Chunk:
 
 
 def _as_api_error(error: ErrorInStream, request: httpx.Request) -> openai.APIError:
-    """Make what the OpenAI client makes of an error in a stream."""
+    """Make the exception that the OpenAI client raises for an error in a stream."""
     body = error.body
     text = body.get("message") if isinstance(body, Mapping) else body
     message = text if isinstance(text, str) and text else "The endpoint reported an error in the stream."
@@ -272,7 +270,7 @@ def _failed(result: DelegationResult, failure: Failure) -> DelegationResult:
         retry_after_s=failure.retry_after_s,
         stop_reason=result.stop_reason or failure.code,
     )
-    # A gateway says of each error whether to try again, and names the run if it had admitted one.
+    # A gateway sends `x-should-retry` with each error, and names the run if it had admitted one.
     was_not_admitted = Header.SHOULD_RETRY in failure.headers and result.run_id is None and result.cost_micro_usd is None
     if failure.status is DelegationStatus.REFUSED or was_not_admitted:
         return replace(result, cost_micro_usd=result.cost_micro_usd or 0, cost_complete=True, runs=0)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from delegate_tool.protocol.money import format_usd
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
-from delegate_tool.remaining import Left
+from delegate_tool.remaining import Remaining
 
 _STYLES = {
     DelegationStatus.FINISHED: "green",
@@ -59,7 +59,7 @@ class DelegationAction(Action):
 
     @property
     def visualize(self) -> Text:
-        """Show whom it calls, and for what."""
+        """Render the agent, the limits and the task for a terminal."""
         text = Text("→ ").append(self.agent, style="bold cyan")
         limits = [f"${self.budget_usd}" if self.budget_usd else "", f"{self.timeout_s:g} s" if self.timeout_s else ""]
         if any(limits):
@@ -68,7 +68,7 @@ class DelegationAction(Action):
 
 
 class DelegationObservation(Observation):
-    """How the delegation ended. `content` is the agent's answer alone; the LLM reads it under a head of facts."""
+    """How the delegation ended. `content` is the agent's answer alone; for the LLM, a head of facts stands above it."""
 
     status: DelegationStatus
     agent: str
@@ -87,8 +87,8 @@ class DelegationObservation(Observation):
     left: str = Field(default="", description="The four above, in words.")
 
     @classmethod
-    def from_result(cls, agent: str, result: DelegationResult, left: Left) -> "DelegationObservation":
-        """Tell a result to the agent that delegated."""
+    def from_result(cls, agent: str, result: DelegationResult, left: Remaining) -> "DelegationObservation":
+        """Make the observation for the agent that delegated."""
         return cls(
             content=[TextContent(text=result.answer)] if result.answer else [],
             is_error=result.status not in (DelegationStatus.FINISHED, DelegationStatus.PARTIAL),
@@ -111,17 +111,17 @@ class DelegationObservation(Observation):
 
     @property
     def answer(self) -> str:
-        """The agent's text, empty if there is none."""
+        """The agent's text; empty if it gave no answer."""
         return self.text
 
     @property
     def to_llm_content(self) -> Sequence[TextContent | ImageContent]:
-        """Facts first, so that a truncated answer keeps them, then the answer; one text, because some endpoints take no more."""
+        """Render the facts, then the answer, so that truncation keeps the facts. One text, as some endpoints accept only one."""
         return [TextContent(text="\n".join([*self._head(), *([self.answer] if self.content else [])]))]
 
     @property
     def visualize(self) -> Text:
-        """Show the delegation as a small tree."""
+        """Render the delegation as a small tree for a terminal."""
         text = Text("● ", style=_STYLES[self.status]).append(self.agent, style="bold").append(f"  {self.status}")
         lines = [
             line for line in (self._facts(), self.message, self._preview(), f"left: {self.left}" if self.left else "") if line

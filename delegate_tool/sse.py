@@ -1,8 +1,8 @@
 """Decode server-sent events (WHATWG HTML, section 9.2) from the bytes of a response, without losing one.
 
-The OpenAI client has a decoder of its own, and httpx-sse is another. Both drop the last event of a stream that ends without an
-empty line, and return events without data, which keep-alive lines (`event:`, `id:`, `retry:`) cause. Only LF, CR and CRLF end a
-line: U+0085, U+2028 and U+2029 are text. Above it stands `reply`. Standard library only.
+The OpenAI client's decoder and httpx-sse do not serve. Both drop the last event of a stream that ends without an empty line. Both
+return events without data, which keep-alive lines (`event:`, `id:`, `retry:`) cause. Only LF, CR and CRLF end a line: U+0085,
+U+2028 and U+2029 are text. `reply` uses this module. Standard library only.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,9 @@ from typing import Final
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 _WITHOUT_CHUNKS: Final = frozenset({b"", b"data", b"id", b"retry"})
-"""Fields, and comments, that may contain anything. A line of another field with an object in it is an event, although the format
-passes over it: it is a chunk whose field name is missing or damaged, and its text would be missing from the answer."""
+"""Fields, and comments (""), whose content is never taken for a chunk. By the format a line with any other field name is ignored.
+Here such a line counts as an event if it has an object in it: it is a chunk whose field name is missing or damaged, and its text
+would be missing from the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,8 @@ class ServerSentEvent:
     """One event with data.
 
     Attributes:
-        name: of its `event` field; empty without one.
-        is_whole: False for the rest of a stream that ended in the middle of an event.
+        name: the value of its `event` field, or empty.
+        is_whole: False if the stream ended in the middle of this event.
     """
 
     name: str
@@ -37,7 +38,7 @@ class EventDecoder:
     _line: list[bytes] = field(default_factory=list)
     _data: list[bytes] = field(default_factory=list)
     _name: str = ""
-    _held_bytes: int = 0
+    _buffered_bytes: int = 0
     _is_after_cr: bool = False
     _is_first_line: bool = True
 
@@ -58,10 +59,10 @@ class EventDecoder:
         for line in lines:
             yield from self._take_line(self._join(line))
         if unfinished:
-            self._hold(self._line, unfinished)
+            self._buffer(self._line, unfinished)
 
     def end(self) -> Iterator[ServerSentEvent]:
-        """Yield the event that the stream has begun and not ended with an empty line, if there is one."""
+        """Yield the last event of the stream if no empty line ended it."""
         if self._line:
             yield from self._take_line(self._join(b""))
         for event in self._take_line(b""):
@@ -70,7 +71,7 @@ class EventDecoder:
     def _join(self, line: bytes) -> bytes:
         if not self._line:
             return line
-        self._held_bytes -= sum(map(len, self._line))
+        self._buffered_bytes -= sum(map(len, self._line))
         line = b"".join((*self._line, line))
         self._line.clear()
         return line
@@ -81,19 +82,19 @@ class EventDecoder:
         if not line:
             if self._data:
                 yield ServerSentEvent(self._name, b"\n".join(self._data))
-            self._data, self._name, self._held_bytes = [], "", 0
+            self._data, self._name, self._buffered_bytes = [], "", 0
             return
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data" and value:
-            self._hold(self._data, value)
+            self._buffer(self._data, value)
         elif name == b"event":
             self._name = value.decode("utf-8", "replace")
         elif b"{" in line and name not in _WITHOUT_CHUNKS:
             yield ServerSentEvent("", line)
 
-    def _hold(self, held: list[bytes], part: bytes) -> None:
-        self._held_bytes += len(part)
-        if self._held_bytes > MAX_EVENT_BYTES:
+    def _buffer(self, buffer: list[bytes], part: bytes) -> None:
+        self._buffered_bytes += len(part)
+        if self._buffered_bytes > MAX_EVENT_BYTES:
             raise ValueError(f"an event of the stream is larger than {MAX_EVENT_BYTES // 1024**2} MiB")
-        held.append(part)
+        buffer.append(part)

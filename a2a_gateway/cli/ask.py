@@ -12,7 +12,7 @@ import typer
 from a2a_gateway.cli.command_error import EXIT_INTERRUPTED, EXIT_LIMITED, CommandError
 from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption, parse_budget
 from a2a_gateway.cli.runs import draw_tree
-from a2a_gateway.cli.screen import note, show, show_json, show_piece, waiting
+from a2a_gateway.cli.screen import note, show, show_json, show_piece, show_spinner
 
 if TYPE_CHECKING:
     from a2a_gateway.cli.chat_stream import ChatEvent
@@ -58,7 +58,7 @@ def ask(
 
 
 @dataclass(slots=True)
-class Answer:
+class StreamedAnswer:
     """What came of a task. `run_id` is empty until the gateway has named the run."""
 
     run_id: str = ""
@@ -73,46 +73,48 @@ class Answer:
 
     def take(self, event: "ChatEvent") -> str:
         """Add the next event, and return what is to be written of it."""
-        from a2a_gateway.cli.chat_stream import End, Silence, Text, Thought
+        from a2a_gateway.cli.chat_stream import ChatEnd, ChatHeartbeat, ChatReasoning, ChatText
 
         match event:
-            case Text(text):
+            case ChatText(text):
                 self._pieces.append(text)
                 return text
-            case Thought() | Silence():
+            case ChatReasoning() | ChatHeartbeat():
                 return ""
-            case End(reason):
+            case ChatEnd(reason):
                 self.finish_reason = reason
                 return "\n"
             case _:
                 assert_never(event)
 
 
-def stream_answer(gateway: "RemoteGateway", model: str, task: str, headers: Mapping[str, str], *, quiet: bool = False) -> Answer:
+def stream_answer(
+    gateway: "RemoteGateway", model: str, task: str, headers: Mapping[str, str], *, quiet: bool = False
+) -> StreamedAnswer:
     """Give an agent a task and write its answer as it comes; Ctrl-C, or a reader who goes, cancels the run and all below it.
 
     Raises:
         CommandError: it was refused, failed or was cancelled.
     """
-    from a2a_gateway.cli.chat_stream import Silence, read_chat
+    from a2a_gateway.cli.chat_stream import ChatHeartbeat, read_chat
     from delegate_tool.protocol.fields import Header
 
     # A run is known by its id only when the first word of it has come, and may have to be cancelled before.
     request = uuid.uuid4().hex
     headers = {**headers, Header.IDEMPOTENCY_KEY: request}
     body = {"model": model, "messages": [{"role": "user", "content": task}], "stream": True}
-    answer = Answer()
+    answer = StreamedAnswer()
     try:
-        with waiting(f"{model} is at work") as clock, gateway.stream(body, headers) as response:
+        with show_spinner(f"{model} is at work") as spinner, gateway.stream(body, headers) as response:
             answer.run_id = response.headers.get(Header.RUN_ID, "")
             answer.conversation_id = response.headers.get(Header.CONVERSATION_ID, "")
             for event in read_chat(response):
                 text = answer.take(event)
                 if text and not quiet:
-                    clock.hide()
+                    spinner.hide()
                     show_piece(text)
-                elif isinstance(event, Silence):
-                    clock.show()
+                elif isinstance(event, ChatHeartbeat):
+                    spinner.show()
     except KeyboardInterrupt:
         _cancel(gateway, request)
         raise CommandError("Cancelled.", exit_code=EXIT_INTERRUPTED) from None

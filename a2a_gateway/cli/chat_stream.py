@@ -12,36 +12,36 @@ from a2a_gateway.cli.gateway_client import remote_error
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class ChatText:
     """A piece of the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
+class ChatReasoning:
     """A piece of the LLM's reasoning."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class ChatHeartbeat:
     """The agent is at work, and has had nothing to say for a while."""
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class ChatEnd:
     """The agent has ended; `reason` is OpenAI's `finish_reason`."""
 
     reason: str
 
 
-type ChatEvent = Text | Thought | Silence | End
+type ChatEvent = ChatText | ChatReasoning | ChatHeartbeat | ChatEnd
 
 
 def read_chat(response: httpx.Response) -> Iterator[ChatEvent]:
-    """Yield what a streamed completion says; the last event is its `End`.
+    """Yield what a streamed completion says; the last event is its `ChatEnd`.
 
     Raises:
         CommandError: the run failed in mid-stream, or the stream broke off.
@@ -49,7 +49,7 @@ def read_chat(response: httpx.Response) -> Iterator[ChatEvent]:
     ended = False
     for data in _read_events(response):
         for fact in _read_chunk(data, response.status_code):
-            ended = ended or isinstance(fact, End)
+            ended = ended or isinstance(fact, ChatEnd)
             yield fact
     if not ended:
         raise CommandError("The answer broke off.", "`a2a-gateway runs list` shows what became of the run.")
@@ -78,15 +78,15 @@ def _read_chunk(data: str, status: int) -> Iterator[ChatEvent]:
             raise remote_error(chunk, status)
         case {"choices": [{"delta": dict(delta), **choice}, *_]}:
             if not delta and not choice.get("finish_reason"):
-                yield Silence()
+                yield ChatHeartbeat()
             match delta:
                 case {"reasoning_content": str(text)} if text:
-                    yield Thought(text)
+                    yield ChatReasoning(text)
             match delta:
                 case {"content": str(text)} if text:
-                    yield Text(text)
+                    yield ChatText(text)
             match choice:
                 case {"finish_reason": str(reason)}:
-                    yield End(reason)
+                    yield ChatEnd(reason)
         case _:
             pass  # usage, which the run's record tells better

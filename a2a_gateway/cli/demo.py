@@ -16,14 +16,14 @@ import typer
 from rich.table import Table
 
 import a2a_gateway
-from a2a_gateway.cli.ask import Answer, stream_answer
+from a2a_gateway.cli.ask import StreamedAnswer, stream_answer
 from a2a_gateway.cli.command_error import CommandError, RemoteError
 from a2a_gateway.cli.gateway_process import own_gateway
 from a2a_gateway.cli.runs import draw_tree
-from a2a_gateway.cli.screen import note, show, table, waiting
+from a2a_gateway.cli.screen import note, show, show_spinner, table
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import RemoteGateway, RunNode
+    from a2a_gateway.cli.gateway_client import ListedRun, RemoteGateway
 
 _LEAD: Final = "openhands_lead"
 _PRICED_AS: Final = "openai/gpt-4o-mini"
@@ -82,13 +82,13 @@ def _gateway(data_dir: Path, environ: Mapping[str, str]) -> "Iterator[RemoteGate
     data_dir.joinpath("gateway").mkdir(mode=0o700)
     profiles = Path(a2a_gateway.__file__).parent / "demo_profiles"
     with ExitStack() as stack:
-        with waiting("Starting a gateway"):
+        with show_spinner("Starting a gateway"):
             started = stack.enter_context(own_gateway(data_dir / "gateway", profiles, environ))
         show(f"A gateway serves {', '.join(started.models)} at {started.url}.\n")
         yield stack.enter_context(RemoteGateway(started.url, started.key))
 
 
-def _try_one_level_deeper(gateway: "RemoteGateway", tree: "RunNode") -> str:
+def _try_one_level_deeper(gateway: "RemoteGateway", tree: "ListedRun") -> str:
     """Call an agent as something below the deepest level that the lead allows would, and tell what the gateway says to it."""
     from delegate_tool.protocol.context import DelegationContext, encode_headers
 
@@ -120,7 +120,7 @@ def _llm() -> Iterator[Mapping[str, str]]:
         yield {"LLM_MODEL": _PRICED_AS, "LLM_BASE_URL": llm.base_url, "LLM_API_KEY": "scripted"}
 
 
-def _workspace(data_dir: Path, answer: Answer) -> Path:
+def _workspace(data_dir: Path, answer: StreamedAnswer) -> Path:
     found = list(data_dir.glob(f"gateway/workspaces/{answer.conversation_id}-*"))
     if len(found) != 1:
         raise CommandError("The workspace of the run is not there.")

@@ -21,12 +21,12 @@ _SILENCE_S: Final = 120.0
 """A gateway sends something every 15 s, also while an agent thinks; a longer silence is a broken connection."""
 
 
-class Tokens(BaseModel):
+class TokenCounts(BaseModel):
     prompt: int
     completion: int
 
 
-class Cost(BaseModel):
+class RunCost(BaseModel):
     """Decimal amounts of USD; `tree` includes all descendants, `reserved` is set aside for calls under way."""
 
     self: str
@@ -41,7 +41,7 @@ class RunLimits(BaseModel):
     max_depth: int
 
 
-class RunNode(BaseModel):
+class ListedRun(BaseModel):
     """A run as the gateway tells it, with what is below it. Fields that are not shown here are kept, for `--json`."""
 
     model_config = ConfigDict(extra="allow")
@@ -53,19 +53,19 @@ class RunNode(BaseModel):
     created_at: str
     seconds: float
     turns: int
-    tokens: Tokens
-    cost: Cost
+    tokens: TokenCounts
+    cost: RunCost
     descendants: int
     limits: RunLimits
     stop_reason: str | None = None
     error_code: str | None = None
     gateway: str | None = None
     unreachable: str | None = None
-    children: tuple["RunNode", ...] = ()
+    children: tuple["ListedRun", ...] = ()
 
 
 class _RunList(BaseModel):
-    data: list[RunNode]
+    data: list[ListedRun]
 
 
 class RemoteGateway:
@@ -97,17 +97,17 @@ class RemoteGateway:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def recent_runs(self, limit: int) -> list[RunNode]:
+    def recent_runs(self, limit: int) -> list[ListedRun]:
         """Return the roots of this key's latest trees, newest first."""
         return _parse(_RunList, self._call("GET", f"/runs?limit={limit}")).data
 
-    def tree(self, run_id: str) -> RunNode:
+    def tree(self, run_id: str) -> ListedRun:
         """Return a run with all its descendants."""
-        return _parse(RunNode, self._call("GET", f"/runs/{quote(run_id, safe='')}/tree"))
+        return _parse(ListedRun, self._call("GET", f"/runs/{quote(run_id, safe='')}/tree"))
 
-    def cancel(self, run_id: str) -> RunNode:
+    def cancel(self, run_id: str) -> ListedRun:
         """Stop a run and all below it."""
-        return _parse(RunNode, self._call("POST", f"/runs/{quote(run_id, safe='')}/cancel"))
+        return _parse(ListedRun, self._call("POST", f"/runs/{quote(run_id, safe='')}/cancel"))
 
     def cancel_request(self, idempotency_key: str) -> None:
         """Stop what a request with that key has begun, whether or not it has been answered."""

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from a2a_gateway.cli.command_error import EXIT_FAILED
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, ProfilesOption, read_settings
-from a2a_gateway.cli.screen import note, show, show_json, table, waiting
+from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 
 if TYPE_CHECKING:
     from a2a_gateway.runs.model import Profile, ProfileProblem
@@ -60,7 +60,7 @@ def load_catalog(settings: "Settings") -> "Profiles":
     Raises:
         ConfigurationError: saved secrets cannot be decrypted.
     """
-    with waiting("Loading OpenHands"):
+    with show_spinner("Loading OpenHands"):
         from a2a_gateway.agents.loading import load_agents_side
         from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 

@@ -10,7 +10,7 @@ from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption
 from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import RunNode
+    from a2a_gateway.cli.gateway_client import ListedRun
 
 app = typer.Typer(no_args_is_help=True, help="Look at runs and cancel them.")
 
@@ -63,7 +63,7 @@ def cancel(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption 
         show(f"{found.id} is {found.state}.")
 
 
-def draw_tree(root: "RunNode") -> Table:
+def draw_tree(root: "ListedRun") -> Table:
     """Draw a run and all below it: own tokens and own cost on each line, and what it cost in all; `?` is an unknown price.
 
     Runs on another gateway than the first have its name beside them.
@@ -77,7 +77,7 @@ def draw_tree(root: "RunNode") -> Table:
     return drawn
 
 
-def _draw(drawn: Table, node: "RunNode", first: str, rest: str, *, home: str | None) -> None:
+def _draw(drawn: Table, node: "ListedRun", first: str, rest: str, *, home: str | None) -> None:
     where = f" @ {node.gateway}" if node.gateway != home else ""
     gap = " (does not tell)" if node.unreachable else ""
     drawn.add_row(
@@ -95,7 +95,7 @@ def _draw(drawn: Table, node: "RunNode", first: str, rest: str, *, home: str | N
         _draw(drawn, child, f"{rest}└── ", f"{rest}    ", home=home)
 
 
-def _in_all(node: "RunNode") -> str:
+def _in_all(node: "ListedRun") -> str:
     reserved = f" (+ ${node.cost.reserved} set aside)" if float(node.cost.reserved) else ""
     if not node.cost.complete:
         return f"${node.cost.tree} + ?{reserved}"
@@ -105,12 +105,12 @@ def _in_all(node: "RunNode") -> str:
 _STYLES = {"finished": "green", "running": "cyan", "queued": "cyan", "limited": "yellow", "cancelled": "yellow"}
 
 
-def _state(node: "RunNode") -> str:
+def _state(node: "ListedRun") -> str:
     reason = node.error_code or node.stop_reason
     return node.state if reason in (None, node.state) else f"{node.state}: {reason}"
 
 
-def _as_table(nodes: "list[RunNode]") -> Table:
+def _as_table(nodes: "list[ListedRun]") -> Table:
     listed = table("run", "agent", "state", "begun", "time", "runs", "cost", right=("time", "runs", "cost"))
     for node in nodes:
         cost = f"${node.cost.tree}{'' if node.cost.complete else ' +'}"

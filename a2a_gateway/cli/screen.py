@@ -80,7 +80,7 @@ def _console(*, soft_wrap: bool, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap)
 
 
-class Clock:
+class Spinner:
     """Tells on a terminal that something is awaited, and for how long by now. Elsewhere it shows nothing."""
 
     def __init__(self, text: str) -> None:
@@ -99,11 +99,11 @@ class Clock:
 
 
 @contextmanager
-def waiting(text: str) -> Iterator[Clock]:
-    """Show a clock until the context ends."""
-    clock = Clock(text)
-    clock.show()
+def show_spinner(text: str) -> Iterator[Spinner]:
+    """Show a spinner until the context ends."""
+    spinner = Spinner(text)
+    spinner.show()
     try:
-        yield clock
+        yield spinner
     finally:
-        clock.hide()
+        spinner.hide()

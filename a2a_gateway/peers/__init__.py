@@ -7,21 +7,21 @@ Above it stands `server`. It knows neither HTTP servers, SQL nor OpenHands; of t
 
 from a2a_gateway.peers.credential import Identity
 from a2a_gateway.peers.directory import PeerDirectory, examine
-from a2a_gateway.peers.grant_verifier import Issuers
-from a2a_gateway.peers.known_peers import Roster
+from a2a_gateway.peers.grant_verifier import GrantVerifier
+from a2a_gateway.peers.known_peers import KnownPeers
 from a2a_gateway.peers.reconciliation import Reconciler
-from a2a_gateway.peers.remote_trees import FarTrees
+from a2a_gateway.peers.remote_trees import RemoteTrees
 from a2a_gateway.peers.runner import PeerRunner
 from a2a_gateway.peers.signing_key import SigningKey
 
 __all__ = [
-    "FarTrees",
+    "GrantVerifier",
     "Identity",
-    "Issuers",
+    "KnownPeers",
     "PeerDirectory",
     "PeerRunner",
     "Reconciler",
-    "Roster",
+    "RemoteTrees",
     "SigningKey",
     "examine",
 ]

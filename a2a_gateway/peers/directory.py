@@ -13,7 +13,7 @@ from a2a_gateway.errors import ConfigurationError, ModelNotFound, StoreError
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.connection import connect
 from a2a_gateway.peers.credential import Identity
-from a2a_gateway.peers.known_peers import Roster
+from a2a_gateway.peers.known_peers import KnownPeers
 from a2a_gateway.peers.models_list import ListedModel, parse_models
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.pricing import TokenPrice
@@ -35,7 +35,7 @@ class PeerDirectory:
         ConfigurationError: a secret that the settings of a peer name is not there.
     """
 
-    def __init__(self, roster: Roster, identity: Identity, *, refresh_s: float) -> None:
+    def __init__(self, roster: KnownPeers, identity: Identity, *, refresh_s: float) -> None:
         self._roster = roster
         self._identity = identity
         self._refresh_s = refresh_s

@@ -26,10 +26,10 @@ _MARGIN: Final = 0.02
 
 
 def render_body(run: AdmittedRun, model: str, *, max_output_tokens: int | None = None) -> dict[str, Any]:
-    """Render what is asked of the peer's model.
+    """Render the chat completion request for the peer's model.
 
     Args:
-        max_output_tokens: what a budget allows, instead of what the request asks for; None where it binds nothing.
+        max_output_tokens: the output that the budget allows. It replaces what the request asks for; None keeps that.
     """
     body: dict[str, Any] = {
         "model": model,

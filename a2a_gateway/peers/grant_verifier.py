@@ -20,7 +20,7 @@ from a2a_gateway.peer_settings import PeerSettings, micro_usd
 from a2a_gateway.peers.connection import bounded_client
 from a2a_gateway.peers.credential import Identity
 from a2a_gateway.peers.grant import Ask, Label, Verifier, decode_token, read_label
-from a2a_gateway.peers.known_peers import Roster
+from a2a_gateway.peers.known_peers import KnownPeers
 from a2a_gateway.peers.signing_key import key_id, load_public_key
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.model import Grant, SpendCaps
@@ -63,10 +63,10 @@ class _Fetched:
     fetching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Issuers:
+class GrantVerifier:
     """The peers whose grants are taken. `now` is in seconds, from any origin."""
 
-    def __init__(self, roster: Roster, identity: Identity, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, roster: KnownPeers, identity: Identity, *, now: Callable[[], float] = time.monotonic) -> None:
         self._roster = roster
         self._identity = identity
         self._now = now

@@ -25,7 +25,7 @@ class AddedPeers(Protocol):
         ...
 
 
-class Roster:
+class KnownPeers:
     """The peers by their ids, as they were read last."""
 
     def __init__(self, settings: Settings, added: AddedPeers) -> None:

@@ -10,7 +10,6 @@ import anyio
 import httpx
 import openai
 from openai import AsyncOpenAI
-from openai._types import RequestOptions
 from pydantic_core import from_json
 
 from a2a_gateway.errors import PeerUnavailable
@@ -129,11 +128,12 @@ class Peer:
         """
         named = {**(headers or {}), "Authorization": (presented := self.credential.to_ask())}
         secrets = self.secrets(presented)
-        options: RequestOptions = {"params": params or {}, "headers": named, "timeout": within_s}
         request = self.client.get if method == "GET" else self.client.post
         try:
             async with self.calling(), asyncio.timeout(within_s):
-                response = await request(path, cast_to=httpx.Response, options=options)
+                response = await request(
+                    path, cast_to=httpx.Response, options={"params": params or {}, "headers": named, "timeout": within_s}
+                )
             return secrets.mask_json(from_json(response.content, allow_inf_nan=False))
         except openai.APIStatusError as error:
             status = error.status_code

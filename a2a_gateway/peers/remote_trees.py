@@ -18,58 +18,58 @@ _LEFT_TO_THE_NEXT: Final = 0.8
 """Share of its time that a gateway gives to the peers behind it."""
 _MOST_RUNS: Final = 1000
 
-type Text = Annotated[str, StringConstraints(max_length=300)]
-type Usd = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")]
+type ShortText = Annotated[str, StringConstraints(max_length=300)]
+type UsdText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")]
 
 
-class FarTokens(BaseModel):
+class RemoteTokens(BaseModel):
     prompt: int = Field(ge=0)
     completion: int = Field(ge=0)
     cached: int = Field(default=0, ge=0)
     reasoning: int = Field(default=0, ge=0)
 
 
-class FarCost(BaseModel):
+class RemoteCost(BaseModel):
     """Decimal amounts of USD."""
 
-    self: Usd
-    tree: Usd
-    reserved: Usd = "0.000000"
-    currency: Text = "USD"
+    self: UsdText
+    tree: UsdText
+    reserved: UsdText = "0.000000"
+    currency: ShortText = "USD"
     complete: bool
 
 
-class FarLimits(BaseModel):
+class RemoteLimits(BaseModel):
     max_depth: int
-    budget_usd: Text | None = None
+    budget_usd: ShortText | None = None
 
 
-class FarRun(BaseModel):
+class RemoteRun(BaseModel):
     """A run as a peer tells it. What is not named here is not passed on."""
 
-    id: Text
-    agent: Text
-    gateway: Text | None = None
+    id: ShortText
+    agent: ShortText
+    gateway: ShortText | None = None
     depth: int
-    state: Text
-    stop_reason: Text | None = None
-    error_code: Text | None = None
-    remote_run_id: Text | None = None
-    created_at: Text
-    started_at: Text | None = None
-    ended_at: Text | None = None
+    state: ShortText
+    stop_reason: ShortText | None = None
+    error_code: ShortText | None = None
+    remote_run_id: ShortText | None = None
+    created_at: ShortText
+    started_at: ShortText | None = None
+    ended_at: ShortText | None = None
     seconds: float = Field(ge=0, allow_inf_nan=False)
     turns: int = Field(ge=0)
-    tokens: FarTokens
-    cost: FarCost
+    tokens: RemoteTokens
+    cost: RemoteCost
     descendants: int
-    limits: FarLimits
-    unreachable: Text | None = None
-    children: tuple["FarRun", ...] = ()
+    limits: RemoteLimits
+    unreachable: ShortText | None = None
+    children: tuple["RemoteRun", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class FarTrees:
+class RemoteTrees:
     """Asks for what the peers know of a tree."""
 
     directory: PeerDirectory
@@ -97,7 +97,7 @@ async def _ask(peer: Peer, record: RunRecord, within_s: float) -> tuple[RunId, F
         return record.id, f"The peer {peer.id} is not asked: {peer.problem}."
     path, params = f"/runs/{quote(record.remote_run_id, safe='')}/tree", {"within_s": f"{within_s * _LEFT_TO_THE_NEXT:.3f}"}
     try:
-        run = FarRun.model_validate(await peer.ask("GET", path, within_s=within_s, params=params))
+        run = RemoteRun.model_validate(await peer.ask("GET", path, within_s=within_s, params=params))
     except NoAnswer as error:
         return record.id, f"The peer {peer.id} does not tell: {error}."
     except ValidationError:
@@ -107,7 +107,7 @@ async def _ask(peer: Peer, record: RunRecord, within_s: float) -> tuple[RunId, F
     return record.id, _part(run)
 
 
-def _part(run: FarRun) -> FarPart:
+def _part(run: RemoteRun) -> FarPart:
     return FarPart(
         gateway=run.gateway,
         usage=TokenUsage(run.tokens.prompt, run.tokens.completion, run.tokens.cached, run.tokens.reasoning),
@@ -117,5 +117,5 @@ def _part(run: FarRun) -> FarPart:
     )
 
 
-def _size(run: FarRun) -> int:
+def _size(run: RemoteRun) -> int:
     return 1 + sum(map(_size, run.children))

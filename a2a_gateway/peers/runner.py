@@ -6,24 +6,21 @@ peer's affair, within the money that is set aside and the limits that are told.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
 import anyio
 import httpx
-import openai
 import structlog
-from openai import AsyncStream
-from openai.types.chat import ChatCompletionChunk
 
 from a2a_gateway.errors import ModelUnpriced
 from a2a_gateway.peers.connection import Unreadable
 from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.forwarded_request import narrowed, render_body
 from a2a_gateway.peers.outcomes import UNKNOWN, charge_of, cut_by_budget, doubtful, is_sick, outcome_of, overdue
-from a2a_gateway.peers.peer import NoAnswer, Peer
+from a2a_gateway.peers.peer import Peer
 from a2a_gateway.peers.pricing import Terms, charge_plain, terms_of
 from a2a_gateway.peers.prompt_size import measure_prompt
 from a2a_gateway.peers.send_retries import ATTEMPTS, send_patiently
@@ -39,20 +36,17 @@ from a2a_gateway.runs.events import (
 )
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
-from delegate_tool.failures import NOT_SENT, Failure, TooLarge, explain
-from delegate_tool.protocol.context import encode_headers
+from delegate_tool.failures import TooLarge
+from delegate_tool.protocol.context import DelegationContext, encode_headers
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
+from delegate_tool.remote_call import MIN_TIMEOUT_S, RemoteCall
 from delegate_tool.reply import MAX_ANSWER_BYTES, Delta, Reply
 
 log = structlog.get_logger(__name__)
 
-_CONNECT_WITHIN_S: Final = 5.0
-_CANCEL_WITHIN_S: Final = 2.0
-_SILENCE_S: Final = 90.0
-"""A gateway says something every 15 s, also while an agent thinks; a silence so long is a broken connection."""
-_MAX_GRACE_S: Final = 5.0
-_LEAST_TIMEOUT_S: Final = 0.001
+_MAX_SILENCE_S: Final = 90.0
+"""A gateway sends a heartbeat every 15 s while an agent works, so a longer silence means a broken connection."""
 _MOST_NAMES, _NAME_CHARS = 100, 64
 
 
@@ -140,13 +134,16 @@ class _Forwarding:
         self._peer = peer
         self._terms = terms
         self._gateway_id = gateway_id
-        self._attempts = attempts
         self._emit = emit
         self._presented: list[str] = []
-        self._reply = Reply(peer.secrets())
-
-        self._has_begun = False
-        self._may_have_begun = False
+        is_gateway = not peer.settings.opaque
+        self._call = RemoteCall(
+            peer.client,
+            run.record.id,
+            Reply(peer.secrets()),
+            retry=lambda send: send_patiently(send, knows_repeats=is_gateway, attempts=attempts),
+            max_silence_s=_MAX_SILENCE_S if is_gateway else None,
+        )
         self._is_cancelled = False
 
     def cancel(self) -> None:
@@ -162,7 +159,7 @@ class _Forwarding:
         try:
             outcome, charge = await self._forward(hold)
         except asyncio.CancelledError:
-            outcome = Cancelled(self._reply.text)
+            outcome = Cancelled(self._call.reply.text)
             with anyio.CancelScope(shield=True):
                 charge = self._charge(await self._cancel_there(), hold)
         finally:
@@ -179,7 +176,7 @@ class _Forwarding:
         else:
             hold = await self._reserve(self._terms)
         left_s = self._run.timeout_s - (loop.time() - begun)
-        self._run = replace(self._run, timeout_s=max(left_s, _LEAST_TIMEOUT_S))
+        self._run = replace(self._run, timeout_s=max(left_s, MIN_TIMEOUT_S))
         return hold
 
     async def _reserve(self, terms: Terms) -> Hold:
@@ -193,109 +190,94 @@ class _Forwarding:
                 "(A2A_UNPRICED_USD_PER_MTOK), or allow any cost (A2A_BUDGET_USD=none).",
                 details=error.details,
             ) from None
-        self._meter.follow(hold, lambda: terms.used_micro_usd(self._reply.answer_bytes))
+        self._meter.follow(hold, lambda: terms.used_micro_usd(self._call.reply.answer_bytes))
         return hold
 
-    @property
-    def _patience_s(self) -> float:
-        # A little more than is told: so it is the peer that ends the run, and what it has to show still arrives.
-        return self._run.timeout_s + min(_MAX_GRACE_S, 0.1 * self._run.timeout_s)
-
     async def _forward(self, hold: Hold) -> tuple[Outcome, Charge]:
-        failure: Failure | None = None
-        self._peer.breaker.begin()
+        run, call, breaker = self._run, self._call, self._peer.breaker
+        conversation_id = _conversation_of(run.transcript)
+        context = narrowed(run, hold, gateway_id=self._gateway_id, peer_id=self._peer.id, conversation_id=conversation_id)
+        body = render_body(run, run.profile, max_output_tokens=self._bound_output(hold))
+        breaker.begin()
         try:
-            async with asyncio.timeout(self._patience_s):
-                await self._read(await self._send(hold))
+            failure = await call.run(
+                body,
+                lambda: self._make_headers(context),
+                timeout_s=run.timeout_s,
+                on_response=self._note_response,
+                on_delta=self._emit_delta,
+            )
         except TimeoutError:
-            if not self._has_begun:
-                self._peer.breaker.failed()
-            told = await self._cancel_there()
-            return overdue(self._reply.text, self._run.timeout_s), self._charge(told, hold)
-        except (openai.APIError, httpx.HTTPError, ValueError) as error:
-            failure = explain(error, self._reply.secrets)
-            failure = doubtful(failure) if self._may_have_begun else failure
-        result = self._reply.conclude(failure)
-        (self._peer.breaker.failed if is_sick(result) else self._peer.breaker.succeeded)()
+            if not call.has_begun:
+                breaker.failed()
+            result = await self._cancel_there()
+            return overdue(call.reply.text, run.timeout_s), self._charge(result, hold)
+        if failure is not None and call.may_have_begun:
+            failure = doubtful(failure)
+        result = call.reply.conclude(failure)
+        if is_sick(result):
+            breaker.failed()
+        else:
+            breaker.succeeded()
         return self._outcome(result, hold), self._charge(result, hold)
 
     def _outcome(self, result: DelegationResult, hold: Hold) -> Outcome:
-        if result.error_code == TooLarge.code and self._reply.max_answer_bytes < MAX_ANSWER_BYTES:
+        reply = self._call.reply
+        if result.error_code == TooLarge.code and reply.max_answer_bytes < MAX_ANSWER_BYTES:
             result = replace(result, status=DelegationStatus.PARTIAL, stop_reason="length")  # stopped here at its bound
-        outcome = outcome_of(result, self._peer.id, self._reply.text)
+        outcome = outcome_of(result, self._peer.id, reply.text)
         if isinstance(outcome, Limited) and self._terms is not None and self._terms.is_shortened(hold):
             return cut_by_budget(outcome.text, hold)
         return outcome
 
-    async def _send(self, hold: Hold) -> AsyncStream[ChatCompletionChunk]:
-        peer = self._peer.settings
-        context = narrowed(
-            self._run, hold, gateway_id=self._gateway_id, peer_id=peer.id, conversation_id=_conversation_of(self._run.transcript)
-        )
-        # A plain endpoint sends no heartbeat, so there silence alone is no reason to give up.
-        longest_silence_s = self._patience_s if peer.opaque else _SILENCE_S
+    def _bound_output(self, hold: Hold) -> int | None:
+        """Bound the answer of a plain endpoint by its hold. Return the most output tokens to ask for; None if none is due."""
+        if self._terms is None:
+            return None
+        self._call.reply.max_answer_bytes = self._terms.max_answer_bytes(hold, MAX_ANSWER_BYTES)
+        return self._terms.output_bound(hold)
 
-        bound = None
-        if self._terms is not None:
-            bound = self._terms.output_bound(hold)
-            self._reply.max_answer_bytes = self._terms.max_answer_bytes(hold, MAX_ANSWER_BYTES)
+    def _make_headers(self, context: DelegationContext) -> Mapping[str, str]:
+        """Make the headers of one attempt, with a credential of its own."""
+        authorization = self._present(self._peer.credential.for_run(self._run, context))
+        return authorization if self._peer.settings.opaque else {**encode_headers(context), **authorization}
 
-        async def send() -> AsyncStream[ChatCompletionChunk]:
-            authorization = self._peer.credential.for_run(self._run, context)
-            self._presented.append(authorization)
-            self._reply.secrets = self._peer.secrets(*self._presented)
-            try:
-                stream: AsyncStream[ChatCompletionChunk] = await self._peer.client.chat.completions.create(
-                    **render_body(self._run, self._run.profile, max_output_tokens=bound),
-                    stream=True,
-                    extra_headers={**({} if peer.opaque else encode_headers(context)), "Authorization": authorization},
-                    timeout=httpx.Timeout(longest_silence_s, connect=_CONNECT_WITHIN_S),
-                )
-            except openai.APIConnectionError as error:
-                # The attempt after this one may find nobody there; what this one has set going must not be forgotten over that.
-                self._may_have_begun |= not isinstance(error.__cause__, NOT_SENT)
-                raise
-            return stream
+    def _present(self, authorization: str) -> Mapping[str, str]:
+        """Return the header that presents a credential, and mask the credential in all that the peer returns."""
+        self._presented.append(authorization)
+        self._call.reply.secrets = self._peer.secrets(*self._presented)
+        return {"Authorization": authorization}
 
-        return await send_patiently(send, knows_repeats=not peer.opaque, attempts=self._attempts)
+    async def _note_response(self, response: httpx.Response) -> None:
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            raise Unreadable("it is not a stream of events")
+        self._peer.breaker.succeeded()
+        mask = self._call.reply.secrets.mask
+        if remote_run_id := response.headers.get(Header.RUN_ID):
+            await self._meter.note_remote(mask(remote_run_id)[:64])
+        if ignored := response.headers.get(Header.IGNORED):
+            names = mask(ignored).split(", ")
+            self._emit(OptionsIgnored(tuple(name[:_NAME_CHARS] for name in names[:_MOST_NAMES])))
 
-    async def _read(self, stream: AsyncStream[ChatCompletionChunk]) -> None:
-        self._has_begun = True
-        async with stream:
-            if not stream.response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise Unreadable("it is not a stream of events")
-            self._peer.breaker.succeeded()
-            if remote_run_id := stream.response.headers.get(Header.RUN_ID):
-                await self._meter.note_remote(self._reply.secrets.mask(remote_run_id)[:64])
-            if ignored := stream.response.headers.get(Header.IGNORED):
-                names = self._reply.secrets.mask(ignored).split(", ")
-                self._emit(OptionsIgnored(tuple(name[:_NAME_CHARS] for name in names[:_MOST_NAMES])))
-            await self._reply.read(stream, self._tell)
-
-    def _tell(self, delta: Delta) -> None:
+    def _emit_delta(self, delta: Delta) -> None:
         if delta.reasoning:
             self._emit(ReasoningDelta(delta.reasoning))
         if delta.content:
             self._emit(ContentDelta(delta.content))
 
     async def _cancel_there(self) -> DelegationResult:
-        """Cancel the run at the peer by name, because it waits a while for a lost client; its answer tells what it had cost."""
-        so_far = self._reply.conclude(None)
+        """Cancel the run at the peer. Return what it had cost, as far as the peer reports it."""
         if self._peer.settings.opaque:
-            return so_far
-        headers: dict[str, str] = {Header.IDEMPOTENCY_KEY: self._run.record.id}
-        try:
-            told = await self._peer.ask("POST", "/runs/cancel", within_s=_CANCEL_WITHIN_S, headers=headers)
-        except NoAnswer:
-            return so_far
-        return self._reply.conclude_run(told) or so_far
+            return self._call.reply.conclude(None)
+        return await self._call.cancel(self._present(self._peer.credential.to_ask()))
 
     def _charge(self, result: DelegationResult, hold: Hold) -> Charge:
-        has_begun = self._has_begun or self._may_have_begun
+        has_begun = self._call.has_begun or self._call.may_have_begun
         if self._terms is None:
             charge = charge_of(result, hold, has_begun=has_begun)
         else:
-            charge = charge_plain(result, hold, self._terms, has_begun=has_begun, answer_bytes=self._reply.answer_bytes)
+            answer_bytes = self._call.reply.answer_bytes
+            charge = charge_plain(result, hold, self._terms, has_begun=has_begun, answer_bytes=answer_bytes)
         told, paid = result.cost_micro_usd, charge.cost_micro_usd
         if told is not None and paid is not None and paid < told:
             log.warning("peer_overrun", peer=self._peer.id, run_id=self._run.record.id, told_micro_usd=told, paid_micro_usd=paid)
@@ -303,7 +285,7 @@ class _Forwarding:
 
     def _transcript(self) -> str:
         """What continues the conversation: the peer's own name of it."""
-        conversation_id = self._reply.conclude(None).conversation_id
+        conversation_id = self._call.reply.conclude(None).conversation_id
         return json.dumps({"conversation_id": conversation_id}) if conversation_id else self._run.transcript
 
 

@@ -18,7 +18,7 @@ from a2a_gateway.server.origin import ConnectionEnds, Origins
 from a2a_gateway.server.tokens import JwtRunTokens
 
 if TYPE_CHECKING:
-    from a2a_gateway.peers import Issuers
+    from a2a_gateway.peers import GrantVerifier
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class Authenticator:
     keys: Keys
     ledger: Ledger
     tokens: JwtRunTokens
-    issuers: "Issuers"
+    issuers: "GrantVerifier"
     origins: Origins
 
     async def authenticate(self, headers: Mapping[str, str], connection: ConnectionEnds | None) -> Caller:

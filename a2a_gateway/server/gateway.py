@@ -41,7 +41,7 @@ from a2a_gateway.stores import Store, open_store, store_url
 from delegate_tool.protocol.limits import limit_values, limits_of
 
 if TYPE_CHECKING:
-    from a2a_gateway.peers import FarTrees, PeerDirectory, SigningKey
+    from a2a_gateway.peers import PeerDirectory, RemoteTrees, SigningKey
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class Engine:
     checker: SchemaChecker
     clock: Clock
     directory: "PeerDirectory"
-    far_trees: "FarTrees"
+    far_trees: "RemoteTrees"
     ignored_options: Callable[[str, Sampling], tuple[str, ...]]
     started_at: int
 
@@ -206,7 +206,7 @@ async def open_engine(
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
             identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)
-            roster = peers.Roster(settings, store.peers)
+            roster = peers.KnownPeers(settings, store.peers)
             directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
             profiles = Catalogue(agents.profiles, directory)
             for problem in profiles.problems():
@@ -228,8 +228,8 @@ async def open_engine(
             removing = _background(_remove_runs_often(store, clock, settings.run_retention_s), "remove old runs")
             async with presuming, service, _sweeping(leases, store, clock), removing, reconciling, revoking:
                 origins = Origins(agents.processes, _agent_key_use(settings))
-                auth = Authenticator(store.keys, store.ledger, tokens, peers.Issuers(roster, identity), origins)
-                far_trees = peers.FarTrees(directory)
+                auth = Authenticator(store.keys, store.ledger, tokens, peers.GrantVerifier(roster, identity), origins)
+                far_trees = peers.RemoteTrees(directory)
                 yield Engine(
                     *(service, profiles, store, auth, checker, clock, directory, far_trees),
                     ignored_options=agents.profiles.ignored_options,

@@ -7,7 +7,7 @@ from openhands.sdk import TextContent
 
 from delegate_tool.protocol.context import DelegationBinding
 from delegate_tool.protocol.result import CallerLeft, DelegationResult, DelegationStatus, refused
-from delegate_tool.remaining import Allowance, Left
+from delegate_tool.remaining import Allowance, Remaining
 from delegate_tool.schema import DelegationAction, DelegationObservation
 
 FINISHED = DelegationResult(
@@ -20,10 +20,10 @@ FINISHED = DelegationResult(
     runs=2,
     seconds=12.44,
 )
-LEFT = Left(depth=1, runs=4, budget_micro_usd=500_000, seconds=90.2)
+LEFT = Remaining(depth=1, runs=4, budget_micro_usd=500_000, seconds=90.2)
 
 
-def told(result: DelegationResult, left: Left = LEFT) -> str:
+def told(result: DelegationResult, left: Remaining = LEFT) -> str:
     content = DelegationObservation.from_result("openhands_reviewer", result, left).to_llm_content
     return "\n".join(part.text for part in content if isinstance(part, TextContent))
 
@@ -38,25 +38,25 @@ def test_the_llm_reads_the_facts_then_the_answer() -> None:
 
 
 def test_the_llm_reads_why_it_was_refused_and_what_is_left() -> None:
-    assert told(refused("agent_not_allowed", "Not that one. Do it yourself."), Left()) == (
+    assert told(refused("agent_not_allowed", "Not that one. Do it yourself."), Remaining()) == (
         "[openhands_reviewer: refused; 0.0 s, $0.000000]\nNot that one. Do it yourself."
     )
 
 
 def test_the_llm_reads_what_a_broken_agent_had_written() -> None:
     broken = DelegationResult(DelegationStatus.FAILED, "half", error_message="The stream broke.", cost_micro_usd=1)
-    assert told(broken, Left()) == (
+    assert told(broken, Remaining()) == (
         "[openhands_reviewer: failed; 0.0 s, at least $0.000001]\nThe stream broke.\nWhat it had written by then:\nhalf"
     )
 
 
 def test_an_empty_answer_is_said_to_be_empty() -> None:
-    assert told(DelegationResult(DelegationStatus.FINISHED), Left()).endswith("unknown cost]\nIt gave an empty answer.")
+    assert told(DelegationResult(DelegationStatus.FINISHED), Remaining()).endswith("unknown cost]\nIt gave an empty answer.")
 
 
 def test_a_partial_answer_can_be_gone_on_with() -> None:
     conversation_id = "6f1d2c9e-6f0f-4c58-9d0b-0d9e9b1f4a11"
-    text = told(DelegationResult(DelegationStatus.PARTIAL, "half", conversation_id=conversation_id), Left())
+    text = told(DelegationResult(DelegationStatus.PARTIAL, "half", conversation_id=conversation_id), Remaining())
     assert f'conversation_id="{conversation_id}"' in text
     assert "incomplete" in text
 
@@ -95,16 +95,16 @@ def test_what_is_left_counts_down_and_never_below_nothing() -> None:
         "http://gateway", "token", "r0", "openhands_lead", depth_left=1, runs_left=3, budget_left_micro_usd=20_000
     )
     allowance = Allowance(binding)
-    assert allowance.charge(FINISHED) == Left(depth=1, runs=1, budget_micro_usd=7_700)
-    assert allowance.charge(refused("agent_not_allowed", "No.")) == Left(depth=1, runs=1, budget_micro_usd=7_700)
-    assert allowance.charge(FINISHED) == Left(depth=1, runs=0, budget_micro_usd=0)
+    assert allowance.charge(FINISHED) == Remaining(depth=1, runs=1, budget_micro_usd=7_700)
+    assert allowance.charge(refused("agent_not_allowed", "No.")) == Remaining(depth=1, runs=1, budget_micro_usd=7_700)
+    assert allowance.charge(FINISHED) == Remaining(depth=1, runs=0, budget_micro_usd=0)
 
 
 def test_what_the_endpoint_says_is_left_counts_more_than_what_was_counted_here() -> None:
     allowance = Allowance(DelegationBinding("http://gateway", "token", "r0", "openhands_lead", depth_left=1, runs_left=3))
     told = replace(FINISHED, left=CallerLeft(runs=9, budget_micro_usd=500))
-    assert allowance.charge(told) == Left(depth=1, runs=9, budget_micro_usd=500)
-    assert allowance.charge(FINISHED) == Left(depth=1, runs=7, budget_micro_usd=0)
+    assert allowance.charge(told) == Remaining(depth=1, runs=9, budget_micro_usd=500)
+    assert allowance.charge(FINISHED) == Remaining(depth=1, runs=7, budget_micro_usd=0)
 
 
 def test_the_llm_is_told_in_one_text() -> None:

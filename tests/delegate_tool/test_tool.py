@@ -103,7 +103,7 @@ async def test_the_description_lists_agents_and_what_is_left(far_side: FarSide, 
 async def test_the_time_of_a_run_is_counted_from_when_it_was_bound(far_side: FarSide, shared: AsyncOpenAI) -> None:
     bound = bind(far_side, shared, timeout_s=60.0)
     assert bound.deadline_at is not None
-    at_once, later, too_late = (Allowance(bound.binding, bound.deadline_at - passed_s).left() for passed_s in (0, 20, 90))
+    at_once, later, too_late = (Allowance(bound.binding, bound.deadline_at - passed_s).remaining() for passed_s in (0, 20, 90))
     assert at_once.seconds is not None
     assert later.seconds is not None
     assert 0 <= later.seconds <= at_once.seconds - 20 <= 40

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from a2a_gateway.errors import AuthenticationError, PeerUnavailable
 from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.peer_settings import PeerSettings
-from a2a_gateway.peers import Identity, Issuers, Roster, SigningKey
+from a2a_gateway.peers import GrantVerifier, Identity, KnownPeers, SigningKey
 from a2a_gateway.peers.grant import Ask, Signer, encode_ask
 from a2a_gateway.peers.grant_verifier import fetch_keys
 from a2a_gateway.settings import Settings
@@ -91,8 +91,8 @@ async def test_a_peer_that_signs_with_another_key_is_believed_once_it_publishes_
         return encode_ask("desk", audience="box", signer=Signer("EdDSA", key.private, key.kid), now=clock.wall())
 
     async with published(KEY.jwks("desk")) as (there, url):
-        roster = Roster(Settings(gateway_id="box", peers=(PeerSettings(id="desk", jwks_url=url),)), Added())
-        issuers = Issuers(roster, Identity("box", SigningKey.generate(), clock, {}), now=lambda: at[0])
+        roster = KnownPeers(Settings(gateway_id="box", peers=(PeerSettings(id="desk", jwks_url=url),)), Added())
+        issuers = GrantVerifier(roster, Identity("box", SigningKey.generate(), clock, {}), now=lambda: at[0])
         assert (await issuers.identify(token(KEY))).told == Ask("desk")
         there.content = json.dumps(NEXT.jwks("desk")).encode()
         for _ in range(3):

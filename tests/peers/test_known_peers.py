@@ -3,7 +3,7 @@
 import pytest
 
 from a2a_gateway.peer_settings import PeerSettings
-from a2a_gateway.peers.known_peers import Roster
+from a2a_gateway.peers.known_peers import KnownPeers
 from a2a_gateway.settings import Settings
 from tests.peers.added import Added
 
@@ -14,7 +14,7 @@ OF_SETTINGS = PeerSettings(id="box", base_url="http://box.example/v1")
 
 async def test_added_peers_come_beside_those_of_the_settings_and_go_again() -> None:
     added = Added()
-    roster = Roster(Settings(gateway_id="desk", peers=(OF_SETTINGS,)), added)
+    roster = KnownPeers(Settings(gateway_id="desk", peers=(OF_SETTINGS,)), added)
     lab, same, itself = (PeerSettings(id=name, base_url="http://x.example/v1") for name in ("lab", "box", "desk"))
     added.peers = [lab, same, itself]
     await roster.reread()

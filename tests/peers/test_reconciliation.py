@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.peer_settings import PeerSettings
-from a2a_gateway.peers import Identity, PeerDirectory, Reconciler, Roster, SigningKey
+from a2a_gateway.peers import Identity, KnownPeers, PeerDirectory, Reconciler, SigningKey
 from a2a_gateway.runs.model import RunId, RunRecord
 from a2a_gateway.settings import Settings
 from a2a_gateway.stores import open_store, sqlite_url
@@ -65,7 +65,7 @@ async def crashed(home: Path, far_side: FarSide, remote_run_id: str | None) -> A
             await store.ledger.note_remote(RunId("near-run"), remote_run_id)
         await store.ledger.mark_lost()
         box = PeerSettings(id="box", base_url=f"{url}/v1", api_key=SecretStr("sk-box"))
-        roster = Roster(Settings(gateway_id="desk", peers=(box,)), Added())
+        roster = KnownPeers(Settings(gateway_id="desk", peers=(box,)), Added())
         identity = Identity("desk", SigningKey.generate(), SystemClock(), {})
         async with PeerDirectory(roster, identity, refresh_s=600) as directory:
             yield bench, Reconciler(store.ledger, directory, clock, first_pause_s=0)
