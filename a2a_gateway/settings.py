@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         default=None, description="SQLAlchemy URL, such as `postgresql://user@host/name`; default is SQLite in `data_dir`."
     )
 
-    max_depth: int = Field(default=3, ge=0, description="Deepest level of a tree, inclusive; the root is at 0.")
+    max_depth: int = Field(default=3, ge=0, description="Greatest depth in a tree, inclusive; the root is at 0.")
     max_breadth: int = Field(default=5, ge=1, description="Live children of one run; more wait, then get 429.")
     max_runs: int = Field(default=50, ge=0, description="Descendants of one tree.")
     timeout_s: float = Field(default=1800.0, gt=0, le=10**9, description="Time for one tree.")
