@@ -2,14 +2,14 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := a2a_gateway delegate_tool tests examples bench
+SOURCES := a2a_gateway delegate_tool tests examples bench scripts
 # Shared by the three linters, so that each runs on what exists.
 PRESENT = $(wildcard $(SOURCES))
 # One more than there are cores: tests wait for processes that start, too.
 WORKERS := $(shell expr $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2) + 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format-check lint types layers format bench constraints clean
+.PHONY: help setup demo test check format-check lint types layers format docs bench constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ format: $(READY) ## Format, and fix what lint can fix
 	@$(BIN)/ruff format $(PRESENT)
 	@$(BIN)/ruff check --fix $(PRESENT)
 
+docs: $(READY) ## Build the documentation site into site/, offline; a broken link fails
+	@$(BIN)/python -m scripts.build_reference
+	@$(BIN)/zensical build --clean --strict
+
 bench: $(READY) ## Measure against the bars; writes bench-results.json
 	@$(BIN)/python -m bench
 
@@ -52,5 +56,5 @@ constraints: ## Resolve all dependencies anew and pin them in constraints.txt
 	@sh scripts/pin-constraints.sh
 
 clean: ## Remove .venv, caches and build results
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache bench-results.json
+	rm -rf $(VENV) build dist site docs/reference *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache bench-results.json
 	find $(PRESENT) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -54,46 +54,79 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, allow_inf_nan=False)
     config_file: ClassVar[Path | None] = None
 
-    host: str = Field(default="127.0.0.1", min_length=1)  # an empty one would be every address
-    port: int = Field(default=8420, ge=0, le=65535)
-    public_url: str | None = Field(default=None, description="Base URL under which this gateway's own agents reach it.")
-    data_dir: _Place = Field(default_factory=lambda: _home() / ".a2a-gateway")
-    profiles: Annotated[tuple[_Place, ...], NoDecode] = Field(
-        default=(Path("profiles"),), description="Directories of markdown profiles."
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,  # an empty one would be every address
+        description="Address to listen on. One that other machines can reach needs a key first.",
     )
-    gateway_id: str = Field(default="local", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    database_url: str | None = Field(default=None, description="SQLAlchemy URL; default is SQLite in data_dir.")
+    port: int = Field(default=8420, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    public_url: str | None = Field(
+        default=None, description="Base URL under which this gateway's own agents reach it; default is from host and port."
+    )
+    data_dir: _Place = Field(
+        default_factory=lambda: _home() / ".a2a-gateway",
+        description="Keys, runs, conversations and workspaces; of one gateway at a time. Default is `~/.a2a-gateway`.",
+    )
+    profiles: Annotated[tuple[_Place, ...], NoDecode] = Field(
+        default=(Path("profiles"),), description="Directories of markdown profiles; in the environment separated by `:`."
+    )
+    gateway_id: str = Field(
+        default="local",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Name of this gateway in costs and loops; must be set where there are peers.",
+    )
+    database_url: str | None = Field(
+        default=None, description="SQLAlchemy URL, such as `postgresql://user@host/name`; default is SQLite in `data_dir`."
+    )
 
-    max_depth: int = Field(default=3, ge=0)
-    max_breadth: int = Field(default=5, ge=1)
-    max_runs: int = Field(default=50, ge=0)
-    timeout_s: float = Field(default=1800.0, gt=0, le=10**9)
-    max_turns: int = Field(default=100, ge=1)
-    budget_usd: str = Field(default="10", description="Per tree; `none` for no budget.")
+    max_depth: int = Field(default=3, ge=0, description="Greatest depth in a tree, inclusive; the root is at 0.")
+    max_breadth: int = Field(default=5, ge=1, description="Live children of one run; more wait, then get 429.")
+    max_runs: int = Field(default=50, ge=0, description="Descendants of one tree.")
+    timeout_s: float = Field(default=1800.0, gt=0, le=10**9, description="Time for one tree.")
+    max_turns: int = Field(default=100, ge=1, description="LLM calls of one run.")
+    budget_usd: str = Field(default="10", description="What one tree may cost; `none` for no budget.")
 
     unpriced_usd_per_mtok: Decimal | None = Field(
         default=None,
         ge=0,
         le=10**9,
-        description="At which tokens of unknown price count against budgets; without it such runs are refused.",
+        description="Price at which a million tokens of unknown price count against budgets; without it such runs are refused.",
     )
 
-    max_concurrent_runs: int = Field(default=100, ge=1)
-    max_queued_runs: int = Field(default=200, ge=0)
-    queue_timeout_s: float = Field(default=30.0, gt=0)
+    max_concurrent_runs: int = Field(default=100, ge=1, description="Runs of the gateway at once; more wait.")
+    max_queued_runs: int = Field(
+        default=200,
+        ge=0,
+        description="Runs that wait for a slot; more get 429. Also bounds waits for conversations, half of it those for one.",
+    )
+    queue_timeout_s: float = Field(default=30.0, gt=0, description="How long a run waits for a slot; then 429.")
     # No limits unless they are set: most gateways have one key, whose bursts (an evaluation, say) the slots and the queue bound.
-    max_concurrent_runs_per_key: int | None = Field(default=None, ge=1, description="For keys without a limit of their own.")
-    requests_per_minute_per_key: int | None = Field(default=None, ge=1, description="For keys without a limit of their own.")
-    body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    max_concurrent_runs_per_key: int | None = Field(
+        default=None, ge=1, description="Root runs of one key or peer at once, unless it has a limit of its own; then 429."
+    )
+    requests_per_minute_per_key: int | None = Field(
+        default=None,
+        ge=1,
+        description="Root runs that one key or peer begins in a minute, unless it has a limit of its own; then 429.",
+    )
+    body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024, description="Size of one request's body; then 413.")
     body_memory_bytes: int = Field(
-        default=256 * 1024 * 1024, ge=1024, description="Of all bodies that are being received; half of it for one key."
+        default=256 * 1024 * 1024,
+        ge=1024,
+        description="Memory for all bodies above 64 kB that are being received, half of it for one key. More wait, then get 429.",
     )
-    max_connections: int = Field(default=1000, ge=1)
-    head_timeout_s: float = Field(default=20.0, gt=0, description="How long a client may take to send a request's head.")
+    max_connections: int = Field(
+        default=1000,
+        ge=1,
+        description="Connections. Beyond it, the one that has waited for its client longest is closed, or the new one gets 429.",
+    )
+    head_timeout_s: float = Field(
+        default=20.0, gt=0, description="How long a client may take to send a request's head; then 408."
+    )
     body_timeout_s: float = Field(
-        default=30.0, gt=0, description="The same for its body; a second more for each 10 kB that have come."
+        default=30.0, gt=0, description="The same for its body; one second more for each 10 kB that have arrived."
     )
-    heartbeat_s: float = Field(default=15.0, gt=0)
+    heartbeat_s: float = Field(default=15.0, gt=0, description="Silence in a stream before an empty chunk is sent.")
     disconnect_grace_s: float = Field(default=10.0, ge=0, description="How long a run waits for its client to come back.")
     idempotency_ttl_s: float = Field(default=86_400.0, gt=0, description="How long an idempotency key, and its answer, are kept.")
     run_retention_s: float = Field(
@@ -101,23 +134,35 @@ class Settings(BaseSettings):
         default=90 * 86_400.0,
         ge=86_400,
         le=10**9,
-        description="How long the record of a run that has ended is kept; what it has cost stays in the sums.",
+        description="How long the record of an ended run is kept, at least a day; its cost stays in `spend` and in all budgets.",
     )
-    drain_s: float = Field(default=30.0, ge=0, description="How long running runs may go on after SIGTERM.")
-    conversation_ttl_s: float = Field(default=3600.0, ge=0)
+    drain_s: float = Field(default=30.0, ge=0, description="How long running runs may continue after SIGTERM.")
+    conversation_ttl_s: float = Field(
+        default=3600.0, ge=0, description="How long a conversation and its workspace are kept after their last use."
+    )
 
-    peers: tuple[PeerSettings, ...] = Field(default=(), description="Beside those that `a2a-gateway peer add` has added.")
-    peer_refresh_s: float = Field(default=30.0, gt=0, description="How often peers are asked which agents they have.")
+    peers: tuple[PeerSettings, ...] = Field(default=(), description="Other gateways, beside those of `a2a-gateway peer add`.")
+    peer_refresh_s: float = Field(default=30.0, gt=0, description="How often peers are asked for their list of agents.")
 
     llm_timeout_s: float = Field(default=120.0, gt=0, description="One LLM call; also the longest silence within a stream.")
-    llm_retries: int = Field(default=2, ge=0)
-    llm_retry_wait_s: float = Field(default=1.0, ge=0)
+    llm_retries: int = Field(
+        default=2,
+        ge=0,
+        description="Retries of one call to an LLM or a plain endpoint; a 429 that asks for more than 5 s is passed on at once.",
+    )
+    llm_retry_wait_s: float = Field(
+        default=1.0, ge=0, description="Wait before the first retry; a provider's `Retry-After` is respected."
+    )
     agent_key_use: AgentKeyUse = Field(
         default="refuse",
-        description="What a key means that an agent's own process presents: `child` makes the request one of that agent's run.",
+        description="If an agent's own process presents a key: `refuse`, make the request a `child` of its run, or `allow`.",
     )
-    shell_pool_size: int = Field(default=2, ge=0, description="Shells started ahead.")
-    log_level: str = Field(default="info", pattern=r"^(?i:debug|info|warning|error)$")
+    shell_pool_size: int = Field(default=2, ge=0, description="Shells that are started ahead.")
+    log_level: str = Field(
+        default="info",
+        pattern=r"^(?i:debug|info|warning|error)$",
+        description="Least severity that is logged: `debug`, `info`, `warning` or `error`.",
+    )
 
     @field_validator("profiles", mode="before")
     @classmethod

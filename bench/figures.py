@@ -1,4 +1,9 @@
-"""What is measured, and the bar that it is held to. Plain data."""
+"""What is measured, the floor below it, and the bar that it is held to. Plain data.
+
+A time that is good on one machine is bad on another. So most figures have a *floor*: what the same work takes without the
+gateway, measured in the same run. Their bar is on the ratio to the floor. Figures that do not depend on the machine's speed, such
+as memory and counts, have no floor, and a bar in their own unit.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,32 +12,63 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """What the same work takes without the gateway, in the unit of the figure above it."""
+
+    name: str
+    value: float
+
+    def times(self, count: int) -> "Floor":
+        """Return the floor of work that consists of `count` pieces of this work."""
+        return Floor(f"{count} × {self.name}", count * self.value)
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value. Without a `bar` it is for information."""
+    """One measured value. Without a `bar` it is for information.
+
+    Attributes:
+        bar: of the ratio to the floor, where there is one, else of the value.
+        better: whether a lower or a higher value is better.
+    """
 
     name: str
     value: float
     unit: str
     bar: float | None = None
+    floor: Floor | None = None
     better: Literal["lower", "higher"] = "lower"
     samples: int = 1
+
+    @property
+    def ratio(self) -> float | None:
+        """The value in multiples of its floor; None without a floor."""
+        return None if self.floor is None else self.value / self.floor.value
 
     @property
     def ok(self) -> bool | None:
         """Whether the bar is met; None if there is none."""
         if self.bar is None:
             return None
-        return self.value <= self.bar if self.better == "lower" else self.value >= self.bar
+        held = self.value if self.ratio is None else self.ratio
+        return held <= self.bar if self.better == "lower" else held >= self.bar
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of all do not exceed."""
+    """Return the smallest value that at least `share` of all do not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def spread(name: str, values_s: Sequence[float], *, p50_ms: float | None = None, p99_ms: float | None = None) -> list[Figure]:
+def median_ms(values_s: Sequence[float]) -> float:
+    """Return the median of durations in seconds, in milliseconds."""
+    return 1000 * percentile(values_s, 0.5)
+
+
+def spread(
+    name: str, values_s: Sequence[float], floor: Floor | None = None, *, p50: float | None = None, p99: float | None = None
+) -> list[Figure]:
     """Make the figures of a series of durations in seconds: median and 99th percentile in milliseconds, with their bars."""
     return [
-        Figure(f"{name}, p50", 1000 * percentile(values_s, 0.50), "ms", p50_ms, samples=len(values_s)),
-        Figure(f"{name}, p99", 1000 * percentile(values_s, 0.99), "ms", p99_ms, samples=len(values_s)),
+        Figure(f"{name}, p50", median_ms(values_s), "ms", p50, floor, samples=len(values_s)),
+        Figure(f"{name}, p99", 1000 * percentile(values_s, 0.99), "ms", p99, floor, samples=len(values_s)),
     ]

@@ -13,7 +13,7 @@ from typing import Final
 import aiohttp
 import psutil
 
-from bench.processes import Processes
+from bench.processes import LLM_KEY, MODEL, Processes
 
 _CONVERSATION: Final = "X-OpenHands-ServerConversation-ID"
 _POLL_S: Final = 0.01
@@ -49,6 +49,13 @@ class Stage:
         if conversation_id:
             headers[_CONVERSATION] = conversation_id
         return self.session.post(f"{self.processes.url}/v1/chat/completions", json=body, headers=headers)
+
+    def post_to_llm(self, task: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Begin a streamed chat completion of the LLM itself, without the gateway."""
+        body = {"model": MODEL, "messages": [{"role": "user", "content": task}], "stream": True}
+        return self.session.post(
+            f"{self.processes.llm_url}/chat/completions", json=body, headers={"Authorization": f"Bearer {LLM_KEY}"}
+        )
 
     async def traffic(self) -> Mapping[str, int]:
         """What the LLM has seen so far."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CommandLine
+from tests.support.pages import ROOT
 
 
 @pytest.mark.timeout(180)
@@ -39,6 +40,11 @@ def test_the_demo_delegates_makes_files_that_work_and_shows_what_it_cost(command
     assert in_all is not None
     assert micro_usd(in_all.group(1)) == sum(micro_usd(own) for _, _, own in runs) > 0
     assert "is refused (delegation_depth_exceeded)" in stdout
+    assert drawn_tree((ROOT / "README.md").read_text()) == drawn_tree(stdout)
+
+
+def drawn_tree(text: str) -> list[tuple[str, str]]:
+    return re.findall(r"^([ │├└─]*openhands_\w+) +(\d) finished", text, re.MULTILINE)
 
 
 def micro_usd(text: str) -> int:

@@ -21,9 +21,9 @@ def test_peers_are_read_from_the_file_of_settings(tmp_path: Path) -> None:
         peer.read_api_key({})
 
 
-def test_the_peers_of_the_readme_can_be_used(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (example,) = re.findall(r"```toml\n(gateway_id.*?)```", readme, re.DOTALL)
+def test_the_peers_of_the_documents_can_be_used(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "chaining.md").read_text()
+    (example,) = re.findall(r"```toml\n(gateway_id.*?)```", page, re.DOTALL)
     (tmp_path / "gateway.toml").write_text(example)
     settings = load_settings(tmp_path / "gateway.toml")
     assert [(peer.id, peer.is_trusted, peer.opaque, peer.budget_micro_usd) for peer in settings.peers] == [

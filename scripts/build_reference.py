@@ -1,0 +1,171 @@
+"""Generate the reference pages of the documentation from the code: `python -m scripts.build_reference`.
+
+`make docs` runs it before it builds the site. The pages are not committed. Each is a function that returns markdown.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from pydantic_core import PydanticUndefined
+from typer.main import get_command
+
+from a2a_gateway import Gateway, Settings, create_router
+from a2a_gateway.cli.app import app as command_line
+from a2a_gateway.errors import GatewayError
+from a2a_gateway.runs.model import Limits
+from a2a_gateway.wire.errors import STATUS
+from delegate_tool.protocol.context import DelegationContext, encode_headers
+
+_METHODS: Final = ("get", "post", "put", "patch", "delete")
+_RETRY: Final[Mapping[frozenset[bool], str]] = {
+    frozenset({True}): "yes",
+    frozenset({False}): "no",
+    frozenset({True, False}): "before the run has begun",
+}
+
+
+def render_settings() -> str:
+    """Render every setting with its environment variable, default and meaning."""
+    prefix = Settings.model_config["env_prefix"]
+    rows = [
+        (_code(name), _code(f"{prefix}{name.upper()}"), _default_of(name), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+    head = "In `gateway.toml` a setting has the name of the first column. Sizes are in bytes, durations in seconds."
+    return _page("Settings", head, _table(("setting", "environment", "default", "meaning"), rows))
+
+
+def render_errors() -> str:
+    """Render every error code with its HTTP status, whether to retry, and the classes that have it."""
+    families: dict[str, list[type[GatewayError]]] = {}
+    for family in _subclasses(GatewayError):
+        families.setdefault(family.code, []).append(family)
+    rows = [
+        (
+            _code(code),
+            str(status),
+            _RETRY[frozenset(family.retryable for family in families[code])],
+            ", ".join(_code(family.__name__) for family in families[code]),
+        )
+        for code, status in STATUS.items()
+    ]
+    head = "[Protocol](../protocol.md#errors) states when each is used, and what stands beside the code in an error."
+    return _page("Error codes", head, _table(("code", "HTTP", "retry", "class in `a2a_gateway.errors`"), rows))
+
+
+def render_limits() -> str:
+    """Render every limit of a run with its header, its field in a request's body, and its default."""
+    meanings = _attributes_of(Limits)
+    rows = []
+    for field in fields(Limits):
+        asked = frozenset({"openhands_a"}) if field.name == "allowed_agents" else 1
+        (header,) = encode_headers(DelegationContext(**{field.name: asked}))  # type: ignore[arg-type]  # a field of both
+        public = field.name.replace("micro_usd", "usd")
+        default = _default_of(public) if public in Settings.model_fields else "none"
+        rows.append((_code(public), _code(header), default, meanings[field.name]))
+    head = "The name is that of the setting, of the field under `a2a` in a request's body, and of the field in a profile."
+    return _page("Limits", head, _table(("limit", "header", "default", "meaning"), rows))
+
+
+def render_commands() -> str:
+    """Render every command with its arguments and options."""
+    return _page("Commands", "", *_sections_of(get_command(command_line), "a2a-gateway"))
+
+
+def render_endpoints() -> str:
+    """Render every HTTP endpoint of the OpenAPI schema, with its parameters and responses."""
+    app = FastAPI()
+    app.include_router(create_router(Gateway(Settings())))
+    sections = [
+        _section_of_endpoint(method, path, operations[method])
+        for path, operations in app.openapi()["paths"].items()
+        for method in _METHODS
+        if method in operations
+    ]
+    return _page("HTTP endpoints", "A running gateway serves the schema at `/openapi.json`, and a form at `/docs`.", *sections)
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "settings.md": render_settings,
+    "errors.md": render_errors,
+    "limits.md": render_limits,
+    "commands.md": render_commands,
+    "endpoints.md": render_endpoints,
+}
+
+
+def write_pages(directory: Path) -> None:
+    """Write all pages into a directory."""
+    directory.mkdir(exist_ok=True)
+    for name, render in PAGES.items():
+        (directory / name).write_text(render())
+
+
+def _page(title: str, head: str, *parts: str) -> str:
+    return "\n\n".join(filter(None, (f"# {title}", head, *parts))) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _default_of(setting: str) -> str:
+    field = Settings.model_fields[setting]
+    if field.default is PydanticUndefined:
+        return ""  # it depends on the machine; the description states it
+    if field.default in (None, ()):
+        return "none"
+    value = field.default[0] if isinstance(field.default, tuple) else field.default
+    return _code(f"{value:g}" if isinstance(value, float) and value < 10**6 else str(value))
+
+
+def _subclasses(family: type[GatewayError]) -> list[type[GatewayError]]:
+    return [family, *(below for child in family.__subclasses__() for below in _subclasses(child))]
+
+
+def _attributes_of(documented: type) -> dict[str, str]:
+    """Return the lines of a docstring's `Attributes:` by name."""
+    lines = (documented.__doc__ or "").partition("Attributes:\n")[2].splitlines()
+    return {name.strip(): meaning.strip() for name, _, meaning in (line.partition(":") for line in lines) if meaning}
+
+
+def _sections_of(command: Any, name: str) -> list[str]:
+    """Return the section of a command, and those of its subcommands."""
+    subcommands = [_sections_of(below, f"{name} {word}") for word, below in getattr(command, "commands", {}).items()]
+    described = [parameter for parameter in command.params if parameter.help and "completion" not in parameter.name]
+    rows = [(_name_of(parameter), parameter.help) for parameter in described]
+    table = _table(("argument or option", "meaning"), rows) if rows else ""
+    section = "\n\n".join(filter(None, (f"## {name}", command.help, table)))
+    return [section, *(part for parts in subcommands for part in parts)]
+
+
+def _name_of(parameter: Any) -> str:
+    return _code(parameter.name.upper() if parameter.param_type_name == "argument" else parameter.opts[0])
+
+
+def _section_of_endpoint(method: str, path: str, operation: Mapping[str, Any]) -> str:
+    parameters = [
+        (_code(item["name"]), item["in"], "yes" if item.get("required") else "no", item.get("description", ""))
+        for item in operation.get("parameters", [])
+    ]
+    responses = [(status, response.get("description", "")) for status, response in operation["responses"].items()]
+    parts = (
+        f"## {method.upper()} {path}",
+        f"{operation['summary']}.",
+        operation.get("description", ""),
+        _table(("parameter", "in", "required", "meaning"), parameters) if parameters else "",
+        _table(("status", "meaning"), responses),
+    )
+    return "\n\n".join(filter(None, parts))
+
+
+if __name__ == "__main__":
+    write_pages(Path(__file__).parent.parent / "docs" / "reference")

@@ -1,0 +1,28 @@
+"""A bar is on the ratio to the floor where there is one, and on the value where there is none."""
+
+import pytest
+
+from bench.figures import Figure, Floor, spread
+
+
+@pytest.mark.parametrize("slowness", [1, 4])
+def test_the_same_ratio_meets_the_bar_on_a_slow_machine_too(slowness: int) -> None:
+    floor = Floor("bare turn", 14.0 * slowness)
+    met, missed = (Figure("run", value * slowness, "ms", 1.2, floor) for value in (16.0, 17.0))
+    assert (met.ok, missed.ok) == (True, False)
+
+
+def test_a_figure_without_a_floor_is_held_to_its_bar_in_its_own_unit() -> None:
+    assert [Figure("memory", value, "MB", 350).ok for value in (350, 351)] == [True, False]
+    assert Figure("for information", 1.0, "ms").ok is None
+
+
+def test_a_throughput_has_to_reach_its_share_of_what_is_possible() -> None:
+    possible = Floor("bare turns, one core", 70.0)
+    assert [Figure("load", value, "runs/s", 0.75, possible, "higher").ok for value in (56.0, 50.0)] == [True, False]
+
+
+def test_a_series_is_shown_by_median_and_99th_percentile_in_multiples_of_its_floor() -> None:
+    median, tail = spread("run", [0.02] * 99 + [0.2], Floor("turn", 10.0).times(2), p50=1, p99=1)
+    assert [(median.ratio, median.ok), (tail.ratio, tail.ok)] == [(1.0, True), (1.0, True)]
+    assert median.floor == Floor("2 × turn", 20.0)
