@@ -278,7 +278,11 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
         given = {name: value for name, value in overrides.items() if value is not None}
         return FileSettings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
-        raise ConfigurationError(f"Settings cannot be used: {worded(error)}.") from None
+        # A fault of the settings together, such as two peers with the same id, is of no field.
+        faults = [".".join(map(str, fault["loc"])) for fault in error.errors()]
+        raise ConfigurationError(
+            f"Settings cannot be used: {worded(error)}.", param=faults[0] or None, details={"settings": faults}
+        ) from None
     except SettingsError:
         raise ConfigurationError("A2A_PEERS cannot be read: it is not JSON. Peers are better kept in gateway.toml.") from None
     except (OSError, ValueError) as error:

@@ -121,7 +121,9 @@ class SqlKeys:
             try:
                 connection.execute(insert(keys), _values_of_new_key(key, _hash(secret)))
             except IntegrityError:
-                raise ConfigurationError(f"There is a key named {name!r} already. Revoke it, or take another name.") from None
+                raise ConfigurationError(
+                    f"There is a key named {name!r} already. Revoke it, or take another name.", param="name"
+                ) from None
 
         await self.database.transaction(work)
         return key, secret

@@ -80,7 +80,7 @@ async def test_chunks_that_arrive_together_are_passed_on_together_and_in_order()
 
 async def test_what_arrived_before_a_fault_in_the_same_piece_is_passed_on() -> None:
     reply = Reply()
-    with pytest.raises(ValueError, match="not JSON"):
+    with pytest.raises(ValueError):
         await read(reply, sse(chunk("ab"), done=False) + b"data: {\n\n")
     assert reply.text == "ab"
 

@@ -61,6 +61,6 @@ def test_lines_of_data_are_joined_and_a_byte_order_mark_is_left_out() -> None:
 @pytest.mark.parametrize("piece", [b"x" * 65_536, b"data: " + b"x" * 65_000 + b"\n"], ids=["one line", "many lines"])
 def test_an_event_without_end_is_given_up(piece: bytes) -> None:
     decoder = EventDecoder()
-    with pytest.raises(ValueError, match="MiB"):
+    with pytest.raises(ValueError):
         for _ in range(2 * MAX_EVENT_BYTES // len(piece)):
             list(decoder.feed(piece))

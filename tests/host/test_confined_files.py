@@ -160,7 +160,7 @@ def test_a_write_that_fails_leaves_nothing_behind(inside: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # Python ignores the signal, and sees an error as of a full disk
     try:
-        with pytest.raises(Refused, match="large"):
+        with pytest.raises(Refused):
             Confinement(str(inside)).write("new", b"x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

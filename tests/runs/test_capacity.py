@@ -43,7 +43,7 @@ async def test_children_that_wait_take_no_place_in_the_queue_from_new_trees() ->
         await _wait_for_waiters(capacity, 2)
         group.create_task(_hold(capacity, "next", None, started, release))
         await _wait_for_waiters(capacity, 3)
-        with pytest.raises(CapacityExceeded, match="1 more are waiting"):
+        with pytest.raises(CapacityExceeded):
             async with capacity.slot(RunId("one too many"), None, timeout_s=60):
                 pass
         release.set()

@@ -1,4 +1,4 @@
-"""Admission: what refuses a run, or its next turn, and what the refusal says."""
+"""Admission: what refuses a run, or its next turn, with which code and details."""
 
 from dataclasses import replace
 
@@ -18,52 +18,34 @@ PARENT_FACTS = {
     "tree_id": "root",
 }
 
-CHILD_REFUSALS: dict[str, tuple[dict[str, object], dict[str, object], str, str]] = {
-    # situation: (of the parent, of the call, code, what the message must state)
-    "the parent has ended": ({"state": RunState.FINISHED}, {}, "run_token_revoked", "Run root is finished"),
-    "the parent stands on the deepest level": ({"depth": 3}, {}, "delegation_depth_exceeded", "depth 4, and 3 is the deepest"),
-    "a claimed depth is too deep": ({}, {"claimed_depth": 4}, "delegation_depth_exceeded", "depth 4, and 3 is the deepest"),
+CHILD_REFUSALS: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
+    # situation: (of the parent, of the call, code)
+    "the parent has ended": ({"state": RunState.FINISHED}, {}, "run_token_revoked"),
+    "the parent stands on the deepest level": ({"depth": 3}, {}, "delegation_depth_exceeded"),
+    "a claimed depth is too deep": ({}, {"claimed_depth": 4}, "delegation_depth_exceeded"),
     "the same agent has the same task above": (
         {"agent": "openhands_coder", "task_hash": "write it"},
         {},
         "delegation_cycle_detected",
-        "openhands_coder already works on this same task at depth 0 (run root)",
     ),
-    "all descendants are used": (
-        {"descendants": 50},
-        {},
-        "delegation_runs_exhausted",
-        "50 runs were opened below run root, and 50",
-    ),
+    "all descendants are used": ({"descendants": 50}, {}, "delegation_runs_exhausted"),
     "the agent is not among the parent's": (
         {"limits": Limits(allowed_agents=frozenset({"openhands_x"}))},
         {},
         "agent_not_allowed",
-        "openhands_coder may not be called here. Allowed: openhands_x.",
     ),
-    "the parent's children are all alive": (
-        {},
-        {"live_siblings": 5},
-        "delegation_breadth_exceeded",
-        "5 live children, and 5 is its limit",
-    ),
-    "the parent's budget is spent": (
-        {"cost_tree_micro_usd": 10_000_001},
-        {},
-        "budget_exceeded",
-        "10.000001 of 10.000000 USD are spent",
-    ),
-    "the parent's time is over": ({"deadline_at": NOW}, {}, "deadline_exceeded", "No time is left"),
+    "the parent's children are all alive": ({}, {"live_siblings": 5}, "delegation_breadth_exceeded"),
+    "the parent's budget is spent": ({"cost_tree_micro_usd": 10_000_001}, {}, "budget_exceeded"),
+    "the parent's time is over": ({"deadline_at": NOW}, {}, "deadline_exceeded"),
 }
 
 
 @pytest.mark.parametrize("situation", CHILD_REFUSALS)
 def test_a_child_is_refused_when(situation: str) -> None:
-    of_parent, of_call, code, message = CHILD_REFUSALS[situation]
+    of_parent, of_call, code = CHILD_REFUSALS[situation]
     with pytest.raises(GatewayError) as refusal:
         admit_child(parent=replace(ROOT, **of_parent), **of_call)  # type: ignore[arg-type]  # the table's fields
     assert refusal.value.code == code
-    assert message in refusal.value.message
     assert {"run_id": "root", "tree_id": "root"}.items() <= refusal.value.details.items()
 
 

@@ -127,7 +127,7 @@ async def test_a_postgresql_database_is_of_one_gateway_at_a_time(postgresql: str
     url = make_postgresql_database(postgresql)
     impatient = f"{url}&options=-c%20lock_timeout%3D100ms"
     async with open_store(url, FixedClock(), as_gateway=True) as store:
-        with pytest.raises(ConfigurationError, match="Another gateway") as refusal:
+        with pytest.raises(ConfigurationError) as refusal:
             async with open_store(impatient, FixedClock(), as_gateway=True):
                 pass
         assert refusal.value.param == "database_url"
@@ -142,9 +142,10 @@ async def test_an_sqlite_file_is_of_one_gateway_at_a_time_by_whichever_path(tmp_
     url, other = sqlite_url(tmp_path / "gateway.db"), sqlite_url(tmp_path / "alias" / "gateway.db")
     (tmp_path / "alias").symlink_to(tmp_path)
     async with open_store(url, FixedClock(), as_gateway=True) as store:
-        with pytest.raises(ConfigurationError, match="Another gateway uses this database"):
+        with pytest.raises(ConfigurationError) as refusal:
             async with open_store(other, FixedClock(), as_gateway=True):
                 pass
+        assert refusal.value.param == "database_url"
         async with open_store(other, FixedClock()) as beside:  # as the command line does
             await beside.keys.create_key("beside")
         assert [key.name for key in await store.keys.list_keys()] == ["beside"]
@@ -208,7 +209,7 @@ async def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(ConfigurationError, match="newer"):
+    with pytest.raises(ConfigurationError, match="9999"):
         async with open_store(sqlite_url(path), FixedClock()):
             pass
 
@@ -230,7 +231,7 @@ async def test_a_transaction_that_raises_changes_nothing(tmp_path: Path) -> None
             connection.execute(text("DROP TABLE holds"))
             raise GatewayError("on second thoughts")
 
-        with pytest.raises(GatewayError, match="second thoughts"):
+        with pytest.raises(GatewayError):
             await database.transaction(work)
         assert await database.transaction(lambda connection: connection.scalar(text("SELECT count(*) FROM holds"))) == 0
 
@@ -255,7 +256,9 @@ async def test_a_failure_names_its_kind_and_neither_statement_nor_path(tmp_path:
     with pytest.raises(StoreError) as broken:
         async with open_store(sqlite_url(path), FixedClock()):
             pass
-    assert broken.value.message == "The gateway's database failed (SQLITE_NOTADB). Nothing was changed."
+    assert "SQLITE_NOTADB" in broken.value.message
+    assert str(tmp_path) not in broken.value.message
+    assert "SELECT" not in broken.value.message.upper()
 
 
 @pytest.mark.parametrize(

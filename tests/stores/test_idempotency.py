@@ -77,7 +77,7 @@ async def test_a_grant_opens_one_run(bench: Bench) -> None:
     assert await bench.store.ledger.run_of_origin(bench.key.id, "box-a/far-parent") == opened
     with pytest.raises(GatewayError) as replayed:
         await bench.propose("two", grant=grant, claimed_depth=2)
-    assert (replayed.value.code, "used before" in replayed.value.message) == ("invalid_api_key", True)
+    assert replayed.value.code == "invalid_api_key"
     assert await bench.store.ledger.get_run(RunId("two")) is None
 
 

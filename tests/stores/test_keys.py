@@ -75,12 +75,12 @@ async def test_what_is_not_a_live_keys_secret_is_refused(keys: SqlKeys) -> None:
         assert secret[-43:] not in refusal.value.message
 
 
-async def test_a_revoked_key_is_refused_at_once_and_says_so(keys: SqlKeys) -> None:
+async def test_a_revoked_key_is_refused_at_once(keys: SqlKeys) -> None:
     made, secret = await keys.create_key("laptop")
     await keys.authenticate(secret)
     revoked = await keys.revoke("laptop")
     assert revoked == replace(made, revoked_at=NOW, last_used_at=NOW)
-    with pytest.raises(AuthenticationError, match="revoked"):
+    with pytest.raises(AuthenticationError):
         await keys.authenticate(secret)
     assert await keys.get_key(made.id) == revoked
 
@@ -91,14 +91,15 @@ async def test_a_key_is_revoked_by_id_too_and_twice_is_once(keys: SqlKeys, clock
     clock.at += 10
     assert await keys.revoke(made.id) == first
     for unknown in ("laptop", "server"):
-        with pytest.raises(ConfigurationError, match="no live key"):
+        with pytest.raises(ConfigurationError):
             await keys.revoke(unknown)
 
 
 async def test_a_name_belongs_to_one_live_key(keys: SqlKeys, clock: SteppedClock) -> None:
     first, _ = await keys.create_key("laptop")
-    with pytest.raises(ConfigurationError, match="already"):
+    with pytest.raises(ConfigurationError) as taken:
         await keys.create_key("laptop")
+    assert taken.value.param == "name"
     revoked = await keys.revoke("laptop")
     clock.at += 1
     second, _ = await keys.create_key("laptop")
@@ -159,7 +160,7 @@ async def test_a_peers_account_is_made_once_follows_its_policy_and_stays_revoked
     assert len(await keys.list_keys()) == 1
 
     await keys.revoke("peer:box")
-    with pytest.raises(AuthenticationError, match="not taken here any more"):
+    with pytest.raises(AuthenticationError):
         await keys.of_peer("box", policy, caps)
     clock.at += 1
     await keys.renew_peer("box", policy, caps)
@@ -170,8 +171,9 @@ async def test_a_peers_account_is_no_key_that_somebody_has(keys: SqlKeys) -> Non
     account = await keys.of_peer("box", LimitPolicy(), SpendCaps())
     made, _ = await keys.create_key("laptop")
     assert (is_secret(account), is_secret(made)) == (False, True)
-    with pytest.raises(ConfigurationError, match="begins with peer:"):
+    with pytest.raises(ConfigurationError) as refused:
         await keys.create_key("peer:other")
+    assert refused.value.param == "name"
 
 
 async def test_visits_of_a_new_peer_at_the_same_time_make_one_account(keys: SqlKeys) -> None:

@@ -129,5 +129,5 @@ def test_a_tree_with_a_missing_parent_is_not_shown_as_whole() -> None:
     orphan = replace(RECORD, id=RunId("orphan"), parent_id=RunId("gone"))
     with pytest.raises(ValueError, match="gone"):
         render_tree([RECORD, orphan], now=0.0, gateway_id="here")
-    with pytest.raises(ValueError, match="root"):
+    with pytest.raises(ValueError):
         render_tree([], now=0.0, gateway_id="here")

@@ -1,0 +1,105 @@
+"""What raises the errors of peers, of grants, and of the delegation tool."""
+
+from pathlib import Path
+from typing import Any
+
+import jwt
+
+from a2a_gateway.peers.grant import Signer, Verifier, decode_token, encode_grant, read_label
+from a2a_gateway.peers.grant_verifier import fetch_keys
+from a2a_gateway.peers.models_list import parse_models
+from a2a_gateway.peers.outcomes import cut_by_budget, outcome_of, overdue
+from a2a_gateway.peers.signing_key import SigningKey
+from a2a_gateway.runs.events import Failed, Limited, Outcome
+from a2a_gateway.runs.model import Grant, LimitPolicy, RunId
+from a2a_gateway.runs.ports import Hold
+from delegate_tool import adelegate, delegate
+from delegate_tool.chunk import parse_chunk
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus
+from delegate_tool.sse import MAX_EVENT_BYTES, EventDecoder, ServerSentEvent
+from tests.error_texts.texts import Case
+
+_NOW = 1_700_000_000.0
+_KEY = SigningKey.generate()
+_SIGNER = Signer("EdDSA", _KEY.private, _KEY.kid)
+_POLICY = LimitPolicy(3, 5, 20, 30.0, 100, 500_000, frozenset({"openhands_coder"}))
+_GRANT = Grant("desk", "run-1", "tree-1", "only-once", _NOW + 60, "openhands_coder", 1, _POLICY)
+_ESCROW = Hold("h", RunId("r"), reserved_micro_usd=500, budget_micro_usd=500, left_micro_usd=500, max_output_tokens=20)
+
+
+def _error_of(outcome: Outcome) -> Exception:
+    assert isinstance(outcome, Failed | Limited)
+    return outcome.error
+
+
+def answered(code: str, message: str | None = None) -> Case:
+    """A peer that answers with an error."""
+    result = DelegationResult(DelegationStatus.FAILED, error_code=code, error_message=message)
+    return lambda _: _error_of(outcome_of(result, "box", ""))
+
+
+def with_claims(header: dict[str, object] | None = None, /, **claims: object) -> Case:
+    """A grant with these claims, signed by the right key."""
+
+    def case(_: Path) -> object:
+        token = encode_grant(_GRANT, audience="box", signer=_SIGNER, now=_NOW)
+        all_claims = jwt.decode(token, options={"verify_signature": False}) | claims
+        headers = {"typ": "a2a-grant+jwt", **(header or {})}
+        forged = jwt.encode(all_claims, _KEY.private, algorithm="EdDSA", headers=headers)
+        return decode_token(forged, audience="box", verifier=Verifier("EdDSA", _KEY.private.public_key()), now=_NOW)
+
+    return case
+
+
+def _endless_event(_: Path) -> object:
+    decoder = EventDecoder()
+    for _number in range(3):
+        list(decoder.feed(b"x" * MAX_EVENT_BYTES))
+    return None
+
+
+async def _blocking_in_a_loop(_: Path) -> object:
+    return delegate("openhands_a", "t", base_url="http://127.0.0.1:1/v1", api_key="key")
+
+
+async def _without_an_endpoint(_: Path) -> object:
+    return await adelegate("openhands_a", "t", base_url="", api_key="key")
+
+
+def _delegated(**given: Any) -> Case:
+    return lambda _: adelegate("openhands_a", "t", **{"base_url": "http://127.0.0.1:1/v1", "api_key": "key", **given})
+
+
+CASES: dict[str, Case] = {
+    # What peers answer
+    "peer_unavailable: it cannot be reached": answered("unreachable"),
+    "peer_unavailable: it is full": answered("capacity_exceeded", "Full."),
+    "peer_unavailable: it broke off": answered("stream_broken"),
+    "peer_rejected: its answer cannot be read": answered("malformed_response"),
+    "peer_rejected: it refused": answered("agent_not_allowed", "Not here."),
+    "llm_rate_limited: by the peer's provider": answered("llm_rate_limited", "Slow down."),
+    "agent_stuck: at the peer": answered("agent_stuck", "Stuck."),
+    "budget_exceeded: at the peer": lambda _: _error_of(
+        outcome_of(DelegationResult(DelegationStatus.PARTIAL, stop_reason="budget_exceeded"), "box", "")
+    ),
+    "budget_exceeded: it cut the answer of a peer": lambda _: _error_of(cut_by_budget("", _ESCROW)),
+    "deadline_exceeded: of a run on a peer": lambda _: _error_of(overdue("", 5)),
+    "ValueError: a list of models that is none": lambda _: parse_models({}),
+    # Grants
+    "invalid_api_key: a token that cannot be read": lambda _: read_label("x"),
+    "invalid_api_key: a token that is no grant": with_claims({"typ": "JWT"}),
+    "invalid_api_key: an expired grant": with_claims(exp=_NOW - 1),
+    "invalid_api_key: a grant from the future": with_claims(iat=_NOW + 61),
+    "invalid_api_key: a grant that is good for too long": with_claims(exp=_NOW + 8 * 86_400),
+    "invalid_api_key: a grant for another gateway": with_claims(aud="elsewhere"),
+    "invalid_api_key: a grant with a claim that cannot be": with_claims(depth=-1),
+    "peer_unavailable: no keys at its URL": lambda _: fetch_keys("no url"),
+    # The delegation tool
+    "EndpointMissing: no URL": _without_an_endpoint,
+    "EndpointMissing: no key": _delegated(api_key=" "),
+    "EndpointMissing: a key that no header can hold": _delegated(api_key="a\nb"),
+    "RuntimeError: the blocking form in an event loop": _blocking_in_a_loop,
+    "ContextError: a budget that is no amount": _delegated(budget_usd="lots"),
+    "ValueError: an event without an end": _endless_event,
+    "ValueError: a chunk that is not JSON": lambda _: parse_chunk(ServerSentEvent("", b"{")),
+}
