@@ -158,9 +158,9 @@ class RunService:
             self._cancellation.request(live, why)
             await live.closed.wait()
 
-    async def cancel_claimed(self, idempotency_key: str, caller: Caller) -> RunRecord | None:
+    async def cancel_run_of_key(self, idempotency_key: str, caller: Caller) -> RunRecord | None:
         """Cancel the run of a caller's idempotency key, and return it; None if the key has no run."""
-        record = await self.ledger.run_of_claim(caller.scope, idempotency_key)
+        record = await self.ledger.get_run_of_key(caller.scope, idempotency_key)
         if record is not None:
             await self.cancel(record.id)
         return record

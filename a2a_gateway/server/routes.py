@@ -106,7 +106,7 @@ def create_router(gateway: Gateway) -> APIRouter:
     async def cancel_claimed(request: Request) -> Response:
         engine, caller = await admit(request)
         key = request.headers.get("idempotency-key", "")
-        cancelled = await engine.service.cancel_claimed(key, caller)
+        cancelled = await engine.service.cancel_run_of_key(key, caller)
         if cancelled is None:
             raise RunNotFound("No run of yours has this Idempotency-Key.", param="Idempotency-Key")
         return JSONResponse(await settled(engine, cancelled))
@@ -192,7 +192,7 @@ def _name_ignored(engine: Engine, request: RunRequest, caller: Caller) -> RunReq
 
 
 async def _run_of_key(engine: Engine, caller: Caller, idempotency_key: str) -> RunRecord | None:
-    found = await engine.store.ledger.run_of_claim(caller.scope, idempotency_key)
+    found = await engine.store.ledger.get_run_of_key(caller.scope, idempotency_key)
     if found is None and caller.asks_as is not None:
         # To a peer the key is its own run's id, which its run here is recorded with, also when keys are kept no longer.
         found = await engine.store.ledger.run_of_origin(caller.key.id, f"{caller.asks_as}/{idempotency_key}")
