@@ -65,7 +65,7 @@ class Reconciler:
 
     async def reconcile(self) -> None:
         """Correct the cost of every run whose peer can tell it by now."""
-        waiting = await self._ledger.unreconciled()
+        waiting = await self._ledger.list_unreconciled()
         self._asked = {hold.id: self._asked[hold.id] for _, hold in waiting if hold.id in self._asked}
         for run, hold in waiting:
             peer = self._directory.find(run.agent)

@@ -66,12 +66,12 @@ class Deduplication:
         self._keyless.note_received(live)
 
     async def _find_by_key(self, key: IdempotencyKey, grant: Grant | None) -> LiveRun | None:
-        record = await self.ledger.claimed(key)
+        record = await self.ledger.find_run_of_key(key)
         if record is not None and record.state in LIVE_STATES and await self._wait_for(record) is None:
             # Its caller gave up while it was admitted. If it was closed before it did anything, the key is free again.
-            record = await self.ledger.claimed(key)
+            record = await self.ledger.find_run_of_key(key)
         if record is not None and grant is not None:
-            record = await self.ledger.claimed(key, grant)  # not before, because a grant can be used once only
+            record = await self.ledger.find_run_of_key(key, grant)  # not before, because a grant can be used once only
         if record is None:
             return None
         live = self.live_runs.get(record.id)

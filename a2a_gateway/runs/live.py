@@ -117,18 +117,19 @@ class LiveRun:
         self.events.append(event)
         self.happened_at.append(self.clock.now())
         self.event_bytes += _memory_of(event)
-        for reader in (*self._listeners, *self._watchers):
-            reader.wake.set()
+        for listener in self._listeners:
+            listener.wake.set()
+        for watcher in self._watchers:
+            watcher.wake.set()
 
     def cancel(self, reason: str = "") -> bool:
-        """Ask the run to stop; return whether this is the first request, and in time to have an effect."""
-        was_cancelled = self.cancelled.is_set()
+        """Ask the run to stop; return whether this has an effect, because it was not ending already."""
+        is_first = not self.life.is_ending
         self.life.advance(Step.CANCEL)
-        if was_cancelled or self.life.phase is not Phase.CANCELLING:
-            return False
-        self.cancel_reason = reason
-        self.cancelled.set()
-        return True
+        if is_first:
+            self.cancel_reason = reason
+            self.cancelled.set()
+        return is_first
 
     def begin_finalization(self) -> None:
         """Accept no more events but the end: it is about to be recorded."""

@@ -209,7 +209,7 @@ class Ledger(Protocol):
         """Decide, with `admission.admit`, whether a run may start, and record it: as queued, or as running if it `starts`.
 
         If the proposal's idempotency key stands for an earlier run, returns the record of that run instead, which has another id.
-        The grant is then used up by `claimed`.
+        The grant is then used up by `find_run_of_key`.
 
         Raises:
             IdempotencyKeyReused: the key belongs to a request that asked for something else.
@@ -219,7 +219,7 @@ class Ledger(Protocol):
         """
         ...
 
-    async def claimed(self, claim: IdempotencyKey, grant: Grant | None = None) -> RunRecord | None:
+    async def find_run_of_key(self, key: IdempotencyKey, grant: Grant | None = None) -> RunRecord | None:
         """Return the run for which an idempotency key stands, using up the grant; None if the key is free.
 
         Raises:
@@ -228,7 +228,7 @@ class Ledger(Protocol):
         """
         ...
 
-    async def run_of_claim(self, scope: str, key: str) -> RunRecord | None:
+    async def get_run_of_key(self, scope: str, key: str) -> RunRecord | None:
         """Return the run of an idempotency key, whatever its request asked for."""
         ...
 
@@ -265,7 +265,7 @@ class Ledger(Protocol):
         """See `Meter.note_remote`."""
         ...
 
-    async def unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
+    async def list_unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
         """List the runs on peers whose cost is presumed, because this gateway or the peer broke off, with their holds."""
         ...
 
@@ -322,7 +322,7 @@ class Keys(Protocol):
 
     async def get_key(self, key_id: KeyId) -> KeyRecord | None: ...
 
-    async def revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
+    async def list_revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
         """List those of the keys that were revoked."""
         ...
 

@@ -29,7 +29,7 @@ class Revocation:
         roots = [live.record for live in self.live_runs if live.record.parent_id is None]
         if not roots:
             return
-        revoked = {key.id: key for key in await self.keys.revoked({root.key_id for root in roots})}
+        revoked = {key.id: key for key in await self.keys.list_revoked({root.key_id for root in roots})}
         async with asyncio.TaskGroup() as ending:
             for root in roots:
                 if root.key_id in revoked:

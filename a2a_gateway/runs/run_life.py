@@ -135,7 +135,8 @@ class RunLife:
         Raises:
             InternalError: the run cannot take it where it stands.
         """
-        if (phase := PHASES[self.phase].get(step)) is not None:
+        phase = PHASES[self.phase].get(step)
+        if phase is not None:
             self.phase = phase
         elif (presence := PRESENCES[self.presence].get(step)) is not None:
             self.presence = presence

@@ -45,8 +45,8 @@ from a2a_gateway.runs.write_retries import WriteRetries
 log = structlog.get_logger(__name__)
 
 
-class Attached(NamedTuple):
-    """The run of a request; `is_replay` is True if an earlier request began it."""
+class StartedRun(NamedTuple):
+    """The run that a request has led to; `is_replay` is True if an earlier request began it."""
 
     live: LiveRun
     is_replay: bool
@@ -128,7 +128,7 @@ class RunService:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.drain(self.policy.drain_s)
 
-    async def start(self, request: RunRequest, caller: Caller) -> Attached:
+    async def start(self, request: RunRequest, caller: Caller) -> StartedRun:
         """Admit a run and begin it, or find the run that the request repeats; `LiveRun.listen` follows its events.
 
         Waits for a slot, and for a sibling to end where the parent has too many live children. Cancelling the wait leaves
@@ -140,12 +140,12 @@ class RunService:
         intake = self._opening.take_in(request, caller)
         earlier = await self._opening.find_earlier(intake)
         if earlier is not None:
-            return Attached(earlier, is_replay=True)
+            return StartedRun(earlier, is_replay=True)
         if self.draining and caller.run is None:  # runs under way may still delegate
             raise _shutting_down()
         self._opening.enter(intake)
         live = await self._begin(intake)
-        return Attached(live, is_replay=live.record.id != intake.proposal.id)
+        return StartedRun(live, is_replay=live.record.id != intake.proposal.id)
 
     async def cancel(self, run_id: RunId, *, why: str = "") -> None:
         """Cancel a run and all its live descendants, and wait until they have stopped. A run that has ended is left alone.
@@ -158,9 +158,9 @@ class RunService:
             self._cancellation.request(live, why)
             await live.closed.wait()
 
-    async def cancel_claimed(self, idempotency_key: str, caller: Caller) -> RunRecord | None:
+    async def cancel_run_of_key(self, idempotency_key: str, caller: Caller) -> RunRecord | None:
         """Cancel the run of a caller's idempotency key, and return it; None if the key has no run."""
-        record = await self.ledger.run_of_claim(caller.scope, idempotency_key)
+        record = await self.ledger.get_run_of_key(caller.scope, idempotency_key)
         if record is not None:
             await self.cancel(record.id)
         return record

@@ -84,7 +84,7 @@ class SqlKeys:
 
         return await self.database.transaction(work)
 
-    async def revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
+    async def list_revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
         """Find those of the keys that were revoked."""
 
         def work(connection: Connection) -> Sequence[KeyRecord]:

@@ -149,11 +149,11 @@ class SqlLedger:
             self._unled.add(proposal.id)
             raise
 
-    async def claimed(self, claim: IdempotencyKey, grant: Grant | None = None) -> RunRecord | None:
+    async def find_run_of_key(self, key: IdempotencyKey, grant: Grant | None = None) -> RunRecord | None:
         now = self.clock.now()
-        return await self.database.transaction(lambda connection: find_claimed(connection, claim, now, grant))
+        return await self.database.transaction(lambda connection: find_claimed(connection, key, now, grant))
 
-    async def run_of_claim(self, scope: str, key: str) -> RunRecord | None:
+    async def get_run_of_key(self, scope: str, key: str) -> RunRecord | None:
         return await self.database.transaction(lambda connection: run_of_claim(connection, scope, key))
 
     async def start_run(self, run_id: RunId) -> RunRecord:
@@ -257,7 +257,7 @@ class SqlLedger:
         values = {"account_id": run_id, "remote": remote_run_id}
         await self.database.transaction(lambda connection: connection.execute(_NOTE_REMOTE, values).close())
 
-    async def unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
+    async def list_unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
         def work(connection: Connection) -> Sequence[tuple[RunRecord, Hold]]:
             rows = connection.execute(_UNRECONCILED)
             return [(run_of(row), Hold(row.hold_id, RunId(row.id), row.held_micro_usd)) for row in rows]

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2a_gateway.errors import InternalError
+from a2a_gateway.host.clock import SystemClock
+from a2a_gateway.runs.events import ContentDelta, Finished, RunEvent, RunFinished, RunStarted, RunSummary
+from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.run_life import PHASES, PRESENCES, RECEIPTS, Phase, Presence, Receipt, RunLife, Step
+from delegate_tool.protocol.context import OnDisconnect
+from tests.runs.proposals import ROOT
 
 STATES = list(product(Phase, Presence, Receipt))
 HAS_ENDED = {Phase.ENDED, Phase.CLOSED, Phase.SHED}
@@ -102,3 +107,17 @@ def test_any_order_of_steps_keeps_the_promises(steps: list[Step]) -> None:
     assert (life.phase is Phase.SHED) == (Step.SHED in taken)
     assert life.receipt is not Receipt.WHOLE or life.has_ended
     assert (life.presence is Presence.EXPECTED) == (not {Step.ATTACH, Step.LEAVE} & set(taken))
+
+
+@pytest.mark.parametrize("late", [RunStarted(ROOT), ContentDelta("late"), RunFinished(Finished(""), RunSummary(ROOT))])
+def test_a_live_run_publishes_nothing_after_its_end(late: RunEvent) -> None:
+    live_runs, live = LiveRuns(), LiveRun(ROOT, OnDisconnect.CANCEL, lambda _: None, SystemClock())
+    live_runs.add(live)
+    live.publish(RunStarted(ROOT))
+    live.begin_finalization()
+    end = RunFinished(Finished(""), RunSummary(ROOT))
+    live.publish(end)
+    live_runs.remove(live)
+    with pytest.raises(InternalError):
+        live.publish(late)
+    assert (live.events[1:], live.closed.is_set(), live.cancel(), live.cancelled.is_set()) == ([end], True, False, False)

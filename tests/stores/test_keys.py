@@ -44,8 +44,8 @@ async def test_of_several_keys_the_revoked_ones_are_found(keys: SqlKeys) -> None
     made = [(await keys.create_key(name))[0] for name in ("laptop", "server", "phone")]
     await keys.revoke("server")
     await keys.revoke("phone")
-    assert [key.name for key in await keys.revoked([made[0].id, made[1].id, KeyId("0" * 12)])] == ["server"]
-    assert await keys.revoked([]) == []
+    assert [key.name for key in await keys.list_revoked([made[0].id, made[1].id, KeyId("0" * 12)])] == ["server"]
+    assert await keys.list_revoked([]) == []
 
 
 async def test_a_key_for_no_agent_is_not_a_key_for_any(keys: SqlKeys) -> None:

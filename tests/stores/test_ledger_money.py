@@ -267,13 +267,13 @@ async def test_a_run_on_a_peer_that_a_crash_left_behind_is_charged_in_full_until
     child = (await ledger.subtree(RunId("root")))[1]
     assert (child.cost_tree_micro_usd, child.reserved_micro_usd, child.cost_complete) == (9_500, 0, False)
     assert child.remote_run_id == "far-run"
-    ((run, hold),) = await ledger.unreconciled()
+    ((run, hold),) = await ledger.list_unreconciled()
     assert (run, hold.id, hold.reserved_micro_usd) == (child, escrow.id, 9_500)
 
     await ledger.settle(hold, Charge(TokenUsage(100, 10), 1_200, turns=3, runs=2))
     for record in await ledger.subtree(RunId("root")):
         assert (record.cost_tree_micro_usd, record.cost_complete, record.state) == (1_200, True, RunState.LOST)
-    assert await ledger.unreconciled() == []
+    assert await ledger.list_unreconciled() == []
     key = await bench.store.keys.get_key(bench.key.id)
     assert key is not None
     assert key.spent_micro_usd == 1_200
@@ -314,7 +314,7 @@ async def test_a_charge_that_is_not_final_is_incomplete_until_it_is(bench: Bench
         assert summary is not None
         root = summary.record
         assert (root.cost_tree_micro_usd, root.reserved_micro_usd, root.cost_complete) == (cost, 0, complete)
-        assert (summary.pending, len(await ledger.unreconciled())) == (waiting == 1, waiting)
+        assert (summary.pending, len(await ledger.list_unreconciled())) == (waiting == 1, waiting)
     assert (root.usage, root.turns) == (TokenUsage(30, 3), 1)
 
 

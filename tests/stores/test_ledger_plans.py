@@ -25,14 +25,14 @@ async def lead_a_tree(bench: Bench) -> None:
     """Do once what the ledger does for a run, from its admission to its end and for those who ask afterwards."""
     ledger = bench.store.ledger
     claim = IdempotencyKey("key:k", "once", "f", NOW + 60)
-    await ledger.claimed(claim)
+    await ledger.find_run_of_key(claim)
     await bench.propose(ROOT, idempotency_key=claim, caps=CAPS, starts=True)
     await bench.running(CHILD, ROOT)
     await ledger.settle(await ledger.reserve(CHILD, calls_of(5), CAPS), Charge(TokenUsage(1, 1), 5))
     await ledger.settle(await ledger.escrow(CHILD, CAPS), Charge(TokenUsage(1, 1), 5))
     for run_id in (CHILD, ROOT):
         await ledger.close_run(run_id, RunState.FINISHED, stop_reason="finished", answer="kept", caps=CAPS)
-    await ledger.run_of_claim("key:k", "once")
+    await ledger.get_run_of_key("key:k", "once")
     await ledger.run_of_origin(bench.key.id, "there/run")
     await ledger.answer_of(ROOT)
     await ledger.subtree(ROOT)

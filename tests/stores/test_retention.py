@@ -140,7 +140,7 @@ async def test_a_tree_that_is_still_needed_stays_whole(bench: Bench, make: Calla
     needed = await remaining(bench) - {*old, *younger}
     assert await bench.store.retention.remove_trees(NOW + 10) == (6 if make is not ended_lately else 3)
     assert await remaining(bench) - {*younger} == needed
-    for hold in [hold for _, hold in await bench.store.ledger.unreconciled()]:
+    for hold in [hold for _, hold in await bench.store.ledger.list_unreconciled()]:
         await bench.store.ledger.settle(hold, Charge(TokenUsage(1, 1), 3))  # which finds its run
 
 

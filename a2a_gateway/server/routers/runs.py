@@ -62,7 +62,7 @@ async def cancel_run_of_key(
     engine: EngineDep, caller: CallerDep, idempotency_key: Annotated[str, Header(alias="Idempotency-Key")] = ""
 ) -> Response:
     """Cancel the run that a request with this `Idempotency-Key` has started, and wait until it has ended."""
-    cancelled = await engine.service.cancel_claimed(idempotency_key, caller)
+    cancelled = await engine.service.cancel_run_of_key(idempotency_key, caller)
     if cancelled is None:
         raise RunNotFound("No run of yours has this Idempotency-Key.", param="Idempotency-Key")
     return JSONResponse(await _with_sums(engine, cancelled))
@@ -88,7 +88,7 @@ async def cancel_run(engine: EngineDep, caller: CallerDep, record: VisibleRunDep
 
 async def _run_of_key(engine: Engine, caller: Caller, idempotency_key: str) -> RunRecord | None:
     """Return the run of an idempotency key."""
-    found = await engine.store.ledger.run_of_claim(caller.scope, idempotency_key)
+    found = await engine.store.ledger.get_run_of_key(caller.scope, idempotency_key)
     if found is None and caller.asks_as is not None:
         # A peer's key is the id of its own run. The run here is recorded with it, even when keys are not kept any more.
         found = await engine.store.ledger.run_of_origin(caller.key.id, f"{caller.asks_as}/{idempotency_key}")
