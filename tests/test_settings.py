@@ -7,7 +7,8 @@ import pytest
 
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.host.clock import SystemClock
-from a2a_gateway.settings import Settings, load_settings, unknown_variables
+from a2a_gateway.peers.reconciliation import _KEYS_ARE_KEPT_S
+from a2a_gateway.settings import LEAST_KEPT_S, Settings, load_settings, unknown_variables
 from a2a_gateway.stores import open_store, store_url
 
 
@@ -42,7 +43,9 @@ def test_a_leading_tilde_is_the_home_where_no_shell_has_read_it(home: Path, monk
         ('public_url = "gateway.example"', "public_url: it is not a URL such as"),
         ("timeout_s = inf", "timeout_s: Input should be a finite number"),
         ('budget_usd = "lots"', "budget_usd: not a decimal amount of USD"),
-        ('data_dir = "~nobody-of-that-name/data"', "data_dir: the home that it begins with is not known"),
+        ('data_dir = "~nobody-of-that-name/data"', "data_dir: the home directory of"),
+        ("idempotency_ttl_s = 86399", "idempotency_ttl_s: 86399 s is less than a day"),
+        ("run_retention_s = 3600", "run_retention_s: 3600 s is less than a day"),
         ('[[peers]]\nid = "b"\nbase_url = "http://b.example"', "used: peers need a gateway_id"),
         ("port = ", "gateway.toml cannot be read"),
     ],
@@ -57,6 +60,14 @@ def test_peers_in_the_environment_that_are_no_json_are_not_blamed_on_the_file(mo
     monkeypatch.setenv("A2A_PEERS", "build-box")
     with pytest.raises(ConfigurationError, match="A2A_PEERS cannot be read"):
         load_settings()
+
+
+def test_an_unknown_key_proves_nothing_before_a_gateway_may_forget_it() -> None:
+    assert _KEYS_ARE_KEPT_S < LEAST_KEPT_S <= load_settings().idempotency_ttl_s
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [name for name, item in Settings.model_fields.items() if not (item.description or "").endswith(".")] == []
 
 
 def test_variables_that_look_like_settings_and_are_none_are_found() -> None:
