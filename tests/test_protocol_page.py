@@ -12,13 +12,13 @@ import pytest
 from a2a_gateway import Gateway, Settings, create_router
 from a2a_gateway.peers import SigningKey
 from a2a_gateway.peers.grant import ASK_TYPE, GRANT_TYPE, Signer, encode_ask, encode_grant
-from a2a_gateway.runs.model import Grant, LimitPolicy
+from a2a_gateway.runs.model import Grant
 from a2a_gateway.testing.script import Step
 from a2a_gateway.wire.headers import final_headers, start_headers
 from a2a_gateway.wire.usage import render_usage
 from delegate_tool.protocol.codes import ERROR_CODES
 from delegate_tool.protocol.context import DelegationContext, Narration, OnDisconnect, decode_body, encode_headers
-from delegate_tool.protocol.limits import LIMITS
+from delegate_tool.protocol.limits import LIMITS, LimitPolicy
 from tests.support.ask import call, user
 from tests.support.gateway import scripted_gateway
 from tests.wire.samples import RECORD, SUMMARY
