@@ -1,14 +1,14 @@
 """The error tree of the gateway.
 
     GatewayError
-    ├── RequestError            the caller's fault: what was sent cannot be read or served
+    ├── RequestError            the caller's fault: the request cannot be read or served
     │   ├── UnsupportedError       a field that an agent cannot honour
     │   ├── BodyTooLarge, RequestTimeout
     │   ├── RouteNotFound, MethodNotAllowed, RunNotFound, ConversationNotFound
     │   ├── ModelNotFound
     │   └── AuthenticationError
     │       └── RunTokenRevoked
-    ├── AdmissionError          policy: the run may not start, or may not go on
+    ├── AdmissionError          policy: the run may not start, or may not continue
     │   ├── DepthExceeded, CycleDetected, RunsExhausted, AgentNotAllowed, GatewayLoop, ModelUnpriced
     │   ├── BudgetExceeded
     │   │   └── BudgetHeld
@@ -22,34 +22,42 @@
     │   ├── PeerUnavailable
     │   │   └── PeerLost
     │   └── PeerRejected
-    ├── StoreError              the database, or the disk: nothing was changed
+    ├── StoreError              the database or the disk failed: nothing was changed
     │   └── StoreLost
     ├── NotReady                starting or draining
     └── ConfigurationError      settings, profiles or keys that cannot work
 
-Each class has a stable `code` and says whether a retry can help. A message states the limit, the actual value and the remedy, and
-never holds a secret. How a code becomes an HTTP status is told once, in `wire.errors`. Standard library only.
+By its `code` each class names its row of `delegate_tool.protocol.codes`, which has the HTTP status, whether a retry can help, and
+a remedy. A message states the limit, the actual value and the remedy, and never holds a secret.
 """
 
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
+from delegate_tool.protocol.codes import ERROR_CODES, Retry
+
 
 class GatewayError(Exception):
-    """Base of everything the gateway raises on purpose.
+    """Base of all errors that the gateway raises on purpose.
 
     Args:
         message: one or two sentences for the caller.
-        param: the request's field or header at fault, if one is.
-        details: facts for programs, as protocol.md section 5 lists them (JSON values only).
-        retry_after_s: when a retry makes sense, in seconds; only for retryable errors.
+        param: the field or header of the request that is at fault, if there is one.
+        details: facts for programs, as docs/protocol.md lists them (JSON values only).
+        retry_after_s: seconds after which a retry makes sense; only for retryable errors.
 
     Attributes:
-        retryable: of the class, and of an error that `as_final` has not made final.
+        code: names the row in `ERROR_CODES`.
+        retryable: whether a retry can help. It follows from the row and from `run_has_begun`; `as_final` clears it.
     """
 
     code: ClassVar[str] = "internal_error"
     retryable: bool = False
+
+    def __init_subclass__(cls, *, run_has_begun: bool = False) -> None:
+        super().__init_subclass__()
+        retry = ERROR_CODES[cls.code].retry
+        cls.retryable = retry is Retry.YES or (retry is Retry.BEFORE_RUN and not run_has_begun)
 
     def __init__(
         self,
@@ -66,12 +74,12 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
 
     def with_details(self, **details: object) -> "GatewayError":
-        """Add facts that only an outer layer knows, such as the run's id; facts already stated stay."""
+        """Add facts that only an outer layer knows, such as the run's id. Existing facts stay as they are."""
         self.details = {**details, **self.details}
         return self
 
     def as_final(self, remedy: str = "") -> Self:
-        """Copy the error as one that no retry can help, with a sentence on what can."""
+        """Copy the error as one that is not retryable, and append a remedy to its message."""
         message = f"{self.message} {remedy}" if remedy else self.message
         final = type(self)(message, param=self.param, details=self.details)
         final.retryable = False
@@ -79,7 +87,7 @@ class GatewayError(Exception):
 
 
 class InternalError(GatewayError):
-    """Something broke that no other class names; the log has the cause, the caller does not."""
+    """An unexpected failure. The log has the cause; the caller does not get it."""
 
 
 class RequestError(GatewayError):
@@ -87,7 +95,7 @@ class RequestError(GatewayError):
 
 
 class UnsupportedError(RequestError):
-    """A field that an agent cannot honour; ignoring it would fake success."""
+    """A field that an agent cannot honour. Ignoring it would pretend success."""
 
     code = "unsupported_parameter"
 
@@ -100,7 +108,6 @@ class RequestTimeout(RequestError):
     """The request did not arrive in time, so nothing of it has been executed."""
 
     code = "request_timeout"
-    retryable = True
 
 
 class RouteNotFound(RequestError):
@@ -160,7 +167,7 @@ class BudgetExceeded(AdmissionError):
 
 
 class BudgetHeld(BudgetExceeded):
-    """What is left would do, but other LLM calls have set it aside; it may be free again when one of them has ended."""
+    """Other LLM calls have reserved the money that is left. Some of it may be released when one of them ends."""
 
 
 class ModelUnpriced(AdmissionError):
@@ -169,12 +176,10 @@ class ModelUnpriced(AdmissionError):
 
 class BreadthExceeded(AdmissionError):
     code = "delegation_breadth_exceeded"
-    retryable = True
 
 
 class CapacityExceeded(AdmissionError):
     code = "capacity_exceeded"
-    retryable = True
 
 
 class ConversationBusy(AdmissionError):
@@ -182,13 +187,13 @@ class ConversationBusy(AdmissionError):
 
 
 class IdempotencyKeyReused(AdmissionError):
-    """The key names an earlier request that asked for something else."""
+    """The key was already sent with a different request."""
 
     code = "idempotency_key_reused"
 
 
 class RootKeyFromAgent(AdmissionError):
-    """A key was presented by a process that an agent of this gateway has started."""
+    """An API key was sent by a process that an agent of this gateway has started."""
 
     code = "root_key_from_agent"
 
@@ -222,7 +227,7 @@ class AgentStuck(RunError):
 
 
 class AnswerInvalid(RunError):
-    """The answer does not fit the requested `response_format`, also after a repair turn."""
+    """The answer does not match the requested `response_format`, even after a repair turn."""
 
     code = "response_format_violated"
 
@@ -241,7 +246,6 @@ class LLMNotFound(RunError):
 
 class LLMRateLimited(RunError):
     code = "llm_rate_limited"
-    retryable = True
 
 
 class LLMUnavailable(RunError):
@@ -261,38 +265,31 @@ class PeerError(GatewayError):
 
 
 class PeerUnavailable(PeerError):
-    """A peer cannot be reached, or is full: it has executed nothing."""
+    """A peer cannot be reached or has no capacity. It has executed nothing."""
 
     code = "peer_unavailable"
-    retryable = True
 
 
-class PeerLost(PeerUnavailable):
-    """A peer broke off in the middle of a run: what it had done by then is not known, and must not be done twice unasked."""
-
-    retryable = False
+class PeerLost(PeerUnavailable, run_has_begun=True):
+    """A peer broke off during a run. What it had done by then is unknown, so it must not be repeated without being asked."""
 
 
 class PeerRejected(PeerError):
-    """A peer refused what was asked of it, or answered what cannot be read."""
+    """A peer refused the request, or its answer cannot be read."""
 
     code = "peer_rejected"
 
 
 class StoreError(GatewayError):
     code = "store_unavailable"
-    retryable = True
 
 
-class StoreLost(StoreError):
-    """The database failed in the middle of a run: what it had done by then must not be done twice unasked."""
-
-    retryable = False
+class StoreLost(StoreError, run_has_begun=True):
+    """The database failed during a run. What the run had done by then must not be repeated without being asked."""
 
 
 class NotReady(GatewayError):
     code = "not_ready"
-    retryable = True
 
 
 class ConfigurationError(GatewayError):
@@ -300,9 +297,10 @@ class ConfigurationError(GatewayError):
 
 
 def error_class(code: str, *, retryable: bool | None = None) -> type[GatewayError] | None:
-    """Find the class of an error by its code, the most general where several share it; None if there is none.
+    """Return the class of an error code, the most general if several have it; None for an unknown code.
 
-    `retryable` is what the class must say of that; None takes either.
+    Args:
+        retryable: the class must be so; None accepts either.
     """
     families: list[type[GatewayError]] = [GatewayError]
     for family in families:

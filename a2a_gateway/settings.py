@@ -1,7 +1,6 @@
 """Typed settings, read once from arguments, environment (`A2A_*`), and `gateway.toml`, in this order of precedence.
 
-Knows no other module of the gateway but the error tree and the settings of a peer. Nothing else reads the environment, apart from
-OpenHands' conventional variables (`LLM_*`, `OH_*`), which the profiles read.
+Nothing else in the gateway reads the environment, except that the profiles read OpenHands' own variables (`LLM_*`, `OH_*`).
 """
 
 from collections.abc import Mapping
@@ -26,6 +25,8 @@ from delegate_tool.protocol.money import parse_usd
 
 type AgentKeyUse = Literal["refuse", "child", "allow"]
 
+LEAST_KEPT_S: Final = 86_400.0
+"""How long every gateway keeps idempotency keys and runs at least, as docs/protocol.md promises to its peers."""
 _PREFIX: Final = "A2A_"
 _OF_CLIENTS: Final = frozenset({"A2A_BASE_URL", "A2A_API_KEY", "A2A_MODEL"})
 
@@ -34,135 +35,166 @@ def _home() -> Path:
     try:
         return Path.home()
     except RuntimeError:
-        raise ConfigurationError("This user has no home, which OpenHands needs. Set HOME to a directory of its own.") from None
+        raise ConfigurationError(
+            "This user has no home directory, which OpenHands needs. Set HOME to an existing directory."
+        ) from None
 
 
 def _expand(path: Path) -> Path:
-    # A shell does so, but nobody else: not a file of settings, nor a container's environment.
+    # A shell expands `~`, but neither a settings file nor a container's environment does.
     try:
         return path.expanduser()
     except RuntimeError:
-        raise ValueError("the home that it begins with is not known") from None
+        raise ValueError("the home directory of `~` is unknown") from None
 
 
-type _Place = Annotated[Path, AfterValidator(_expand)]
+type _Directory = Annotated[Path, AfterValidator(_expand)]
 
 
 class Settings(BaseSettings):
-    """All that can be set. Durations end in `_s` (seconds), sizes in their unit, money is a decimal amount of USD."""
+    """All settings. Durations end in `_s` (seconds), sizes in their unit, and money is a decimal amount of USD.
+
+    The descriptions are the text of the settings' reference page. A limit of runs is the default of each tree; see
+    `delegate_tool.protocol.limits`.
+    """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, allow_inf_nan=False)
     config_file: ClassVar[Path | None] = None
 
     host: str = Field(
         default="127.0.0.1",
-        min_length=1,  # an empty one would be every address
-        description="Address to listen on. One that other machines can reach needs a key first.",
+        min_length=1,  # an empty host would listen on every address
+        description="Address to listen on. Any other than a loopback address requires that a key exists.",
     )
-    port: int = Field(default=8420, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(default=8420, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     public_url: str | None = Field(
-        default=None, description="Base URL under which this gateway's own agents reach it; default is from host and port."
+        default=None, description="Base URL under which this gateway's own agents reach it. Default: from `host` and `port`."
     )
-    data_dir: _Place = Field(
+    data_dir: _Directory = Field(
         default_factory=lambda: _home() / ".a2a-gateway",
-        description="Keys, runs, conversations and workspaces; of one gateway at a time. Default is `~/.a2a-gateway`.",
+        description="Directory of keys, runs, conversations and workspaces. Only one gateway at a time can use it.",
     )
-    profiles: Annotated[tuple[_Place, ...], NoDecode] = Field(
-        default=(Path("profiles"),), description="Directories of markdown profiles; in the environment separated by `:`."
+    profiles: Annotated[tuple[_Directory, ...], NoDecode] = Field(
+        default=(Path("profiles"),), description="Directories of Markdown profiles; in the environment separated by `:`."
     )
     gateway_id: str = Field(
         default="local",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-        description="Name of this gateway in costs and loops; must be set where there are peers.",
+        description="Name of this gateway in costs and in `X-A2A-Via`. Required if there are peers.",
     )
     database_url: str | None = Field(
-        default=None, description="SQLAlchemy URL, such as `postgresql://user@host/name`; default is SQLite in `data_dir`."
+        default=None, description="SQLAlchemy URL of the database. Default: an SQLite file in `data_dir`."
     )
 
-    max_depth: int = Field(default=3, ge=0, description="Greatest depth in a tree, inclusive; the root is at 0.")
-    max_breadth: int = Field(default=5, ge=1, description="Live children of one run; more wait, then get 429.")
-    max_runs: int = Field(default=50, ge=0, description="Descendants of one tree.")
-    timeout_s: float = Field(default=1800.0, gt=0, le=10**9, description="Time for one tree.")
+    max_depth: int = Field(default=3, ge=0, description="Deepest level of a tree, inclusive; its root is at 0.")
+    max_breadth: int = Field(default=5, ge=1, description="Live children of one run. More wait, and are then refused with 429.")
+    max_runs: int = Field(default=50, ge=0, description="Descendants of the root of a tree.")
+    timeout_s: float = Field(default=1800.0, gt=0, le=10**9, description="Duration of a tree.")
     max_turns: int = Field(default=100, ge=1, description="LLM calls of one run.")
-    budget_usd: str = Field(default="10", description="What one tree may cost; `none` for no budget.")
+    budget_usd: str = Field(default="10", description="Budget of a tree; `none` for no budget.")
 
     unpriced_usd_per_mtok: Decimal | None = Field(
         default=None,
         ge=0,
         le=10**9,
-        description="Price at which a million tokens of unknown price count against budgets; without it such runs are refused.",
+        description="Price of a million tokens whose price is unknown, for budgets. Without it such runs are refused.",
     )
 
-    max_concurrent_runs: int = Field(default=100, ge=1, description="Runs of the gateway at once; more wait.")
+    max_concurrent_runs: int = Field(
+        default=100,
+        ge=1,
+        description="Runs that work at the same time; a run that waits for a child lends it its slot. More are queued.",
+    )
     max_queued_runs: int = Field(
         default=200,
         ge=0,
-        description="Runs that wait for a slot; more get 429. Also bounds waits for conversations, half of it those for one.",
+        description="Root runs in the queue; also requests that wait for a conversation, half of them for one. "
+        "More are refused with 429.",
     )
-    queue_timeout_s: float = Field(default=30.0, gt=0, description="How long a run waits for a slot; then 429.")
-    # No limits unless they are set: most gateways have one key, whose bursts (an evaluation, say) the slots and the queue bound.
+    queue_timeout_s: float = Field(
+        default=30.0, gt=0, description="How long a request may be queued before it is refused with 429."
+    )
+    # Without a default: most gateways have one key, and capacity and queue bound its bursts, such as an evaluation.
     max_concurrent_runs_per_key: int | None = Field(
-        default=None, ge=1, description="Root runs of one key or peer at once, unless it has a limit of its own; then 429."
+        default=None, ge=1, description="Trees that one key may have under way, for keys without a limit of their own."
     )
     requests_per_minute_per_key: int | None = Field(
-        default=None,
-        ge=1,
-        description="Root runs that one key or peer begins in a minute, unless it has a limit of its own; then 429.",
+        default=None, ge=1, description="Trees that one key may begin within a minute, for keys without a limit of their own."
     )
-    body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024, description="Size of one request's body; then 413.")
+    body_limit_bytes: int = Field(
+        default=32 * 1024 * 1024, ge=1024, description="Size of one request body. A larger one is refused with 413."
+    )
     body_memory_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=1024,
-        description="Memory for all bodies above 64 kB that are being received, half of it for one key. More wait, then get 429.",
+        description="Size of all request bodies that are being received; half of it for one key. "
+        "More wait for `queue_timeout_s`, and are then refused with 429.",
     )
     max_connections: int = Field(
         default=1000,
         ge=1,
-        description="Connections. Beyond it, the one that has waited for its client longest is closed, or the new one gets 429.",
+        description="Open connections. For a further one the gateway closes the connection that has waited for its client "
+        "for the longest time, or refuses the new one with 429.",
     )
     head_timeout_s: float = Field(
-        default=20.0, gt=0, description="How long a client may take to send a request's head; then 408."
+        default=20.0, gt=0, description="How long a client may take to send the head of a request; then 408."
     )
     body_timeout_s: float = Field(
-        default=30.0, gt=0, description="The same for its body; one second more for each 10 kB that have arrived."
+        default=30.0,
+        gt=0,
+        description="How long a client may take to send the body of a request, plus a second for each 10 kB received; then 408.",
     )
-    heartbeat_s: float = Field(default=15.0, gt=0, description="Silence in a stream before an empty chunk is sent.")
-    disconnect_grace_s: float = Field(default=10.0, ge=0, description="How long a run waits for its client to come back.")
-    idempotency_ttl_s: float = Field(default=86_400.0, gt=0, description="How long an idempotency key, and its answer, are kept.")
+    heartbeat_s: float = Field(default=15.0, gt=0, description="Silence in a stream after which an empty chunk is sent.")
+    disconnect_grace_s: float = Field(
+        default=10.0, ge=0, description="How long a run continues without its client before it is cancelled."
+    )
+    idempotency_ttl_s: float = Field(
+        default=86_400.0, description="How long an idempotency key and its answer are kept; at least a day."
+    )
     run_retention_s: float = Field(
-        # A peer may ask within a day what a run has cost, and "not known" would then mean that it was never executed.
         default=90 * 86_400.0,
-        ge=86_400,
         le=10**9,
-        description="How long the record of an ended run is kept, at least a day; its cost stays in `spend` and in all budgets.",
+        description="How long the record of an ended run is kept; at least a day. Its cost stays in `spend` and in all budgets.",
     )
-    drain_s: float = Field(default=30.0, ge=0, description="How long running runs may continue after SIGTERM.")
+    drain_s: float = Field(default=30.0, ge=0, description="How long runs may continue after SIGTERM.")
     conversation_ttl_s: float = Field(
-        default=3600.0, ge=0, description="How long a conversation and its workspace are kept after their last use."
+        default=3600.0, ge=0, description="How long a conversation and its workspace are kept after its last use."
     )
 
-    peers: tuple[PeerSettings, ...] = Field(default=(), description="Other gateways, beside those of `a2a-gateway peer add`.")
-    peer_refresh_s: float = Field(default=30.0, gt=0, description="How often peers are asked for their list of agents.")
-
-    llm_timeout_s: float = Field(default=120.0, gt=0, description="One LLM call; also the longest silence within a stream.")
-    llm_retries: int = Field(
-        default=2,
-        ge=0,
-        description="Retries of one call to an LLM or a plain endpoint; a 429 that asks for more than 5 s is passed on at once.",
+    peers: tuple[PeerSettings, ...] = Field(
+        default=(), description="Other gateways, and plain endpoints, in addition to those of `a2a-gateway peer add`."
     )
+    peer_refresh_s: float = Field(default=30.0, gt=0, description="Interval at which peers are asked for their agents.")
+
+    llm_timeout_s: float = Field(
+        default=120.0, gt=0, description="Duration of one LLM call, and the longest silence within its stream."
+    )
+    llm_retries: int = Field(default=2, ge=0, description="Retries of one LLM call, or of one request to a plain endpoint.")
     llm_retry_wait_s: float = Field(
-        default=1.0, ge=0, description="Wait before the first retry; a provider's `Retry-After` is respected."
+        default=1.0,
+        ge=0,
+        description="Wait before the first retry. `Retry-After` is respected; a 429 that asks for more than 5 s is not retried.",
     )
     agent_key_use: AgentKeyUse = Field(
         default="refuse",
-        description="If an agent's own process presents a key: `refuse`, make the request a `child` of its run, or `allow`.",
+        description="What happens to a request with a key that a process of an agent sends: `refuse` it, "
+        "treat it as a `child` of that agent's run, or `allow` it.",
     )
-    shell_pool_size: int = Field(default=2, ge=0, description="Shells that are started ahead.")
+    shell_pool_size: int = Field(default=2, ge=0, description="Shells that are started in advance.")
     log_level: str = Field(
-        default="info",
-        pattern=r"^(?i:debug|info|warning|error)$",
-        description="Least severity that is logged: `debug`, `info`, `warning` or `error`.",
+        default="info", pattern=r"^(?i:debug|info|warning|error)$", description="`debug`, `info`, `warning` or `error`."
     )
+
+    @field_validator("idempotency_ttl_s", "run_retention_s")
+    @classmethod
+    def _check_kept(cls, value: float) -> float:
+        # A peer concludes from an unknown idempotency key that its request was never executed, and books no cost.
+        if value < LEAST_KEPT_S:
+            raise ValueError(
+                f"{value:g} s is less than a day ({LEAST_KEPT_S:g} s), for which peers rely on it. "
+                f"Set at least {LEAST_KEPT_S:g}, or leave it out"
+            )
+        return value
 
     @field_validator("profiles", mode="before")
     @classmethod
@@ -197,15 +229,15 @@ class Settings(BaseSettings):
         return self
 
     def check_peer(self, peer: PeerSettings) -> None:
-        """Check that a peer and this gateway can be told apart.
+        """Check that a peer's ids differ from this gateway's.
 
         Raises:
-            ValueError: they cannot.
+            ValueError: they are the same, or this gateway has no id of its own.
         """
         if self.gateway_id in (peer.id, peer.name):
             raise ValueError(f"a peer's id may not be this gateway's own, as {peer.id!r} is")
         if "gateway_id" not in self.model_fields_set:
-            raise ValueError("peers need a gateway_id of this gateway's own: by it a request that goes in a circle is found")
+            raise ValueError("peers need a gateway_id of this gateway's own, by which requests that go in a circle are found")
 
     @property
     def budget_micro_usd(self) -> int | None:
@@ -214,12 +246,12 @@ class Settings(BaseSettings):
 
     @property
     def unpriced_usd_per_token(self) -> Decimal | None:
-        """What a token of unknown price counts, in USD."""
+        """The price of a token whose price is unknown, in USD."""
         return None if self.unpriced_usd_per_mtok is None else self.unpriced_usd_per_mtok / 1_000_000
 
     @property
     def profile_dirs(self) -> tuple[Path, ...]:
-        """Where markdown profiles are looked for, first match wins."""
+        """Directories in which Markdown profiles are searched; the first match wins."""
         return (*self.profiles, self.data_dir / "profiles")
 
     @property
@@ -235,16 +267,16 @@ class Settings(BaseSettings):
         return self.host in {"127.0.0.1", "::1", "localhost"} or self.host.startswith("127.")
 
     def make_data_dir(self) -> None:
-        """Make the data directory, for this user alone, if there is none.
+        """Create the data directory, accessible to this user only, unless it exists.
 
         Raises:
-            ConfigurationError: it cannot be made.
+            ConfigurationError: it cannot be created.
         """
         try:
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                f"The data directory {self.data_dir} cannot be made: {error.strerror}. Choose another with --data-dir."
+                f"The data directory {self.data_dir} cannot be created: {error.strerror}. Choose another with --data-dir."
             ) from None
 
     @classmethod
@@ -261,12 +293,12 @@ class Settings(BaseSettings):
 
 
 def load_settings(config_file: Path | None = None, **overrides: object) -> Settings:
-    """Read the settings; `overrides` (from the command line) win, None among them means not given.
+    """Read the settings. `overrides` come from the command line and win; None among them means not given.
 
     Raises:
         ConfigurationError: a value is malformed or unknown, or the file cannot be read; the message names each one.
     """
-    _home()  # the SDK is not even imported without one
+    _home()  # importing the SDK fails without one
     path = config_file if config_file is not None else Path("gateway.toml")
     if config_file is not None and not path.is_file():
         raise ConfigurationError(f"The settings file {path} does not exist.")
@@ -281,28 +313,28 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
         # A fault of the settings together, such as two peers with the same id, is of no field.
         faults = [".".join(map(str, fault["loc"])) for fault in error.errors()]
         raise ConfigurationError(
-            f"Settings cannot be used: {worded(error)}.", param=faults[0] or None, details={"settings": faults}
+            f"Settings cannot be used: {describe(error)}.", param=faults[0] or None, details={"settings": faults}
         ) from None
     except SettingsError:
-        raise ConfigurationError("A2A_PEERS cannot be read: it is not JSON. Peers are better kept in gateway.toml.") from None
+        raise ConfigurationError("A2A_PEERS cannot be read: it is not JSON. Put the peers into gateway.toml.") from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"The settings file {path} cannot be read: {error}") from None
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Names in the environment that look like settings and are none, such as misspelled limits.
+    """Return the names in an environment that look like settings but are not, such as misspelled limits.
 
-    No reason not to start: other programs, and Kubernetes for a service named `a2a`, put names there that nobody can help.
+    They only deserve a warning: other programs, and Kubernetes for a service named `a2a`, set such variables, too.
     """
     known = _OF_CLIENTS | {_PREFIX + name.upper() for name in Settings.model_fields}
     return sorted(name for name in environ if name.upper().startswith(_PREFIX) and name.upper() not in known)
 
 
-def worded(error: ValidationError) -> str:
-    """Say what is wrong with settings, each by its name, in a line."""
-    return "; ".join(map(_worded, error.errors()))
+def describe(error: ValidationError) -> str:
+    """Describe what is wrong with settings, each by its name, in one line."""
+    return "; ".join(map(_describe, error.errors()))
 
 
-def _worded(error: ErrorDetails) -> str:
-    said = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
-    return ": ".join(filter(None, (".".join(map(str, error["loc"])), said)))
+def _describe(error: ErrorDetails) -> str:
+    reason = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, (".".join(map(str, error["loc"])), reason)))

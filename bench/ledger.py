@@ -10,8 +10,9 @@ from typing import Final
 
 from a2a_gateway.errors import BudgetExceeded
 from a2a_gateway.host.clock import SystemClock
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.meter import RunMeter
-from a2a_gateway.runs.model import CallQuote, ConversationId, KeyId, LimitPolicy, Limits, RunId, SpendCaps, TokenUsage
+from a2a_gateway.runs.model import CallQuote, ConversationId, KeyId, RunId, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge, RunProposal
 from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.signal import Signal
@@ -20,6 +21,7 @@ from a2a_gateway.stores import Store, open_store, sqlite_url
 from bench.figures import Figure, spread
 from bench.floors import transaction
 from bench.stage import Stage
+from delegate_tool.protocol.limits import LimitPolicy
 
 _WRITERS: Final = 8
 _CHILDREN: Final = 20

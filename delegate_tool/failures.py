@@ -1,7 +1,7 @@
-"""What can go wrong on the way to another agent, in the words of the protocol: exceptions of the OpenAI client become `Failure`s.
+"""Translate exceptions of the OpenAI client into `Failure`s with the protocol's error codes.
 
-A message says what happened, which limit had which value, and what to do instead, because its reader is an agent that has to
-decide how to go on. Above stands `client`. Knows openai and httpx; not OpenHands, not the gateway.
+A message states what happened, which limit had which value, and what to do instead, because its reader is an agent that has to
+decide how to continue. The remedies are in `protocol.codes`. Knows openai and httpx, but neither OpenHands nor the gateway.
 """
 
 import re
@@ -13,58 +13,33 @@ import httpx
 import openai
 
 from delegate_tool.masking import Secrets
+from delegate_tool.protocol.codes import UNREACHABLE, delegation_status, remedy_of
 from delegate_tool.protocol.result import DelegationStatus
 from delegate_tool.protocol.text import well_formed
 
-_REFUSALS: Final = frozenset({402, 403, 404, 508})
 NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
-"""Errors of a request that has not left: nothing was executed."""
+"""Errors of a request that was not sent: nothing was executed."""
 _MAX_MESSAGE: Final = 2_000
 _SECONDS: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 _LIMITS: Final = ("depth", "max_depth", "runs_left", "budget_remaining_usd")
 
-_REMEDIES: Final[Mapping[str, str]] = {
-    "delegation_depth_exceeded": "Do this part yourself: nothing at this level may delegate.",
-    "delegation_cycle_detected": "That agent is on this very task above you: do it yourself, or delegate a smaller part.",
-    "delegation_runs_exhausted": "Do the rest yourself: no delegations are left.",
-    "delegation_breadth_exceeded": "Wait until a delegation of yours has ended, then try again.",
-    "agent_not_allowed": "Choose an agent that the tool's description lists, or do it yourself.",
-    "agent_not_listed": "Choose an agent that the tool's description lists, or do it yourself.",
-    "model_not_found": "Choose an agent that the tool's description lists, or do it yourself.",
-    "gateway_loop_detected": "Choose an agent of this gateway, or do it yourself.",
-    "budget_exceeded": "Finish with what you have: there is no money left to delegate.",
-    "model_unpriced": "Call it without a budget, or choose another agent.",
-    "capacity_exceeded": "Try again later, or do it yourself.",
-    "content_filter": "Rephrase the task, or do it yourself.",
-    "context_length_exceeded": "Delegate a shorter task or less context.",
-    "conversation_busy": "Call the agent without conversation_id: that conversation waits for this run.",
-    "conversation_not_found": "Start a new conversation: leave conversation_id out and repeat what matters in the task.",
-    "deadline_exceeded": "Use what there is, delegate a smaller task, or allow more time.",
-    "invalid_api_key": "Do it yourself: the credential for delegations is not accepted.",
-    "empty_answer": "Ask again in other words, or do it yourself.",
-    "answer_too_large": "Ask for less at once.",
-    "unreachable": "Do it yourself, or try again later.",
-}
-
 
 class TooLarge(ValueError):
-    """An answer is longer than may be kept of one; the message states the limit."""
+    """An answer exceeds the size limit, which the message states."""
 
     code: ClassVar[str] = "answer_too_large"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a delegation did not end well.
+    """Why a delegation failed.
 
     Attributes:
-        code: the endpoint's, else `unreachable` (so nothing was executed), `timeout`, `stream_broken`, `stream_error`,
-            `malformed_response`, `answer_too_large`, `empty_answer`, `unanswered_tool_call`, `content_filter`,
-            `deadline_exceeded` or `http_<status>`.
+        code: the endpoint's, else one of `CLIENT_CODES`, `content_filter`, `deadline_exceeded` or `http_<status>`.
         details: the endpoint's facts about the error.
         headers: of the response, where there was one.
-        http_status: of the response that is the error; None where the error came in a stream, or from here.
-        retry_after_s: when the endpoint wants the request again, where it says so.
+        http_status: of the error response; None if the error came in a stream or was made here.
+        retry_after_s: of the error response, if it has one.
     """
 
     status: DelegationStatus
@@ -105,19 +80,19 @@ def explain(error: openai.APIError | httpx.HTTPError | ValueError, secrets: Secr
 def _read_connection_error(error: openai.APIConnectionError) -> tuple[str, str]:
     host, why = _host(error.request), str(error.__cause__ or "") or error.message
     if isinstance(error.__cause__, NOT_SENT):
-        return "unreachable", f"{host} cannot be reached: {why}."
+        return UNREACHABLE, f"{host} cannot be reached: {why}."
     if isinstance(error, openai.APITimeoutError):
         return "timeout", f"{host} did not answer in time."
     return "stream_broken", f"{host} broke the connection before it answered: {why}."
 
 
 def overdue(timeout_s: float) -> Failure:
-    """The delegation's own time is over and the endpoint has not ended it."""
+    """Make the failure of a delegation that the endpoint did not end before the deadline."""
     return _failed("deadline_exceeded", f"The delegation did not end within {timeout_s:g} s.")
 
 
 def broken_off() -> Failure:
-    """The stream ended politely, but before the agent had."""
+    """Make the failure of a stream that ended without an error before the answer was complete."""
     return _failed("stream_broken", "The stream ended before the answer was complete.")
 
 
@@ -140,14 +115,14 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def filtered() -> Failure:
-    """The LLM's provider withheld the answer."""
+    """Make the failure of an answer that the LLM's provider withheld."""
     return _failed("content_filter", "The answer was withheld by the provider's content filter.")
 
 
 def with_remedy(code: str, message: str, details: Mapping[str, object] | None = None) -> str:
-    """Complete a message: the limits that `details` tells, then what to do instead."""
+    """Append the limits in `details` and the remedy of the code to a message."""
     limits = ", ".join(f"{name} {well_formed(str(details[name])[:20])}" for name in _LIMITS if name in details) if details else ""
-    parts = (message.strip()[:_MAX_MESSAGE], f"({limits})" if limits else "", _REMEDIES.get(code, ""))
+    parts = (message.strip()[:_MAX_MESSAGE], f"({limits})" if limits else "", remedy_of(code))
     return " ".join(part for part in parts if part)
 
 
@@ -158,12 +133,7 @@ def _failed(code: str, message: str) -> Failure:
 def _from_status(error: openai.APIStatusError, secrets: Secrets) -> Failure:
     code, message, details = _read_body(error, secrets)
     code = code or f"http_{error.status_code}"
-    if code == "run_cancelled":
-        status = DelegationStatus.CANCELLED
-    elif error.status_code in _REFUSALS or code == "model_unpriced":
-        status = DelegationStatus.REFUSED
-    else:
-        status = DelegationStatus.FAILED
+    status = delegation_status(code, error.status_code)
     message = message or f"HTTP {error.status_code} from {_host(error.request)}."
     headers = error.response.headers
     failure = Failure(status, code, with_remedy(code, message, details), details, headers)

@@ -7,7 +7,8 @@ import pytest
 
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.host.clock import SystemClock
-from a2a_gateway.settings import Settings, load_settings, unknown_variables
+from a2a_gateway.peers.reconciliation import _KEYS_ARE_KEPT_S
+from a2a_gateway.settings import LEAST_KEPT_S, Settings, load_settings, unknown_variables
 from a2a_gateway.stores import open_store, store_url
 
 
@@ -44,6 +45,8 @@ def test_a_leading_tilde_is_the_home_where_no_shell_has_read_it(home: Path, monk
         ("timeout_s = inf\nport = -1", ["port", "timeout_s"]),
         ('budget_usd = "lots"', ["budget_usd"]),
         ('data_dir = "~nobody-of-that-name/data"', ["data_dir"]),
+        ("idempotency_ttl_s = 86399", ["idempotency_ttl_s"]),
+        ("run_retention_s = 3600", ["run_retention_s"]),
         ('[[peers]]\nid = "b"\nbase_url = "http://b.example"', [""]),
     ],
 )
@@ -64,6 +67,14 @@ def test_peers_in_the_environment_that_are_no_json_are_not_blamed_on_the_file(mo
     monkeypatch.setenv("A2A_PEERS", "build-box")
     with pytest.raises(ConfigurationError, match="A2A_PEERS"):
         load_settings()
+
+
+def test_an_unknown_key_proves_nothing_before_a_gateway_may_forget_it() -> None:
+    assert _KEYS_ARE_KEPT_S < LEAST_KEPT_S <= load_settings().idempotency_ttl_s
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [name for name, item in Settings.model_fields.items() if not (item.description or "").endswith(".")] == []
 
 
 def test_variables_that_look_like_settings_and_are_none_are_found() -> None:

@@ -17,8 +17,9 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from a2a_gateway.agents.recipe import AgentRecipe
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import Sampling, TextPart, UserMessage
-from a2a_gateway.runs.model import AdmittedRun, CallQuote, ConversationId, KeyId, Limits, RunId, RunRecord, RunState, TreeId
+from a2a_gateway.runs.model import AdmittedRun, CallQuote, ConversationId, KeyId, RunId, RunRecord, RunState, TreeId
 from a2a_gateway.runs.ports import Charge, Hold
 from delegate_tool.protocol.context import Narration
 

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from delegate_tool.protocol.codes import REFUSALS
+
 EXIT_FAILED: Final = 1
 EXIT_LIMITED: Final = 3
 EXIT_REFUSED: Final = 4
@@ -29,7 +31,7 @@ class RemoteError(CommandError):
     """An error that a gateway answered with; `code` is its stable name."""
 
     def __init__(self, message: str, *, code: str, status: int) -> None:
-        refused = status in (402, 403, 404, 508) or code == "invalid_api_key"
+        refused = status in REFUSALS or code == "invalid_api_key"
         super().__init__(message, _REMEDIES.get(code, ""), exit_code=EXIT_REFUSED if refused else EXIT_FAILED)
         self.code = code
 

@@ -13,8 +13,9 @@ from a2a_gateway.cli.screen import note, show, show_json, table
 
 if TYPE_CHECKING:
     from a2a_gateway.runs.key_limits import RequestLimits
-    from a2a_gateway.runs.model import KeyRecord, LimitPolicy, SpendCaps
+    from a2a_gateway.runs.model import KeyRecord, SpendCaps
     from a2a_gateway.settings import Settings
+    from delegate_tool.protocol.limits import LimitPolicy
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
@@ -102,7 +103,8 @@ def _request_limits(max_concurrent_runs: int | None, requests_per_minute: int | 
 
 
 def _policy(agents: str | None, max_depth: int | None) -> "LimitPolicy":
-    from a2a_gateway.runs.model import MODEL_PREFIX, LimitPolicy
+    from a2a_gateway.runs.model import MODEL_PREFIX
+    from delegate_tool.protocol.limits import LimitPolicy
 
     names = None if agents is None else [name.strip() for name in agents.split(",") if name.strip()]
     models = None if names is None else frozenset(MODEL_PREFIX + name.removeprefix(MODEL_PREFIX) for name in names)

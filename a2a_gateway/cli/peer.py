@@ -153,7 +153,7 @@ async def _add(
 
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers.grant_verifier import policy_of
-    from a2a_gateway.settings import worded
+    from a2a_gateway.settings import describe
 
     root = None if url is None else url.rstrip("/").removesuffix("/v1")
     gateway_id = None
@@ -171,7 +171,7 @@ async def _add(
         peer = PeerSettings.model_validate(_given(described))
         settings.check_peer(peer)
     except ValidationError as error:
-        raise CommandError(f"{worded(error)}.", exit_code=2) from None
+        raise CommandError(f"{describe(error)}.", exit_code=2) from None
     except ValueError as error:
         raise CommandError(f"{error}.", "Set gateway_id in gateway.toml, or A2A_GATEWAY_ID, here and for `serve`.") from None
     async with own_store(settings) as store:

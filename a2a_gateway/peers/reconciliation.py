@@ -18,6 +18,7 @@ from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.runs.model import RunRecord, TokenUsage
 from a2a_gateway.runs.ports import Charge, Clock, Hold, Ledger
+from a2a_gateway.settings import LEAST_KEPT_S
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.report import FoundRun, RunReport, find_run, found_run
 
@@ -25,8 +26,9 @@ log = structlog.get_logger(__name__)
 
 _ASK_WITHIN_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 3600.0
-_KEYS_ARE_KEPT_S: Final = 86_400.0
-"""How long an idempotency key stands for its run: after that, none of that name says nothing."""
+_KEYS_ARE_KEPT_S: Final = LEAST_KEPT_S - 3_600.0
+"""How long an unknown idempotency key proves that the request was never executed. Every gateway keeps keys for a day (protocol);
+the hour is for clocks that differ or are set."""
 
 
 class Reconciler:

@@ -10,10 +10,10 @@ from enum import StrEnum
 from typing import Final, NewType
 
 from a2a_gateway.runs.key_limits import RequestLimits
-from a2a_gateway.runs.limits import Limits as Limits
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import AnswerFormat, Message, Sampling
 from delegate_tool.protocol.context import DelegationBinding, DelegationContext, Narration
-from delegate_tool.protocol.limits import LimitPolicy as LimitPolicy
+from delegate_tool.protocol.limits import LimitPolicy
 
 RunId = NewType("RunId", str)
 TreeId = NewType("TreeId", str)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from a2a_gateway.runs.events import RunnerEvent, RunSummary
 from a2a_gateway.runs.key_limits import RequestLimits
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import (
     AdmittedRun,
     CallQuote,
@@ -20,8 +21,6 @@ from a2a_gateway.runs.model import (
     IdempotencyKey,
     KeyId,
     KeyRecord,
-    LimitPolicy,
-    Limits,
     Profile,
     ProfileProblem,
     RunId,
@@ -30,6 +29,7 @@ from a2a_gateway.runs.model import (
     SpendCaps,
     TokenUsage,
 )
+from delegate_tool.protocol.limits import LimitPolicy
 
 
 class Clock(Protocol):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from a2a_gateway.runs.model import Limits
+from a2a_gateway.runs.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)

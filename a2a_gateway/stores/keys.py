@@ -18,11 +18,12 @@ from sqlalchemy.exc import IntegrityError
 
 from a2a_gateway.errors import AuthenticationError, ConfigurationError
 from a2a_gateway.runs.key_limits import RequestLimits
-from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, SpendCaps
+from a2a_gateway.runs.model import KeyId, KeyRecord, SpendCaps
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.rows import key_of, values_of_caps, values_of_policy, values_of_request_limits
 from a2a_gateway.stores.schema import keys
+from delegate_tool.protocol.limits import LimitPolicy
 
 USE_RECORDED_EVERY_S: Final = 60.0
 """How old `last_used_at` may become before a use writes it again: requests read, and rarely write."""

@@ -20,13 +20,13 @@ from a2a_gateway.agents.sdk_patches.patching import required
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.events import ContentDelta, Outcome, RunEnded, RunnerEvent
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import Message, Sampling, TextPart, UserMessage
 from a2a_gateway.runs.model import (
     AdmittedRun,
     CallQuote,
     ConversationId,
     KeyId,
-    Limits,
     Profile,
     RunId,
     RunRecord,

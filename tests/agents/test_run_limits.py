@@ -4,7 +4,7 @@ import pytest
 
 from a2a_gateway.errors import BudgetExceeded, RunCancelled
 from a2a_gateway.runs.events import Cancelled, Limited
-from a2a_gateway.runs.model import Limits
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from delegate_tool.protocol.context import Narration
 from tests.agents.driver import COST, USAGE, USED, Driver, RecordingMeter, script, think, user

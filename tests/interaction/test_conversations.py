@@ -81,7 +81,7 @@ async def test_two_requests_on_one_conversation_run_one_after_the_other_each_wit
 
 
 async def test_an_unknown_or_foreign_conversation_is_a_404(gateway: GatewayUnderTest) -> None:
-    from a2a_gateway.runs.model import LimitPolicy
+    from delegate_tool.protocol.limits import LimitPolicy
 
     _, stranger = await asyncio.to_thread(gateway.create_key, "stranger", LimitPolicy())
     async with gateway.client() as client, gateway.client(key=stranger) as other:

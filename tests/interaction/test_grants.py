@@ -19,9 +19,10 @@ from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.peer_settings import PeerPolicy, PeerSettings
 from a2a_gateway.peers.grant import Signer, encode_ask, encode_grant
 from a2a_gateway.peers.signing_key import SigningKey
-from a2a_gateway.runs.model import Grant, LimitPolicy
+from a2a_gateway.runs.model import Grant
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.support.ask import call, content_of, delegation, direct, user
 from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
 from tests.support.rogue_peer import RoguePeer, rogue_peer

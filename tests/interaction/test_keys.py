@@ -7,9 +7,10 @@ import pytest
 from openai import APIStatusError
 
 from a2a_gateway.runs.key_limits import RequestLimits
-from a2a_gateway.runs.model import LimitPolicy, SpendCaps
+from a2a_gateway.runs.model import SpendCaps
 from a2a_gateway.testing.script import Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.support.ask import call, delegation, user
 from tests.support.gateway import GatewayUnderTest
 

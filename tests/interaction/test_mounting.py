@@ -12,10 +12,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.middleware.base import RequestResponseEndpoint
 
 from a2a_gateway import Gateway, Settings, create_router
-from a2a_gateway.runs.model import LimitPolicy
 from a2a_gateway.testing.script import Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from a2a_gateway.testing.serving import serve_app
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.support.ask import user
 from tests.support.gateway import scripted_environ
 

@@ -7,17 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2a_gateway.peers.forwarded_request import narrowed, render_body
-from a2a_gateway.runs.model import (
-    AdmittedRun,
-    ConversationId,
-    KeyId,
-    Limits,
-    RunId,
-    RunRecord,
-    RunRequest,
-    RunState,
-    TreeId,
-)
+from a2a_gateway.runs.limits import Limits
+from a2a_gateway.runs.model import AdmittedRun, ConversationId, KeyId, RunId, RunRecord, RunRequest, RunState, TreeId
 from a2a_gateway.runs.ports import Hold
 from a2a_gateway.wire.chat.request import ChatRequest, parse_chat_request
 from delegate_tool.protocol.context import DelegationContext, Narration, decode_headers, encode_headers

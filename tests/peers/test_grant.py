@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from a2a_gateway.errors import AuthenticationError
 from a2a_gateway.peers.grant import Ask, Signer, Verifier, decode_token, encode_ask, encode_grant, read_label
 from a2a_gateway.peers.signing_key import SigningKey, load_public_key
-from a2a_gateway.runs.model import Grant, LimitPolicy
+from a2a_gateway.runs.model import Grant
+from delegate_tool.protocol.limits import LimitPolicy
 
 NOW = 1_700_000_000.0
 KEY = SigningKey.generate()

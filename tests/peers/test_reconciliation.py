@@ -23,7 +23,7 @@ from tests.stores.ledger_bench import Bench, SteppedClock
 
 pytestmark = pytest.mark.anyio
 
-DAY_S = 86_400
+DAY_S, HOUR_S = 86_400, 3_600
 AGENT = "box/openhands_coder"
 ENDED = {
     "id": "far-run",
@@ -103,7 +103,7 @@ async def test_an_estimate_of_the_peer_is_booked_as_one_and_not_asked_for_again(
     assert far_side.asked == ["GET /models", "GET /runs/far-run"]
 
 
-@pytest.mark.parametrize(("age_s", "cost"), [(DAY_S - 1, NOTHING), (DAY_S, PRESUMED)])
+@pytest.mark.parametrize(("age_s", "cost"), [(DAY_S - HOUR_S - 1, NOTHING), (DAY_S - HOUR_S, PRESUMED)])
 async def test_a_request_that_no_peer_knows_has_cost_nothing_as_long_as_it_would_know(
     tmp_path: Path, age_s: float, cost: tuple[int, bool]
 ) -> None:

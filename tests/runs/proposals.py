@@ -5,8 +5,10 @@ from dataclasses import replace
 
 from a2a_gateway.runs.admission import admit
 from a2a_gateway.runs.budget import Account, Spent, accounts_of_caps, accounts_of_path, key_owner
-from a2a_gateway.runs.model import ConversationId, KeyId, KeyRecord, LimitPolicy, Limits, RunId, RunRecord, RunState, TreeId
+from a2a_gateway.runs.limits import Limits
+from a2a_gateway.runs.model import ConversationId, KeyId, KeyRecord, RunId, RunRecord, RunState, TreeId
 from a2a_gateway.runs.ports import RunProposal
+from delegate_tool.protocol.limits import LimitPolicy
 
 NOW = 1_700_000_000.0
 KEY = KeyRecord(KeyId("k1"), "laptop", LimitPolicy(), created_at=NOW - 1000)

@@ -15,9 +15,10 @@ from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.events import Finished, RunEnded, RunEvent, RunFinished
 from a2a_gateway.runs.leases import Leases
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.messages import TextPart, UserMessage
-from a2a_gateway.runs.model import AdmittedRun, KeyRecord, LimitPolicy, Limits, Profile, ProfileProblem, RunRequest, RunState
+from a2a_gateway.runs.model import AdmittedRun, KeyRecord, Profile, ProfileProblem, RunRequest, RunState
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.service import RunService
 from a2a_gateway.runs.service_policy import ServicePolicy
@@ -25,6 +26,7 @@ from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.stores import Store, open_store, sqlite_url
 from a2a_gateway.testing.scripted_runner import Part, ScriptedRunner
 from delegate_tool.protocol.context import DelegationContext
+from delegate_tool.protocol.limits import LimitPolicy
 
 DONE = RunEnded(Finished("done"))
 

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from a2a_gateway.runs.model import ConversationId, LimitPolicy, Limits, RunId, RunRecord, RunState, SpendCaps, TreeId
+from a2a_gateway.runs.limits import Limits
+from a2a_gateway.runs.model import ConversationId, RunId, RunRecord, RunState, SpendCaps, TreeId
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.runs.proposals import KEY, NOW, ROOT, admit_child, admit_root
 
 

@@ -13,10 +13,11 @@ from sqlalchemy import Engine, event
 from a2a_gateway.errors import AuthenticationError
 from a2a_gateway.runs.events import Finished
 from a2a_gateway.runs.messages import TextPart, UserMessage
-from a2a_gateway.runs.model import Grant, LimitPolicy, RunRequest, RunState
+from a2a_gateway.runs.model import Grant, RunRequest, RunState
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.testing.scripted_runner import Spend, Until
 from delegate_tool.protocol.context import DelegationContext, OnDisconnect
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.runs.service_bench import DONE, bench_of, finished, follow, until
 
 pytestmark = pytest.mark.anyio

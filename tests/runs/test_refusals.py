@@ -6,7 +6,9 @@ import pytest
 
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.admission import permit_turn
-from a2a_gateway.runs.model import LimitPolicy, Limits, RunId, RunState, SpendCaps
+from a2a_gateway.runs.limits import Limits
+from a2a_gateway.runs.model import RunId, RunState, SpendCaps
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.runs.proposals import KEY, NOW, ROOT, admit_below, admit_child, admit_root, proposal
 
 PARENT_FACTS = {

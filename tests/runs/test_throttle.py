@@ -11,10 +11,11 @@ import pytest
 
 from a2a_gateway.errors import CapacityExceeded, GatewayError
 from a2a_gateway.runs.key_limits import RequestLimits
-from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, RunId
+from a2a_gateway.runs.model import KeyId, KeyRecord, RunId
 from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.stores import sqlite_url
 from a2a_gateway.testing.scripted_runner import Until
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, follow
 from tests.support.postgresql import make_postgresql_database, required_postgresql, running_postgresql
 

@@ -2,17 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from a2a_gateway.runs.model import (
-    ConversationId,
-    KeyRecord,
-    LimitPolicy,
-    Limits,
-    RunId,
-    RunRecord,
-    TokenUsage,
-)
+from a2a_gateway.runs.limits import Limits
+from a2a_gateway.runs.model import ConversationId, KeyRecord, RunId, RunRecord, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold, RunProposal
 from a2a_gateway.stores import Store
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.stores.quotes import FREE
 
 NOW = 1_700_000_000.0

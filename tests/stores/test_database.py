@@ -17,7 +17,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from a2a_gateway.errors import ConfigurationError, GatewayError, StoreError
-from a2a_gateway.runs.model import ConversationId, KeyId, Limits, RunId, RunState, SpendCaps, TokenUsage
+from a2a_gateway.runs.limits import Limits
+from a2a_gateway.runs.model import ConversationId, KeyId, RunId, RunState, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge, RunProposal
 from a2a_gateway.stores import SpendBy, SpendLine, migrations, open_store, sqlite_url
 from a2a_gateway.stores.database import PATIENCE_S, Database

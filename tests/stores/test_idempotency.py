@@ -5,14 +5,8 @@ import asyncio
 import pytest
 
 from a2a_gateway.errors import GatewayError
-from a2a_gateway.runs.model import (
-    Grant,
-    IdempotencyKey,
-    LimitPolicy,
-    RunId,
-    RunState,
-    TokenUsage,
-)
+from a2a_gateway.runs.model import Grant, IdempotencyKey, RunId, RunState, TokenUsage
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.stores.ledger_bench import NOW, Bench
 
 pytestmark = pytest.mark.anyio

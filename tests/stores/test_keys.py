@@ -10,9 +10,10 @@ import pytest
 
 from a2a_gateway.errors import AuthenticationError, ConfigurationError
 from a2a_gateway.runs.key_limits import RequestLimits
-from a2a_gateway.runs.model import KeyId, KeyRecord, LimitPolicy, SpendCaps
+from a2a_gateway.runs.model import KeyId, KeyRecord, SpendCaps
 from a2a_gateway.stores import SqlKeys, open_store, sqlite_url
 from a2a_gateway.stores.keys import is_secret
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.stores.ledger_bench import NOW, SteppedClock
 
 pytestmark = pytest.mark.anyio

@@ -15,20 +15,11 @@ import pytest
 from sqlalchemy import Engine, event
 
 from a2a_gateway.errors import BudgetExceeded, GatewayError, LLMRateLimited
-from a2a_gateway.runs.model import (
-    LIVE_STATES,
-    ConversationId,
-    IdempotencyKey,
-    KeyId,
-    LimitPolicy,
-    Limits,
-    RunId,
-    RunState,
-    SpendCaps,
-    TokenUsage,
-)
+from a2a_gateway.runs.limits import Limits
+from a2a_gateway.runs.model import LIVE_STATES, ConversationId, IdempotencyKey, KeyId, RunId, RunState, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge, RunProposal
 from a2a_gateway.stores import Store, open_store
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.stores.quotes import FREE, calls_of
 from tests.support.postgresql import make_postgresql_database
 

@@ -16,13 +16,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from a2a_gateway.errors import BudgetHeld, GatewayError
 from a2a_gateway.runs.events import AgentCost
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import (
     LIVE_STATES,
     TRANSITIONS,
     CallQuote,
     ConversationId,
-    LimitPolicy,
-    Limits,
     RunId,
     RunRecord,
     RunState,
@@ -31,6 +30,7 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.ports import Charge, Hold, RunProposal
 from a2a_gateway.stores import open_store, sqlite_url
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.stores.ledger_bench import SteppedClock
 from tests.support.postgresql import make_postgresql_database
 

@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import Engine, event, insert
 
 from a2a_gateway.errors import GatewayError
-from a2a_gateway.runs.model import Grant, IdempotencyKey, LimitPolicy, RunId, RunState, SpendCaps, TokenUsage
+from a2a_gateway.runs.model import Grant, IdempotencyKey, RunId, RunState, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.stores import SpendBy
 from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.retention import BATCH_ROWS
 from a2a_gateway.stores.schema import runs
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.stores.ledger_bench import NOW, Bench
 from tests.stores.quotes import FREE, calls_of
 

@@ -14,10 +14,11 @@ from openai import AsyncOpenAI, OpenAI
 from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.live import LiveRun
-from a2a_gateway.runs.model import KeyRecord, LimitPolicy, RunId, SpendCaps
+from a2a_gateway.runs.model import KeyRecord, RunId, SpendCaps
 from a2a_gateway.server.uvicorn_server import RunningGateway, running_gateway
 from a2a_gateway.settings import Settings
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.support.ask import direct
 
 

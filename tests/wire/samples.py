@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Final
 
 from a2a_gateway.runs.events import AgentCost, Outcome, RunFinished, RunSummary
-from a2a_gateway.runs.model import ConversationId, KeyId, Limits, RunId, RunRecord, RunState, TokenUsage, TreeId
+from a2a_gateway.runs.limits import Limits
+from a2a_gateway.runs.model import ConversationId, KeyId, RunId, RunRecord, RunState, TokenUsage, TreeId
 
 RECORD: Final = RunRecord(
     id=RunId("run-1"),

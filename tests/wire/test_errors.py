@@ -22,7 +22,8 @@ from a2a_gateway.errors import (
     RunLost,
     StoreError,
 )
-from a2a_gateway.wire.errors import PARTIAL_BYTES, STATUS, error_object, render_error
+from a2a_gateway.wire.errors import PARTIAL_BYTES, error_object, render_error
+from delegate_tool.protocol.codes import ERROR_CODES
 
 
 def subclasses(cls: type[GatewayError]) -> Iterator[type[GatewayError]]:
@@ -35,7 +36,7 @@ ALL = sorted({cls for cls in subclasses(GatewayError) if cls.__module__ == "a2a_
 
 
 def test_the_table_has_exactly_the_codes_that_there_are() -> None:
-    assert {cls.code for cls in ALL} == set(STATUS)
+    assert {cls.code for cls in ALL} == set(ERROR_CODES)
 
 
 @pytest.mark.parametrize("cls", ALL)

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from openai.types import Model
 
-from a2a_gateway.runs.model import FarPart, LimitPolicy, Profile, RunId, RunState, TokenUsage, WorkspacePolicy
+from a2a_gateway.runs.model import FarPart, Profile, RunId, RunState, TokenUsage, WorkspacePolicy
 from a2a_gateway.wire.models import render_model, render_models
 from a2a_gateway.wire.run_view import render_run, render_tree
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.wire.samples import RECORD
 
 PROFILE = Profile(

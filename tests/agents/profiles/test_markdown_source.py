@@ -6,8 +6,9 @@ import pytest
 
 from a2a_gateway.agents.recipe import ToolSpec
 from a2a_gateway.errors import ModelNotFound
-from a2a_gateway.runs.model import LimitPolicy, Profile, ProfileProblem, WorkspacePolicy
+from a2a_gateway.runs.model import Profile, ProfileProblem, WorkspacePolicy
 from delegate_tool.protocol.context import Narration
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.agents.profiles.place import Place
 
 FULL = """
