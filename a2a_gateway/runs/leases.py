@@ -5,7 +5,7 @@ A place is held by one run at a time and given back when the run has ended; its 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -35,12 +35,13 @@ class Places:
     """Finds, makes, keeps and removes places.
 
     Attributes:
+        workspaces_of: finds the directories of a model's site; None where its agents work elsewhere.
         ttl_s: how long a conversation outlives its last run; 0 removes it at once.
         turns: in which runs that continue a conversation wait for it.
     """
 
     conversations: Conversations
-    workspaces: Workspaces
+    workspaces_of: Callable[[str], Workspaces | None]
     live_runs: LiveRuns
     clock: Clock
     ttl_s: float
@@ -132,17 +133,18 @@ class Places:
     async def _settle_in(self, live: LiveRun, conversation: Conversation) -> Place:
         """Decide where the run works: a fixed directory, its parent's, its conversation's, or a new one."""
         profile, parent = live.profile, self.live_runs.get(live.record.parent_id)
-        if profile.peer is not None:
-            return Place(conversation, "")  # it works at the peer
+        workspaces = self.workspaces_of(live.record.agent)
+        if workspaces is None:
+            return Place(conversation, "")
         if profile.workspace is WorkspacePolicy.FIXED and profile.workspace_path is not None:
-            return Place(conversation, await self.workspaces.ensure(profile.workspace_path))
+            return Place(conversation, await workspaces.ensure(profile.workspace_path))
         if profile.workspace is WorkspacePolicy.INHERIT and parent is not None and parent.workspace_dir is not None:
             return Place(conversation, parent.workspace_dir)
         if conversation.workspace_dir is None:
-            path = await self.workspaces.create(conversation.id)
+            path = await workspaces.create(conversation.id)
             return Place(replace(conversation, workspace_dir=path), path)
-        path = self.workspaces.locate(conversation.workspace_dir)
-        return Place(replace(conversation, workspace_dir=path), await self.workspaces.ensure(path))
+        path = workspaces.locate(conversation.workspace_dir)
+        return Place(replace(conversation, workspace_dir=path), await workspaces.ensure(path))
 
     async def _leave(self, place: Place) -> None:
         conversation = place.conversation
@@ -154,8 +156,9 @@ class Places:
             await self._remove_workspace(conversation)
 
     async def _remove_workspace(self, conversation: Conversation) -> None:
-        if conversation.workspace_dir is not None:
-            await self.workspaces.remove(self.workspaces.locate(conversation.workspace_dir))
+        workspaces = self.workspaces_of(conversation.agent)
+        if workspaces is not None and conversation.workspace_dir is not None:
+            await workspaces.remove(workspaces.locate(conversation.workspace_dir))
 
 
 def _checked(found: Conversation | None, record: RunRecord) -> Conversation:

@@ -106,7 +106,8 @@ async def bench_of(
     clock, live_runs, runner = clock or SystemClock(), LiveRuns(), ScriptedRunner(script)
     async with open_store(database_url or sqlite_url(tmp_path / "gateway.db"), clock) as store:
         key, _ = await store.keys.create_key(f"laptop-{uuid4()}", LimitPolicy())
-        places = Places(store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s, turns or Turns())
+        workspaces = Workspaces(tmp_path / "workspaces")
+        places = Places(store.conversations, lambda _: workspaces, live_runs, clock, ttl_s, turns or Turns())
         policy = ServicePolicy(
             "here",
             "http://here.invalid/v1",
