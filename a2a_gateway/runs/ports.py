@@ -132,13 +132,18 @@ class Meter(Protocol):
 
 
 class Runner(Protocol):
-    """Executes admitted runs."""
+    """Executes admitted runs, in this process or elsewhere: what crosses this port is plain data that survives a pickle.
+
+    `tests/interaction/test_runner_contract.py` tries what follows on every runner.
+    """
 
     def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
-        """Execute a run; the last event is `RunEnded`.
+        """Execute a run; the last event, and only that, is `RunEnded`.
 
         Closing the iterator early (`aclose`) or cancelling the task that iterates stops the agent, its tools and its LLM call
-        within milliseconds, and releases everything before it returns. Failures of the agent are outcomes, not exceptions.
+        within milliseconds, and releases everything before it returns. When `timeout_s` has passed, the run ends as `Limited`
+        with what it has written. Every hold is settled before the last event. Failures of the agent are outcomes; only a run
+        that could not begin raises its `GatewayError`.
         """
         ...
 
