@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,17 +13,10 @@ from typer.main import get_command
 
 from a2a_gateway import Gateway, Settings, create_router
 from a2a_gateway.cli.app import app as command_line
-from a2a_gateway.errors import GatewayError
-from a2a_gateway.runs.model import Limits
-from a2a_gateway.wire.errors import STATUS
-from delegate_tool.protocol.context import DelegationContext, encode_headers
+from delegate_tool.protocol.codes import ERROR_CODES
+from delegate_tool.protocol.limits import LIMITS
 
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
-_RETRY: Final[Mapping[frozenset[bool], str]] = {
-    frozenset({True}): "yes",
-    frozenset({False}): "no",
-    frozenset({True, False}): "before the run has begun",
-}
 
 
 def render_settings() -> str:
@@ -39,35 +31,21 @@ def render_settings() -> str:
 
 
 def render_errors() -> str:
-    """Render every error code with its HTTP status, whether to retry, and the classes that have it."""
-    families: dict[str, list[type[GatewayError]]] = {}
-    for family in _subclasses(GatewayError):
-        families.setdefault(family.code, []).append(family)
-    rows = [
-        (
-            _code(code),
-            str(status),
-            _RETRY[frozenset(family.retryable for family in families[code])],
-            ", ".join(_code(family.__name__) for family in families[code]),
-        )
-        for code, status in STATUS.items()
-    ]
-    head = "[Protocol](../protocol.md#errors) states when each is used, and what stands beside the code in an error."
-    return _page("Error codes", head, _table(("code", "HTTP", "retry", "class in `a2a_gateway.errors`"), rows))
+    """Render every error code with its HTTP status, whether to retry, when it is sent, and its remedy."""
+    rows = [(_code(row.code), str(row.status), row.retry, row.when, row.remedy) for row in ERROR_CODES.values()]
+    head = "[Protocol](../protocol.md#errors) states what stands beside the code in an error."
+    return _page("Error codes", head, _table(("code", "HTTP", "retry", "when", "remedy"), rows))
 
 
 def render_limits() -> str:
     """Render every limit of a run with its header, its field in a request's body, and its default."""
-    meanings = _attributes_of(Limits)
-    rows = []
-    for field in fields(Limits):
-        asked = frozenset({"openhands_a"}) if field.name == "allowed_agents" else 1
-        (header,) = encode_headers(DelegationContext(**{field.name: asked}))  # type: ignore[arg-type]  # a field of both
-        public = field.name.replace("micro_usd", "usd")
-        default = _default_of(public) if public in Settings.model_fields else "none"
-        rows.append((_code(public), _code(header), default, meanings[field.name]))
+    rows = [(_code(row.field), _code(row.header), _default_of_limit(row.field), row.meaning) for row in LIMITS]
     head = "The name is that of the setting, of the field under `a2a` in a request's body, and of the field in a profile."
     return _page("Limits", head, _table(("limit", "header", "default", "meaning"), rows))
+
+
+def _default_of_limit(field: str) -> str:
+    return _default_of(field) if field in Settings.model_fields else "none"
 
 
 def render_commands() -> str:
@@ -125,16 +103,6 @@ def _default_of(setting: str) -> str:
         return "none"
     value = field.default[0] if isinstance(field.default, tuple) else field.default
     return _code(f"{value:g}" if isinstance(value, float) and value < 10**6 else str(value))
-
-
-def _subclasses(family: type[GatewayError]) -> list[type[GatewayError]]:
-    return [family, *(below for child in family.__subclasses__() for below in _subclasses(child))]
-
-
-def _attributes_of(documented: type) -> dict[str, str]:
-    """Return the lines of a docstring's `Attributes:` by name."""
-    lines = (documented.__doc__ or "").partition("Attributes:\n")[2].splitlines()
-    return {name.strip(): meaning.strip() for name, _, meaning in (line.partition(":") for line in lines) if meaning}
 
 
 def _sections_of(command: Any, name: str) -> list[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from a2a_gateway.runs.model import Limits
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.settings import Settings
-from a2a_gateway.wire.errors import STATUS
+from delegate_tool.protocol.codes import ERROR_CODES
 from scripts.build_reference import PAGES, write_pages
 from tests.support.pages import DOCUMENTS, ROOT, codes_in, name_of, tables_of
 
@@ -61,7 +61,7 @@ def test_the_reference_lists_every_setting_error_code_and_limit() -> None:
     }
     assert listed == {
         "settings.md": list(Settings.model_fields),
-        "errors.md": list(STATUS),
+        "errors.md": list(ERROR_CODES),
         "limits.md": [field.name.replace("micro_usd", "usd") for field in fields(Limits)],
     }
 

@@ -1,5 +1,6 @@
 """What holds for the project as a whole: cheap imports, pins that fit, documents that name what there is."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -33,6 +34,29 @@ def test_importing_a_package_loads_nothing_but_the_standard_library(package: str
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
 def test_the_pinned_version_of_each_dependency_is_one_that_the_project_allows(requirement: Requirement) -> None:
     assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+DISTRIBUTIONS = {"jwt": "pyjwt", "yaml": "pyyaml", "jsonschema_rs": "jsonschema-rs"}
+"""Distributions that are not named after the package in them."""
+
+
+def imported_packages() -> set[str]:
+    """The packages that the product imports, by the names of their distributions."""
+    found = set[str]()
+    for path in (path for package in ("a2a_gateway", "delegate_tool") for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import(names=names):
+                    found.update(alias.name for alias in names)
+                case ast.ImportFrom(module=str(module), level=0):
+                    found.add(module.replace("openhands.", "openhands-"))  # a namespace of several distributions
+    tops = {name.partition(".")[0] for name in found} - sys.stdlib_module_names - {"a2a_gateway", "delegate_tool"}
+    return {canonicalize_name(DISTRIBUTIONS.get(top, top)) for top in tops}
+
+
+def test_each_package_that_the_product_imports_is_a_declared_dependency() -> None:
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
+    assert imported_packages() - declared == set()
 
 
 def test_the_constraints_are_versions_and_name_no_place_to_get_them_from() -> None:

@@ -3,7 +3,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,19 +21,39 @@ from a2a_gateway.agents.sdk_patches.litellm_transport import LLM_TRANSPORT
 from a2a_gateway.agents.sdk_patches.patching import apply_optional, required
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.host.garbage_collector import freeze_survivors
-from a2a_gateway.host.socket_owners import SocketOwners
 from a2a_gateway.host.workspaces import Workspaces
+from a2a_gateway.runs.messages import Sampling
+from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem
+from a2a_gateway.runs.site import Site
 from a2a_gateway.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """What the run service needs of the agents' side."""
+    """The agents' side, as one site of the gateway.
 
-    profiles: ProfileCatalog
-    runner: AgentRunner
-    workspaces: Workspaces
-    processes: SocketOwners
+    Attributes:
+        ignored_options: names the fields of a request that the LLM of a model ignores or cuts down.
+    """
+
+    site: Site
+    ignored_options: Callable[[str, Sampling], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _ServedProfiles:
+    """The catalogue by model ids. Satisfies `ports.Profiles`."""
+
+    catalog: ProfileCatalog
+
+    def get(self, model: str) -> Profile:
+        return self.catalog.get(model.removeprefix(MODEL_PREFIX))
+
+    def list(self) -> Sequence[Profile]:
+        return self.catalog.list()
+
+    def problems(self) -> Sequence[ProfileProblem]:
+        return self.catalog.problems()
 
 
 REQUIRED_PATCHES: Final = (*AMBIENT_SOURCES, *PROXIES, *ANSWER_READING, *LLM_TRANSPORT)
@@ -75,4 +95,9 @@ async def _open(
         await runner.warm_up({profile.tools: profile.name for profile in profiles.list()}.values())  # one of each kind
         if owns_process:
             await asyncio.to_thread(freeze_survivors)
-        yield Agents(profiles, runner, workspaces, toolbox.processes)
+        site = Site("agents", _is_own, _ServedProfiles(profiles), runner, workspaces, toolbox.processes)
+        yield Agents(site, profiles.ignored_options)
+
+
+def _is_own(model: str) -> bool:
+    return model.startswith(MODEL_PREFIX)

@@ -1,50 +1,80 @@
-"""All agents that are served here, by model id: this gateway's own, and those of its peers. And the runners that execute them."""
+"""Dispatch by site: every agent that is served here, the runner of each run, and the run behind each process."""
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.events import RunnerEvent
 from a2a_gateway.runs.model import MODEL_PREFIX, AdmittedRun, Profile, ProfileProblem, RunId
-from a2a_gateway.runs.ports import Meter, Profiles, Runner
+from a2a_gateway.runs.ports import Meter, Workspaces
+from a2a_gateway.runs.site import Site
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogue:
-    """Satisfies `ports.Profiles` over two others, of which the `own` one knows its profiles by name, without the prefix."""
+class Sites:
+    """All sites of a gateway. Satisfies `ports.Profiles`, `ports.Runner` and `ports.AgentProcesses` over theirs."""
 
-    own: Profiles
-    peers: Profiles
+    sites: Sequence[Site]
+
+    def of(self, model: str) -> Site:
+        """Return the site that serves a model id.
+
+        Raises:
+            ModelNotFound: none does.
+        """
+        site = next((site for site in self.sites if site.serves(model)), None)
+        if site is None:
+            raise ModelNotFound(
+                f"There is no model {model[:200]!r}; models here are named {MODEL_PREFIX}<profile>.", param="model"
+            )
+        return site
 
     def get(self, model: str) -> Profile:
         """See `Profiles.get`."""
-        if model.startswith(MODEL_PREFIX):
-            return self.own.get(model.removeprefix(MODEL_PREFIX))
-        if "/" in model:
-            return self.peers.get(model)
-        raise ModelNotFound(f"There is no model {model[:200]!r}; models here are named {MODEL_PREFIX}<profile>.", param="model")
+        return self.of(model).profiles.get(model)
 
     def list(self) -> Sequence[Profile]:
         """See `Profiles.list`."""
-        return [*self.own.list(), *self.peers.list()]
+        return [profile for site in self.sites for profile in site.profiles.list()]
 
     def problems(self) -> Sequence[ProfileProblem]:
         """See `Profiles.problems`."""
-        return [*self.own.problems(), *self.peers.problems()]
-
-
-@dataclass(frozen=True, slots=True)
-class Runners:
-    """Satisfies `ports.Runner`: a run goes to the runner of whoever has its agent."""
-
-    own: Runner
-    peers: Runner
+        return [problem for site in self.sites for problem in site.profiles.problems()]
 
     def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
         """See `Runner.run`."""
-        return (self.own if run.peer is None else self.peers).run(run, meter)
+        site = self.of(run.record.agent)
+        return site.runner.run(_addressed(run, site), meter)
 
     async def cancel(self, run_id: RunId) -> None:
         """See `Runner.cancel`."""
-        await self.own.cancel(run_id)
-        await self.peers.cancel(run_id)
+        for site in self.sites:
+            await site.runner.cancel(run_id)
+
+    def workspaces_of(self, model: str) -> Workspaces | None:
+        """Return where the tools of a model's agent work; None if that is elsewhere, or the model is not served any more."""
+        return next((site.workspaces for site in self.sites if site.serves(model)), None)
+
+    async def sweep(self, keep: Collection[str]) -> None:
+        """Remove the working directories of all conversations but those to `keep`. Only while no run is live."""
+        for site in self.sites:
+            if site.workspaces is not None:
+                await site.workspaces.sweep(keep)
+
+    @property
+    def exist(self) -> bool:
+        """See `AgentProcesses.exist`."""
+        return any(site.processes is not None and site.processes.exist for site in self.sites)
+
+    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
+        """See `AgentProcesses.run_with_socket`."""
+        owners = (site.processes for site in self.sites if site.processes is not None and site.processes.exist)
+        found = (owner.run_with_socket(inode, uid) for owner in owners)
+        return next((run_id for run_id in found if run_id is not None), None)
+
+
+def _addressed(run: AdmittedRun, site: Site) -> AdmittedRun:
+    """Give a run the URL under which its site reaches this gateway."""
+    if site.gateway_url is None or run.binding is None:
+        return run
+    return replace(run, binding=replace(run.binding, base_url=site.gateway_url))

@@ -11,7 +11,7 @@ caller may continue the conversation.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -41,12 +41,13 @@ class Leases:
     """Leases conversations and directories, and removes those that have expired.
 
     Attributes:
+        workspaces_of: finds the directories of a model's site; None where its agents work elsewhere.
         ttl_s: how long a conversation outlives its last run; 0 removes it at once.
         queue: in which runs that continue a conversation wait for it.
     """
 
     conversations: Conversations
-    workspaces: Workspaces
+    workspaces_of: Callable[[str], Workspaces | None]
     live_runs: LiveRuns
     clock: Clock
     ttl_s: float
@@ -140,19 +141,20 @@ class Leases:
             yield conversation
 
     async def _assign_directory(self, live: LiveRun, profile: Profile, conversation: Conversation) -> Lease:
-        """Assign the directory in which the run works: a fixed one, its parent's, its conversation's, or a new one."""
+        """Assign the directory in which the run works: a fixed directory, its parent's, its conversation's, or a new one."""
         parent = self.live_runs.get(live.record.parent_id)
-        if profile.peer is not None:
-            return Lease(conversation, "")  # the run works at the peer
+        workspaces = self.workspaces_of(live.record.agent)
+        if workspaces is None:
+            return Lease(conversation, "")
         if profile.workspace is WorkspacePolicy.FIXED and profile.workspace_path is not None:
-            return Lease(conversation, await self.workspaces.ensure(profile.workspace_path))
+            return Lease(conversation, await workspaces.ensure(profile.workspace_path))
         if profile.workspace is WorkspacePolicy.INHERIT and parent is not None and parent.workspace_dir is not None:
             return Lease(conversation, parent.workspace_dir)
         if conversation.workspace_dir is None:
-            path = await self.workspaces.create(conversation.id)
+            path = await workspaces.create(conversation.id)
             return Lease(replace(conversation, workspace_dir=path), path)
-        path = self.workspaces.locate(conversation.workspace_dir)
-        return Lease(replace(conversation, workspace_dir=path), await self.workspaces.ensure(path))
+        path = workspaces.locate(conversation.workspace_dir)
+        return Lease(replace(conversation, workspace_dir=path), await workspaces.ensure(path))
 
     async def _return(self, lease: Lease) -> None:
         conversation = lease.conversation
@@ -164,8 +166,9 @@ class Leases:
             await self._remove_workspace(conversation)
 
     async def _remove_workspace(self, conversation: Conversation) -> None:
-        if conversation.workspace_dir is not None:
-            await self.workspaces.remove(self.workspaces.locate(conversation.workspace_dir))
+        workspaces = self.workspaces_of(conversation.agent)
+        if workspaces is not None and conversation.workspace_dir is not None:
+            await workspaces.remove(workspaces.locate(conversation.workspace_dir))
 
 
 def _require_own(found: Conversation | None, record: RunRecord) -> Conversation:

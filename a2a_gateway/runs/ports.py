@@ -132,13 +132,18 @@ class Meter(Protocol):
 
 
 class Runner(Protocol):
-    """Executes admitted runs."""
+    """Executes admitted runs, in this process or elsewhere: what crosses this port is plain data that survives a pickle.
+
+    `tests/interaction/test_runner_contract.py` tries what follows on every runner.
+    """
 
     def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
-        """Execute a run; the last event is `RunEnded`.
+        """Execute a run; the last event, and only that, is `RunEnded`.
 
         Closing the iterator early (`aclose`) or cancelling the task that iterates stops the agent, its tools and its LLM call
-        within milliseconds, and releases everything before it returns. Failures of the agent are outcomes, not exceptions.
+        within milliseconds, and releases everything before it returns. When `timeout_s` has passed, the run ends as `Limited`
+        with what it has written. Every hold is settled before the last event. Failures of the agent are outcomes; only a run
+        that could not begin raises its `GatewayError`.
         """
         ...
 
@@ -372,6 +377,29 @@ class Workspaces(Protocol):
 
     async def remove(self, path: str) -> None:
         """Remove a directory made by `create`; ignores a missing one, and refuses any other path."""
+        ...
+
+    async def sweep(self, keep: Collection[str]) -> int:
+        """Remove all directories made by `create` but those to `keep`; returns how many. Only while no run is live."""
+        ...
+
+
+class AgentProcesses(Protocol):
+    """The processes that runs have started on this machine, as far as they can be distinguished from others."""
+
+    @property
+    def exist(self) -> bool:
+        """Whether there may be any; costs nothing."""
+        ...
+
+    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
+        """Find the run one of whose processes has a socket open, that the user `uid` has made; None if another process has it.
+
+        Blocks, about a millisecond.
+
+        Raises:
+            LookupError: it cannot be found out; the message is a clause with the reason.
+        """
         ...
 
 

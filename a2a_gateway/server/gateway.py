@@ -22,7 +22,7 @@ from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.host.data_dir_lock import sole_user
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.conversation_queue import ConversationQueue
-from a2a_gateway.runs.dispatch import Catalogue, Runners
+from a2a_gateway.runs.dispatch import Sites
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.leases import Leases
 from a2a_gateway.runs.limits import Limits
@@ -32,6 +32,7 @@ from a2a_gateway.runs.ports import Clock, Profiles
 from a2a_gateway.runs.revocation import Revocation
 from a2a_gateway.runs.service import RunService
 from a2a_gateway.runs.service_policy import ServicePolicy
+from a2a_gateway.runs.site import Site
 from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.origin import Origins, can_tell
@@ -199,40 +200,39 @@ async def open_engine(
 
         checker = await stack.enter_async_context(SchemaChecker())
         async with assembly.open_agents(settings, environ, checker, owns_process=owns_process) as agents:
-            await agents.workspaces.sweep(keep=await store.conversations.workspace_dirs())
             tokens = JwtRunTokens(settings.gateway_id)
             turns = ConversationQueue(settings.max_queued_runs)
-            leases = Leases(store.conversations, agents.workspaces, live_runs, clock, settings.conversation_ttl_s, turns)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
             identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)
             roster = peers.KnownPeers(settings, store.peers)
             directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
-            profiles = Catalogue(agents.profiles, directory)
-            for problem in profiles.problems():
-                if problem.is_warning:
-                    log.warning("profile_warning", path=problem.path, line=problem.line, message=problem.message)
             forwarder = peers.PeerRunner(
                 directory,
                 gateway_id=settings.gateway_id,
                 unpriced_usd_per_token=settings.unpriced_usd_per_token,
                 plain_retries=settings.llm_retries,
             )
-            runner = Runners(agents.runner, forwarder)
+            sites = Sites((agents.site, Site("peers", lambda model: "/" in model, directory, forwarder)))
+            for problem in sites.problems():
+                if problem.is_warning:
+                    log.warning("profile_warning", path=problem.path, line=problem.line, message=problem.message)
+            await sites.sweep(await store.conversations.workspace_dirs())
+            leases = Leases(store.conversations, sites.workspaces_of, live_runs, clock, settings.conversation_ttl_s, turns)
             throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
-            service = RunService(store.ledger, live_runs, leases, profiles, runner, tokens, capacity, clock, policy, throttle)
+            service = RunService(store.ledger, live_runs, leases, sites, sites, tokens, capacity, clock, policy, throttle)
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
             presuming = _background(service.presumptions.record_often(), "record presumptions")
             removing = _background(_remove_runs_often(store, clock, settings.run_retention_s), "remove old runs")
             async with presuming, service, _sweeping(leases, store, clock), removing, reconciling, revoking:
-                origins = Origins(agents.processes, _agent_key_use(settings))
+                origins = Origins(sites, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.GrantVerifier(roster, identity), origins)
                 far_trees = peers.RemoteTrees(directory)
                 yield Engine(
-                    *(service, profiles, store, auth, checker, clock, directory, far_trees),
-                    ignored_options=agents.profiles.ignored_options,
+                    *(service, sites, store, auth, checker, clock, directory, far_trees),
+                    ignored_options=agents.ignored_options,
                     started_at=int(clock.now()),
                 )
 

@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from a2a_gateway.errors import RootKeyFromAgent
 from a2a_gateway.host.tcp_sockets import Address, client_socket, sockets_can_be_asked_for
 from a2a_gateway.runs.model import RunId
+from a2a_gateway.runs.ports import AgentProcesses
 from a2a_gateway.settings import AgentKeyUse
 
 _REMEDY = "An agent delegates with its tool `delegate`, which needs no key; A2A_AGENT_KEY_USE sets what becomes of this."
@@ -38,25 +39,6 @@ class ConnectionEnds:
         if not client or not server or server[1] is None:
             return None
         return cls((client[0], client[1]), (server[0], server[1]))
-
-
-class AgentProcesses(Protocol):
-    """The processes that runs have started on this machine, as far as they can be distinguished from others."""
-
-    @property
-    def exist(self) -> bool:
-        """Whether there may be any; costs nothing."""
-        ...
-
-    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
-        """Find the run one of whose processes has a socket open, that the user `uid` has made; None if another process has it.
-
-        Blocks, about a millisecond.
-
-        Raises:
-            LookupError: it cannot be found out; the message is a clause with the reason.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

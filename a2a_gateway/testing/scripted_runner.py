@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from a2a_gateway.runs.events import Cancelled, RunEnded, RunnerEvent
+from a2a_gateway.errors import DeadlineExceeded
+from a2a_gateway.runs.events import Cancelled, ContentDelta, Limited, Outcome, RunEnded, RunnerEvent
 from a2a_gateway.runs.model import AdmittedRun, CallQuote, RunId, TokenUsage
 from a2a_gateway.runs.ports import Charge, Meter
 
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Go on when the gate is open. A cancel ends the run here, unless it is `stubborn`."""
+    """Go on when the gate is open. A cancel, or the end of the run's time, ends the run here, unless it is `stubborn`."""
 
     gate: asyncio.Event
     stubborn: bool = False
@@ -56,24 +57,31 @@ class ScriptedRunner:
     async def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
         """See `Runner.run`."""
         stop = self._stops[run.record.id] = asyncio.Event()
+        deadline_at = asyncio.get_running_loop().time() + run.timeout_s
         self.admitted.append(run)
+        text = ""
         try:
             for part in self.script(run):
                 match part:
                     case Until(gate=gate, stubborn=stubborn):
-                        if await _is_stopped(gate, None if stubborn else stop):
-                            yield RunEnded(Cancelled())
+                        if stubborn:
+                            await gate.wait()
+                        elif not await _is_opened(gate, stop, deadline_at):
+                            yield RunEnded(_stopped(stop, text))
                             return
                     case Spend(micro_usd=micro_usd, most_micro_usd=most, gate=gate):
                         hold = await meter.reserve(CallQuote(1, 0, max(micro_usd, most) * _ONE_MICRO_USD, Decimal(0)))
-                        stopped = gate is not None and await _is_stopped(gate, stop)
-                        await meter.settle(hold, Charge(_ONE_TOKEN, micro_usd))
-                        if stopped:
-                            yield RunEnded(Cancelled())
+                        try:
+                            goes_on = gate is None or await _is_opened(gate, stop, deadline_at)
+                        finally:
+                            await meter.settle(hold, Charge(_ONE_TOKEN, micro_usd))
+                        if not goes_on:
+                            yield RunEnded(_stopped(stop, text))
                             return
                     case Exception():
                         raise part
                     case _:
+                        text += part.text if isinstance(part, ContentDelta) else ""
                         yield part
         finally:
             del self._stops[run.record.id]
@@ -84,11 +92,18 @@ class ScriptedRunner:
             stop.set()
 
 
-async def _is_stopped(gate: asyncio.Event, stop: asyncio.Event | None) -> bool:
-    waits = [asyncio.ensure_future(event.wait()) for event in (gate, stop) if event is not None]
+def _stopped(stop: asyncio.Event, text: str) -> Outcome:
+    if stop.is_set():
+        return Cancelled()
+    return Limited(text, DeadlineExceeded.code, DeadlineExceeded("The script did not end in time."))
+
+
+async def _is_opened(gate: asyncio.Event, stop: asyncio.Event, deadline_at: float) -> bool:
+    """Wait until the gate opens, the run is stopped or its time is over; returns whether the gate is open."""
+    waits = [asyncio.ensure_future(event.wait()) for event in (gate, stop)]
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, timeout=deadline_at - asyncio.get_running_loop().time(), return_when=asyncio.FIRST_COMPLETED)
     finally:
         for wait in waits:
             wait.cancel()
-    return not gate.is_set()
+    return gate.is_set()

@@ -6,11 +6,11 @@ from typing import Final
 from openhands.sdk.llm import exceptions as sdk
 
 from a2a_gateway.agents.answer_form import AnswerForm
-from a2a_gateway.agents.llm.budget_notes import spent_up
+from a2a_gateway.agents.llm.budget_notes import budget_spent_error
 from a2a_gateway.agents.llm.error_translation import failure_of
-from a2a_gateway.agents.llm.finish_reasons import cut_short, unsaid
+from a2a_gateway.agents.llm.finish_reasons import empty_answers_error, output_limit_error
 from a2a_gateway.agents.schema_checker import SchemaChecker
-from a2a_gateway.agents.sdk_patches.ambient_sources import Door
+from a2a_gateway.agents.sdk_patches.patching import Patch, required
 from a2a_gateway.agents.tools.toolbox import Toolbox
 from a2a_gateway.runs.messages import AnswerFormat
 from delegate_tool.masking import Secrets
@@ -47,6 +47,11 @@ def _unknown_profile(directory: Path) -> object:
     return Place.make(directory).open().get("nobody")
 
 
+def _untested_sdk(_: Path) -> None:
+    with required([Patch("json", "no_such_loader", lambda original: original)]):
+        pass
+
+
 def _wrong_cipher_key(directory: Path) -> object:
     place = Place.make(directory)
     place.save_llm("fast", cipher_key=_FORMER_KEY)
@@ -63,12 +68,12 @@ CASES: dict[str, Case] = {
     "llm_auth_failed": failed_with(sdk.LLMAuthenticationError("no")),
     "llm_rate_limited": failed_with(sdk.LLMRateLimitError("slow down")),
     "llm_unavailable: the provider does not answer": failed_with(sdk.LLMServiceUnavailableError("down")),
-    "llm_unavailable: answers without text": lambda _: unsaid(),
+    "llm_unavailable: answers without text": lambda _: empty_answers_error(),
     "context_length_exceeded": failed_with(sdk.LLMContextWindowExceedError("8192 tokens")),
     "content_filter": failed_with(sdk.LLMContentPolicyViolationError("no")),
     "agent_error": failed_with(ValueError("a bug")),
-    "budget_exceeded: before the agent had finished": lambda _: spent_up(),
-    "run_failed: cut off at the limit of output tokens": lambda _: cut_short(),
+    "budget_exceeded: before the agent had finished": lambda _: budget_spent_error(),
+    "run_failed: cut off at the limit of output tokens": lambda _: output_limit_error(),
     "response_format_violated: not JSON": answered("Here it is: {}"),
     "response_format_violated: not an object": answered("[1]"),
     "response_format_violated: a property of the wrong type": answered('{"name": 7}', _CITY),
@@ -77,5 +82,5 @@ CASES: dict[str, Case] = {
     "model_not_found: no such profile": _unknown_profile,
     "configuration_error: LLM profiles of another cipher key": _wrong_cipher_key,
     "configuration_error: a machine without bash": _machine_without_bash,
-    "configuration_error: an SDK that is not the tested one": lambda _: Door("json", "no_such_loader", dict).close(),
+    "configuration_error: an SDK that is not the tested one": _untested_sdk,
 }

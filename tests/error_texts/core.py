@@ -7,9 +7,11 @@ from decimal import Decimal
 from a2a_gateway.runs.admission import permit_turn
 from a2a_gateway.runs.budget import Account, allot
 from a2a_gateway.runs.capacity import Capacity
-from a2a_gateway.runs.model import CallQuote, LimitPolicy, Limits, RunId, RunState, SpendCaps
+from a2a_gateway.runs.limits import Limits
+from a2a_gateway.runs.model import CallQuote, RunId, RunState, SpendCaps
 from a2a_gateway.wire.chat.request import parse_chat_request
 from a2a_gateway.wire.sse import encode_event
+from delegate_tool.protocol.limits import LimitPolicy
 from delegate_tool.protocol.money import parse_usd
 from tests.error_texts.texts import Case
 from tests.runs.proposals import KEY, NOW, ROOT, admit_child, admit_root

@@ -11,10 +11,11 @@ from a2a_gateway.peers.models_list import parse_models
 from a2a_gateway.peers.outcomes import cut_by_budget, outcome_of, overdue
 from a2a_gateway.peers.signing_key import SigningKey
 from a2a_gateway.runs.events import Failed, Limited, Outcome
-from a2a_gateway.runs.model import Grant, LimitPolicy, RunId
+from a2a_gateway.runs.model import Grant, RunId
 from a2a_gateway.runs.ports import Hold
 from delegate_tool import adelegate, delegate
 from delegate_tool.chunk import parse_chunk
+from delegate_tool.protocol.limits import LimitPolicy
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 from delegate_tool.sse import MAX_EVENT_BYTES, EventDecoder, ServerSentEvent
 from tests.error_texts.texts import Case

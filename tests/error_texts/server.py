@@ -12,7 +12,7 @@ from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.events import Failed, Finished, RunEnded
 from a2a_gateway.runs.model import RunId
 from a2a_gateway.server.connection_limits import ConnectionLimits, Phase
-from a2a_gateway.server.origin import Connection, Origins
+from a2a_gateway.server.origin import ConnectionEnds, Origins
 from a2a_gateway.testing.scripted_runner import Until
 from tests.error_texts.texts import Case
 from tests.runs.service_bench import bench_of, by_task, finished, follow
@@ -80,7 +80,7 @@ async def _key_of_an_agents_process(_: Path) -> object:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         accepted, _address = listener.accept()
         with accepted:
-            return await Origins(processes, "refuse").parent_of(Connection(client.getsockname(), listener.getsockname()))
+            return await Origins(processes, "refuse").parent_of(ConnectionEnds(client.getsockname(), listener.getsockname()))
 
 
 CASES: dict[str, Case] = {

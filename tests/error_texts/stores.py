@@ -12,10 +12,11 @@ from a2a_gateway.host.data_dir_lock import sole_user
 from a2a_gateway.host.workspaces import Workspaces
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.signing_key import FILE_NAME, SigningKey
-from a2a_gateway.runs.model import Grant, LimitPolicy, RunId, SpendCaps, TokenUsage
+from a2a_gateway.runs.model import Grant, RunId, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.settings import Settings, load_settings
 from a2a_gateway.stores import open_store, sqlite_url
+from delegate_tool.protocol.limits import LimitPolicy
 from tests.error_texts.texts import Case
 from tests.stores.ledger_bench import NOW, Bench, SteppedClock
 from tests.stores.quotes import FREE

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import GatewayError
-from a2a_gateway.wire.errors import STATUS
+from delegate_tool.protocol.codes import ERROR_CODES
 from tests.cli.conftest import CommandLine
 from tests.error_texts import agents, cli, core, over_http, peers, server, stores
 from tests.error_texts.texts import Case, check_text, texts
@@ -51,7 +51,7 @@ def test_a_failed_command_prints(name: str, tmp_path: Path) -> None:
 
 def test_every_code_has_a_text_and_no_text_is_left_over() -> None:
     assert set(texts()) == {*CASES, *over_http.CASES, *cli.CASES}
-    assert set(STATUS) - {name.partition(":")[0] for name in texts()} == NEVER_RAISED
+    assert set(ERROR_CODES) - {name.partition(":")[0] for name in texts()} == NEVER_RAISED
 
 
 async def caused_by(case: Case, tmp_path: Path) -> Exception:

@@ -15,8 +15,8 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
@@ -64,7 +64,7 @@ def _globals() -> dict[str, Any]:
     """Functions, methods and plain settings of the libraries; caches are filled by use, and belong to it."""
     found: dict[str, Any] = {}
     for name, module in list(sys.modules.items()):
-        if isinstance(module, ModuleType) and name.partition(".")[0] in LIBRARIES:
+        if name.partition(".")[0] in LIBRARIES:
             for attribute, value in list(vars(module).items()):
                 if isinstance(value, type) and value.__module__ == name:
                     found |= {f"{name}:{attribute}.{key}": id(item) for key, item in vars(value).items() if callable(item)}
@@ -98,7 +98,12 @@ async def main(home: Path) -> None:
     (profiles / "nested.md").write_text(AGENT)
     port = free_port()
     settings = Settings(
-        data_dir=home / "data", profiles=(profiles,), port=port, shell_pool_size=0, max_depth=LEVELS, unpriced_usd_per_mtok=0
+        data_dir=home / "data",
+        profiles=(profiles,),
+        port=port,
+        shell_pool_size=0,
+        max_depth=LEVELS,
+        unpriced_usd_per_mtok=Decimal(0),
     )
     async with ScriptedLLM(direct=direct) as llm:
         before = snapshot(loop)

@@ -108,9 +108,8 @@ async def bench_of(
     clock, live_runs, runner = clock or SystemClock(), LiveRuns(), ScriptedRunner(script)
     async with open_store(database_url or sqlite_url(tmp_path / "gateway.db"), clock) as store:
         key, _ = await store.keys.create_key(f"laptop-{uuid4()}", LimitPolicy())
-        leases = Leases(
-            store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s, turns or ConversationQueue()
-        )
+        workspaces = Workspaces(tmp_path / "workspaces")
+        leases = Leases(store.conversations, lambda _: workspaces, live_runs, clock, ttl_s, turns or ConversationQueue())
         policy = ServicePolicy(
             "here",
             "http://here.invalid/v1",

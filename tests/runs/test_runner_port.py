@@ -24,6 +24,7 @@ from a2a_gateway.runs.events import (
     ToolStarted,
     TurnFinished,
 )
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import (
     AnswerFormat,
     AssistantMessage,
@@ -36,18 +37,7 @@ from a2a_gateway.runs.messages import (
     ToolMessage,
     UserMessage,
 )
-from a2a_gateway.runs.model import (
-    AdmittedRun,
-    CallQuote,
-    ConversationId,
-    KeyId,
-    Limits,
-    RunId,
-    RunRecord,
-    RunState,
-    TokenUsage,
-    TreeId,
-)
+from a2a_gateway.runs.model import AdmittedRun, CallQuote, ConversationId, KeyId, RunId, RunRecord, RunState, TokenUsage, TreeId
 from a2a_gateway.runs.ports import Charge, Hold
 from delegate_tool.protocol.context import AgentCard, DelegationBinding, Narration
 

@@ -58,7 +58,7 @@ def collecting() -> Iterator[Collector]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
-            collector.received.append(self.path)
+            running.received.append(self.path)
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -67,18 +67,18 @@ def collecting() -> Iterator[Collector]:
             """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        collector = Collector(f"http://127.0.0.1:{server.server_port}")
+        running = Collector(f"http://127.0.0.1:{server.server_port}")
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield collector
+            yield running
         finally:
             server.shutdown()
 
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with collecting() as running:
-        yield running
+    with collecting() as one:
+        yield one
 
 
 def test_the_sdk_by_itself_exports_spans(collector: Collector, tmp_path: Path) -> None:
