@@ -16,7 +16,7 @@ from a2a_gateway.agents.sdk_patches.ambient_sources import close_ambient_sources
 from a2a_gateway.agents.sdk_patches.litellm_bookkeeping import skip_litellm_bookkeeping
 from a2a_gateway.agents.sdk_patches.litellm_proxies import use_proxy_rules
 from a2a_gateway.agents.sdk_patches.litellm_transport import guard_llm_transport
-from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.host.socket_owners import SocketOwners
 from a2a_gateway.host.workspaces import Workspaces
 from a2a_gateway.settings import Settings
@@ -48,7 +48,7 @@ async def open_agents(settings: Settings, environ: Mapping[str, str], checker: S
     workspaces = Workspaces(settings.data_dir / "workspaces")
     # A run that waits for its child holds a thread, at every depth, besides those at work.
     threads = settings.max_concurrent_runs * (settings.max_depth + 1) + 64
-    toolbox = Toolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
+    toolbox = LocalToolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
     async with toolbox, AgentRunner(profiles.recipe, toolbox, checker, tool_threads=threads) as runner:
         await runner.warm_up({profile.tools: profile.name for profile in profiles.list()}.values())  # one of each kind
         yield Agents(profiles, runner, workspaces, toolbox.processes)

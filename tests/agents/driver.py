@@ -18,7 +18,7 @@ from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.sdk_patches.ambient_sources import close_ambient_sources
 from a2a_gateway.agents.sdk_patches.litellm_transport import guard_llm_transport
-from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.events import ContentDelta, Outcome, RunEnded, RunnerEvent
 from a2a_gateway.runs.messages import Message, Sampling, TextPart, UserMessage
@@ -219,6 +219,6 @@ async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]
             raise ModelNotFound(f"There is no {name}.")
         return recipe
 
-    toolbox = Toolbox(directory / "shells", shell_pool_size=0, environ=dict(os.environ))
+    toolbox = LocalToolbox(directory / "shells", shell_pool_size=0, environ=dict(os.environ))
     async with toolbox, SchemaChecker() as checker, AgentRunner(find, toolbox, checker, tool_threads=16) as runner:
         yield Driver(runner, str(workspace), recipe)

@@ -381,7 +381,7 @@ async def test_a_side_call_of_a_tool_is_repaired_as_well(tmp_path: Path) -> None
     read_answers_first()
     answer = {"choices": [{"message": {"role": "assistant", "content": "Yes."}}], "id": 7, "created": None}
     with RawLLM([whole(answer)]).in_thread() as url:
-        account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
+        account = RunAccount(RecordingMeter(), max_turns=1, emit=lambda _: None)
         llm = build_metered_llm(OPENAI.llm(url), account, Prices("openai/m"))
         question = Message(role="user", content=[TextContent(text="Is it?")])
         response = await asyncio.to_thread(llm.completion, [question])
