@@ -1,7 +1,7 @@
-"""The form that a caller wants the final answer to have: the instruction to the agent, and the check of its answer.
+"""The form that a caller requests for the final answer: the instruction to the agent, and the check of its answer.
 
-Above it stands the execution of a run, which asks the agent once more when an answer does not fit; below it the `SchemaChecker`,
-which looks into schema and answer, because both are untrusted.
+The execution of a run asks the agent once more if an answer does not fit. Schema and answer are untrusted; only the
+`SchemaChecker` parses them.
 """
 
 import json
@@ -16,7 +16,7 @@ _FENCE: Final = re.compile(r"\A```[\w-]*[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
 
 
 class AnswerForm:
-    """One answer format; `user` is whose answers it checks."""
+    """One answer format; `user` is the user on whose account answers are checked."""
 
     def __init__(self, wanted: AnswerFormat, checker: SchemaChecker, *, user: str) -> None:
         self._wanted = wanted
@@ -34,7 +34,7 @@ class AnswerForm:
         """Return the answer's JSON text, without a code fence around it.
 
         Raises:
-            AnswerInvalid: it does not have the form; the message says where.
+            AnswerInvalid: it does not have the form; the message contains the location.
             RequestError: the schema is not valid, or takes too much work.
         """
         text = answer.strip()

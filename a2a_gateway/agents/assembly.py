@@ -19,7 +19,7 @@ from a2a_gateway.agents.sdk_patches.litellm_bookkeeping import BOOKKEEPING
 from a2a_gateway.agents.sdk_patches.litellm_proxies import PROXIES
 from a2a_gateway.agents.sdk_patches.litellm_transport import LLM_TRANSPORT
 from a2a_gateway.agents.sdk_patches.patching import apply_optional, required
-from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.host.garbage_collector import freeze_survivors
 from a2a_gateway.host.workspaces import Workspaces
 from a2a_gateway.runs.messages import Sampling
@@ -90,7 +90,7 @@ async def _open(
         apply_optional(BOOKKEEPING)
         # The SDK and LiteLLM put blocking work there, images to fetch for example; the default size is six on two cores.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="shared"))
-    toolbox = Toolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
+    toolbox = LocalToolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
     async with toolbox, AgentRunner(profiles.recipe, toolbox, checker, tool_threads=threads) as runner:
         await runner.warm_up({profile.tools: profile.name for profile in profiles.list()}.values())  # one of each kind
         if owns_process:

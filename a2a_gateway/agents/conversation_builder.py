@@ -1,6 +1,6 @@
-"""Builds what one run needs of the SDK: its LLMs, its agent, its conversation with the history in it.
+"""Build the SDK's objects for one run: its LLMs, its agent, and its conversation with the history in it.
 
-Blocking and synchronous; the runner calls it in a thread. There is no public way to give a conversation a past, hence the SDK's
+Blocking; the runner calls it in a thread. There is no public way to give a conversation a past, hence the SDK's
 private names; `sdk_patches.private_names` lists them.
 """
 
@@ -18,7 +18,7 @@ from openhands.sdk.llm import LLM
 
 from a2a_gateway.agents.answer_form import AnswerForm
 from a2a_gateway.agents.history import History, history_of, new_messages
-from a2a_gateway.agents.llm.condenser import HelpfulCondenser
+from a2a_gateway.agents.llm.condenser import GatewayCondenser
 from a2a_gateway.agents.llm.finish_reasons import is_empty_message
 from a2a_gateway.agents.llm.metered_llm import MeteredLLM, build_metered_llm
 from a2a_gateway.agents.llm.observed_stream import TurnObserver
@@ -35,16 +35,16 @@ from delegate_tool.binding import BoundClient
 
 
 class Toolbox(Protocol):
-    """Where an agent's tools come from."""
+    """The source of an agent's tools."""
 
     def specs(self, tools: Sequence[ToolSpec], *, may_delegate: bool) -> list[Tool]:
-        """Name the tools as the SDK's registry knows them; without the delegation tool for a run that may not delegate."""
+        """Return the SDK's specifications of the tools, without the delegation tool if the run may not delegate."""
         ...
 
     def bind(
         self, conversation_id: UUID, *, run_id: RunId, workspace_dir: str, delegation: BoundClient | None
     ) -> AbstractContextManager[None]:
-        """Lend a run's tools what they work with, while the SDK initialises its conversation."""
+        """Make the objects of a run available to its tools while the SDK initialises the conversation."""
         ...
 
 
@@ -61,7 +61,7 @@ class Prepared:
     system: str
 
     def llm_events(self) -> list[Event]:
-        """The conversation so far, without the prompt that the next run makes anew."""
+        """Return the conversation so far, without the system prompt, which the next run builds again."""
         return [event for event in self.conversation.state.events if not isinstance(event, SystemPromptEvent)]
 
     @property
@@ -72,9 +72,9 @@ class Prepared:
         return isinstance(last, MessageEvent) and is_empty_message(last.llm_message)
 
     def close(self) -> None:
-        """End its tools, and let it go."""
+        """End the tools, and break the conversation's reference cycles."""
         self.conversation.close()
-        # It refers to itself through these: all that a run has used would wait for the garbage collector's rarest round.
+        # It refers to itself through these. With the cycles, a run's objects would stay until a full garbage collection.
         self.conversation._on_event = self.conversation._base_callback = _ignore
 
 
@@ -95,7 +95,7 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
     """Build the agent and its conversation, ready for `arun`. The caller closes the conversation.
 
     Raises:
-        UnsupportedError: the LLM cannot do what the request asks.
+        UnsupportedError: the LLM does not support an option of the request.
         RequestError: the messages are not a conversation.
     """
     history = _history(run, vision=recipe.llm.vision_is_active())
@@ -119,13 +119,13 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
         callbacks=[wiring.on_event],
         visualizer=None,
         persistence_dir=None,
-        # The conversation of the caller, not that of this run: so the provider's cache serves the next run too.
+        # The caller's conversation, not this run's SDK conversation, so that the provider's cache serves the next run too.
         prompt_cache_key=str(run.record.conversation_id),
         delete_on_close=False,
-        # Turns are counted where LLM calls are made; this only ends a loop that makes none.
+        # Turns are counted by the LLM's account; this only ends a loop without LLM calls.
         max_iteration_per_run=2 * run.record.limits.max_turns + 10,
     )
-    # A copy of the state after each change, in memory, that nobody reads: what continues a conversation is its transcript.
+    # Autosave copies the state in memory after each change. It is not needed: the transcript continues a conversation.
     conversation.state._autosave_enabled = False
     try:
         with wiring.toolbox.bind(
@@ -141,7 +141,7 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
 
 def _remember(conversation: LocalConversation, events: Sequence[Event]) -> None:
     for llm in _llms(conversation.agent):
-        # The SDK's own search does not find a subclass of LLM, and the conversation's statistics would miss its usage.
+        # The SDK's own search does not find subclasses of LLM, so the conversation's statistics would lack their usage.
         conversation.llm_registry.add(llm)
     with conversation.state:
         for event in events:
@@ -156,7 +156,7 @@ def _agent(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, llm: MeteredLL
         llm=llm,
         tools=wiring.toolbox.specs(recipe.tools, may_delegate=wiring.delegation is not None),
         mcp_config=mcp_config,
-        # A date in the prompt would spoil the provider's prompt cache.
+        # A date in the prompt would invalidate the provider's prompt cache.
         agent_context=AgentContext(system_message_suffix=suffix, current_datetime=None),
         condenser=_condenser(recipe, wiring.account),
         tool_concurrency_limit=run.record.limits.max_breadth,
@@ -170,7 +170,7 @@ def _condenser(recipe: AgentRecipe, account: RunAccount) -> LLMSummarizingConden
     if template is None:
         return None
     llm = build_metered_llm(template, account, _prices(recipe, template), usage_id="condenser")
-    return HelpfulCondenser(llm=llm, max_size=recipe.condenser_max_size)
+    return GatewayCondenser(llm=llm, max_size=recipe.condenser_max_size)
 
 
 def _llms(agent: Agent | Any) -> list[LLM]:
@@ -199,7 +199,7 @@ def _refuse_unsupported(sampling: Sampling, llm: LLM) -> None:
 
 
 def _ignore(_: Event) -> None:
-    """Hear of an event after the end."""
+    """Ignore an event after the end of the run."""
 
 
 def _suffix(*texts: str | None) -> str | None:

@@ -95,7 +95,7 @@ class Execution:
         token = run.binding.token if run.binding else None
         self._secrets = Secrets.of([*llm_secrets(recipe.llm, recipe.condenser_llm), token])
         self._narrator = Narrator(run.narration, self._secrets, emit, keep_answer=run.answer_format is not None)
-        self._account = RunAccount(meter, max_turns=run.record.limits.max_turns, tell=emit)
+        self._account = RunAccount(meter, max_turns=run.record.limits.max_turns, emit=emit)
         self._stop: _Stop | None = None
         self._prepared: Prepared | None = None
         self._agent_task: asyncio.Task[None] | None = None
@@ -179,11 +179,11 @@ class Execution:
     async def _tell_checked(self, outcome: Outcome, form: AnswerForm) -> Outcome:
         match outcome:
             case Finished():
-                self._narrator.tell(await self._check(form))
+                self._narrator.write(await self._check(form))
                 return Finished(self._narrator.text)
             case Limited() if self._narrator.answer:
                 with suppress(AnswerInvalid):  # it may have come in the very last call, and be whole
-                    self._narrator.tell(await self._check(form))
+                    self._narrator.write(await self._check(form))
                 return replace(outcome, text=self._narrator.text)
             case _:
                 return outcome
@@ -246,7 +246,7 @@ class Execution:
         if reason is None:
             return Failed(error, self._narrator.text)
         if self._run.answer_format is None:
-            self._narrator.tell_last_narration()
+            self._narrator.write_last_narration()
         return Limited(self._narrator.text, reason, error)
 
     def _transcript(self) -> str:

@@ -1,4 +1,4 @@
-"""A semaphore that is fair to its users: a place goes to the user who has the fewest requests in the line. Pure asyncio."""
+"""A semaphore that is fair to its users: users with few requests in the line are served first. Pure asyncio."""
 
 import asyncio
 import heapq
@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 
 class FairLine:
-    """Places for work, shared by users of whom one may ask for very many.
+    """Places for work, shared by users of whom one may send very many requests.
 
-    A request is placed behind as many requests of every other user as its own user had in the line before it. So a user's first
-    request waits for at most one request of each other user.
+    The rank of a request is the number of requests that its user already has, waiting or with a place. Lower ranks go first. So a
+    user's first request waits for at most one request of each other user.
     """
 
     def __init__(self, places: int) -> None:
@@ -23,14 +23,14 @@ class FairLine:
 
     @asynccontextmanager
     async def place(self, user: str) -> AsyncIterator[None]:
-        """Hold a place during the context, waiting until one is free."""
+        """Wait for a free place, and hold it during the context."""
         self._present[user] += 1
         try:
             await self._wait(self._present[user])
             try:
                 yield
             finally:
-                self._hand_on()
+                self._pass_on()
         finally:
             self._present[user] -= 1
             if not self._present[user]:
@@ -46,10 +46,10 @@ class FairLine:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._hand_on()  # it was given the place before it was cancelled
+                self._pass_on()  # it received the place before it was cancelled
             raise
 
-    def _hand_on(self) -> None:
+    def _pass_on(self) -> None:
         while self._waiting:
             *_, turn = heapq.heappop(self._waiting)
             if not turn.done():

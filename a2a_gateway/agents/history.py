@@ -1,7 +1,7 @@
-"""The caller's messages as the SDK's events, in order, none dropped; and what of them is new to a conversation that goes on.
+"""Translate the caller's messages to the SDK's events, and select those that are new to a continued conversation. Pure.
 
-Pure. Tool calls that the *caller's* assistant made become actions that were never executed here, with their results as
-observations: so the condenser keeps each call with its result, which it does not with plain messages.
+The order is kept and no message is dropped. Tool calls of the *caller's* assistant become actions that are not executed, and
+their results become observations. So the condenser keeps each call with its result, which it does not do with plain messages.
 """
 
 import itertools
@@ -31,12 +31,12 @@ from a2a_gateway.runs.messages import (
 
 
 class HistoryObservation(Observation):
-    """The result of a tool call that was made before this run, as the LLM was, or is to be, shown it."""
+    """The result of a tool call from before this run, in the form in which the LLM receives it."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was said before the agent's turn.
+    """The conversation before the agent's first turn.
 
     Attributes:
         system: text of the system and developer messages; empty if there are none.
@@ -49,10 +49,10 @@ class History:
 def history_of(messages: Sequence[Message], *, vision: bool, before: Sequence[Event] = ()) -> History:
     """Translate messages; every tool result must follow its call, and every call must have its result.
 
-    A tool call's id that is taken, by an earlier call or by one of the events `before`, is made unique, as providers demand.
+    The id of a tool call is made unique, as providers demand, if an earlier call or one of the events `before` has it already.
 
     Raises:
-        UnsupportedError: there is an image, and the model takes none.
+        UnsupportedError: there is an image, and the model does not accept images.
         RequestError: a tool call without a result, or a result without a call.
     """
     if not vision:
@@ -62,10 +62,10 @@ def history_of(messages: Sequence[Message], *, vision: bool, before: Sequence[Ev
 
 
 def new_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Drop what a conversation already has, from messages that a caller may have sent again in full.
+    """Return the messages that a conversation does not have yet; a caller may send all earlier ones again.
 
-    New is what follows the last assistant message, which the conversation itself wrote, and any system message; tool results that
-    follow keep the message with their calls, because the conversation has never seen those.
+    New are the messages after the last assistant message, which the conversation itself produced, and any system message. If tool
+    results follow the assistant message, it is new too: the conversation has not seen its calls.
     """
     last = max((index for index, message in enumerate(messages) if isinstance(message, AssistantMessage)), default=-1)
     start = last + 1
@@ -75,7 +75,7 @@ def new_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 class _Events:
-    """Collects the events of one list of messages; knows which calls still lack a result, by the ids that the caller gave."""
+    """Collects the events of one list of messages, and the calls that still lack a result, by the caller's ids."""
 
     def __init__(self, before: Sequence[Event]) -> None:
         self._events: list[Event] = []
@@ -89,29 +89,29 @@ class _Events:
                     continue
                 case UserMessage(parts=parts):
                     self._require_answers(index)
-                    self._say("user", parts)
+                    self._add_message("user", parts)
                 case AssistantMessage(parts=parts, tool_calls=()):
                     self._require_answers(index)
-                    self._say("assistant", parts)
+                    self._add_message("assistant", parts)
                 case AssistantMessage(parts=parts, tool_calls=calls):
                     self._require_answers(index)
-                    self._call(index, parts, calls)
+                    self._add_calls(index, parts, calls)
                 case ToolMessage():
-                    self._answer(index, message)
+                    self._add_result(index, message)
                 case _:
                     assert_never(message)
         self._require_answers(len(messages))
         return self._events
 
-    def _say(self, role: str, parts: Sequence[Part]) -> None:
-        said = SDKMessage(role="user" if role == "user" else "assistant", content=_content(parts))
-        self._events.append(MessageEvent(source="user" if role == "user" else "agent", llm_message=said))
+    def _add_message(self, role: str, parts: Sequence[Part]) -> None:
+        message = SDKMessage(role="user" if role == "user" else "assistant", content=_content(parts))
+        self._events.append(MessageEvent(source="user" if role == "user" else "agent", llm_message=message))
 
-    def _call(self, index: int, parts: Sequence[TextPart], calls: Sequence[ToolCall]) -> None:
+    def _add_calls(self, index: int, parts: Sequence[TextPart], calls: Sequence[ToolCall]) -> None:
         for position, call in enumerate(calls):
             if call.id in self._unanswered:
                 raise RequestError(f"Two tool calls have the id {call.id[:60]!r}.", param=f"messages.{index}.tool_calls")
-            unique = self._unique(call.id)
+            unique = self._unique_id(call.id)
             action = ActionEvent(
                 thought=[TextContent(text=part.text) for part in parts] if position == 0 else [],
                 tool_name=call.name,
@@ -122,20 +122,20 @@ class _Events:
             self._unanswered[call.id] = action
             self._events.append(action)
 
-    def _unique(self, call_id: str) -> str:
+    def _unique_id(self, call_id: str) -> str:
         candidates = itertools.chain([call_id], (f"{call_id}_{number}" for number in itertools.count(2)))
         unique = next(candidate for candidate in candidates if candidate not in self._taken)
         self._taken.add(unique)
         return unique
 
-    def _answer(self, index: int, message: ToolMessage) -> None:
+    def _add_result(self, index: int, message: ToolMessage) -> None:
         action = self._unanswered.pop(message.tool_call_id, None)
         if action is None:
             raise RequestError(
                 f"The tool message answers {message.tool_call_id[:60]!r}, which is no open call before it.",
                 param=f"messages.{index}.tool_call_id",
             )
-        self._events.append(observed(action, HistoryObservation(content=_content(message.parts))))
+        self._events.append(build_observation_event(action, HistoryObservation(content=_content(message.parts))))
 
     def _require_answers(self, index: int) -> None:
         if self._unanswered:
@@ -145,7 +145,7 @@ class _Events:
             )
 
 
-def observed(action: ActionEvent, observation: HistoryObservation) -> ObservationEvent:
+def build_observation_event(action: ActionEvent, observation: HistoryObservation) -> ObservationEvent:
     """Pair a call with its result."""
     return ObservationEvent(
         observation=observation, action_id=action.id, tool_name=action.tool_name, tool_call_id=action.tool_call_id

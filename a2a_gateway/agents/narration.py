@@ -1,7 +1,15 @@
-"""What a caller sees of an agent at work: pieces of LLM answers and the SDK's events in, events of the run out.
+"""Translate pieces of LLM answers and the SDK's events to the events of a run that a caller receives.
 
-Owns where text goes (`Narration`), that nothing is said twice, and that no known secret leaves. Below it stand `pieces` and
-`masking`; above it the execution of a run. It never waits and never fails: it only translates.
+Decides where text goes (`Narration`), sends no text twice, and masks known secrets. It never waits and never fails.
+
+    text of the LLM                LIVE        REASONING    NONE
+    before or beside tool calls    content     reasoning    dropped
+    the answer                     content     content      content
+    reasoning                      reasoning   reasoning    reasoning
+
+The answer is the text of an LLM answer without tool calls, or the message of the `finish` tool. Whether text is followed by a
+tool call is known only at the end, so text is held back unless both go to the content. If `keep_answer` is set, the answer is
+kept for a check instead of sent, and LIVE sends text before tool calls as reasoning.
 """
 
 from collections.abc import Callable
@@ -22,13 +30,13 @@ type Emit = Callable[[RunnerEvent], None]
 
 
 class _Channel:
-    """One text stream to the caller: masked, its paragraphs separated by a blank line."""
+    """One text stream to the caller: masked, with paragraphs separated by a blank line."""
 
     def __init__(self, emit: Callable[[str], None], mask: StreamMask) -> None:
         self._emit = emit
         self._mask = mask
         self._sent: list[str] = []
-        self._lead: str | None = ""  # white space at a paragraph's start, held until it is known that text follows
+        self._lead: str | None = ""  # white space at a paragraph's start, held until text follows
 
     @property
     def text(self) -> str:
@@ -57,7 +65,7 @@ class _Channel:
 
 
 class _Call:
-    """One tool call that is being written. Its name counts from where it comes: some endpoints send arguments before it."""
+    """One tool call that is arriving. Arguments are held until the name has come: some endpoints send them before it."""
 
     def __init__(self) -> None:
         self._name = ""
@@ -74,8 +82,8 @@ class _Call:
         return self._message.feed(unread) if self._name == FinishTool.name else ""
 
 
-class _Place(Enum):
-    """Where a text that is no answer goes."""
+class _Target(Enum):
+    """Where text goes that is not part of the answer."""
 
     CONTENT = auto()
     REASONING = auto()
@@ -83,32 +91,32 @@ class _Place(Enum):
 
 
 class Narrator:
-    """Turns the pieces of one run's LLM answers into deltas; joined, its content deltas are `text`.
+    """Turns the pieces of one run's LLM answers into deltas; joined, the content deltas are `text`.
 
     Args:
-        keep_answer: do not emit the answer but keep it in `answer`, for somebody who checks it first; text before tool calls is
-            then never content.
+        keep_answer: keep the answer in `answer` instead of emitting it, so that it can be checked first; text before tool calls
+            is then never content.
     """
 
     def __init__(self, narration: Narration, secrets: Secrets, emit: Emit, *, keep_answer: bool = False) -> None:
         self._content = _Channel(lambda text: emit(ContentDelta(text)), secrets.stream())
         self._reasoning = _Channel(lambda text: emit(ReasoningDelta(text)), secrets.stream())
-        self._place = _place_of(narration, keep_answer)
+        self._target = _target_of(narration, keep_answer)
         self._keep_answer = keep_answer
         self._last_narration = ""
         self._begin_turn()
 
     @property
     def text(self) -> str:
-        """What has been emitted as content."""
+        """The text that has been emitted as content."""
         return self._content.text
 
     def turn_started(self) -> None:
-        """Expect the answer of another LLM call."""
+        """Begin the answer of another LLM call."""
         self._begin_turn()
 
     def add(self, piece: Piece) -> None:
-        """Show a piece, or hold it until it is known what it belongs to."""
+        """Emit a piece, or hold it until it is known whether it belongs to the answer."""
         self._streamed = True
         match piece:
             case ReasoningPiece(text=text):
@@ -121,30 +129,30 @@ class Narrator:
                 assert_never(piece)
 
     def turn_ended(self, message: Message) -> None:
-        """Settle what was held, now that the LLM's answer is whole; shows all of it if none of it was streamed."""
+        """Emit the held text, now that the LLM's answer is complete; all of the answer if nothing was streamed."""
         if not self._streamed:
             for piece in pieces_of_message(message):
                 self.add(piece)
         if not self._calls:
-            self._tell_answer(self._held)
+            self._write_answer(self._held)
         if self._finish_text.strip() != self._turn_text.strip():
-            self._tell_answer(self._finish_text)
+            self._write_answer(self._finish_text)
         self._end_turn()
 
     def turn_broken(self) -> None:
-        """Show what was held: the LLM's answer has broken off, and this is all that there will be."""
-        self._tell_answer(self._held)
+        """Emit the held text, because the LLM's answer has broken off and no more will come."""
+        self._write_answer(self._held)
         self._end_turn()
 
-    def tell(self, text: str) -> None:
-        """Emit a text as content, in a paragraph of its own."""
+    def write(self, text: str) -> None:
+        """Emit text as content, in a paragraph of its own."""
         self._content.write(text)
         self._content.end_paragraph()
 
-    def tell_last_narration(self) -> None:
-        """Emit the agent's last words, for a run that a limit ended before there was an answer."""
+    def write_last_narration(self) -> None:
+        """Emit the agent's last text before a tool call, for a run that a limit ended before it had an answer."""
         if not self.text:
-            self.tell(self._last_narration)
+            self.write(self._last_narration)
 
     def _begin_turn(self) -> None:
         self.answer = ""
@@ -152,7 +160,7 @@ class Narrator:
         self._calls: dict[int, _Call] = {}
         self._turn_text = ""
         self._held = ""
-        self._finish_text = ""  # of the finish tool's message, what is held because it may only repeat the text
+        self._finish_text = ""  # the part of the finish tool's message that is held because it may only repeat the text
         self._finishing = False
 
     def _end_turn(self) -> None:
@@ -164,7 +172,7 @@ class Narrator:
 
     def _add_text(self, text: str) -> None:
         self._turn_text += text
-        if self._place is _Place.CONTENT:
+        if self._target is _Target.CONTENT:
             self._content.write(text)
         elif self._calls:
             self._narrate(text)
@@ -182,37 +190,37 @@ class Narrator:
 
     def _add_finish_text(self, text: str) -> None:
         self._finish_text += text
-        said = self._turn_text.strip() if self._place is _Place.CONTENT else ""
-        if self._finishing or not said.startswith(self._finish_text.strip()):
+        sent = self._turn_text.strip() if self._target is _Target.CONTENT else ""
+        if self._finishing or not sent.startswith(self._finish_text.strip()):
             self._finishing = True
-            self._tell_answer(self._finish_text)
+            self._write_answer(self._finish_text)
             self._finish_text = ""
 
     def _narrate(self, text: str) -> None:
-        if self._place is _Place.REASONING:
+        if self._target is _Target.REASONING:
             self._reasoning.write(text)
 
-    def _tell_answer(self, text: str) -> None:
+    def _write_answer(self, text: str) -> None:
         if self._keep_answer:
             self.answer += text
         else:
             self._content.write(text)
 
 
-def _place_of(narration: Narration, keep_answer: bool) -> _Place:
+def _target_of(narration: Narration, keep_answer: bool) -> _Target:
     match narration:
         case Narration.LIVE:
-            return _Place.REASONING if keep_answer else _Place.CONTENT
+            return _Target.REASONING if keep_answer else _Target.CONTENT
         case Narration.REASONING:
-            return _Place.REASONING
+            return _Target.REASONING
         case Narration.NONE:
-            return _Place.NOWHERE
+            return _Target.NOWHERE
         case _:
             assert_never(narration)
 
 
 def translate_event(event: Event) -> RunnerEvent | None:
-    """Translate an SDK event; None for those that a caller is not told about."""
+    """Translate an SDK event; None for events that are not sent to callers."""
     match event:
         case ActionEvent(tool_name=FinishTool.name) | ObservationEvent(tool_name=FinishTool.name):
             return None

@@ -1,6 +1,6 @@
-"""What an SDK agent is made of: the resolved form of a profile. The catalogue loads it, the runner uses it.
+"""The recipe of an SDK agent: the resolved form of a profile. The catalogue builds it, the runner uses it.
 
-Never leaves `agents`: the core knows only the `Profile` in it.
+It never leaves `agents`: the core knows only the `Profile` in it.
 """
 
 from collections.abc import Mapping
@@ -22,18 +22,18 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class AgentRecipe:
-    """Everything for one SDK agent that is the same in every run. What may hold credentials is not in its `repr`.
+    """Everything that an SDK agent needs and that is the same in every run. Fields that may contain credentials have no `repr`.
 
     Attributes:
-        llm: template; each run works on a copy, because an LLM object carries its own metrics.
-        input_usd_per_token: price given by the profile, which then wins over LiteLLM's map; None where it gives none.
-        condenser_llm: template for the condenser's LLM; None for no condenser.
+        llm: template; each run uses a copy, because an LLM object has metrics of its own.
+        input_usd_per_token: the profile's own price, which has precedence over LiteLLM's map; None without one.
+        condenser_llm: template for the condenser's LLM; None if there is no condenser.
         condenser_max_size: number of events above which history is summarised.
         system_prompt: replaces OpenHands' system prompt verbatim; None keeps it.
         persona: replaces only OpenHands' persona and workflow guidance in its system prompt; None keeps them.
         system_suffix: appended to the system prompt.
-        unpriced_usd_per_token: at which tokens of unknown price count against budgets; None for not at all.
-        tools: explicit list, the delegation tool (`delegate`) included; the finish and think tools are not listed.
+        unpriced_usd_per_token: the price at which tokens of unknown price count against budgets; None if they do not count.
+        tools: explicit list, including the delegation tool (`delegate`), without the finish and think tools.
     """
 
     profile: Profile

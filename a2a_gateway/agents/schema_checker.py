@@ -1,15 +1,15 @@
 """Check schemas and answers in processes of their own, which are killed when they take too long.
 
-A schema and an answer are both untrusted, and a small schema can ask for exponential work. So the process of the gateway looks
-into neither: the program `schema_worker` does, with bounded memory, an empty environment and no files. A job passes two stages:
+Schemas and answers are untrusted, and a small schema can need exponential work. So the gateway's process parses neither: the
+program `schema_worker` does, with bounded memory, an empty environment and no files. A job passes two stages:
 
 | stage | workers | time | for |
 |---|---|---|---|
 | quick | 4 | 0.25 s | every job; an ordinary one takes a few milliseconds |
-| patient | 1 | 2 s, 5 s with waiting | jobs that the quick stage has not ended: large ones, or any on an overloaded machine |
+| patient | 1 | 2 s, 5 s with waiting | jobs that the quick stage did not finish: large ones, or any on an overloaded machine |
 
-So callers whose schemas take for ever hold up the others for fractions of a second only, and each stage is fair to its users.
-Workers are started when first needed, used again, killed on a time-out or a cancellation, and end with the gateway.
+So callers whose schemas need endless work delay the others only by fractions of a second, and each stage is fair to its users.
+Workers are started when first needed, reused, killed on a timeout or a cancellation, and end with the gateway.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _NO_ANSWER: Final = (TimeoutError, EOFError, OSError)
 
 
 class SchemaChecker:
-    """Use as `async with`; leaving it ends its processes. `user` is whom a check is for: users have equal shares."""
+    """An async context manager that ends its processes on exit. Each check is for a `user`; users have equal shares."""
 
     def __init__(self) -> None:
         self._quick = _Stage(workers=4, limit_s=_QUICK_S)
@@ -56,8 +56,8 @@ class SchemaChecker:
         """Check that answers can be checked against a schema.
 
         Raises:
-            RequestError: it is not a valid schema, refers to what it does not hold, or never ends.
-            UnsupportedError: this takes too much work.
+            RequestError: it is not a valid schema, has a reference that it does not contain, or refers to itself without end.
+            UnsupportedError: the check takes too much work.
         """
         await self._check({"schema": schema}, user)
 
@@ -65,9 +65,9 @@ class SchemaChecker:
         """Check that an answer is JSON that fits a schema; None stands for any object.
 
         Raises:
-            AnswerInvalid: it does not; the message says where.
+            AnswerInvalid: it does not fit; the message contains the location.
             RequestError: the schema is not valid.
-            UnsupportedError: this takes too much work.
+            UnsupportedError: the check takes too much work.
         """
         await self._check({"schema": schema, "answer": answer}, user)
 
@@ -98,7 +98,7 @@ def _too_much(what: str) -> UnsupportedError:
 
 
 class _Stage:
-    """Workers of which each job gets one, for a limited time."""
+    """A number of workers; each job gets one of them for a limited time."""
 
     def __init__(self, *, workers: int, limit_s: float) -> None:
         self._line = FairLine(workers)
@@ -108,7 +108,7 @@ class _Stage:
         self._closed = False
 
     async def run(self, line: bytes, user: str) -> dict[str, Any] | None:
-        """Return the reply to a job; None where it took too long, or ended its worker."""
+        """Return the reply to a job; None if it took too long, or ended its worker."""
         async with self._line.place(user):
             worker = await self._take()
             whole = False
@@ -136,7 +136,7 @@ class _Stage:
         return worker
 
     async def close(self) -> None:
-        """End all workers; jobs under way are given up."""
+        """End all workers; current jobs are abandoned."""
         self._closed = True
         for worker in tuple(self._live):
             await worker.kill()
@@ -150,12 +150,12 @@ class _Worker:
 
     @classmethod
     async def start(cls) -> Self:
-        """Start a process, and wait until it takes jobs.
+        """Start a process, and wait until it accepts jobs.
 
         Raises:
             InternalError: it cannot be started.
         """
-        # It could outlive a gateway that is killed in the middle of a job; not for longer than this.
+        # The last argument is how long it may outlive a gateway that is killed in the middle of a job.
         arguments = (_library_directory(), str(_MEMORY_BYTES), str(2 * _PATIENT_S))
         try:
             process = await asyncio.create_subprocess_exec(
@@ -165,7 +165,7 @@ class _Worker:
                 stderr=DEVNULL,
                 cwd="/",
                 env={},
-                start_new_session=True,  # Ctrl-C in a terminal is the gateway's alone
+                start_new_session=True,  # so that Ctrl-C in a terminal reaches only the gateway
             )
         except OSError as error:
             raise InternalError(f"No process can be started to check a schema: {error.strerror}.") from None
@@ -186,10 +186,9 @@ class _Worker:
         """Return the reply to a job.
 
         Raises:
-            EOFError: the process has ended.
-            OSError: so it has.
+            EOFError, OSError: the process has ended.
         """
-        pipe: Any = self._process.stdin  # there is one, because it was asked for
+        pipe: Any = self._process.stdin  # not None, because the process was started with a pipe
         pipe.write(line)
         await pipe.drain()
         return await self._reply()
@@ -203,7 +202,7 @@ class _Worker:
         return reply
 
     async def kill(self) -> None:
-        """End the process, and wait for that."""
+        """End the process, and wait until it has ended."""
         with suppress(ProcessLookupError):
             self._process.kill()
         with anyio.CancelScope(shield=True):

@@ -1,12 +1,21 @@
-"""Check JSON Schemas and answers: a program of its own, because untrusted schemas can ask for any amount of work.
+"""Check JSON Schemas and answers: a program of its own, because untrusted schemas can need any amount of work.
 
-Usage: `python -I -S schema_worker.py SITE_PACKAGES MEMORY_BYTES LIFE_S`. It answers each line of its input with a line of its
-output, and ends with its input. A job is `{"schema": …}` to check a schema, with `"answer": "…"` to check an answer against it; a
-null schema stands for any object. The reply is `{}` where all is well, else one of `{"schema": "…"}` and `{"answer": "…"}`, which
-say what is wrong with that, or `{"work": "…"}`, which says what took too much work.
+Usage: `python -I -S schema_worker.py SITE_PACKAGES MEMORY_BYTES LIFE_S`. It writes one line of output for each line of input, and
+ends when its input ends. Both are JSON:
 
-It bounds its own memory, and the seconds of one job: so it ends even if the gateway was killed and cannot end it. It imports
-nothing of the gateway, and as little as it can, because its start is part of a run.
+| job | meaning |
+|---|---|
+| `{"schema": …}` | check a schema |
+| `{"schema": …, "answer": "…"}` | check an answer against a schema; a null schema allows any object |
+
+| reply | meaning |
+|---|---|
+| `{}` | valid |
+| `{"schema": "…"}`, `{"answer": "…"}` | the schema, or the answer, has this fault |
+| `{"work": "…"}` | this took too much work |
+
+It limits its own memory and the seconds of one job, so it ends even if the gateway was killed and cannot end it. It imports
+nothing of the gateway, and as little as possible, because its start delays a run.
 """
 
 import json
@@ -19,12 +28,12 @@ from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-sys.path.append(sys.argv[1])  # without `site`, which takes longer than all the rest
+sys.path.append(sys.argv[1])  # instead of `site`, which takes longer than all the rest
 import jsonschema_rs
 from jsonschema_rs import ValidationError, ValidationErrorKind
 
 _SAME_PART = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else"})
-"""Keywords that hold schemas for the same part of an answer: one, or a list of them."""
+"""Keywords that contain one or more schemas for the same part of an answer."""
 _SAME_PART_BY_NAME = frozenset({"dependentSchemas", "dependencies"})
 _UNKNOWN_DIALECT = "Unknown meta-schema"
 _MAX_MESSAGE_CHARS = 300
@@ -67,7 +76,7 @@ def _reply(job: dict[str, Any]) -> dict[str, str]:
 
 def _compile(schema: dict[str, Any]) -> jsonschema_rs.Validator:
     _refuse_circles(schema)
-    # Offline: a reference must not make the gateway fetch what a caller names.
+    # Offline: a reference must not make the gateway fetch a caller's URL.
     try:
         return jsonschema_rs.validator_for(schema, offline=True, validate_formats=False)
     except ValidationError as error:
@@ -78,17 +87,17 @@ def _compile(schema: dict[str, Any]) -> jsonschema_rs.Validator:
 
 
 def _refuse_circles(schema: dict[str, Any]) -> None:
-    """Look at where each schema sends the same part of an answer: a circle would accept any answer.
+    """Check that no schema applies itself, through others, to the same part of an answer: such a cycle accepts any answer.
 
     Raises:
-        CycleError: one leads back to itself.
+        CycleError: there is a cycle.
     """
-    graph = {id(node): {id(follows) for follows in _followed(node, schema)} for node in _walk(schema) if isinstance(node, dict)}
+    graph = {id(node): {id(follows) for follows in _follow(node, schema)} for node in _walk(schema) if isinstance(node, dict)}
     TopologicalSorter(graph).prepare()
 
 
-def _followed(node: dict[str, Any], root: dict[str, Any]) -> Iterator[object]:
-    """Return the schemas that a schema applies to the part of an answer that it is applied to itself."""
+def _follow(node: dict[str, Any], root: dict[str, Any]) -> Iterator[object]:
+    """Yield the schemas that a schema applies to the same part of an answer."""
     if isinstance(reference := node.get("$ref"), str):
         yield _target(reference, root)
     for keyword in _SAME_PART & node.keys():
@@ -100,7 +109,7 @@ def _followed(node: dict[str, Any], root: dict[str, Any]) -> Iterator[object]:
 
 
 def _target(reference: str, root: dict[str, Any]) -> object:
-    """Return what a JSON pointer leads to; None for other references, and where it leads nowhere, which compiling refuses."""
+    """Return the target of a JSON pointer; None for other references and for a missing target, which compiling refuses."""
     if reference not in ("", "#") and not reference.startswith("#/"):
         return None
     node: object = root
@@ -153,7 +162,7 @@ def _parse(answer: str) -> object:
     value = json.loads(answer.encode("utf-8", "replace"), parse_constant=_refuse_constant)
     if "\\u" not in answer:
         return value
-    # An escape may spell half of a surrogate pair, which the library does not take.
+    # An escape may encode a lone surrogate, which the library does not accept.
     return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
@@ -162,7 +171,7 @@ def _refuse_constant(constant: str) -> object:
 
 
 def _nearest(error: ValidationError) -> ValidationError:
-    """Return, of alternatives that all fail, the error of the one that fits furthest: the most useful to the LLM."""
+    """If all alternatives fail, return the error of the one that fails deepest in the answer: it helps the LLM most."""
     while isinstance(error.kind, ValidationErrorKind.AnyOf | ValidationErrorKind.OneOfNotValid):
         firsts = [errors[0] for errors in error.kind.context if errors]
         if not firsts:

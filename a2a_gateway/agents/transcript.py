@@ -1,8 +1,8 @@
-"""A conversation between two runs: its events as JSON lines, readable by nothing but this module.
+"""The stored form of a conversation between two runs: events as JSON lines, read only by this module.
 
-The first line holds the caller's system text, each further line one event that the LLM sees. Calls are written without their
-executable action and results as the text that the LLM was shown, so that a later run neither repeats a call nor needs the tool
-that made it; a call that a cancelled run left open is closed.
+The first line contains the caller's system text, each further line one event that the LLM sees. Calls are stored without their
+executable action, and results as the text that the LLM received. So a later run neither repeats a call nor needs its tool. A call
+without a result, from a cancelled run, gets an error as its result.
 """
 
 import json
@@ -28,15 +28,15 @@ _NOT_FINISHED: Final = "The call was interrupted before it had a result."
 
 
 def encode_transcript(system: str, events: Iterable[Event], secrets: Secrets) -> str:
-    """Write a conversation down; known secrets are masked."""
+    """Encode a conversation; known secrets are masked."""
     lines = [json.dumps({"version": _VERSION, "system": system})]
     # parent_id would name an event of this conversation's tree, which the next one does not have
     lines += [event.model_dump_json(exclude={"parent_id"}, exclude_none=True) for event in _portable(list(events))]
-    return _as_written(secrets).mask("\n".join(lines))
+    return _escape_secrets(secrets).mask("\n".join(lines))
 
 
 def decode_transcript(text: str) -> History:
-    """Read what `encode_transcript` wrote.
+    """Decode the result of `encode_transcript`.
 
     Raises:
         StoreError: it is damaged, or of another version.
@@ -51,13 +51,13 @@ def decode_transcript(text: str) -> History:
         raise StoreError("The stored conversation cannot be read by this version; begin a new one.") from error
 
 
-def _as_written(secrets: Secrets) -> Secrets:
-    """The secrets as they stand in JSON, quotation marks and the like escaped: twice in the arguments of a call."""
-    once = _escaped(secrets.values)
-    return Secrets.of(once | _escaped(once))
+def _escape_secrets(secrets: Secrets) -> Secrets:
+    """Return the secrets as they appear in JSON: escaped once, or twice within the arguments of a call."""
+    once = _escape_all(secrets.values)
+    return Secrets.of(once | _escape_all(once))
 
 
-def _escaped(texts: Iterable[str]) -> set[str]:
+def _escape_all(texts: Iterable[str]) -> set[str]:
     return {json.dumps(text, ensure_ascii=ascii_only)[1:-1] for text in texts for ascii_only in (True, False)}
 
 
@@ -68,9 +68,9 @@ def _portable(events: Sequence[Event]) -> Iterator[Event]:
             case ActionEvent():
                 yield event.model_copy(update={"action": None, "critic_result": None})
                 following = events[index + 1] if index + 1 < len(events) else None
-                # Closed after the last call of its LLM answer: calls of one answer stand together.
+                # Added after the last call of an LLM answer, because the calls of one answer must stay together.
                 if not (isinstance(following, ActionEvent) and following.llm_response_id == event.llm_response_id):
-                    yield from _closing(events[: index + 1], event.llm_response_id, answered)
+                    yield from _close_open_calls(events[: index + 1], event.llm_response_id, answered)
             case ObservationEvent():
                 shown = HistoryObservation(content=[*event.observation.to_llm_content, *event.extended_content])
                 yield event.model_copy(update={"observation": shown, "extended_content": []})
@@ -78,7 +78,7 @@ def _portable(events: Sequence[Event]) -> Iterator[Event]:
                 yield event
 
 
-def _closing(events: Sequence[Event], response_id: str, answered: set[str]) -> Iterator[Event]:
+def _close_open_calls(events: Sequence[Event], response_id: str, answered: set[str]) -> Iterator[Event]:
     for event in events:
         if isinstance(event, ActionEvent) and event.llm_response_id == response_id and event.tool_call_id not in answered:
             yield AgentErrorEvent(error=_NOT_FINISHED, tool_name=event.tool_name, tool_call_id=event.tool_call_id)

@@ -1,6 +1,6 @@
 """Shells started ahead, so that a run's first command does not wait for one; and the environment that they get.
 
-Owns every shell until it is dead, taken ones included. Above it stands the `Toolbox`; below, `shell`. Blocking: for threads.
+Owns every shell until it is dead, taken ones included. Above it stands the `LocalToolbox`; below, `shell`. Blocking: for threads.
 """
 
 import contextlib

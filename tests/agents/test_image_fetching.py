@@ -49,7 +49,7 @@ class Inside:
 async def test_an_image_inside_the_network_is_not_fetched(model: str, changes: dict[str, bool]) -> None:
     inside = Inside()
     async with inside.serving() as url:
-        account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
+        account = RunAccount(RecordingMeter(), max_turns=1, emit=lambda _: None)
         template = an_llm(url, model=model, **changes)
         llm = build_metered_llm(template, account, Prices(model, 1e-6, 1e-6))
         named = url.replace("127.0.0.1", "localhost")

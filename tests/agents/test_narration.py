@@ -131,7 +131,7 @@ def test_an_answer_that_is_checked_first_is_kept_and_narration_is_no_content() -
     events, narrator = told(Narration.LIVE, THINKING, ANSWER, keep_answer=True)
     assert events == [ReasoningDelta("Let me look.")]
     assert (narrator.answer, narrator.text) == ("It is 42.", "")
-    narrator.tell(narrator.answer)
+    narrator.write(narrator.answer)
     assert narrator.text == "It is 42."
 
 
@@ -142,7 +142,7 @@ def test_only_the_last_answer_is_kept_for_checking() -> None:
 
 def test_the_last_words_are_told_when_a_limit_leaves_no_answer() -> None:
     _, narrator = told(Narration.NONE, THINKING)
-    narrator.tell_last_narration()
+    narrator.write_last_narration()
     assert narrator.text == "Let me look."
 
 

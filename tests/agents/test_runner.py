@@ -14,7 +14,7 @@ from openhands.sdk.conversation.state import ConversationState
 from a2a_gateway.agents.execution import Execution
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
-from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.runs.events import Finished
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import COST, USAGE, USED, Driver, a_recipe, an_llm, script, think, user
@@ -58,7 +58,7 @@ async def test_a_run_does_not_wait_for_the_mcp_servers_of_others(llm: ScriptedLL
     wait = {"command": "sh", "args": ["-c", asked]}
     plain = a_recipe(an_llm(llm.base_url))
     recipes = {"scripted": plain, "slow": replace(plain, mcp_config={"slow": wait})}
-    toolbox = Toolbox(tmp_path / "shells", shell_pool_size=0, environ=dict(os.environ))
+    toolbox = LocalToolbox(tmp_path / "shells", shell_pool_size=0, environ=dict(os.environ))
     async with (
         toolbox,
         SchemaChecker() as checker,

@@ -11,7 +11,7 @@ from a2a_gateway.agents.llm.error_translation import failure_of
 from a2a_gateway.agents.llm.finish_reasons import empty_answers_error, output_limit_error
 from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.sdk_patches.patching import Patch, required
-from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.runs.messages import AnswerFormat
 from delegate_tool.masking import Secrets
 from tests.agents.profiles.place import Place
@@ -59,7 +59,7 @@ def _wrong_cipher_key(directory: Path) -> object:
 
 
 async def _machine_without_bash(directory: Path) -> object:
-    async with Toolbox(directory / "shells", shell_pool_size=1, environ={"PATH": str(directory), "HOME": str(directory)}):
+    async with LocalToolbox(directory / "shells", shell_pool_size=1, environ={"PATH": str(directory), "HOME": str(directory)}):
         return None
 
 

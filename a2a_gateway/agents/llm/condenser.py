@@ -25,7 +25,7 @@ _NOTHING_LEFT: Final = (
 )
 
 
-class HelpfulCondenser(LLMSummarizingCondenser):
+class GatewayCondenser(LLMSummarizingCondenser):
     """Summarise long conversations; raise the provider's refusal for one that no summary shortens."""
 
     async def ahard_context_reset(self, view: View, agent_llm: LLM | None = None) -> Condensation:

@@ -17,10 +17,10 @@ from a2a_gateway.runs.ports import Charge, Hold, Meter
 class RunAccount:
     """The LLM calls of one run, as its meter sees them. Belongs to one event loop."""
 
-    def __init__(self, meter: Meter, *, max_turns: int, tell: Callable[[TurnFinished], None]) -> None:
+    def __init__(self, meter: Meter, *, max_turns: int, emit: Callable[[TurnFinished], None]) -> None:
         self._meter = meter
         self._max_turns = max_turns
-        self._tell = tell
+        self._emit = emit
         self._sum = ExactSum()
         self._bookings: set[asyncio.Task[None]] = set()
         self.loop = asyncio.get_running_loop()
@@ -41,7 +41,7 @@ class RunAccount:
 
     def end_turn(self, usage: TokenUsage, cost_micro_usd: int | None) -> None:
         """Emit the end of a turn, with the usage and cost of all its attempts."""
-        self._tell(TurnFinished(self.turns, usage, cost_micro_usd))
+        self._emit(TurnFinished(self.turns, usage, cost_micro_usd))
 
     async def reserve(self, quote: CallQuote) -> Hold:
         """Reserve money for one attempt; raises what `Meter.reserve` raises."""

@@ -1,1 +1,1 @@
-"""What agents do things with: terminal, file editor, grep, glob, task list, delegation. `toolbox.Toolbox` is the way in."""
+"""What agents do things with: terminal, file editor, grep, glob, task list, delegation. `toolbox.LocalToolbox` is the way in."""

@@ -68,7 +68,7 @@ def bind_tools(conversation_id: UUID, tools: RunTools) -> Iterator[None]:
 def _find_bound(conv_state: "ConversationState") -> RunTools:
     tools = _BOUND.get(conv_state.id)
     if tools is None:
-        raise LookupError("This tool belongs to a gateway's run: initialise the conversation within Toolbox.bind.")
+        raise LookupError("This tool belongs to a gateway's run: initialise the conversation within LocalToolbox.bind.")
     return tools
 
 

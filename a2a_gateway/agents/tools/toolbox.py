@@ -44,7 +44,7 @@ _PARAMS: Final = {"terminal": frozenset({"no_change_timeout_seconds", "env"})}
 _DELEGATE: Final = "delegate"
 
 
-class Toolbox:
+class LocalToolbox:
     """Builds tools and owns the shells that they use; an async context manager that ends all processes of agents on exit."""
 
     def __init__(self, shells_dir: Path, *, shell_pool_size: int, environ: Mapping[str, str]) -> None:

@@ -22,7 +22,7 @@ MODELS = ("claude-sonnet-4-5", "claude-opus-4-1", "claude-opus-4-6", "claude-3-5
 
 async def sent(server: AnthropicServer, url: str, model: str, sampling: Sampling, **grant: Any) -> dict[str, Any]:
     """Make one call with these options, outside of a turn, and return what the provider was sent; fails if it refuses."""
-    account = RunAccount(RecordingMeter(grants=[grant]), max_turns=9, tell=lambda _: None)
+    account = RunAccount(RecordingMeter(grants=[grant]), max_turns=9, emit=lambda _: None)
     template = an_llm(url, model=f"anthropic/{model}", stream=False, num_retries=0)
     llm = build_metered_llm(template, account, Prices(template.model, INPUT_USD, OUTPUT_USD), sampling=sampling)
     await llm.acompletion([Message(role="user", content=[TextContent(text="hi")])])

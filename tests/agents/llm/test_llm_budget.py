@@ -38,7 +38,7 @@ FAREWELL = "[Budget] The budget of 1.000000 USD is used up. This is your last tu
 
 def side_llm(template: LLM, meter: RecordingMeter) -> MeteredLLM:
     """An LLM for calls that are no turn of the agent."""
-    account = RunAccount(meter, max_turns=9, tell=lambda _: None)
+    account = RunAccount(meter, max_turns=9, emit=lambda _: None)
     return build_metered_llm(template, account, Prices(template.model, INPUT_USD, OUTPUT_USD))
 
 

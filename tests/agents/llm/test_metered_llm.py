@@ -90,7 +90,7 @@ async def test_summarising_a_long_history_is_metered_but_is_no_turn_and_tells_no
 async def test_a_side_call_from_a_tool_s_thread_is_metered() -> None:
     async with ScriptedLLM() as llm:
         meter = RecordingMeter()
-        account = RunAccount(meter, max_turns=1, tell=lambda _: None)
+        account = RunAccount(meter, max_turns=1, emit=lambda _: None)
         side = build_metered_llm(an_llm(llm.base_url), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
         question = [Message(role="user", content=[TextContent(text="hi")])]
         response = await asyncio.to_thread(side.completion, question)
@@ -102,7 +102,7 @@ async def test_a_side_call_from_a_tool_s_thread_is_metered() -> None:
 async def test_a_copy_books_to_the_same_account() -> None:
     async with ScriptedLLM() as llm:
         meter = RecordingMeter()
-        account = RunAccount(meter, max_turns=1, tell=lambda _: None)
+        account = RunAccount(meter, max_turns=1, emit=lambda _: None)
         prices = Prices("openai/scripted", INPUT_USD, OUTPUT_USD)
         copy = build_metered_llm(an_llm(llm.base_url), account, prices).model_copy(update={"temperature": 0.5})
         await copy.acompletion([Message(role="user", content=[TextContent(text="hi")])])
@@ -112,7 +112,7 @@ async def test_a_copy_books_to_the_same_account() -> None:
 async def test_the_sdk_s_own_metrics_have_our_prices() -> None:
     async with ScriptedLLM() as llm:
         meter = RecordingMeter()
-        account = RunAccount(meter, max_turns=1, tell=lambda _: None)
+        account = RunAccount(meter, max_turns=1, emit=lambda _: None)
         own = build_metered_llm(an_llm(llm.base_url), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
         await own.acompletion([Message(role="user", content=[TextContent(text="hi")])])
     [(usage, cost)] = meter.settled
@@ -132,7 +132,7 @@ async def test_a_run_s_metrics_do_not_reach_its_template(tmp_path: Path) -> None
 
 def test_a_metered_llm_knows_of_its_model_what_its_template_does_and_a_copy_of_another_model_what_is_true_of_that() -> None:
     async def make() -> list[MeteredLLM]:
-        account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
+        account = RunAccount(RecordingMeter(), max_turns=1, emit=lambda _: None)
         own = build_metered_llm(
             an_llm("http://127.0.0.1:9/v1", model="openai/gpt-4o"), account, Prices("openai/gpt-4o", INPUT_USD, OUTPUT_USD)
         )
@@ -147,7 +147,7 @@ def test_a_metered_llm_knows_of_its_model_what_its_template_does_and_a_copy_of_a
 
 
 async def test_what_a_model_can_do_is_found_out_once_and_anew_for_a_copy_of_another_model() -> None:
-    account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
+    account = RunAccount(RecordingMeter(), max_turns=1, emit=lambda _: None)
     own = build_metered_llm(an_llm("http://127.0.0.1:9/v1", model="openai/gpt-4o"), account, Prices("openai/gpt-4o"))
     assert own.vision_is_active()
     features = LLM._model_features(own)

@@ -44,7 +44,7 @@ async def refusing() -> AsyncIterator[tuple[str, list[str]]]:
 
 async def call(llm: LLM, asked: Sampling) -> None:
     """Make one call; its answer is of no interest."""
-    account = RunAccount(RecordingMeter(), max_turns=9, tell=lambda _: None)
+    account = RunAccount(RecordingMeter(), max_turns=9, emit=lambda _: None)
     run_llm = build_metered_llm(llm, account, Prices(llm.model, INPUT_USD, OUTPUT_USD), sampling=asked)
     messages = [Message(role="user", content=[TextContent(text="hi")])]
     with pytest.raises(Exception):  # noqa: B017  # each provider refuses in its own way

@@ -150,7 +150,7 @@ async def test_a_recorded_stream_gets_its_record_with_the_price() -> None:
 async def test_our_own_prices_are_none_of_litellm_s(stream: bool) -> None:
     async with ScriptedLLM() as server:
         meter = RecordingMeter()
-        account = RunAccount(meter, max_turns=1, tell=lambda _: None)
+        account = RunAccount(meter, max_turns=1, emit=lambda _: None)
         llm = build_metered_llm(an_llm(server.base_url, stream=stream), account, Prices("openai/scripted", INPUT_USD, OUTPUT_USD))
         await llm.acompletion([Message(role="user", content=[TextContent(text="hi")])])
     [(usage, cost)] = meter.settled

@@ -34,7 +34,7 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def ask(base_url: str, model: str) -> str:
     # In a thread, because the SDK asks a LiteLLM proxy about its models, and waits.
     template = await asyncio.to_thread(an_llm, base_url, model=model, num_retries=0)
-    account = RunAccount(RecordingMeter(), max_turns=9, tell=lambda _: None)
+    account = RunAccount(RecordingMeter(), max_turns=9, emit=lambda _: None)
     llm = build_metered_llm(template, account, Prices(model, INPUT_USD, OUTPUT_USD))
     try:
         response = await llm.acompletion([Message(role="user", content=[TextContent(text="Hi")])], on_token=lambda _: None)

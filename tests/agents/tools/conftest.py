@@ -15,7 +15,7 @@ from openhands.sdk.llm import MessageToolCall
 from openhands.sdk.testing import TestLLM
 
 from a2a_gateway.agents.recipe import ToolSpec
-from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.runs.model import RunId
 
 type Call = tuple[str, Mapping[str, object]]
@@ -45,13 +45,13 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def toolbox(tmp_path: Path) -> AsyncIterator[Toolbox]:
-    async with Toolbox(tmp_path / "shells", shell_pool_size=1, environ=dict(os.environ)) as box:
+async def toolbox(tmp_path: Path) -> AsyncIterator[LocalToolbox]:
+    async with LocalToolbox(tmp_path / "shells", shell_pool_size=1, environ=dict(os.environ)) as box:
         yield box
 
 
 @pytest.fixture
-def start_agent(toolbox: Toolbox, workspace: Path) -> StartAgent:
+def start_agent(toolbox: LocalToolbox, workspace: Path) -> StartAgent:
     @contextmanager
     def start(*calls: Call, params: Mapping[str, Mapping[str, object]] | None = None) -> Iterator[AgentRun]:
         specs = [ToolSpec(name, (params or {}).get(name, {})) for name in dict.fromkeys(name for name, _ in calls)]

@@ -13,7 +13,7 @@ from openhands.sdk import Agent, LocalConversation, Tool
 from openhands.sdk.testing import TestLLM
 
 from a2a_gateway.agents.recipe import ToolSpec
-from a2a_gateway.agents.tools.toolbox import Toolbox
+from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.runs.model import RunId
 from delegate_tool.binding import BoundClient
@@ -24,7 +24,7 @@ type StartAgent = Callable[..., AbstractContextManager[Any]]
 ALL = tuple(ToolSpec(name) for name in ("terminal", "file_editor", "grep", "glob", "task_tracker", "delegate"))
 
 
-async def test_an_agent_has_the_listed_tools_under_their_public_names(toolbox: Toolbox, workspace: Path) -> None:
+async def test_an_agent_has_the_listed_tools_under_their_public_names(toolbox: LocalToolbox, workspace: Path) -> None:
     agent = Agent(llm=TestLLM.from_messages([]), tools=toolbox.specs(ALL, may_delegate=False), include_default_tools=[])
     conversation: Any = LocalConversation(agent=agent, workspace=str(workspace), visualizer=None)
     with toolbox.bind(conversation.id, run_id=RunId("run"), workspace_dir=str(workspace), delegation=None):
@@ -37,7 +37,7 @@ async def test_an_agent_has_the_listed_tools_under_their_public_names(toolbox: T
     conversation.close()
 
 
-async def test_only_a_run_that_may_delegate_has_the_delegation_tool(toolbox: Toolbox) -> None:
+async def test_only_a_run_that_may_delegate_has_the_delegation_tool(toolbox: LocalToolbox) -> None:
     assert Tool(name="delegate", params={"withholdable": True}) in toolbox.specs(ALL, may_delegate=True)
     assert Tool(name="delegate") not in toolbox.specs(ALL, may_delegate=False)
 
@@ -45,12 +45,12 @@ async def test_only_a_run_that_may_delegate_has_the_delegation_tool(toolbox: Too
 @pytest.mark.parametrize(
     "spec", [ToolSpec("browser"), ToolSpec("terminal", {"shell_path": "/bin/evil"}), ToolSpec("grep", {"x": 1})]
 )
-async def test_an_unknown_tool_or_parameter_is_refused(toolbox: Toolbox, spec: ToolSpec) -> None:
+async def test_an_unknown_tool_or_parameter_is_refused(toolbox: LocalToolbox, spec: ToolSpec) -> None:
     with pytest.raises(ConfigurationError):
         toolbox.specs([spec], may_delegate=True)
 
 
-async def test_a_conversation_outside_a_run_gets_no_tool(toolbox: Toolbox, workspace: Path) -> None:
+async def test_a_conversation_outside_a_run_gets_no_tool(toolbox: LocalToolbox, workspace: Path) -> None:
     agent = Agent(llm=TestLLM.from_messages([]), tools=toolbox.specs([ToolSpec("terminal")], may_delegate=False))
     conversation: Any = LocalConversation(agent=agent, workspace=str(workspace), visualizer=None)
     with pytest.raises(LookupError):
@@ -94,7 +94,7 @@ async def test_links_and_start_files_that_one_run_plants_do_nothing_in_the_next(
     assert not (tmp_path / "ran").exists()
 
 
-async def test_a_run_token_is_in_no_parameter_and_no_event(toolbox: Toolbox, workspace: Path) -> None:
+async def test_a_run_token_is_in_no_parameter_and_no_event(toolbox: LocalToolbox, workspace: Path) -> None:
     import openai
 
     binding = DelegationBinding(
@@ -113,7 +113,9 @@ async def test_a_run_token_is_in_no_parameter_and_no_event(toolbox: Toolbox, wor
 
 
 async def test_a_machine_without_bash_is_told_so(tmp_path: Path) -> None:
-    box = Toolbox(tmp_path / "shells", shell_pool_size=1, environ={"PATH": str(tmp_path), "HOME": os.environ.get("HOME", "/")})
+    box = LocalToolbox(
+        tmp_path / "shells", shell_pool_size=1, environ={"PATH": str(tmp_path), "HOME": os.environ.get("HOME", "/")}
+    )
     with pytest.raises(ConfigurationError) as refused:
         async with box:
             pass

@@ -377,7 +377,7 @@ async def test_other_requests_of_the_process_are_left_alone() -> None:
 async def test_a_side_call_of_a_tool_is_repaired_as_well(tmp_path: Path) -> None:
     answer = {"choices": [{"message": {"role": "assistant", "content": "Yes."}}], "id": 7, "created": None}
     with required(ANSWER_READING), RawLLM([whole(answer)]).in_thread() as url:
-        account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
+        account = RunAccount(RecordingMeter(), max_turns=1, emit=lambda _: None)
         llm = build_metered_llm(OPENAI.llm(url), account, Prices("openai/m"))
         question = Message(role="user", content=[TextContent(text="Is it?")])
         response = await asyncio.to_thread(llm.completion, [question])
