@@ -1,6 +1,6 @@
-"""What outlives a request: the ledger of runs and money, keys, conversations. SQLAlchemy Core over SQLite, or PostgreSQL.
+"""The store: the ledger of runs and money, keys, conversations, peers. SQLAlchemy Core over SQLite or PostgreSQL.
 
-Above it stands `server`, which opens the store; it satisfies the Protocols of `runs.ports`. It knows neither HTTP nor OpenHands.
+It implements Protocols of `runs.ports`. `server` and `cli` open it. It knows neither HTTP nor OpenHands.
 """
 
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ def store_url(settings: Settings) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """An open store, brought to the newest schema."""
+    """An open store with the newest schema."""
 
     ledger: SqlLedger
     keys: SqlKeys
@@ -53,10 +53,11 @@ class Store:
 
 @asynccontextmanager
 async def open_store(url: str, clock: Clock, *, answer_ttl_s: float = 86_400.0, as_gateway: bool = False) -> AsyncIterator[Store]:
-    """Open the store at a SQLAlchemy URL (`sqlite_url(path)` makes one for a file), migrating it if it is older.
+    """Open the store at a SQLAlchemy URL (`sqlite_url(path)` makes one for a file), and migrate it to the newest schema.
 
     Args:
-        as_gateway: keep other gateways out, as one does that is to end what it finds alive.
+        as_gateway: lock the database against other gateways. A gateway ends the live runs that it finds at its start, and those
+            of another gateway must not be among them.
 
     Raises:
         ConfigurationError: the URL cannot be used, or a newer release has written the database, or another gateway uses it.

@@ -1,8 +1,21 @@
-"""Money in the database: holds on it, charges, and what a key or a profile has spent by day. Functions of one transaction.
+"""Money in the database: holds, charges, and what a key or a profile has spent by day. Functions of one transaction.
 
-A hold is counted on its run and on every run above it, and so is a charge: at any moment the sum of `cost_self` over a tree is
-its root's `cost_tree`, and a run's `reserved` is the sum of the open holds in it and below it. Accounts are locked from the root
-of a tree down, then its key, then the profile, so that two transactions cannot wait for each other.
+The money of one call goes through a hold. A hold is `open` while its call is under way. It is `presumed` while an estimate is
+charged because the final cost is not known yet:
+
+| act | hold | reserved amount of the run and its ancestors | cost | number of unknown charges |
+|---|---|---|---|---|
+| reserve, escrow | inserted as open | + reserved | | |
+| release | removed | − reserved | | |
+| settle, cost final | removed | − reserved | + cost | + 1 if the cost is unknown or incomplete |
+| settle, cost not final | becomes presumed | − reserved | + cost so far | + 1 |
+| presume: a crash, or overdue | becomes presumed | − reserved | + estimate | + 1 |
+| settle a presumed hold, cost final | removed | | + cost − estimate | − 1 if the cost is now known and complete |
+
+Both a hold and a charge count on their run and on every run above it. So at any moment the sum of `cost_self` over a tree is its
+root's `cost_tree`, and a run's `reserved` is the sum of the open holds of it and of the runs below it.
+
+Lock order: the runs of a tree from the root down, then the key, then the profile. So two transactions cannot deadlock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +58,7 @@ _TAKE_HOLD: Final = delete(holds).where(holds.c.id == bindparam("hold_id")).retu
 _NOTE_PRESUMED: Final = (
     update(holds)
     .where(holds.c.id == bindparam("hold_id"), holds.c.state == OPEN)
-    # An estimate is an estimate; what was set aside is the most that the call may cost.
+    # An estimate may be too high; the reserved amount is the most that the call may cost.
     .values(
         presumed_micro_usd=case(
             (holds.c.reserved_micro_usd < bindparam("used"), holds.c.reserved_micro_usd), else_=bindparam("used")
@@ -74,7 +87,7 @@ _CHARGE_RUN: Final = (
         cost_tree_micro_usd=runs.c.cost_tree_micro_usd + bindparam("more_tree"),
         reserved_micro_usd=runs.c.reserved_micro_usd + bindparam("more_reserved"),
         unknown_charges=runs.c.unknown_charges + bindparam("more_unknown"),
-        # What a peer says of its own runs cannot use up more than was granted.
+        # The number of runs that a peer reports must not exceed what it was granted.
         descendants=case((_descendants < runs.c.max_runs, _descendants), else_=runs.c.max_runs),
     )
 )
@@ -107,15 +120,15 @@ _LOCK_PROFILE: Final = text("SELECT pg_advisory_xact_lock(hashtext(:agent))")
 
 
 def today(clock: Clock) -> date:
-    """The day in UTC: that of the wall clock, because people look for what they spent where their calendar has it."""
+    """Return the day in UTC by the wall clock, because people look for their spending by the calendar."""
     return datetime.fromtimestamp(clock.wall(), UTC).date()
 
 
-def known_key(connection: Connection, key_id: KeyId) -> KeyRecord:
-    """Read a key that must be there.
+def require_key(connection: Connection, key_id: KeyId) -> KeyRecord:
+    """Read a key that must exist.
 
     Raises:
-        AuthenticationError: it is not.
+        AuthenticationError: it does not exist.
     """
     row = connection.execute(_KEY, {"key_id": key_id}).one_or_none()
     if row is None:
@@ -133,7 +146,7 @@ def accounts_of(
     *,
     below: bool = False,
 ) -> list[Account]:
-    """Read every budget that a run draws on: those of its path, its key's, and its profile's `caps`. Locks the last two.
+    """Read every budget that a run draws on: those of its path, of its key, and its profile's `caps`. Lock the last two.
 
     Args:
         below: the run is not in the path yet.
@@ -147,7 +160,7 @@ def accounts_of(
 
 
 def accounts_of_profile(connection: Connection, agent: str, caps: SpendCaps, day: date) -> list[Account]:
-    """Read, and lock, the budgets that the runs of an agent share, whoever starts them."""
+    """Read and lock the budgets that all runs of an agent share."""
     if caps == SpendCaps():
         return []
     if connection.dialect.name == "postgresql":
@@ -156,8 +169,10 @@ def accounts_of_profile(connection: Connection, agent: str, caps: SpendCaps, day
 
 
 def _spent(connection: Connection, spender: Column[str], holder: Column[str], owner: str, caps: SpendCaps, day: date) -> Spent:
-    """Sum up, as far as the caps need it, and in one statement: between two of them PostgreSQL lets others settle a call, which
-    would then be in neither sum."""
+    """Sum up what the caps need, in one statement.
+
+    Between two statements PostgreSQL lets another transaction settle a call, which would then be in neither sum.
+    """
     month = day.replace(day=1)
     held = select(_sum(holds.c.reserved_micro_usd)).where(holder == owner, holds.c.state == OPEN)
     spent = select(
@@ -177,7 +192,7 @@ def _sum(amount: ColumnElement[int]) -> ColumnElement[int]:
 
 
 def place_hold(connection: Connection, hold: Hold, path: Sequence[RunRecord], *, kind: str, day: date, now: float) -> None:
-    """Record a hold, and set its money aside in every account of its path."""
+    """Insert a hold, and reserve its money on every run of its path."""
     run = path[-1]
     connection.execute(
         _INSERT_HOLD,
@@ -200,19 +215,19 @@ def place_hold(connection: Connection, hold: Hold, path: Sequence[RunRecord], *,
         connection.execute(_MARK_LAST_CALL, {"account_id": run.id, "had_it": True})
 
 
-def take_hold(connection: Connection, hold_id: str) -> AnyRow | None:
-    """Remove a hold and return its row; None if it was settled before."""
+def remove_hold(connection: Connection, hold_id: str) -> AnyRow | None:
+    """Remove a hold and return its row; None if it was removed before."""
     return connection.execute(_TAKE_HOLD, {"hold_id": hold_id}).one_or_none()
 
 
-def give_back(connection: Connection, hold: AnyRow, path: Sequence[RunRecord]) -> None:
-    """Give back what a removed hold had set aside, charging nothing."""
+def release_hold(connection: Connection, hold: AnyRow, path: Sequence[RunRecord]) -> None:
+    """Release the money of a removed hold, and charge nothing."""
     if hold.reserved_micro_usd:
         connection.execute(_SET_ASIDE, [{"account_id": one.id, "more_reserved": -hold.reserved_micro_usd} for one in path])
 
 
 def book(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], charge: Charge) -> None:
-    """Charge what the call of a removed hold used. A presumed one has been charged already: this corrects it."""
+    """Charge what the call of a removed hold used. For a presumed hold this replaces the estimate that was charged."""
     presumed = hold.state == PRESUMED
     cost = (charge.cost_micro_usd or 0) - (hold.reserved_micro_usd if presumed else 0)
     is_known = charge.complete and charge.final and (charge.cost_micro_usd is not None or charge.usage == TokenUsage())
@@ -234,7 +249,7 @@ def book(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], charge
 
 
 def allow_last_call(connection: Connection, run_id: RunId) -> None:
-    """Let a run have another last call, since the one that it had was refused."""
+    """Allow a run another last call, because the one that it had was refused."""
     connection.execute(_MARK_LAST_CALL, {"account_id": run_id, "had_it": False})
 
 
@@ -244,7 +259,7 @@ def charge_estimate(connection: Connection, hold: AnyRow, path: Sequence[RunReco
 
 
 def note_presumed(connection: Connection, used_micro_usd: Mapping[str, int]) -> None:
-    """Record what a crash would charge for open holds; in the order of their ids, as others lock several of them."""
+    """Record what a crash would charge for open holds. The order of their ids is the lock order for several holds."""
     values = [{"hold_id": hold_id, "used": used_micro_usd[hold_id]} for hold_id in sorted(used_micro_usd)]
     if values:
         connection.execute(_NOTE_PRESUMED, values)
@@ -269,7 +284,7 @@ def _charge(
 
 
 def _bill(connection: Connection, hold: AnyRow, usage: TokenUsage, cost: int, unknown: int, *, calls: int) -> None:
-    """Add to what the key spent on the agent on the day on which the call began."""
+    """Add to what the key spent on the agent, on the day on which the call began."""
     row = {"on_day": hold.day, "of_key": hold.key_id, "of_agent": hold.agent}
     amounts = {
         "more_calls": calls,
@@ -279,5 +294,5 @@ def _bill(connection: Connection, hold: AnyRow, usage: TokenUsage, cost: int, un
         "more_unknown": unknown,
     }
     if not connection.execute(_ADD_TO_BILL, {**row, **amounts}).rowcount:
-        # Another transaction may insert the row in the same instant (PostgreSQL): then this is an addition after all.
+        # With PostgreSQL another transaction may insert the row at the same time. Then this statement updates it.
         connection.execute(_BEGIN_BILL[connection.dialect.name], {**row, **amounts})

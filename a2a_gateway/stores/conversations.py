@@ -1,6 +1,6 @@
-"""Conversations: durable histories, each used by one run at a time. Satisfies `runs.ports.Conversations`.
+"""Conversations: durable histories, each used by one run at a time. Implements `runs.ports.Conversations`.
 
-The rows are in the database; who has which conversation is known in this process alone, because a run never outlives it.
+The conversations are in the database. Their leases are in this process's memory, because a run never outlives the process.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _DELETE_EXPIRED: Final = (
 
 @dataclass(slots=True)
 class _Queue:
-    """The runs that have, or wait for, one conversation; asyncio's lock wakes them in order."""
+    """The number of runs that have, or wait for, one conversation. asyncio's lock wakes them in order."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     runs: int = 0
@@ -52,23 +52,23 @@ class SqlConversations:
 
     @asynccontextmanager
     async def lease(self, conversation_id: ConversationId) -> AsyncIterator[Conversation | None]:
-        """Hold a conversation for one run, waiting for the runs that came before; yields None if it does not exist yet."""
+        """Lease a conversation to one run, after the runs that came before. Yield None if it does not exist yet."""
         async with self._turn(conversation_id):
             yield await self._find(conversation_id)
 
     @asynccontextmanager
     async def begin(self, conversation_id: ConversationId) -> AsyncIterator[None]:
-        """Hold a conversation that is not stored yet, whose id nobody else knows."""
+        """Lease a conversation that is not stored yet. No other run knows its id."""
         async with self._turn(conversation_id):
             yield
 
     @property
     def leased(self) -> frozenset[ConversationId]:
-        """The conversations that a run has, or waits for."""
+        """The conversations that a run has leased or waits for."""
         return frozenset(self._queues)
 
     async def save(self, conversation: Conversation) -> None:
-        """Store or replace a conversation. Only while its lease is held."""
+        """Store or replace a conversation. The caller must have its lease."""
         queue = self._queues.get(conversation.id)
         if queue is None or not queue.lock.locked():
             raise InternalError(f"Conversation {conversation.id} was saved by a run that does not hold it.")
@@ -80,11 +80,11 @@ class SqlConversations:
         await self.database.transaction(work)
 
     async def workspace_dirs(self) -> frozenset[str]:
-        """The directories that stored conversations keep."""
+        """Return the workspace directories of all stored conversations."""
         return await self.database.transaction(lambda connection: frozenset(connection.scalars(_WORKSPACE_DIRS)))
 
     async def expire(self, now: float) -> Sequence[Conversation]:
-        """Remove the conversations whose time has passed and that no run has leased; returns them, for their workspaces."""
+        """Remove the conversations that have expired and are not leased. Return them, so that their workspaces can be removed."""
 
         def find(connection: Connection) -> Sequence[ConversationId]:
             return list(connection.scalars(_EXPIRED, {"now": now}))
@@ -118,7 +118,7 @@ class SqlConversations:
         return await self.database.transaction(work)
 
     async def _remove(self, conversation_id: ConversationId, now: float) -> Conversation | None:
-        """Remove a conversation unless a run has used it since it was found to be expired."""
+        """Remove a conversation unless a run has used it since it was found expired."""
 
         def work(connection: Connection) -> Conversation | None:
             row = connection.execute(_DELETE_EXPIRED, {"conversation_id": conversation_id, "now": now}).one_or_none()

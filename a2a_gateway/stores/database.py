@@ -1,10 +1,10 @@
 """The database: one engine, the threads that may use it, and transactions.
 
-Owns every difference between SQLite and PostgreSQL. Above it stand the ledger, the keys and the conversations, which hand it
-functions of a connection. It knows no table.
+It handles the differences between SQLite and PostgreSQL in connecting, locking and failing. The ledger, the keys and the
+conversations pass it functions of a connection. It knows no table.
 
-A driver blocks, so transactions run in threads of their own: a single one for SQLite, where writers exclude one another anyway,
-and one thread makes them queue in order; several for PostgreSQL.
+Database drivers block, so transactions run in threads of their own. SQLite gets a single thread: its writers exclude one another
+anyway, and one thread queues them in order. PostgreSQL gets several.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from a2a_gateway.stores.gateway_lock import DatabaseTaken, GatewayLock
 from a2a_gateway.stores.sqlite_file import SqliteFile
 
 PATIENCE_S: Final = 5.0
-"""How long a transaction waits for what another one has locked; with SQLite, its wait for the thread included."""
+"""How long a transaction waits for a lock. With SQLite this includes its wait for the thread."""
 POSTGRESQL_THREADS: Final = 8
 _POSTGRESQL_OPTIONS: Final = (
     f"-c lock_timeout={PATIENCE_S:g}s"
-    # A gateway whose machine has gone leaves its locks to the next one after so many seconds, not after hours.
+    # If a gateway's machine fails, the server drops its session, and with it its locks, after seconds instead of hours.
     " -c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
 )
 _UNREACHABLE: Final = (
@@ -37,7 +37,7 @@ _UNREACHABLE: Final = (
     "does not exist",
     "timeout expired",
 )
-"""What a PostgreSQL client says, and has no code for, where there is no connection to be had."""
+"""Messages of a PostgreSQL client that cannot connect. These errors have no code."""
 _MIGRATION_LOCK: Final = 0x61326167  # "a2ag": any number that no other program locks in this database
 
 
@@ -47,10 +47,10 @@ def sqlite_url(path: Path) -> str:
 
 
 class Database:
-    """An open database. Use as `async with`; entering makes an SQLite file if there is none, readable by its owner only.
+    """An open database. Use as `async with`. Entering creates a missing SQLite file, readable by its owner only.
 
     Raises:
-        ConfigurationError: the URL cannot be read, or names a database or driver that is not here.
+        ConfigurationError: the URL cannot be parsed, or names a database or driver that is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -82,7 +82,7 @@ class Database:
         self._threads.shutdown()
 
     async def keep_gateways_out(self) -> None:
-        """Hold the database against other gateways until it is closed.
+        """Lock the database against other gateways until it is closed.
 
         Raises:
             ConfigurationError: another gateway uses it.
@@ -108,11 +108,11 @@ class Database:
     async def transaction[T](self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction: committed when it returns, rolled back when it raises.
 
-        A caller that is cancelled waits for the end of its transaction, a millisecond or so, and is cancelled then: whatever it
-        does next comes after it.
+        A caller that is cancelled first waits for the end of its transaction, about a millisecond. So what it does next comes
+        after the transaction.
 
         Raises:
-            StoreError: the database failed; whatever else `work` raises passes through.
+            StoreError: the database failed. Other exceptions of `work` pass through.
         """
         give_up_at = time.monotonic() + PATIENCE_S
         return await self._in_thread(lambda: self._transact(work, give_up_at))
@@ -133,13 +133,14 @@ class Database:
         try:
             with self._engine.connect() as connection:
                 if connection.dialect.name == "sqlite":
-                    # Those that stood in line while one waited in vain have waited, too: they must not do so one by one.
+                    # Transactions that queued for the thread while another one waited have used up that time, too.
+                    # Otherwise each of them would wait for the full time, one after the other.
                     patience_ms = max(0, round((give_up_at - time.monotonic()) * 1000))
                     connection.connection.cursor().execute(f"PRAGMA busy_timeout={patience_ms}").close()
                 with connection.begin():
                     return work(connection)
         except DatabaseTaken as taken:
-            raise StoreError(f"{taken} It has taken the database over while that was away. Nothing was changed.") from None
+            raise StoreError(f"{taken} It took the database over while the server was down. Nothing was changed.") from None
         except SQLAlchemyError as error:
             raise _failure(error) from error
 
@@ -152,7 +153,7 @@ class Database:
             except asyncio.CancelledError as error:
                 interrupted = error
         if interrupted is not None:
-            future.exception()  # seen, or asyncio would complain that nobody looked
+            future.exception()  # otherwise asyncio would log an exception that was never retrieved
             raise interrupted
         return future.result()
 
@@ -160,7 +161,7 @@ class Database:
 def _parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # a port that is no number, too
+    except (ArgumentError, ValueError):  # ValueError: the port is not a number
         # The text may hold a password, so it is not repeated.
         raise ConfigurationError("database_url is not a URL such as sqlite:///gateway.db.", param="database_url") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
@@ -173,13 +174,13 @@ def _parse_url(url: str) -> URL:
 def _create_engine(url: URL, threads: int) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
     try:
-        # What is stored is the users' own: parameters stay out of errors.
+        # The parameters are users' data, so they must not be in error messages.
         return create_engine(
             url,
             hide_parameters=True,
             pool_size=threads,
             max_overflow=0,
-            pool_pre_ping=not is_sqlite,  # a server that was restarted in between is no failure
+            pool_pre_ping=not is_sqlite,  # reconnect silently if the server was restarted in between
             connect_args=_connect_args(url),
         )
     except (NoSuchModuleError, ImportError) as error:
@@ -187,7 +188,7 @@ def _create_engine(url: URL, threads: int) -> Engine:
 
 
 def _connect_args(url: URL) -> dict[str, object]:
-    """What a driver is told of our patience; PostgreSQL's own names for it may stand in the URL instead."""
+    """Return the driver's timeouts and encoding. PostgreSQL's own parameters in the URL take precedence."""
     patience_s = round(PATIENCE_S)
     if url.get_backend_name() == "sqlite":
         return {"timeout": patience_s}
@@ -195,23 +196,23 @@ def _connect_args(url: URL) -> dict[str, object]:
         "connect_timeout": patience_s,
         "tcp_user_timeout": patience_s * 1000,
         "options": _POSTGRESQL_OPTIONS,
-        "client_encoding": "utf8",  # a cluster made under LANG=C says SQL_ASCII, and its texts would come as bytes
+        "client_encoding": "utf8",  # a cluster made under LANG=C has SQL_ASCII, and texts would arrive as bytes
     }
     return {name: value for name, value in defaults.items() if name not in url.query}
 
 
 def _prepare_sqlite(engine: Engine) -> None:
-    """Make SQLite's transactions what they are elsewhere, and as fast as a file allows."""
+    """Give SQLite the transactions that other databases have, and as fast as a file allows."""
 
     def connect(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver would otherwise begin transactions by itself, and not before reads
+        connection.isolation_level = None  # otherwise the driver begins transactions by itself, and only at the first write
         connection.execute("PRAGMA journal_mode=WAL")
-        # With WAL, NORMAL loses the last transactions in a power cut, but never the file; a crash of the gateway loses nothing.
+        # With WAL and NORMAL a power cut can lose the last transactions, never the file. A crash of the gateway loses nothing.
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
 
     def begin(connection: Connection) -> None:
-        # A transaction that reads and then writes could otherwise fail at its first write, having decided on what it read.
+        # Otherwise a transaction that reads and then writes could fail at its first write, after it had decided by what it read.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", connect)

@@ -1,6 +1,7 @@
-"""One gateway per PostgreSQL database: a second one would take the first one's runs for lost.
+"""Lock a PostgreSQL database for one gateway. A second gateway would end the first one's runs as lost.
 
-The lock is a session's, and is gone with the server: so it is looked after whenever a connection has to be made anew.
+The lock belongs to a session, so it is gone when the server restarts. Whenever the engine makes a new connection, the lock is
+checked and taken again if necessary.
 """
 
 import threading
@@ -19,7 +20,7 @@ class DatabaseTaken(Exception):
 
 
 class GatewayLock:
-    """Holds a database against other gateways, by a session that does nothing else. Blocking; from any thread."""
+    """An exclusive lock on a database, in a session that does nothing else. Its methods block; any thread may call them."""
 
     def __init__(self, url: URL, connect_args: Mapping[str, object]) -> None:
         self._engine = create_engine(url, hide_parameters=True, poolclass=NullPool, connect_args=dict(connect_args))
@@ -27,22 +28,22 @@ class GatewayLock:
         self._one_at_a_time = threading.Lock()
 
     def hold(self, engine: Engine) -> None:
-        """Take the lock, and take it again when the server that `engine` connects to has been away.
+        """Take the lock, and take it again after the server that `engine` connects to was restarted.
 
         Raises:
             DatabaseTaken: another gateway has it.
             SQLAlchemyError: the database does not answer.
         """
         self._take()
-        event.listen(engine, "connect", self._look_after)
+        event.listen(engine, "connect", self._renew)
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         if self._session is not None:
             self._session.close()
             self._session = None
 
-    def _look_after(self, *_: object) -> None:
+    def _renew(self, *_: object) -> None:
         with self._one_at_a_time:
             if not self._is_held():
                 self._take()

@@ -1,5 +1,4 @@
-"""Requests that are to be carried out once: idempotency keys with the runs that they stand for, and grants. Functions of one
-transaction."""
+"""Execute a request once: idempotency keys with their runs, and used grants. Functions of one transaction."""
 
 from dataclasses import asdict
 from typing import Final
@@ -18,7 +17,7 @@ _CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c
 _FREE_CLAIM: Final = delete(claims).where(
     claims.c.scope == bindparam("of"),
     claims.c.key == bindparam("named"),
-    # Since it was read, another transaction may have freed it and claimed it for a run of its own (PostgreSQL).
+    # With PostgreSQL another transaction may have freed the key since it was read, and recorded it for a run of its own.
     claims.c.run_id == bindparam("claimed_by"),
 )
 _is_live: Final = exists().where(runs.c.id == claims.c.run_id, runs.c.state.in_(sorted(LIVE_STATES)))
@@ -28,13 +27,13 @@ _RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
 
 
 class ClaimedMeanwhile(Exception):
-    """Another transaction staked the same claim while this one was at it (PostgreSQL): now its run can be seen."""
+    """Another transaction recorded the same key first (PostgreSQL). Its run is visible now, so the caller tries again."""
 
 
 def find_claimed(connection: Connection, claim: IdempotencyKey, now: float, grant: Grant | None = None) -> RunRecord | None:
-    """Find the run that a claim stands for, and use up the grant that asks for it.
+    """Return the run of an idempotency key, and record the grant of the request as used.
 
-    A claim whose time has passed is forgotten, once its run has ended.
+    A key is freed if it has expired and its run has ended, or if its run may be repeated.
     """
     found = connection.execute(_CLAIM, {"of": claim.scope, "named": claim.key}).one_or_none()
     if found is None:
@@ -50,11 +49,11 @@ def find_claimed(connection: Connection, claim: IdempotencyKey, now: float, gran
             details={"run_id": found.run_id},
         )
     if releases_idempotency_key(run):
-        # Carrying it out now is carrying it out once.
+        # The earlier run did nothing, so executing the request now executes it once.
         _free(connection, claim, run.id)
         return None
     if grant is not None:
-        use_up(connection, grant)
+        record_grant(connection, grant)
     return run
 
 
@@ -63,27 +62,31 @@ def _free(connection: Connection, claim: IdempotencyKey, run_id: RunId) -> None:
 
 
 def run_of_claim(connection: Connection, scope: str, key: str) -> RunRecord | None:
-    """Find the run of an idempotency key, whatever it asked for."""
+    """Return the run of an idempotency key, whatever the request was."""
     found = connection.execute(_CLAIM, {"of": scope, "named": key}).one_or_none()
     return None if found is None else run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
 
 
-def stake(connection: Connection, claim: IdempotencyKey, run_id: RunId) -> None:
-    """Let a claim stand for a run from now on."""
+def record_claim(connection: Connection, claim: IdempotencyKey, run_id: RunId) -> None:
+    """Record an idempotency key for a run.
+
+    Raises:
+        ClaimedMeanwhile: another transaction has recorded it.
+    """
     try:
         connection.execute(insert(claims), {**asdict(claim), "run_id": run_id})
     except IntegrityError:
         raise ClaimedMeanwhile from None
 
 
-def forget(connection: Connection, now: float) -> None:
-    """Forget the claims whose time has passed, and whose runs have ended, and the grants that nobody could use any more."""
+def delete_expired(connection: Connection, now: float) -> None:
+    """Delete the expired idempotency keys whose runs have ended, and the grants that have expired."""
     connection.execute(_FORGET_CLAIMS, {"now": now})
     connection.execute(_FORGET_GRANTS, {"now": now})
 
 
-def use_up(connection: Connection, grant: Grant) -> None:
-    """Remember a grant as used.
+def record_grant(connection: Connection, grant: Grant) -> None:
+    """Record a grant as used.
 
     Raises:
         AuthenticationError: it was used before.

@@ -1,8 +1,8 @@
-"""Keys: long-lived secrets of people and programs. Satisfies `runs.ports.Keys`, and makes, lists and revokes them.
+"""API keys: long-lived secrets of people and programs. Implements `runs.ports.Keys`, and creates, lists and revokes keys.
 
 A key reads `a2a_<id>_<secret>`: the id finds the row, the secret is 256 random bits. Only the SHA-256 of the whole text is
-stored. A slow password hash protects secrets that can be guessed; nobody can enumerate 2**256, so one fast hash is as safe and
-costs a request nothing. The id within the text is the salt. Made this way a key is 60 characters long; none shorter exists.
+stored. A slow password hash protects secrets that can be guessed. 2**256 values cannot be enumerated, so one fast hash is as safe
+and costs a request nothing. The id within the text is the salt. Every key is 60 characters long.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from a2a_gateway.stores.schema import keys
 from delegate_tool.protocol.limits import LimitPolicy
 
 USE_RECORDED_EVERY_S: Final = 60.0
-"""How old `last_used_at` may become before a use writes it again: requests read, and rarely write."""
+"""How old `last_used_at` may become before a use updates it. So most requests only read."""
 
 _SECRET: Final = re.compile(r"a2a_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _OF_PEERS: Final = "peer:"
@@ -48,13 +48,13 @@ _RECORD_USE: Final = update(keys).where(keys.c.id == bindparam("key_id")).values
 
 @dataclass(frozen=True, slots=True)
 class SqlKeys:
-    """The keys in a database. Nothing is cached: a revoked key is refused from the next request on."""
+    """The keys in a database. Keys are not cached, so a revoked key is refused from the next request on."""
 
     database: Database
     clock: Clock
 
     async def authenticate(self, secret: str) -> KeyRecord:
-        """Find the key that a secret belongs to, in constant time.
+        """Return the key that a secret belongs to, in constant time.
 
         Raises:
             AuthenticationError: unknown or revoked.
@@ -65,19 +65,19 @@ class SqlKeys:
         now = self.clock.now()
 
         def work(connection: Connection) -> KeyRecord:
-            # What cannot be a key takes the same way as a key that is not known: one look-up, one comparison.
+            # A malformed key takes the same steps as an unknown key: one look-up, one comparison.
             row = connection.execute(_BY_ID, {"key_id": key_id}).one_or_none()
             if not hmac.compare_digest(row.secret_sha256 if row else _NO_HASH, presented) or row is None:
                 raise AuthenticationError("The API key is not known here. `a2a-gateway keys create NAME` makes one.")
             key = key_of(row)
             if key.revoked_at is not None:
                 raise AuthenticationError(f"The API key {key.name!r} was revoked. Use another one.")
-            return _used(connection, key, now)
+            return _record_use(connection, key, now)
 
         return await self.database.transaction(work)
 
     async def get_key(self, key_id: KeyId) -> KeyRecord | None:
-        """Find a key by its id, revoked ones included."""
+        """Return a key by its id, also a revoked one."""
 
         def work(connection: Connection) -> KeyRecord | None:
             row = connection.execute(_BY_ID, {"key_id": key_id}).one_or_none()
@@ -86,7 +86,7 @@ class SqlKeys:
         return await self.database.transaction(work)
 
     async def list_revoked(self, key_ids: Collection[KeyId]) -> Sequence[KeyRecord]:
-        """Find those of the keys that were revoked."""
+        """Return those of the keys that were revoked."""
 
         def work(connection: Connection) -> Sequence[KeyRecord]:
             return [key_of(row) for row in connection.execute(_REVOKED, {"key_ids": list(key_ids)})]
@@ -100,13 +100,15 @@ class SqlKeys:
         caps: SpendCaps | None = None,
         limits: RequestLimits | None = None,
     ) -> tuple[KeyRecord, str]:
-        """Make a key and return it with its secret, which is shown this once and stored nowhere.
+        """Create a key and return it with its secret, which is stored nowhere and cannot be read again.
 
-        `policy` narrows each tree of the key and names no budget: `caps` bound what all of them cost together, `limits` how many
-        there are.
+        Args:
+            policy: narrows each tree of the key; it has no budget.
+            caps: bound what all trees of the key cost together.
+            limits: bound how many requests there are.
 
         Raises:
-            ConfigurationError: the name cannot be one, or a live key has it.
+            ConfigurationError: the name is malformed, or a live key has it.
         """
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -130,9 +132,9 @@ class SqlKeys:
         return key, secret
 
     async def of_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits = _NO_LIMITS) -> KeyRecord:
-        """Return the key of a peer that presents grants, made at its first visit, with the limits that hold for it now.
+        """Return the key of a peer that presents grants, with its present limits. The first request creates the key.
 
-        It is an account, not a secret: nobody can present it. Revoked, it stays so until `renew_peer`.
+        The key is an account without a secret, so it cannot be presented. A revoked key stays revoked until `renew_peer`.
 
         Raises:
             AuthenticationError: it was revoked.
@@ -149,7 +151,7 @@ class SqlKeys:
             if (key.policy, key.caps, key.request_limits) != (policy, caps, limits):
                 changed = _values_of_terms(policy, caps, limits)
                 connection.execute(update(keys).where(keys.c.id == key.id).values(changed))
-            return replace(_used(connection, key, now), policy=policy, caps=caps, request_limits=limits)
+            return replace(_record_use(connection, key, now), policy=policy, caps=caps, request_limits=limits)
 
         try:
             return await self.database.transaction(work)
@@ -157,7 +159,7 @@ class SqlKeys:
             return await self.database.transaction(work)
 
     async def renew_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits = _NO_LIMITS) -> None:
-        """Give a peer whose key was revoked another one; a live one stays."""
+        """Create a new key for a peer whose key was revoked. A live key stays."""
         now, name = self.clock.now(), peer_key_name(peer_id)
 
         def work(connection: Connection) -> None:
@@ -168,7 +170,7 @@ class SqlKeys:
         await self.database.transaction(work)
 
     async def list_keys(self) -> Sequence[KeyRecord]:
-        """All keys, revoked ones included, oldest first."""
+        """Return all keys, also revoked ones, oldest first."""
 
         def work(connection: Connection) -> Sequence[KeyRecord]:
             return [key_of(row) for row in connection.execute(select(keys).order_by(keys.c.created_at, keys.c.id))]
@@ -176,10 +178,10 @@ class SqlKeys:
         return await self.database.transaction(work)
 
     async def revoke(self, name_or_id: str) -> KeyRecord:
-        """Revoke the key with this id, or the live one with this name; revoking twice changes nothing.
+        """Revoke the key with this id, or the live key with this name. Revoking it again changes nothing.
 
         Raises:
-            ConfigurationError: there is none.
+            ConfigurationError: there is no such key.
         """
         now = self.clock.now()
         found = select(keys).where(or_(keys.c.id == name_or_id, (keys.c.name == name_or_id) & keys.c.revoked_at.is_(None)))
@@ -198,12 +200,12 @@ class SqlKeys:
 
 
 def peer_key_name(peer_id: str) -> str:
-    """Name the key of a peer, as lists of keys and of spending show it."""
+    """Return the name of a peer's key in lists of keys and of spending."""
     return _OF_PEERS + peer_id
 
 
 def is_secret(key: KeyRecord) -> bool:
-    """Whether somebody can present a key, which is more than a peer's account."""
+    """Return whether a key has a secret that a client can present. A peer's account has no such secret."""
     return not key.name.startswith(_OF_PEERS)
 
 
@@ -229,11 +231,11 @@ def _insert_peer_key(connection: Connection, key: KeyRecord) -> KeyRecord:
 
 
 class _MadeMeanwhile(Exception):
-    """Another transaction has made the same peer's key while this one was at it (PostgreSQL)."""
+    """Another transaction has created the same peer's key first (PostgreSQL)."""
 
 
-def _used(connection: Connection, key: KeyRecord, now: float) -> KeyRecord:
-    """Record that a key is used, if that has not been done lately."""
+def _record_use(connection: Connection, key: KeyRecord, now: float) -> KeyRecord:
+    """Record that a key is used, unless a recent use is recorded."""
     if key.last_used_at is not None and now - key.last_used_at < USE_RECORDED_EVERY_S:
         return key
     connection.execute(_RECORD_USE, {"key_id": key.id, "now": now})

@@ -1,8 +1,11 @@
-"""The ledger: the truth about runs and money. Satisfies `runs.ports.Ledger`; every method is one transaction.
+"""The ledger: the record of runs and money. Implements `runs.ports.Ledger`; every method is one transaction.
 
-It decides nothing itself: whether a run may start or go on is `runs.admission`'s answer, given inside the transaction that acts
-on it. A charge is booked on the run and on every run above it at once, so at any moment the sum of `cost_self` over a tree is its
-root's `cost_tree`.
+It decides nothing itself. `runs.admission` and `runs.budget` decide whether a run may start or go on, and how much money a call
+gets, inside the transaction that acts on it. `charges` has the money of one call as a table.
+
+A caller may not find out whether its transaction was committed: it was cancelled, or the connection broke. Then a hold or a run
+may exist that no caller has. The ledger remembers their ids (`_orphaned_holds`, `_orphaned_runs`), and undoes or ends them
+later.
 """
 
 import asyncio
@@ -45,19 +48,26 @@ from a2a_gateway.stores.charges import (
     accounts_of,
     allow_last_call,
     book,
-    known_key,
     note_presumed,
     place_hold,
-    take_hold,
+    remove_hold,
+    require_key,
     today,
 )
 from a2a_gateway.stores.database import Database
-from a2a_gateway.stores.idempotency import ClaimedMeanwhile, find_claimed, forget, run_of_claim, stake, use_up
-from a2a_gateway.stores.presumed_charges import presume_open, presume_overdue, undo
+from a2a_gateway.stores.idempotency import (
+    ClaimedMeanwhile,
+    delete_expired,
+    find_claimed,
+    record_claim,
+    record_grant,
+    run_of_claim,
+)
+from a2a_gateway.stores.presumed_charges import presume_open, presume_overdue, undo_holds
 from a2a_gateway.stores.rows import run_of, values_of_new_run
 from a2a_gateway.stores.schema import answers, holds, runs
 from a2a_gateway.stores.summary import summarize
-from a2a_gateway.stores.tree import SUBTREE, known_path, known_rows, path_to
+from a2a_gateway.stores.tree import SUBTREE, path_to, require_path, require_rows
 
 _LIVE: Final = sorted(LIVE_STATES)
 _NO_CAPS: Final = SpendCaps()
@@ -89,7 +99,7 @@ _END_ALL: Final = (
     .where(runs.c.state.in_(_LIVE))
     .values(state=RunState.LOST.value, ended_at=bindparam("now"), stop_reason=RunLost.code, error_code=RunLost.code)
 )
-_END_UNLED: Final = _END_ALL.where(runs.c.id == bindparam("run_id"))
+_END_RUN: Final = _END_ALL.where(runs.c.id == bindparam("run_id"))
 _ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
 _NOTE_REMOTE: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(remote_run_id=bindparam("remote"))
 _UNRECONCILED: Final = (
@@ -101,7 +111,7 @@ _UNRECONCILED: Final = (
 
 
 class _Decision(Protocol):
-    """What a hold gets, decided within its transaction."""
+    """Decides within the transaction how much money a hold gets."""
 
     def __call__(self, path: Sequence[RunRecord], accounts: Sequence[Account], *, had_last_call: bool) -> Allotment: ...
 
@@ -113,10 +123,10 @@ class SqlLedger:
     database: Database
     clock: Clock
     answer_ttl_s: float = 86_400.0
-    _unclaimed: set[str] = field(default_factory=set)
-    """Holds that nobody has got, if they were placed: their callers were cancelled, or the database did not tell any more."""
-    _unled: set[RunId] = field(default_factory=set)
-    """Runs that nobody leads, if they were opened, which the database did not tell any more."""
+    _orphaned_holds: set[str] = field(default_factory=set)
+    """Holds that may exist and that no caller has."""
+    _orphaned_runs: set[RunId] = field(default_factory=set)
+    """Runs that may exist and that no caller leads."""
 
     async def open_run(self, proposal: RunProposal) -> RunRecord:
         now, day = self.clock.now(), today(self.clock)
@@ -129,14 +139,14 @@ class SqlLedger:
             if proposal.parent_id and not ancestors:
                 raise RunTokenRevoked("The run behind this token is not known here; its token opens no runs.")
             siblings = connection.scalar(_LIVE_CHILDREN, {"run_id": proposal.parent_id}) or 0 if ancestors else 0
-            key = known_key(connection, ancestors[-1].key_id if ancestors else proposal.key_id)
+            key = require_key(connection, ancestors[-1].key_id if ancestors else proposal.key_id)
             accounts = accounts_of(connection, ancestors, key, proposal.agent, proposal.caps, day, below=True)
             record = admit(proposal, ancestors=ancestors, live_siblings=siblings, key=key, accounts=accounts, now=now)
             connection.execute(_INSERT_RUN, values_of_new_run(record))
             if proposal.idempotency_key:
-                stake(connection, proposal.idempotency_key, record.id)
+                record_claim(connection, proposal.idempotency_key, record.id)
             if proposal.grant:
-                use_up(connection, proposal.grant)
+                record_grant(connection, proposal.grant)
             if ancestors:
                 connection.execute(_ADD_DESCENDANT, [{"account_id": run.id} for run in ancestors])
             return record
@@ -146,7 +156,7 @@ class SqlLedger:
                 with suppress(ClaimedMeanwhile):
                     return await self.database.transaction(work)
         except StoreError:
-            self._unled.add(proposal.id)
+            self._orphaned_runs.add(proposal.id)
             raise
 
     async def find_run_of_key(self, key: IdempotencyKey, grant: Grant | None = None) -> RunRecord | None:
@@ -163,7 +173,7 @@ class SqlLedger:
             row = connection.execute(_START, {"run_id": run_id, "now": now}).one_or_none()
             if row is not None:
                 return run_of(row)
-            run = known_path(connection, run_id)[-1]
+            run = require_path(connection, run_id)[-1]
             if run.state is RunState.RUNNING:
                 raise InternalError(f"Run {run_id} was started twice.")
             raise RunCancelled(f"Run {run_id} is {run.state}; it ended before it could start.", details={"run_id": run_id})
@@ -192,10 +202,10 @@ class SqlLedger:
         now, day, hold_id = self.clock.now(), today(self.clock), uuid.uuid4().hex
 
         def work(connection: Connection) -> Hold:
-            rows = known_rows(connection, run_id, lock=True)
+            rows = require_rows(connection, run_id, lock=True)
             path = [run_of(row) for row in rows]
             run = path[-1]
-            key = known_key(connection, run.key_id)
+            key = require_key(connection, run.key_id)
             permit_turn(path, key=key, now=now)
             accounts = accounts_of(connection, path, key, run.agent, caps, day)
             allotment = decide(path, accounts, had_last_call=rows[-1].had_last_call)
@@ -215,25 +225,25 @@ class SqlLedger:
         try:
             return await self.database.transaction(work)
         except (asyncio.CancelledError, StoreError) as error:
-            # The caller never gets the hold, so nobody else can end it.
-            self._unclaimed.add(hold_id)
+            # The caller never gets the hold, so only the ledger can undo it.
+            self._orphaned_holds.add(hold_id)
             if isinstance(error, asyncio.CancelledError):
-                with suppress(StoreError):  # undone later
-                    await self._undo_unclaimed()
+                with suppress(StoreError):  # then `forget_expired` undoes it
+                    await self._undo_orphaned_holds()
             raise
 
-    async def _undo_unclaimed(self) -> None:
-        unclaimed = frozenset(self._unclaimed)
-        if unclaimed:
-            await self.database.transaction(lambda connection: undo(connection, unclaimed))
-            self._unclaimed.difference_update(unclaimed)
+    async def _undo_orphaned_holds(self) -> None:
+        orphaned = frozenset(self._orphaned_holds)
+        if orphaned:
+            await self.database.transaction(lambda connection: undo_holds(connection, orphaned))
+            self._orphaned_holds.difference_update(orphaned)
 
-    async def _end_unled(self, now: float) -> None:
-        unled = frozenset(self._unled)
-        if unled:
-            lost = [{"run_id": run_id, "now": now} for run_id in unled]
-            await self.database.transaction(lambda connection: connection.execute(_END_UNLED, lost).close())
-            self._unled.difference_update(unled)
+    async def _end_orphaned_runs(self, now: float) -> None:
+        orphaned = frozenset(self._orphaned_runs)
+        if orphaned:
+            lost = [{"run_id": run_id, "now": now} for run_id in orphaned]
+            await self.database.transaction(lambda connection: connection.execute(_END_RUN, lost).close())
+            self._orphaned_runs.difference_update(orphaned)
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         usage, cost = charge.usage, charge.cost_micro_usd or 0
@@ -241,8 +251,8 @@ class SqlLedger:
             raise ValueError(f"a call cannot use less than nothing: {charge}")
 
         def work(connection: Connection) -> None:
-            path = known_path(connection, hold.run_id, lock=True)
-            placed = take_hold(connection, hold.id)
+            path = require_path(connection, hold.run_id, lock=True)
+            placed = remove_hold(connection, hold.id)
             if placed is not None:
                 book(connection, placed, path, charge)
                 if hold.last and charge.is_nothing:
@@ -277,7 +287,7 @@ class SqlLedger:
         now, day = self.clock.now(), today(self.clock)
 
         def work(connection: Connection) -> RunSummary:
-            *ancestors, run = known_path(connection, run_id, lock=True)
+            *ancestors, run = require_path(connection, run_id, lock=True)
             if run.state in LIVE_STATES:
                 if state not in TRANSITIONS[run.state] - LIVE_STATES:
                     raise InternalError(f"Run {run_id} is {run.state}, and cannot end as {state}.")
@@ -320,13 +330,13 @@ class SqlLedger:
         return await self.database.transaction(work)
 
     async def forget_expired(self, now: float) -> None:
-        """Delete expired claims, answers and used grants; undo holds and runs that were never received; charge overdue holds."""
-        await self._undo_unclaimed()
-        await self._end_unled(now)
+        """Delete expired idempotency keys, answers and grants; undo orphaned holds, end orphaned runs; charge overdue holds."""
+        await self._undo_orphaned_holds()
+        await self._end_orphaned_runs(now)
 
         def work(connection: Connection) -> None:
             connection.execute(delete(answers).where(answers.c.expires_at <= now))
-            forget(connection, now)
+            delete_expired(connection, now)
             presume_overdue(connection, now)
 
         await self.database.transaction(work)
@@ -357,10 +367,7 @@ class SqlLedger:
         return await self.database.transaction(work)
 
     async def mark_lost(self) -> int:
-        """After a crash: end every run still recorded as live as `lost`, and charge each call under way what is presumed of it.
-
-        Returns how many runs there were.
-        """
+        """End every live run as `lost` after a crash, and charge each open hold its presumed cost. Return the number of runs."""
         now = self.clock.now()
 
         def work(connection: Connection) -> int:

@@ -1,4 +1,4 @@
-"""Peers that were added by command, beside those of the settings: what is known of each, as its settings would say it."""
+"""Peers that were added with `a2a-gateway peer add`, beside those of the settings file. Each row holds a peer's settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _REMOVE: Final = delete(peers).where(peers.c.id == bindparam("peer_id"))
 
 @dataclass(frozen=True, slots=True)
 class SqlPeers:
-    """The added peers in a database. None of them has a secret: they are known by public keys."""
+    """The added peers in a database. They have no secrets: they are authenticated by public keys."""
 
     database: Database
     clock: Clock
@@ -27,7 +27,7 @@ class SqlPeers:
         """Add a peer, or replace the one with its id.
 
         Raises:
-            ValueError: its settings hold a secret, or name one.
+            ValueError: its settings hold a secret, or name the source of one.
         """
         if peer.has_api_key or peer.has_shared_secret:
             raise ValueError("a peer with a secret belongs into the file of settings")
@@ -43,7 +43,7 @@ class SqlPeers:
         """Remove a peer.
 
         Raises:
-            ConfigurationError: there is none of that id.
+            ConfigurationError: no peer with that id was added.
         """
 
         def work(connection: Connection) -> int:
@@ -53,10 +53,10 @@ class SqlPeers:
             raise ConfigurationError(f"No peer {peer_id!r} was added. Those of the settings are removed from gateway.toml.")
 
     async def list_peers(self) -> Sequence[PeerSettings]:
-        """All of them, by their ids.
+        """Return all added peers, ordered by id.
 
         Raises:
-            ConfigurationError: a newer release has written one.
+            ConfigurationError: a newer release has written one of them.
         """
 
         def work(connection: Connection) -> Sequence[str]:

@@ -1,9 +1,10 @@
 """Remove the records of runs that ended long ago: whole trees, in batches that keep each transaction short.
 
-No account changes with them. What keys and profiles have spent is kept in sums of its own (`spend`, `keys.spent_micro_usd`), and
-every budget of a day, of a month or in total is decided by these sums and by open holds. A tree stays as long as something may
-still ask for one of its runs or change its cost: a run of it that is live or ended lately, a hold (a call that is not booked, or
-a charge that waits for its final cost), an idempotency key, a kept answer.
+No budget changes with them. What keys and profiles have spent is kept in sums of its own (`spend`, `keys.spent_micro_usd`). Those
+sums and the open holds decide every budget of a day, of a month or in total.
+
+A tree stays as long as a request may ask for one of its runs, or its cost may change. That is so while it has one of these: a run
+that is live or ended recently, a hold (open or presumed), an idempotency key, a kept answer.
 """
 
 import asyncio
@@ -19,10 +20,10 @@ from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.schema import answers, claims, holds, keys, runs
 
 BATCH_ROWS: Final = 500
-"""About so many runs are looked at in one transaction; a tree is never split, so one that is larger is a batch of its own."""
+"""About how many runs one transaction examines. A tree is never split, so a larger tree is a batch of its own."""
 _BATCH_TREES: Final = 100
 _PAUSE_S: Final = 0.05
-"""Between two batches, for the transactions of running runs."""
+"""Pause between two batches, in which the transactions of live runs get their turn."""
 
 _start: Final = (
     select(runs.c.id, runs.c.id.label("root_id"))
@@ -35,7 +36,7 @@ _tree: Final = _start.union_all(select(_below.c.id, _start.c.root_id).join(_star
 _OLD_ROOTS: Final = (
     select(runs.c.id, runs.c.created_at, runs.c.descendants)
     .where(
-        # By these two, in the index of roots: no request of a gateway has to keep another one up to date.
+        # Key and time of creation are in the index of roots. Another index would have to be maintained by every request.
         runs.c.parent_id.is_(None),
         runs.c.key_id == bindparam("key_id"),
         runs.c.created_at <= bindparam("ended_before"),
@@ -61,7 +62,7 @@ _REMOVE: Final = delete(runs).where(runs.c.id.in_(select(_tree.c.id))).returning
 
 
 class _Position(NamedTuple):
-    """How far the trees of a key have been looked at: those that are needed are passed over, and looked at the next time."""
+    """How far the trees of a key have been examined. Trees that are still needed are skipped, and examined the next time."""
 
     created_at: float = float("-inf")
     root_id: str = ""
@@ -74,7 +75,7 @@ class SqlRetention:
     database: Database
 
     async def remove_trees(self, ended_before: float) -> int:
-        """Remove the trees that had ended by an instant and are no longer needed; return how many runs they had."""
+        """Remove the trees that had ended by an instant and are no longer needed. Return how many runs they had."""
         removed = 0
         for key_id in await self.database.transaction(_key_ids):
             position: _Position | None = _Position()

@@ -1,4 +1,4 @@
-"""Rows to records and back: the one place that knows which column holds which field."""
+"""Convert rows to records and back: the only module that maps columns to fields."""
 
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ from a2a_gateway.runs.model import (
 from delegate_tool.protocol.limits import BUDGET, LIMITS, LimitPolicy, limit_values
 
 type AnyRow = Row[tuple[Any, ...]]
-"""A row of a table in `schema`; what its columns hold is known there, not to the type checker."""
+"""A row of a table in `schema`. The type checker does not know its columns."""
 
 
 def run_of(row: AnyRow) -> RunRecord:
@@ -46,7 +46,7 @@ def run_of(row: AnyRow) -> RunRecord:
         usage=TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens),
         cost_self_micro_usd=row.cost_self_micro_usd,
         cost_tree_micro_usd=row.cost_tree_micro_usd,
-        # What is still held for a run that has ended is a call that could not be booked yet.
+        # An open hold of a run that has ended is a call that could not be settled yet.
         cost_complete=row.unknown_charges == 0 and (row.ended_at is None or row.reserved_micro_usd == 0),
         descendants=row.descendants,
         stop_reason=row.stop_reason,
@@ -58,7 +58,7 @@ def run_of(row: AnyRow) -> RunRecord:
 
 
 def values_of_new_run(run: RunRecord) -> dict[str, object]:
-    """The columns of a run that has used nothing yet; the rest have their defaults."""
+    """Return the columns of a new run; the other columns have defaults."""
     return {
         "id": run.id,
         "tree_id": run.tree_id,
@@ -83,7 +83,7 @@ def values_of_policy(policy: LimitPolicy) -> dict[str, object]:
 
 
 def values_of_caps(caps: SpendCaps) -> dict[str, object]:
-    """The columns of a key's own budgets."""
+    """Return the columns of a key's own budgets."""
     return {
         "budget_micro_usd": caps.total_micro_usd,
         "day_budget_micro_usd": caps.day_micro_usd,
@@ -92,12 +92,12 @@ def values_of_caps(caps: SpendCaps) -> dict[str, object]:
 
 
 def values_of_request_limits(limits: RequestLimits) -> dict[str, object]:
-    """The columns of the limits of a key's requests."""
+    """Return the columns of the limits on a key's requests."""
     return {"max_concurrent_runs": limits.max_concurrent_runs, "requests_per_minute": limits.requests_per_minute}
 
 
 def key_of(row: AnyRow) -> KeyRecord:
-    """Read a row of `keys`; its secret's hash stays behind."""
+    """Read a row of `keys`, without the hash of the secret."""
     return KeyRecord(
         id=KeyId(row.id),
         name=row.name,
@@ -127,7 +127,7 @@ def conversation_of(row: AnyRow) -> Conversation:
 
 
 def values_of_conversation(conversation: Conversation) -> dict[str, object]:
-    """All columns of `conversations`."""
+    """Return all columns of `conversations`."""
     return {
         "id": conversation.id,
         "owner": conversation.owner,

@@ -1,7 +1,7 @@
-"""The tables. Migrations bring a database to this form; a test holds the two together.
+"""The tables. Migrations bring a database to this schema; a test compares the two.
 
-Only types that SQLite and PostgreSQL share. Money is integer micro-USD, instants are seconds since the epoch. What must hold
-whatever the code does is a constraint here.
+Only types that SQLite and PostgreSQL share are used. Money is integer micro-USD, instants are seconds since the epoch. Invariants
+that must hold whatever the code does are constraints here.
 """
 
 import json
@@ -31,7 +31,7 @@ from delegate_tool.protocol.values import AGENTS, COUNT, COUNT_FROM_ZERO, MONEY,
 
 
 class AgentSet(TypeDecorator[frozenset[str]]):
-    """A set of model ids as a JSON list; NULL is any agent, the empty list none."""
+    """A set of model ids as a JSON list. NULL allows every agent, the empty list allows no agent."""
 
     impl = Text
     cache_ok = True
@@ -44,7 +44,7 @@ class AgentSet(TypeDecorator[frozenset[str]]):
 
 
 class CompressedText(TypeDecorator[str]):
-    """Long text as zlib; a transcript shrinks to about a fifth, at the fastest level too."""
+    """Long text, compressed with zlib. Even at the fastest level a transcript shrinks to about a fifth."""
 
     impl = LargeBinary
     cache_ok = True
@@ -117,9 +117,9 @@ runs = Table(
     Column("reasoning_tokens", BigInteger, nullable=False, default=0, server_default="0"),
     Column("cost_self_micro_usd", BigInteger, nullable=False, default=0, server_default="0"),
     Column("cost_tree_micro_usd", BigInteger, nullable=False, default=0, server_default="0"),
-    # Charges in this run and below it that are estimates, or of an unknown price; counted, so that late truth can take one back.
+    # How many charges of this run and of the runs below it are estimates or have an unknown price. Reconciliation subtracts one.
     Column("unknown_charges", Integer, nullable=False, default=0, server_default="0"),
-    # The sum of the open holds in this run and below it.
+    # The sum of the open holds of this run and of the runs below it.
     Column("reserved_micro_usd", BigInteger, nullable=False, default=0, server_default="0"),
     Column("had_last_call", Boolean, nullable=False, default=False, server_default=text("false")),
     Column("descendants", Integer, nullable=False, default=0, server_default="0"),
@@ -146,9 +146,9 @@ Index(
     postgresql_where=runs.c.origin.is_not(None),
 )
 
-# Calls under way (`open`), and those that a crash left behind (`presumed`), which are charged an estimate until the final cost is
-# known. Settling a hold removes it, so that it is charged once. `reserved_micro_usd` is what an open hold sets aside, and what a
-# presumed one was charged; `presumed_micro_usd` is what a crash would charge now.
+# Money of calls: `open` while the call is under way, `presumed` while an estimate is charged until the final cost is known; see
+# `charges`. Settling a hold removes it, so that it is charged once. `reserved_micro_usd` is what an open hold reserves, or what a
+# presumed hold was charged. `presumed_micro_usd` is what a crash would charge now.
 holds = Table(
     "holds",
     metadata,
@@ -164,7 +164,7 @@ holds = Table(
     Column("created_at", Double, nullable=False),
 )
 
-# What each key spent on each agent, day by day (UTC): the truth about caps of days and months, and the bill.
+# What each key spent on each agent on each day (UTC). Caps of days and months, and the report of spending, are computed from it.
 spend = Table(
     "spend",
     metadata,
@@ -181,7 +181,7 @@ spend = Table(
 Index("ix_spend_key_id", spend.c.key_id, spend.c.day)
 Index("ix_spend_agent", spend.c.agent, spend.c.day)
 
-# Idempotency keys and the runs that they stand for.
+# Idempotency keys and their runs.
 claims = Table(
     "claims",
     metadata,
@@ -192,7 +192,7 @@ claims = Table(
     Column("expires_at", Double, nullable=False, index=True),
 )
 
-# How runs ended, in the words of those who keep them: opaque here.
+# Kept outcomes of runs. Their encoding is that of `runs`; it is opaque here.
 answers = Table(
     "answers",
     metadata,
@@ -201,7 +201,7 @@ answers = Table(
     Column("expires_at", Double, nullable=False, index=True),
 )
 
-# Grants that were used: each opens one run.
+# Used grants: each grant opens one run.
 grants = Table(
     "grants",
     metadata,
@@ -210,7 +210,7 @@ grants = Table(
     Column("expires_at", Double, nullable=False, index=True),
 )
 
-# Peers that were added by command; their settings as JSON, without secrets.
+# Peers that were added with `a2a-gateway peer add`, with their settings as JSON, without secrets.
 peers = Table(
     "peers",
     metadata,

@@ -1,4 +1,4 @@
-"""What was spent, by key, by agent or by day: the bill, read from the sums that the ledger keeps."""
+"""Report spending by key, agent or day, from the sums that the ledger keeps."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -12,7 +12,7 @@ from a2a_gateway.stores.schema import keys, spend
 
 
 class SpendBy(StrEnum):
-    """What a line of the bill is about. An agent's line has its own LLM calls, not those of the agents that it calls."""
+    """How spending is grouped. An agent's line has its own LLM calls, not those of the agents that it calls."""
 
     KEY = "key"
     AGENT = "agent"
@@ -21,11 +21,11 @@ class SpendBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SpendLine:
-    """One line of the bill.
+    """One line of the report.
 
     Attributes:
-        name: of the key, the agent or the day (ISO 8601, UTC).
-        complete: False where some call's price is unknown, or only estimated.
+        name: the name of the key or agent, or the day (ISO 8601, UTC).
+        complete: False if the price of a call is unknown or only estimated.
     """
 
     name: str
@@ -46,7 +46,7 @@ class SqlSpending:
     database: Database
 
     async def lines(self, by: SpendBy, *, since: date | None = None, until: date | None = None) -> list[SpendLine]:
-        """Sum up what was spent from one day to another, both included; days in order, else the dearest first."""
+        """Sum up what was spent from one day to another, both included. Days are in order, else the highest cost comes first."""
         name = _NAMES[by]
         sums = [
             cast(func.sum(spend.c[column]), BigInteger)  # PostgreSQL's sum of integers is a decimal

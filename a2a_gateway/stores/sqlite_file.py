@@ -1,7 +1,7 @@
-"""The file of an SQLite database: made private, held against other gateways, and watched.
+"""The file of an SQLite database: create it private, lock it against other gateways, and detect its replacement.
 
-It may be moved or removed while it is open. SQLite would go on with a file that has no name any more, and everything written to
-it would be gone with the process.
+The file may be moved or removed while it is open. SQLite would go on with the file that has no name any more, and everything
+written to it would be lost when the process ends.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ from a2a_gateway.stores.gateway_lock import DatabaseTaken
 
 
 class SqliteFile:
-    """One path, and which file was last found there. For the thread that uses the database."""
+    """A path, and which file was last found there. Only the thread that uses the database may use it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -21,10 +21,10 @@ class SqliteFile:
         self._hold: int | None = None
 
     def make(self) -> None:
-        """Make the file before SQLite does, because SQLite's companions of it (`-wal`, `-shm`) take over its mode.
+        """Create the file with private permissions before SQLite does. SQLite's `-wal` and `-shm` files copy its permissions.
 
         Raises:
-            ConfigurationError: it cannot be made, or not be opened.
+            ConfigurationError: the file cannot be created or opened.
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,13 +34,13 @@ class SqliteFile:
             raise _cannot_be_opened(error) from None
 
     def keep_gateways_out(self) -> None:
-        """Hold the file against other gateways, which may have other data directories, until `release` or the process's end.
+        """Lock the file against other gateways, also with other data directories, until `release` or the end of the process.
 
-        By a file beside it: to open and close SQLite's own would let go of the locks that SQLite has on it.
+        The lock is on a file beside it: opening and closing SQLite's own file would drop the locks that SQLite has on it.
 
         Raises:
-            DatabaseTaken: another gateway has it.
-            ConfigurationError: the file beside it cannot be opened.
+            DatabaseTaken: another gateway has the lock.
+            ConfigurationError: the lock file cannot be opened.
         """
         path = self._path.resolve()
         try:
@@ -52,16 +52,16 @@ class SqliteFile:
             raise _cannot_be_opened(error) from None
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         if self._hold is not None:
             os.close(self._hold)
             self._hold = None
 
     def was_replaced(self) -> bool:
-        """Whether another file is here than the last time: connections to that one are of no more use.
+        """Return whether the file is another one than the last time, so that open connections to the old file are useless.
 
         Raises:
-            StoreError: there is none. It may be put back: what is written from here on would be lost until then.
+            StoreError: the file is missing. It may be put back; what is written before that would be lost.
         """
         try:
             status = self._path.stat()

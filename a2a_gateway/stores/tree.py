@@ -1,4 +1,4 @@
-"""Walks a tree of runs: up to the root, and down to the leaves. The statements are built once, so that each is compiled once."""
+"""Walk a tree of runs up to the root and down to the leaves. The statements are built once, so each is compiled only once."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,19 +12,19 @@ from a2a_gateway.stores.schema import holds, runs
 
 
 def _and_above(start: CTE) -> CTE:
-    """Let a recursive CTE of `id, parent_id` climb to the roots."""
+    """Extend a CTE of `id, parent_id` recursively by all ancestors."""
     above = runs.alias("above")
     return start.union(select(above.c.id, above.c.parent_id).join(start, above.c.id == start.c.parent_id))
 
 
 def _and_below(start: CTE) -> CTE:
-    """Let a recursive CTE of `id` descend to the leaves."""
+    """Extend a CTE of `id` recursively by all descendants."""
     below = runs.alias("below")
     return start.union(select(below.c.id).join(start, below.c.parent_id == start.c.id))
 
 
 _path = _and_above(select(runs.c.id, runs.c.parent_id).where(runs.c.id == bindparam("run_id")).cte("path", recursive=True))
-_held = _and_above(
+_hold_paths = _and_above(
     select(runs.c.id, runs.c.parent_id)
     .where(runs.c.id.in_(select(holds.c.run_id).where(holds.c.id.in_(bindparam("hold_ids", expanding=True)))))
     .cte("held", recursive=True)
@@ -35,12 +35,12 @@ PATH: Final = select(runs).where(runs.c.id.in_(select(_path.c.id))).order_by(run
 """The run `run_id` and all above it, root first."""
 
 PATH_LOCKED: Final = PATH.with_for_update(of=runs)
-"""The same, for a transaction that changes accounts. Locking from the root down, two of them in one tree cannot deadlock."""
+"""The same, for a transaction that changes amounts. Runs are locked from the root down, so two of them cannot deadlock."""
 
 LOCK_PATHS_OF_HOLDS: Final = (
-    select(runs.c.id).where(runs.c.id.in_(select(_held.c.id))).order_by(runs.c.depth, runs.c.id).with_for_update(of=runs)
+    select(runs.c.id).where(runs.c.id.in_(select(_hold_paths.c.id))).order_by(runs.c.depth, runs.c.id).with_for_update(of=runs)
 )
-"""Lock the runs of these `hold_ids` and all above them, in the same order, for a transaction that changes many trees."""
+"""Lock the runs of these `hold_ids` and all runs above them, in the same order, for a transaction that changes many trees."""
 
 SUBTREE: Final = select(runs).where(runs.c.id.in_(select(_subtree.c.id))).order_by(runs.c.depth, runs.c.created_at, runs.c.id)
 """The run `run_id` and all below it, parents before children."""
@@ -69,21 +69,21 @@ ANY_HOLD_BELOW: Final = (
 
 
 def path_to(connection: Connection, run_id: RunId, *, lock: bool = False) -> list[RunRecord]:
-    """Read the runs from the root to a run, which is last; none if there is no such run."""
+    """Read the runs from the root to a run, which is last. The list is empty if there is no such run."""
     return [run_of(row) for row in connection.execute(PATH_LOCKED if lock else PATH, {"run_id": run_id})]
 
 
-def known_path(connection: Connection, run_id: RunId, *, lock: bool = False) -> list[RunRecord]:
-    """Do what `path_to` does for a run that must be there.
+def require_path(connection: Connection, run_id: RunId, *, lock: bool = False) -> list[RunRecord]:
+    """Do what `path_to` does for a run that must exist.
 
     Raises:
-        RunNotFound: it is not.
+        RunNotFound: it does not exist.
     """
-    return [run_of(row) for row in known_rows(connection, run_id, lock=lock)]
+    return [run_of(row) for row in require_rows(connection, run_id, lock=lock)]
 
 
-def known_rows(connection: Connection, run_id: RunId, *, lock: bool = False) -> Sequence[AnyRow]:
-    """Read the rows that `known_path` makes runs of."""
+def require_rows(connection: Connection, run_id: RunId, *, lock: bool = False) -> Sequence[AnyRow]:
+    """Read the rows of the runs that `require_path` returns."""
     rows = connection.execute(PATH_LOCKED if lock else PATH, {"run_id": run_id}).all()
     if not rows:
         raise RunNotFound(f"There is no run {run_id}.")

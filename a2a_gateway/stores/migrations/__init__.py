@@ -1,7 +1,7 @@
-"""Migrations of the schema. They run by themselves when a store is opened; Alembic keeps the order.
+"""Migrations of the schema. They run when a store is opened; Alembic keeps their order.
 
-To add one, change `schema`, copy the latest file in `versions` under the next number, and let the test that compares the two say
-what is missing.
+To add a migration, change `schema` and copy the latest file in `versions` under the next number. A test compares the two and
+reports what is missing.
 """
 
 import threading
@@ -14,21 +14,21 @@ from a2a_gateway.errors import ConfigurationError
 
 _DIRECTORY: Final = Path(__file__).parent
 _alembic: Final = threading.Lock()
-"""Alembic's `op` and `context` belong to the whole process."""
+"""Alembic's `op` and `context` are global, so only one thread may run migrations."""
 
 
 def newest_revision() -> str:
-    """The number of the latest file, which is Alembic's name for it."""
+    """Return the number of the latest migration, which is its revision in Alembic."""
     return max(path.name[1:5] for path in (_DIRECTORY / "versions").glob("v[0-9]*.py"))
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the database to the newest schema, within the connection's transaction.
+    """Migrate the database to the newest schema, within the connection's transaction.
 
     Raises:
         ConfigurationError: a newer release has written it.
     """
-    # Nearly always there is nothing to do, and Alembic costs as much time as the rest of the store, and 7 MB.
+    # Usually there is nothing to do. Importing Alembic takes as long as the rest of the store, and 7 MB of memory.
     if _revision(connection) != newest_revision():
         _migrate(connection)
 

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection, and in the transaction, that `migrations.upgrade` was given."""
+"""Alembic's entry point: run the migrations on the connection of `migrations.upgrade`, in its transaction."""
 
 from alembic import context
 
