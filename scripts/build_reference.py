@@ -124,7 +124,8 @@ def _default_of(setting: str) -> str:
     if field.default in (None, ()):
         return "none"
     value = field.default[0] if isinstance(field.default, tuple) else field.default
-    return _code(f"{value:g}" if isinstance(value, float) and value < 10**6 else str(value))
+    size = f" ({value // 2**20} MiB)" if setting.endswith("_bytes") else ""
+    return _code(f"{value:.15g}" if isinstance(value, float) else str(value)) + size
 
 
 def _subclasses(family: type[GatewayError]) -> list[type[GatewayError]]:
