@@ -18,7 +18,7 @@ from rich.table import Table
 
 from bench.figures import Figure
 from bench.measures import all_measures, measure_start
-from bench.processes import Processes, started
+from bench.processes import Processes, start_processes
 from bench.stage import open_stage
 
 # What the gateway sets for itself: the ratio is about the gateway, not about LiteLLM's slower transport.
@@ -28,6 +28,7 @@ _SDK_ENVIRONMENT = {
     "OPENHANDS_SUPPRESS_BANNER": "1",
     "LOG_AUTO_CONFIG": "false",
 }
+_WIDTH = 160
 _PACKAGES = ("openhands-sdk", "litellm", "fastapi", "uvicorn")
 
 
@@ -41,11 +42,11 @@ def main() -> None:
     options = parser.parse_args()
     console = Console(stderr=True)
     os.environ |= _SDK_ENVIRONMENT
-    with tempfile.TemporaryDirectory(prefix="a2a-bench-") as home, started(Path(home)) as processes:
+    with tempfile.TemporaryDirectory(prefix="a2a-bench-") as home, start_processes(Path(home)) as processes:
         measuring = _measure(processes, Path(home), only=options.only, quick=options.quick, console=console)
         figures = asyncio.run(measuring, loop_factory=uvloop.new_event_loop)
     options.json.write_text(json.dumps(_document(figures), indent=2) + "\n")
-    Console().print(_table(figures))
+    Console(width=None if sys.stdout.isatty() else _WIDTH).print(_table(figures))
     console.print(f"Written to {options.json}.")
     sys.exit(1 if options.check and any(figure.ok is False for figure in figures) else 0)
 

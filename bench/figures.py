@@ -64,11 +64,23 @@ def median_ms(values_s: Sequence[float]) -> float:
     return 1000 * percentile(values_s, 0.5)
 
 
+@dataclass(frozen=True, slots=True)
+class FloorSeries:
+    """Durations of the same work without the gateway, in seconds."""
+
+    name: str
+    values_s: Sequence[float]
+
+    def at(self, share: float) -> Floor:
+        """Return the floor of a percentile, in milliseconds."""
+        return Floor(f"{self.name}, p{100 * share:g}", 1000 * percentile(self.values_s, share))
+
+
 def spread(
-    name: str, values_s: Sequence[float], floor: Floor | None = None, *, p50: float | None = None, p99: float | None = None
+    name: str, values_s: Sequence[float], floor: FloorSeries, *, p50: float | None = None, p99: float | None = None
 ) -> list[Figure]:
-    """Make the figures of a series of durations in seconds: median and 99th percentile in milliseconds, with their bars."""
+    """Make the figures of a series of durations in seconds: median and 99th percentile in milliseconds, each above its floor."""
     return [
-        Figure(f"{name}, p50", median_ms(values_s), "ms", p50, floor, samples=len(values_s)),
-        Figure(f"{name}, p99", 1000 * percentile(values_s, 0.99), "ms", p99, floor, samples=len(values_s)),
+        Figure(f"{name}, p{100 * share:g}", 1000 * percentile(values_s, share), "ms", bar, floor.at(share), samples=len(values_s))
+        for share, bar in ((0.5, p50), (0.99, p99))
     ]

@@ -12,26 +12,43 @@ from typing import Final
 
 import aiohttp
 
-from bench.figures import Floor, median_ms
+from bench.figures import Floor, FloorSeries, median_ms
 
 type Bare = Callable[[str], Awaitable[float]]
 """Runs a task with the bare SDK and returns the seconds that it took."""
 
-_BARE_RUNS: Final = 30
 _TRANSACTIONS: Final = 300
 _SCHEMA: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)"
 
 
-async def timed(action: Awaitable[object]) -> float:
+async def seconds_of(action: Awaitable[object]) -> float:
     """Return the seconds that an action takes."""
     begin = time.perf_counter()
     await action
     return time.perf_counter() - begin
 
 
-async def bare_turn(bare: Bare) -> Floor:
-    """Measure one run of one turn with the bare SDK, in this process."""
-    return Floor("bare turn", median_ms([await bare("ok") for _ in range(_BARE_RUNS)]))
+class BareTurns:
+    """Measures runs of one turn with the bare SDK, in this process: in alternation with what they are the floor of."""
+
+    def __init__(self, bare: Bare) -> None:
+        self._bare = bare
+        self._values_s: list[float] = []
+
+    async def sample(self, count: int = 1) -> None:
+        """Measure some more runs."""
+        for _ in range(count):
+            self._values_s.append(await self._bare("ok"))
+
+    @property
+    def series(self) -> FloorSeries:
+        """All samples."""
+        return FloorSeries("bare turn", self._values_s)
+
+    @property
+    def median(self) -> Floor:
+        """The floor of one turn, in milliseconds."""
+        return Floor("bare turn", median_ms(self._values_s))
 
 
 async def sdk_import() -> Floor:
@@ -42,22 +59,22 @@ async def sdk_import() -> Floor:
         if await process.wait():
             raise RuntimeError("the SDK cannot be imported")
 
-    return Floor("import of the SDK", 1000 * await timed(start()))
+    return Floor("import of the SDK", 1000 * await seconds_of(start()))
 
 
-def transaction(directory: Path) -> Floor:
-    """Measure one write transaction of SQLite, set up as the store sets it up."""
+def two_transactions(directory: Path) -> FloorSeries:
+    """Measure two write transactions of SQLite, set up as the store sets it up."""
     took = []
     with closing(sqlite3.connect(directory / "floor.db", isolation_level=None)) as connection:
         connection.executescript(_SCHEMA)
         for number in range(_TRANSACTIONS):
             begin = time.perf_counter()
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("INSERT INTO t VALUES (?, 1)", (number,))
-            connection.execute("UPDATE t SET n = n + 1 WHERE id = ?", (number,))
-            connection.execute("COMMIT")
+            for statement in ("INSERT INTO t VALUES (?, 1)", "UPDATE t SET n = n + 1 WHERE id = ?"):
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(statement, (number,))
+                connection.execute("COMMIT")
             took.append(time.perf_counter() - begin)
-    return Floor("transaction", median_ms(took))
+    return FloorSeries("two transactions", took)
 
 
 async def first_delta_s(response: aiohttp.ClientResponse) -> float:

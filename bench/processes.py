@@ -15,7 +15,7 @@ from typing import Final
 MODEL: Final = "openai/scripted"
 LLM_KEY: Final = "irrelevant-but-long-enough"
 
-# Prices, so that costs are counted on both sides: to find that a model has none takes longer.
+# Prices, so that costs are counted on both sides: a model without a price takes longer.
 USD_PER_MTOK: Final = 1.0
 _PRICES: Final = f"  input_usd_per_mtok: {USD_PER_MTOK}\n  output_usd_per_mtok: {USD_PER_MTOK}\n"
 _PROFILES: Final[Mapping[str, str]] = {
@@ -38,7 +38,7 @@ class Processes:
 
 
 @contextmanager
-def started(home: Path) -> Iterator[Processes]:
+def start_processes(home: Path) -> Iterator[Processes]:
     """Start the LLM and a gateway with an empty data directory below `home`; yields at once, the gateway is not up yet."""
     profiles = home / "profiles"
     profiles.mkdir()

@@ -58,7 +58,7 @@ class Stage:
         )
 
     async def traffic(self) -> Mapping[str, int]:
-        """What the LLM has seen so far."""
+        """Return the counters of what the LLM has received so far."""
         async with self.session.get(f"{self.processes.llm_url.removesuffix('/v1')}/traffic") as response:
             counters: Mapping[str, int] = await response.json()
             return counters

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
-from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
 from a2a_gateway import Gateway, Settings, create_router
@@ -96,13 +95,14 @@ def _code(text: str) -> str:
 
 
 def _default_of(setting: str) -> str:
-    field = Settings.model_fields[setting]
-    if field.default is PydanticUndefined:
-        return ""  # it depends on the machine; the description states it
-    if field.default in (None, ()):
+    value = Settings.model_fields[setting].get_default(call_default_factory=True)
+    if value in (None, ()):
         return "none"
-    value = field.default[0] if isinstance(field.default, tuple) else field.default
-    return _code(f"{value:g}" if isinstance(value, float) and value < 10**6 else str(value))
+    value = value[0] if isinstance(value, tuple) else value
+    if isinstance(value, Path) and value.is_relative_to(Path.home()):
+        value = Path("~") / value.relative_to(Path.home())
+    size = f" ({value // 2**20} MiB)" if setting.endswith("_bytes") else ""
+    return _code(f"{value:.15g}" if isinstance(value, float) else str(value)) + size
 
 
 def _sections_of(command: Any, name: str) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from tests.support.language import check_code, check_document, public_types
 from tests.support.pages import DOCUMENTS, ROOT, name_of
 
-CODE: Final[tuple[str, ...]] = ("scripts",)
+CODE: Final[tuple[str, ...]] = ("bench", "scripts")
 """Folders whose Python files are held to the language."""
 TYPES: Final[tuple[str, ...]] = ()
 """Folders in which each public type has a name of its own."""
