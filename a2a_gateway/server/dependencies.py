@@ -19,13 +19,13 @@ from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.origin import ConnectionEnds
 
 _BEARER = HTTPBearer(
-    scheme_name="API key",
+    scheme_name="ApiKey",
     description="A key of `a2a-gateway keys create`. An agent sends the token of its run instead, and a peer its grant.",
     auto_error=False,
 )
 _SESSION_KEY = APIKeyHeader(
     name="X-Session-API-Key",
-    scheme_name="API key, as OpenHands sends it",
+    scheme_name="SessionApiKey",
     description="The same key in the header of OpenHands' agent server.",
     auto_error=False,
 )

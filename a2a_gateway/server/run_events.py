@@ -29,6 +29,8 @@ def first_position(last_event_id: str | None, after: int | None) -> int:
 class RunEventsResponse(Response):
     """Watches a run until it ends or the client leaves. Whether a client watches makes no difference to the run."""
 
+    media_type = "text/event-stream"
+
     def __init__(self, live: LiveRun, begin: int, *, gateway_id: str, heartbeat_s: float) -> None:
         super().__init__()
         self._live = live

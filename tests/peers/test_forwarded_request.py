@@ -10,7 +10,7 @@ from a2a_gateway.peers.forwarded_request import narrowed, render_body
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import AdmittedRun, ConversationId, KeyId, RunId, RunRecord, RunRequest, RunState, TreeId
 from a2a_gateway.runs.ports import Hold
-from a2a_gateway.wire.chat.request import ChatRequest, parse_chat_request
+from a2a_gateway.wire.chat.request import CompletionRequest, parse_chat_request
 from delegate_tool.protocol.context import DelegationContext, Narration, decode_headers, encode_headers
 from tests.wire.chat.test_request_properties import requests
 
@@ -60,7 +60,7 @@ def context_of(record: RunRecord, hold: Hold) -> DelegationContext:
 
 
 @given(requests())
-def test_a_forwarded_request_is_read_as_the_one_that_came(sent: ChatRequest) -> None:
+def test_a_forwarded_request_is_read_as_the_one_that_came(sent: CompletionRequest) -> None:
     request = sent.run
     body = render_body(run_of(request), "openhands_a")
     read = parse_chat_request(json.dumps({**body, "stream": True}).encode(), {})

@@ -7,21 +7,40 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from a2a_gateway.errors import GatewayError
+from a2a_gateway.server import openapi
 from a2a_gateway.server.dependencies import GatewayDep
 from a2a_gateway.server.gateway import Engine
 from a2a_gateway.server.origin import ConnectionEnds
 from a2a_gateway.server.route_class import GatewayRoute
+from a2a_gateway.wire import examples
+from a2a_gateway.wire.schemas import HealthObject, ReadinessObject
 
 router: Final = APIRouter(route_class=GatewayRoute, tags=["Health"])
 
+_NOT_READY: Final = {
+    "model": ReadinessObject,
+    "description": "Runs are not taken.",
+    "content": openapi.json_content({"status": "starting"}),
+}
 
-@router.get("/health", summary="Check that the process answers")
+
+@router.get(
+    "/health",
+    summary="Check that the process answers",
+    response_model=HealthObject,
+    responses=openapi.success("It does.", examples.HEALTH),
+)
 async def get_health() -> Response:
     """Check that the process answers. Needs no key."""
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/ready", summary="Check that runs are taken")
+@router.get(
+    "/ready",
+    summary="Check that runs are taken",
+    response_model=ReadinessObject,
+    responses={**openapi.success("They are.", examples.READINESS), 503: _NOT_READY},
+)
 async def get_readiness(request: Request, gateway: GatewayDep) -> Response:
     """Check that runs are taken. Needs no key; with one, the answer names the peers."""
     state = gateway.state

@@ -9,19 +9,28 @@ from a2a_gateway.errors import RequestError, RunNotFound
 from a2a_gateway.runs.attachment import for_client
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord
 from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.server import openapi
 from a2a_gateway.server.dependencies import CallerDep, EngineDep, GatewayDep, VisibleRunDep
 from a2a_gateway.server.gateway import Engine
 from a2a_gateway.server.route_class import GatewayRoute
 from a2a_gateway.server.run_events import RunEventsResponse, first_position
+from a2a_gateway.wire import examples
 from a2a_gateway.wire.outcome import render_outcome
 from a2a_gateway.wire.run_events import render_answer
 from a2a_gateway.wire.run_view import RunView, render_run, render_tree
+from a2a_gateway.wire.schemas import RunDetailsObject, RunListObject, RunObject, RunTreeObject
 from a2a_gateway.wire.usage import render_tree_tokens
 
-router: Final = APIRouter(route_class=GatewayRoute, tags=["Runs"])
+_ERRORS: Final = openapi.error_responses(openapi.QUERY_ERRORS)
+router: Final = APIRouter(route_class=GatewayRoute, tags=["Runs"], responses=_ERRORS)
 
 
-@router.get("/v1/runs", summary="List the latest trees of the caller, or the run of an idempotency key")
+@router.get(
+    "/v1/runs",
+    summary="List the latest trees of the caller, or the run of an idempotency key",
+    response_model=RunListObject,
+    responses=openapi.success("The runs.", examples.RUNS),
+)
 async def list_runs(
     engine: EngineDep,
     caller: CallerDep,
@@ -36,13 +45,27 @@ async def list_runs(
     return JSONResponse({"object": "list", "data": [render_run(record, now=engine.clock.now()) for record in records]})
 
 
-@router.get("/v1/runs/{run_id}", summary="Get one run")
+@router.get(
+    "/v1/runs/{run_id}",
+    summary="Get one run",
+    response_model=RunDetailsObject,
+    responses=openapi.success("The run.", examples.RUN_DETAILS),
+)
 async def get_run(engine: EngineDep, record: VisibleRunDep) -> Response:
     """Get a run with its cost and, once it has ended, its answer or error if that is kept."""
     return JSONResponse({**await _with_sums(engine, record), **await _kept_answer(engine, record)})
 
 
-@router.get("/v1/runs/{run_id}/events", summary="Stream the events of a run, from the first or from a later one")
+@router.get(
+    "/v1/runs/{run_id}/events",
+    summary="Stream the events of a run, from the first or from a later one",
+    status_code=200,
+    response_class=RunEventsResponse,
+    responses={
+        200: {"description": "The events.", "content": openapi.event_stream_content(examples.RUN_EVENTS)},
+        "default": openapi.OTHER_ERROR,
+    },
+)
 async def stream_events(
     engine: EngineDep,
     gateway: GatewayDep,
@@ -57,7 +80,12 @@ async def stream_events(
     return RunEventsResponse(live, begin, gateway_id=engine.service.policy.gateway_id, heartbeat_s=heartbeat_s)
 
 
-@router.post("/v1/runs/cancel", summary="Cancel the run of an idempotency key and all below it")
+@router.post(
+    "/v1/runs/cancel",
+    summary="Cancel the run of an idempotency key and all below it",
+    response_model=RunObject,
+    responses=openapi.success("The run as it ended.", examples.RUN),
+)
 async def cancel_run_of_key(
     engine: EngineDep, caller: CallerDep, idempotency_key: Annotated[str, Header(alias="Idempotency-Key")] = ""
 ) -> Response:
@@ -68,7 +96,12 @@ async def cancel_run_of_key(
     return JSONResponse(await _with_sums(engine, cancelled))
 
 
-@router.get("/v1/runs/{run_id}/tree", summary="Get a run and all below it")
+@router.get(
+    "/v1/runs/{run_id}/tree",
+    summary="Get a run and all below it",
+    response_model=RunTreeObject,
+    responses=openapi.success("The run, with those below it nested.", examples.RUN_TREE),
+)
 async def get_tree(engine: EngineDep, record: VisibleRunDep, within_s: Annotated[float | None, Query(gt=0)] = None) -> Response:
     """Get a run with its descendants nested, those on peers included."""
     records = await engine.store.ledger.subtree(record.id)
@@ -77,7 +110,12 @@ async def get_tree(engine: EngineDep, record: VisibleRunDep, within_s: Annotated
     return JSONResponse(render_tree(records, now=engine.clock.now(), gateway_id=gateway_id, far=far))
 
 
-@router.post("/v1/runs/{run_id}/cancel", summary="Cancel a run and all below it")
+@router.post(
+    "/v1/runs/{run_id}/cancel",
+    summary="Cancel a run and all below it",
+    response_model=RunObject,
+    responses=openapi.success("The run as it ended.", examples.RUN),
+)
 async def cancel_run(engine: EngineDep, caller: CallerDep, record: VisibleRunDep) -> Response:
     """Cancel a run, and wait until it and all below it have ended."""
     if caller.run is not None and caller.run.id == record.id:

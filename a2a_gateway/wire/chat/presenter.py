@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunSummary, ToolStarted
 from a2a_gateway.runs.model import RunRecord
-from a2a_gateway.wire.chat.request import ChatRequest
+from a2a_gateway.wire.chat.request import CompletionRequest
 from a2a_gateway.wire.chat.response import ChunkRenderer, render_completion
 from a2a_gateway.wire.errors import encode_error
 from a2a_gateway.wire.outcome import WireAnswer
@@ -22,7 +22,7 @@ class ChatPresenter:
         is_for_agent: whether a run asked for it. An agent must get the cost, even if its client did not ask for the usage.
     """
 
-    request: ChatRequest
+    request: CompletionRequest
     gateway_id: str
     is_for_agent: bool = False
 

@@ -21,7 +21,7 @@ _FORM_OF_RESPONSE: Final = frozenset({"stream", "stream_options"})
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRequest:
+class CompletionRequest:
     """A parsed request: the run that it asks for, and how the response is to be presented.
 
     Attributes:
@@ -35,7 +35,7 @@ class ChatRequest:
     ignored: tuple[str, ...] = ()
 
 
-def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
+def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> CompletionRequest:
     """Read a chat-completions request.
 
     Raises:
@@ -58,7 +58,7 @@ def parse_chat_request(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
     )
     stream, options = bool(chat.stream), chat.stream_options
     include_usage = stream and options is not None and bool(options.include_usage)
-    return ChatRequest(run, stream, include_usage, ignored_fields(chat))
+    return CompletionRequest(run, stream, include_usage, ignored_fields(chat))
 
 
 def _refuse_responses_api(values: Mapping[str, object]) -> None:

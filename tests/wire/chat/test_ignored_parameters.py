@@ -5,7 +5,7 @@ import json
 from a2a_gateway.runs.events import OptionsIgnored
 from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import RunRequest
-from a2a_gateway.wire.chat.request import ChatRequest, parse_chat_request
+from a2a_gateway.wire.chat.request import CompletionRequest, parse_chat_request
 from a2a_gateway.wire.run_events import render_run_event
 from tests.wire.samples import RECORD, body
 
@@ -113,7 +113,7 @@ def test_fields_that_ask_for_nothing_are_not_named() -> None:
         ),
         {},
     )
-    assert request == ChatRequest(RunRequest("openhands_default", (UserMessage((TextPart("hi"),)),)))
+    assert request == CompletionRequest(RunRequest("openhands_default", (UserMessage((TextPart("hi"),)),)))
 
 
 def test_fields_named_like_parts_of_a_python_object_are_only_names() -> None:

@@ -17,7 +17,7 @@ from a2a_gateway.runs.messages import (
     UserMessage,
 )
 from a2a_gateway.runs.model import RunRequest
-from a2a_gateway.wire.chat.request import ChatRequest, parse_chat_request
+from a2a_gateway.wire.chat.request import CompletionRequest, parse_chat_request
 from delegate_tool.protocol.context import DelegationContext
 from tests.wire.samples import PIXEL, USER, body, call, schema_format
 
@@ -84,7 +84,7 @@ def test_a_whole_request_is_read_field_by_field() -> None:
         sampling=Sampling(0.0, 0.5, 50, ("END", "\n\n"), -7, "high"),
         answer_format=AnswerFormat("json_schema", "answer", {"type": "object"}),
     )
-    assert request == ChatRequest(run, stream=True, include_usage=True, ignored=("messages.*.name",))
+    assert request == CompletionRequest(run, stream=True, include_usage=True, ignored=("messages.*.name",))
 
 
 def test_functions_of_the_time_before_tools_become_tool_turns() -> None:

@@ -21,7 +21,7 @@ from a2a_gateway.runs.messages import (
     UserMessage,
 )
 from a2a_gateway.runs.model import RunRequest
-from a2a_gateway.wire.chat.request import ChatRequest, parse_chat_request
+from a2a_gateway.wire.chat.request import CompletionRequest, parse_chat_request
 from delegate_tool.protocol.context import DelegationContext, Narration, OnDisconnect, encode_headers
 from tests.wire.samples import PIXEL, USER, call, schema_format
 
@@ -80,9 +80,9 @@ formats = st.sampled_from(
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> ChatRequest:
+def requests(draw: st.DrawFn) -> CompletionRequest:
     stream, messages = draw(st.booleans()), draw(conversations())
-    return ChatRequest(
+    return CompletionRequest(
         RunRequest(
             model=draw(texts),
             messages=messages,
@@ -126,7 +126,7 @@ def render_message(message: Message) -> dict[str, object]:
             return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
-def render_request(request: ChatRequest) -> bytes:
+def render_request(request: CompletionRequest) -> bytes:
     run = request.run
     sampling, wanted = run.sampling, run.answer_format
     answer = None
@@ -150,7 +150,7 @@ def render_request(request: ChatRequest) -> bytes:
 
 
 @given(requests())
-def test_a_request_survives_the_wire(request: ChatRequest) -> None:
+def test_a_request_survives_the_wire(request: CompletionRequest) -> None:
     assert parse_chat_request(render_request(request), encode_headers(request.run.context)) == request
 
 
