@@ -66,7 +66,7 @@ async def test_what_ran_while_the_server_was_away_is_booked_and_the_database_is_
                     await booked(store)
                     runs = await store.ledger.recent_runs(None, 100)
                 answer = await ask(client, Step(content="as before"))
-                with pytest.raises(ConfigurationError, match="Another gateway"):
+                with pytest.raises(ConfigurationError):
                     async with open_store(f"{url}&options=-c%20lock_timeout%3D100ms", SystemClock(), as_gateway=True):
                         pass
     assert at_the_door.response.headers["x-should-retry"] == "true"

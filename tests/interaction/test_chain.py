@@ -247,7 +247,7 @@ async def test_a_refusal_of_a_peer_and_its_failures_have_their_own_words(chain: 
             await create(model="b/openhands_lead", messages=[user("Fail.", Step(status=400, error="no such thing"))])
     assert too_deep.value.code == "delegation_depth_exceeded"
     assert (failed.value.status_code, failed.value.code) == (400, "llm_bad_request")
-    assert "The peer b answered" in failed.value.message
+    assert failed.value.body["details"]["peer"] == "b"  # type: ignore[index]  # an error object
 
 
 async def test_a_plain_endpoint_is_a_leaf_whose_cost_is_not_known(chain: Chain) -> None:
@@ -273,7 +273,7 @@ async def test_a_request_that_is_forwarded_in_a_circle_is_refused(chain: Chain) 
         with pytest.raises(APIStatusError) as circle:
             await client.chat.completions.create(model="c/back/openhands_lead", messages=[user("Round.", Step(content="no"))])
     assert (circle.value.status_code, circle.value.code) == (508, "gateway_loop_detected")
-    assert "(gateway-b) has forwarded this request before" in circle.value.message
+    assert "gateway-b" in circle.value.message
 
 
 async def test_a_peer_may_use_no_more_than_was_set_aside(chain: Chain) -> None:

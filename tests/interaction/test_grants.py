@@ -243,7 +243,6 @@ async def test_a_stolen_grant_opens_the_run_it_is_for_and_nothing_else_and_only_
     assert (told.delegation["budget"], told.delegation["depth"], told.delegation["max_depth"]) == ("0.050000", 0, 2)
     assert float(opened.headers["x-a2a-timeout"]) <= 1800
     assert (again.value.status_code, again.value.code) == (401, "invalid_api_key")
-    assert "used before" in again.value.message
 
 
 async def test_a_fresh_grant_for_the_same_run_gets_that_run_again(pair: Pair) -> None:
