@@ -25,6 +25,7 @@ from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import call, content_of, delegation, direct, user
 from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
 from tests.support.rogue_peer import RoguePeer, rogue_peer
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -347,8 +348,7 @@ async def test_a_peer_that_is_removed_keeps_its_connection_until_its_last_run_ha
         assert (directory.find("late/openhands_lead"), peer.client.is_closed()) == (None, False)
         pair.llm.open_gate("removed-meanwhile")
         assert content_of([chunk async for chunk in stream]) == "One two three."
-    while not peer.client.is_closed():
-        pair.desk.portal.call(asyncio.sleep, 0)
+    await until(peer.client.is_closed)
 
 
 async def test_the_published_key_is_the_one_in_the_data_directory(pair: Pair) -> None:
