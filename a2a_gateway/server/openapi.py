@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from a2a_gateway.wire import examples
-from a2a_gateway.wire.errors import STATUS
 from a2a_gateway.wire.schemas import ErrorBody
+from delegate_tool.protocol.codes import ERROR_CODES
 
 type Responses = dict[int | str, dict[str, Any]]
 """Responses by status, as FastAPI's `responses` takes them."""
@@ -35,7 +35,7 @@ def success(description: str, example: object) -> Responses:
     return {200: {"description": description, "content": json_content(example)}}
 
 
-def error_responses(statuses: Iterable[int] = frozenset(STATUS.values())) -> Responses:
+def error_responses(statuses: Iterable[int] = frozenset(row.status for row in ERROR_CODES.values())) -> Responses:
     """Describe the errors of a route in OpenAI's shape, each with the codes that have its status.
 
     Args:
@@ -44,7 +44,7 @@ def error_responses(statuses: Iterable[int] = frozenset(STATUS.values())) -> Res
     # Only `default` names the type: FastAPI would build a validator for each status of each route, which takes long at the start.
     described: Responses = {"default": {**OTHER_ERROR, "model": ErrorBody}}
     for status in sorted(statuses):
-        codes = [f"`{code}`" for code, of_code in STATUS.items() if of_code == status]
+        codes = [f"`{code}`" for code, row in ERROR_CODES.items() if row.status == status]
         described[status] = {"description": ", ".join(codes), "content": _ERROR_CONTENT}
     return described
 

@@ -5,11 +5,10 @@ from typing import Final
 
 from a2a_gateway.errors import BudgetExceeded
 from a2a_gateway.runs.events import AgentCost, ContentDelta, Finished, RunEvent, RunFinished, RunStarted, RunSummary
+from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import (
     ConversationId,
     KeyId,
-    LimitPolicy,
-    Limits,
     Profile,
     RunId,
     RunRecord,
@@ -23,6 +22,7 @@ from a2a_gateway.wire.outcome import WireAnswer
 from a2a_gateway.wire.run_events import render_answer, render_run_event
 from a2a_gateway.wire.run_view import render_run, render_tree
 from a2a_gateway.wire.usage import render_tree_tokens
+from delegate_tool.protocol.limits import LimitPolicy
 
 GATEWAY_ID: Final = "build-box"
 _CREATED_AT: Final = 1_700_000_000.0
@@ -75,7 +75,7 @@ RUN: Final = render_run(RECORD, now=_CREATED_AT)
 RUNS: Final = {"object": "list", "data": [RUN]}
 RUN_DETAILS: Final = {**RUN, "tree_tokens": render_tree_tokens(SUMMARY), **render_answer(ANSWER)}
 RUN_TREE: Final = render_tree([RECORD], now=_CREATED_AT, gateway_id=GATEWAY_ID)
-EVENTS: Final[Sequence[RunEvent]] = (RunStarted(RECORD, PROFILE), ContentDelta(_TEXT), RunFinished(Finished(_TEXT), SUMMARY))
+EVENTS: Final[Sequence[RunEvent]] = (RunStarted(RECORD), ContentDelta(_TEXT), RunFinished(Finished(_TEXT), SUMMARY))
 RUN_EVENTS: Final = b"".join(
     render_run_event(number, event, RECORD, at=_CREATED_AT, gateway_id=GATEWAY_ID) for number, event in enumerate(EVENTS)
 ).decode()

@@ -44,10 +44,7 @@ async def test_what_a_run_has_used_is_gone_with_its_end_without_a_garbage_collec
         before = _alive()
         ran = await driver.run(script(think(), {"content": "done"}))
         assert ran.outcome == Finished("done")
-        async with asyncio.timeout(10):
-            # A thread lets go of its work a moment after it has said that it is done, and nothing tells when.
-            while _alive() != before:  # noqa: ASYNC110
-                await asyncio.sleep(0)
+        await until(lambda: _alive() == before)  # a thread releases its work a moment after it has reported its end
     finally:
         gc.enable()
 

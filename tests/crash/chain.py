@@ -1,6 +1,5 @@
 """Three gateways in a chain, each known to the next by its key; the middle one is a process, which can be killed."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tests.crash.books import Books
 from tests.crash.load import profile
 from tests.support.gateway import GatewayUnderTest, gateway_in_thread, scripted_environ
 from tests.support.process import GatewayProcess
+from tests.support.until import until
 
 AT_B, AT_C = "b/openhands_far", "c/openhands_far"
 FAR = profile("far", "delegate")
@@ -38,13 +38,13 @@ class Chain:
         return a, Books.read(self.b.database_url), c
 
     async def told_at_last(self, http: httpx.AsyncClient, run_id: str) -> dict[str, Any]:
-        """What A tells of a run, once all that may still be learnt of its cost is known."""
-        async with asyncio.timeout(30):
-            while True:
-                run: dict[str, Any] = (await http.get(f"/v1/runs/{run_id}")).json()
-                if not run["cost"].get("pending"):
-                    return run
-                await asyncio.sleep(0.05)  # its background task tells nobody
+        """Return a run as A shows it, once its cost is final."""
+
+        async def final() -> dict[str, Any] | None:
+            run: dict[str, Any] = (await http.get(f"/v1/runs/{run_id}")).json()
+            return None if run["cost"].get("pending") else run
+
+        return await until(final)
 
 
 @contextmanager

@@ -106,7 +106,6 @@ async def test_sigterm_lets_runs_end_refuses_new_ones_and_a_second_signal_cancel
         assert int(refusal.response.headers["retry-after"]) > 0
     assert finished.choices[0].message.content == "done"
     assert (cancelled.value.status_code, cancelled.value.code) == (499, "run_cancelled")
-    assert "shut down" in cancelled.value.message
     assert partial_of(cancelled.value) == "Half of it."
     assert (said, broken.code, partial_of(broken)) == ("Half of it.", "run_cancelled", "Half of it.")
     assert exit_code == 0

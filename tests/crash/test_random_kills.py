@@ -28,6 +28,7 @@ from tests.crash.load import CONVERSATION, PROFILES, Client, Deed, Truth, client
 from tests.support.ask import user
 from tests.support.postgresql import make_postgresql_database, required_postgresql, running_postgresql
 from tests.support.process import GatewayProcess
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -225,8 +226,7 @@ async def test_a_gateway_that_is_killed_while_it_starts_for_the_first_time_start
         for number in range(ROUNDS):
             gateway = GatewayProcess(tmp_path / str(number), llm.base_url, "shell_pool_size = 0\n")
             gateway.begin()
-            while not gateway.data_dir.exists():  # noqa: ASYNC110  # from here on something may be left half done
-                await asyncio.sleep(0.005)
+            await until(gateway.data_dir.exists)  # from here on something may be left half done
             await asyncio.sleep(chance.uniform(0, 0.5))
             await asyncio.to_thread(gateway.end)
             async with open_store(gateway.database_url, SystemClock()) as store:

@@ -14,6 +14,7 @@ import pytest
 
 from a2a_gateway.host.shell import Done, Ended, Interrupted, Shell, ShellError
 from a2a_gateway.host.shell_pool import ShellPool, shell_environment
+from tests.support.until import block_until
 
 ENVIRONMENT = shell_environment({"PATH": os.environ["PATH"], "LLM_API_KEY": "sesame"})
 
@@ -309,9 +310,9 @@ def marked_processes(root: Path) -> dict[int, str]:
 
 def wait_for_shells(root: Path, known: set[int], count: int) -> set[int]:
     """Wait until `count` more shells than those known stand ready, and return them."""
-    ready = threading.Event()
-    while True:
+
+    def new_shells() -> set[int] | None:
         found = {pid for pid, name in marked_processes(root).items() if name == "bash" and pid not in known}
-        if len(found) == count:
-            return found
-        ready.wait(0.02)
+        return found if len(found) == count else None
+
+    return block_until(new_shells)

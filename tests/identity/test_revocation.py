@@ -54,7 +54,8 @@ async def test_a_stream_under_way_ends_with_an_error_that_says_why(pair: Pair) -
                 if content_of(chunks).strip() == "one":
                     await revoke(gateway, "streaming")
     await llm.wait_until(lambda traffic: traffic.in_flight == 0)
-    assert (ended.value.code, ended.value.message) == ("run_cancelled", "The key 'streaming' behind this run was revoked.")
+    assert ended.value.code == "run_cancelled"
+    assert "'streaming'" in ended.value.message
     assert "three" not in content_of(chunks)
 
 
@@ -75,7 +76,8 @@ async def test_the_whole_tree_ends_with_its_terminals_and_makes_no_further_call(
     await until(lambda: not live_runs(gateway))
     await until(lambda: not any(process.info["cmdline"] == ["sleep", marker] for process in psutil.process_iter(["cmdline"])))
     assert depths == [0, 1]
-    assert "The key 'working' behind this run was revoked." in ended.value.message
+    assert ended.value.code == "run_cancelled"
+    assert "'working'" in ended.value.message
     assert llm.traffic.received == before
 
 

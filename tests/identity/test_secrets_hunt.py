@@ -9,7 +9,6 @@ import base64
 import json
 import sqlite3
 import sys
-import time
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from tests.support.ask import call, delegation, user
 from tests.support.gateway import free_port, scripted_environ
 from tests.support.rogue_peer import rogue_peer
 from tests.support.terminal import PROFILE, ServedGateway, curl, served_gateway
+from tests.support.until import block_until
 from tests.support.wiretap import Wiretap
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -137,8 +137,7 @@ def _work(gateway: ServedGateway, hunt: Hunt, home: Path) -> None:
     ]
     with OpenAI(base_url=gateway.base_url, api_key=gateway.key, max_retries=0) as client, ThreadPoolExecutor() as threads:
         asking = threads.submit(_streamed, client, [user("Look around.", *steps)], {"Idempotency-Key": "hunt"})
-        while not (home / "stays").exists() and not asking.done():
-            time.sleep(0.02)  # a process of an agent tells nobody
+        block_until(lambda: (home / "stays").exists() or asking.done())
         _look_at_files(hunt, home)
         go.touch()
         run_id = asking.result()

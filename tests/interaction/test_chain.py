@@ -21,6 +21,7 @@ from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import call, content_of, delegation, direct, user
 from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -247,7 +248,7 @@ async def test_a_refusal_of_a_peer_and_its_failures_have_their_own_words(chain: 
             await create(model="b/openhands_lead", messages=[user("Fail.", Step(status=400, error="no such thing"))])
     assert too_deep.value.code == "delegation_depth_exceeded"
     assert (failed.value.status_code, failed.value.code) == (400, "llm_bad_request")
-    assert "The peer b answered" in failed.value.message
+    assert failed.value.body["details"]["peer"] == "b"  # type: ignore[index]  # an error object
 
 
 async def test_a_plain_endpoint_is_a_leaf_whose_cost_is_not_known(chain: Chain) -> None:
@@ -268,12 +269,15 @@ async def test_a_conversation_with_a_peers_agent_goes_on(chain: Chain) -> None:
 
 async def test_a_request_that_is_forwarded_in_a_circle_is_refused(chain: Chain) -> None:
     async with chain.b.client() as client:
-        while "c/back/openhands_lead" not in {model.id for model in (await client.models.list()).data}:
-            pass  # C has not asked B since B has started, or B has not asked C since then
+
+        async def is_listed() -> bool:
+            return "c/back/openhands_lead" in {model.id for model in (await client.models.list()).data}
+
+        await until(is_listed)  # C must ask B after B has started, and B must ask C after that
         with pytest.raises(APIStatusError) as circle:
             await client.chat.completions.create(model="c/back/openhands_lead", messages=[user("Round.", Step(content="no"))])
     assert (circle.value.status_code, circle.value.code) == (508, "gateway_loop_detected")
-    assert "(gateway-b) has forwarded this request before" in circle.value.message
+    assert "gateway-b" in circle.value.message
 
 
 async def test_a_peer_may_use_no_more_than_was_set_aside(chain: Chain) -> None:

@@ -10,6 +10,7 @@ from a2a_gateway.testing.script import Step, Usage, text_of
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import call, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 PRICED = "openhands_priced"
@@ -71,8 +72,7 @@ async def test_two_requests_on_one_conversation_run_one_after_the_other_each_wit
         quick_message = user("quick one", Step(content="quick answer"))
         quick = asyncio.create_task(client.chat.completions.create(model=PRICED, messages=[quick_message], extra_headers=header))
         live_runs = gateway.running.gateway.started.result().service.live_runs
-        while sum(live.record.conversation_id == first.headers[CONVERSATION] for live in live_runs) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await until(lambda: sum(live.record.conversation_id == first.headers[CONVERSATION] for live in live_runs) == 2)
         llm.open_gate("one-after-the-other")
         answers = [(await task).choices[0].message.content for task in (slow, quick)]
     assert answers == ["slow answer", "quick answer"]
@@ -155,7 +155,6 @@ async def test_a_conversation_whose_data_directory_was_moved_expires_with_its_wo
             await client.chat.completions.create(model=model, messages=[user("Write.", *run_in_terminal("touch note.txt"))])
     before.rename(after)
     with scripted_gateway(after):
-        while list((after / "workspaces").iterdir()):  # noqa: ASYNC110  # swept in the background, at once
-            await asyncio.sleep(0)
+        await until(lambda: not list((after / "workspaces").iterdir()))  # swept in the background, at once
     assert "failed" not in capsys.readouterr().out
     assert not before.exists()

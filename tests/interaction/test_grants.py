@@ -26,6 +26,7 @@ from delegate_tool.protocol.limits import LimitPolicy
 from tests.support.ask import call, content_of, delegation, direct, user
 from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
 from tests.support.rogue_peer import RoguePeer, rogue_peer
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -244,7 +245,6 @@ async def test_a_stolen_grant_opens_the_run_it_is_for_and_nothing_else_and_only_
     assert (told.delegation["budget"], told.delegation["depth"], told.delegation["max_depth"]) == ("0.050000", 0, 2)
     assert float(opened.headers["x-a2a-timeout"]) <= 1800
     assert (again.value.status_code, again.value.code) == (401, "invalid_api_key")
-    assert "used before" in again.value.message
 
 
 async def test_a_fresh_grant_for_the_same_run_gets_that_run_again(pair: Pair) -> None:
@@ -349,8 +349,7 @@ async def test_a_peer_that_is_removed_keeps_its_connection_until_its_last_run_ha
         assert (directory.find("late/openhands_lead"), peer.client.is_closed()) == (None, False)
         pair.llm.open_gate("removed-meanwhile")
         assert content_of([chunk async for chunk in stream]) == "One two three."
-    while not peer.client.is_closed():
-        pair.desk.portal.call(asyncio.sleep, 0)
+    await until(peer.client.is_closed)
 
 
 async def test_the_published_key_is_the_one_in_the_data_directory(pair: Pair) -> None:

@@ -18,6 +18,7 @@ from a2a_gateway.testing.serving import serve_app
 from delegate_tool.protocol.limits import LimitPolicy
 from tests.support.ask import user
 from tests.support.gateway import scripted_environ
+from tests.support.until import until
 
 
 def test_an_application_can_be_started_again_in_another_event_loop(tmp_path: Path) -> None:
@@ -82,17 +83,19 @@ async def test_what_the_application_does_around_each_request_sees_no_failure_whe
     async with mounted(tmp_path, app) as http:
         stays = {"model": "openhands_default", "messages": [user("Hi", Step(hang=True))]}
         waiting = asyncio.create_task(http.post("/v1/chat/completions", json=stays))
-        while not await states_of(http):
-            pass
+        await until(lambda: states_of(http))
         waiting.cancel()
-        while await states_of(http) != ["cancelled"]:
-            pass
+        await until(lambda: are(["cancelled"], http))
         async with http.stream("POST", "/v1/chat/completions", json={**stays, "stream": True}) as stream:
             assert stream.headers["x-theirs"] == "1"
             run_id = stream.headers["x-a2a-run-id"]
         await http.post(f"/v1/runs/{run_id}/cancel")
         assert await states_of(http) == ["cancelled", "cancelled"]
     assert seen == []
+
+
+async def are(states: list[str], http: httpx.AsyncClient) -> bool:
+    return await states_of(http) == states
 
 
 async def states_of(http: httpx.AsyncClient) -> list[str]:

@@ -24,6 +24,7 @@ from tests.stores.ledger_bench import Bench, SteppedClock
 from tests.support.ask import call, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
 from tests.support.sse import decode_events
+from tests.support.until import block_until
 
 pytestmark = pytest.mark.anyio
 PRICED = "openhands_priced"
@@ -73,9 +74,7 @@ def small_llm(_small: tuple[GatewayUnderTest, ScriptedLLM]) -> ScriptedLLM:
 
 async def test_a_run_older_than_the_retention_is_gone_and_what_it_cost_is_not(small: GatewayUnderTest) -> None:
     store = small.running.gateway.started.result().store
-    async with asyncio.timeout(30):
-        while await asyncio.to_thread(small.portal.call, store.ledger.get_run, OLD_RUN):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await asyncio.to_thread(block_until, lambda: small.portal.call(store.ledger.get_run, OLD_RUN) is None)
     (line,) = await asyncio.to_thread(small.portal.call, partial(store.spending.lines, SpendBy.DAY, until=date(2023, 12, 31)))
     assert (line.name, line.calls, line.cost_micro_usd) == ("2023-11-14", 1, 5)
 

@@ -1,6 +1,5 @@
 """A run service on a real store, with a scripted runner, and short ways to start runs and to follow them."""
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -145,11 +144,6 @@ async def follow(live: LiveRun) -> list[RunEvent]:
             events += await listener.take()
     await live.closed.wait()
     return events
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  # what is waited for has no event of its own
-        await asyncio.sleep(0)
 
 
 def finished(events: Sequence[RunEvent]) -> RunFinished:

@@ -22,7 +22,8 @@ from a2a_gateway.runs.model import RunRequest, RunState, TokenUsage
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.testing.scripted_runner import Until
 from delegate_tool.protocol.context import DelegationContext
-from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, until
+from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of
+from tests.support.until import until
 from tests.wire.samples import finished
 
 pytestmark = pytest.mark.anyio

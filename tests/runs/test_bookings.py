@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ from a2a_gateway.errors import BudgetHeld
 from a2a_gateway.runs.events import Failed, Finished
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.meter import RunMeter
-from a2a_gateway.runs.model import CallQuote, RunState, SpendCaps
+from a2a_gateway.runs.model import CallQuote, RunRecord, RunState, SpendCaps
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.signal import Signal
 from a2a_gateway.runs.write_retries import WriteRetries
 from a2a_gateway.testing.scripted_runner import Spend, Until
-from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, by_task, finished, follow, until
+from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, by_task, finished, follow
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -35,8 +37,7 @@ async def test_a_run_that_the_database_will_not_let_end_is_told_at_once_and_reco
         assert bench.leftovers == NOTHING
         assert await bench.state(live) is RunState.RUNNING
         bench.change("DROP TRIGGER stuck")
-        while await bench.state(live) is RunState.RUNNING:
-            pass
+        await until_ended(bench, live)
         assert await bench.state(live) is RunState.FINISHED
 
 
@@ -47,8 +48,7 @@ async def test_a_run_that_is_recorded_as_finished_is_told_so_though_its_last_sum
         await bench.start("part", lead)
         await until(lambda: len(bench.runner.running) == 2)
         end.set()
-        while await bench.state(lead) is not RunState.FINISHED:
-            pass
+        await until_ended(bench, lead)
         aside = bench.database.rename(tmp_path / "aside.db")
         go.set()
         told = finished(await follow(lead))
@@ -68,8 +68,7 @@ async def test_money_that_the_database_did_not_book_is_booked_later(tmp_path: Pa
         assert isinstance(end.outcome, Failed)
         assert end.outcome.error.code == "store_unavailable"
         bench.change("DROP TRIGGER stuck")
-        while not (record := await bench.store.ledger.get_run(live.record.id)) or not record.turns:
-            pass
+        record = await until(partial(with_turns, bench, live))
         assert (record.cost_self_micro_usd, record.state) == (9, RunState.FAILED)
 
 
@@ -90,9 +89,25 @@ CHEAP_IN_THE_END = 9_000_000
 """What is set aside for a call that then costs less, of the 10 USD of a tree."""
 
 
+async def with_turns(bench: Bench, live: LiveRun) -> RunRecord | None:
+    """Return the record of a run once it has turns."""
+    record = await bench.store.ledger.get_run(live.record.id)
+    return record if record and record.turns else None
+
+
+async def until_ended(bench: Bench, live: LiveRun) -> None:
+    async def has_ended() -> bool:
+        return await bench.state(live) is not RunState.RUNNING
+
+    await until(has_ended)
+
+
 async def until_held(bench: Bench, lead: LiveRun) -> None:
-    while (record := await bench.store.ledger.get_run(lead.record.id)) is None or not record.reserved_micro_usd:
-        pass
+    async def is_held() -> bool:
+        record = await bench.store.ledger.get_run(lead.record.id)
+        return record is not None and record.reserved_micro_usd > 0
+
+    await until(is_held)
 
 
 async def until_refused(bench: Bench, live: LiveRun) -> None:

@@ -7,13 +7,13 @@ import pytest
 from a2a_gateway.errors import CapacityExceeded
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.model import RunId
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
 
 async def _wait_for_waiters(capacity: Capacity, number: int) -> None:
-    while capacity.waiting < number:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    await until(lambda: capacity.waiting >= number)
 
 
 async def _hold(capacity: Capacity, name: str, parent: str | None, started: list[str], release: asyncio.Event) -> None:

@@ -18,7 +18,8 @@ from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.testing.scripted_runner import Spend, Until
 from delegate_tool.protocol.context import DelegationContext, OnDisconnect
 from delegate_tool.protocol.limits import LimitPolicy
-from tests.runs.service_bench import DONE, bench_of, finished, follow, until
+from tests.runs.service_bench import DONE, bench_of, finished, follow
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,8 @@ from a2a_gateway.runs.events import Failed, Finished, RunEnded
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import AdmittedRun, RunState
 from a2a_gateway.testing.scripted_runner import Part, Until
-from tests.runs.service_bench import Bench, bench_of, by_task, finished, follow, until
+from tests.runs.service_bench import Bench, bench_of, by_task, finished, follow
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 

@@ -29,7 +29,8 @@ from a2a_gateway.runs.retry_rule import REMEDY
 from a2a_gateway.testing.scripted_runner import Part, Spend, Until
 from a2a_gateway.wire.outcome import render_outcome
 from delegate_tool.protocol.context import DelegationContext
-from tests.runs.service_bench import DONE, Bench, bench_of, finished, follow, until
+from tests.runs.service_bench import DONE, Bench, bench_of, finished, follow
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,8 @@ from a2a_gateway.errors import BudgetExceeded, GatewayError, LLMUnavailable
 from a2a_gateway.runs.events import Cancelled, ContentDelta, Failed, Finished, Limited, RunEnded, RunFinished, RunStarted
 from a2a_gateway.runs.model import RunState
 from a2a_gateway.testing.scripted_runner import Part, Spend, Until
-from tests.runs.service_bench import DONE, NOTHING, bench_of, by_task, finished, follow, until
+from tests.runs.service_bench import DONE, NOTHING, bench_of, by_task, finished, follow
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 

@@ -18,6 +18,7 @@ from a2a_gateway.testing.scripted_runner import Until
 from delegate_tool.protocol.limits import LimitPolicy
 from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, follow
 from tests.support.postgresql import make_postgresql_database, required_postgresql, running_postgresql
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -111,8 +112,7 @@ async def test_of_fifty_requests_at_once_exactly_as_many_run_as_the_key_may(
             return "ran"
 
         asking = [asyncio.create_task(ask(number)) for number in range(50)]
-        while sum(task.done() for task in asking) < 43:  # noqa: ASYNC110  # refused while the others run, or wait for a slot
-            await asyncio.sleep(0)
+        await until(lambda: sum(task.done() for task in asking) == 43)  # refused while the others run, or wait for a slot
         gate.set()
         assert Counter(await asyncio.gather(*asking)) == {"ran": 7, "capacity_exceeded": 43}
         assert bench.leftovers == NOTHING

@@ -1,6 +1,5 @@
 """A gateway as a process of its own, which can be killed and started again where it was."""
 
-import asyncio
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ import httpx
 
 from a2a_gateway.stores import sqlite_url
 from tests.support.gateway import free_port, scripted_environ
+from tests.support.until import until
 
 
 @dataclass
@@ -87,13 +87,14 @@ class GatewayProcess:
     async def answers(self) -> None:
         """Wait until the process answers, which is long before it takes runs."""
         async with httpx.AsyncClient(base_url=self.url) as http:
-            while True:
+
+            async def is_healthy() -> bool:
                 try:
-                    assert (await http.get("/health")).is_success
-                except httpx.TransportError:  # there is no socket yet
-                    await asyncio.sleep(0.01)
-                else:
-                    return
+                    return (await http.get("/health")).is_success
+                except httpx.TransportError:  # it does not listen yet
+                    return False
+
+            await until(is_healthy, timeout_s=60)
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
         """End the process by a signal, unless it has ended; returns its exit code: negative where a signal was its end."""

@@ -60,13 +60,13 @@ def test_objects_of_python_in_an_error_are_left_out() -> None:
 def test_a_traceback_in_an_error_is_left_out() -> None:
     text = 'Invalid response object Traceback (most recent call last):\n  File "/srv/gateway/x.py", line 1, in f\nValueError'
     failure = failure_of(provider.APIConnectionError(text, "openai", "m"), NONE)
-    assert failure.message.endswith("did not finish its answer: Invalid response object")
+    assert failure.message.endswith(": Invalid response object")
 
 
 def test_the_provider_s_own_words_are_kept_without_wrapping_and_without_length() -> None:
     raw = 'litellm.BadRequestError: OpenAIException - {"error": {"message": "Unknown \\"field\\".\\nSorry.", "type": "x"}}'
     said = failure_of(sdk.LLMBadRequestError(raw), NONE).message
-    assert said == 'The LLM provider refused the request: Unknown "field". Sorry.'
+    assert said.endswith(': Unknown "field". Sorry.')
     assert len(failure_of(sdk.LLMBadRequestError("x" * 10_000), NONE).message) < 600
 
 

@@ -19,6 +19,7 @@ from a2a_gateway.runs.model import Profile, ProfileProblem
 from tests.agents.profiles.place import Place
 
 KEY = "the key that OpenHands was started with"
+NO_CIPHER_KEY = "its key is encrypted and OH_SECRET_KEY is not set"
 DEFAULT_TOOLS = ("terminal", "file_editor", "task_tracker", "delegate")
 
 
@@ -159,7 +160,7 @@ def test_an_agent_profile_that_cannot_be_honoured_is_reported_with_its_line(
 def test_an_acp_agent_is_refused(bare_place: Place) -> None:
     AgentProfileStore(bare_place.openhands / "agent-profiles").save(ACPAgentProfile(name="claude", acp_server="claude-code"))
 
-    with pytest.raises(ModelNotFound, match=r"claude\.json, line \d+: an ACP agent is a program of its own"):
+    with pytest.raises(ModelNotFound, match=r"claude\.json, line \d+: .*\bACP\b"):
         bare_place.open().get("claude")
 
 
@@ -284,8 +285,8 @@ def test_an_encrypted_key_is_never_sent_as_it_is_when_there_is_no_cipher_key(bar
 
     catalog = bare_place.open()
 
-    assert catalog.problems() == (ProfileProblem(str(path), "its key is encrypted and OH_SECRET_KEY is not set", line),)
-    with pytest.raises(ModelNotFound, match="OH_SECRET_KEY is not set"):
+    assert catalog.problems() == (ProfileProblem(str(path), NO_CIPHER_KEY, line),)
+    with pytest.raises(ModelNotFound, match="OH_SECRET_KEY"):
         catalog.get("fast")
 
 
@@ -322,7 +323,7 @@ def test_an_encrypted_connection_without_a_cipher_key_breaks_its_profile(bare_pl
 
     (problem,) = bare_place.open().problems()
 
-    assert problem.message == "its key is encrypted and OH_SECRET_KEY is not set"
+    assert problem.message == NO_CIPHER_KEY
 
 
 def test_a_connection_that_is_gone_breaks_its_profile(bare_place: Place) -> None:

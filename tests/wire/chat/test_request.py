@@ -385,4 +385,4 @@ def test_a_malformed_header_is_refused_by_its_name() -> None:
 def test_a_body_of_the_responses_api_is_told_what_is_missing() -> None:
     with pytest.raises(RequestError) as caught:
         parse_chat_request(b'{"model": "m", "input": [{"role": "user", "content": "hi"}], "stream": true}', {})
-    assert (caught.value.param, "input" in caught.value.message) == ("messages", True)
+    assert (caught.value.param, "`input`" in caught.value.message) == ("messages", True)
