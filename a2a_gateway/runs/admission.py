@@ -23,7 +23,7 @@ from a2a_gateway.errors import (
     RunsExhausted,
     RunTokenRevoked,
 )
-from a2a_gateway.runs.budget import Account, budget_left, exhausted, share, unspent
+from a2a_gateway.runs.budget import Account, budget_left, find_exhausted, share, unspent
 from a2a_gateway.runs.limits import Limits, narrow
 from a2a_gateway.runs.model import LIVE_STATES, KeyRecord, RunRecord, RunState, TreeId
 from a2a_gateway.runs.ports import RunProposal
@@ -59,7 +59,7 @@ class _Case:
     @property
     def limits(self) -> Limits:
         """The effective limits: what the runs above leave, narrowed by each policy."""
-        limits = self._inherited()
+        limits = self._limits_above()
         left = LimitPolicy(budget_micro_usd=self._budget_above())
         for policy in (left, self.key.policy, *self.proposal.policies):
             limits = narrow(limits, policy)
@@ -77,7 +77,7 @@ class _Case:
         yet_to_come = max(1, self.parent.limits.max_breadth - self.live_siblings)
         return share(self.accounts, yet_to_come + 1) or unspent(self.accounts)
 
-    def _inherited(self) -> Limits:
+    def _limits_above(self) -> Limits:
         if self.parent is None:
             return self.proposal.defaults
         return replace(
@@ -242,7 +242,7 @@ def _check_runs(case: _Case) -> None:
 
 
 def _check_budget(case: _Case) -> None:
-    if (account := exhausted(case.accounts)) is not None:
+    if (account := find_exhausted(case.accounts)) is not None:
         raise BudgetExceeded(account.refusal(), details=case.facts())
     if case.limits.budget_micro_usd == 0:
         raise BudgetExceeded("A budget of 0 USD allows no LLM call. Ask for a larger one.", details=case.facts())

@@ -68,7 +68,7 @@ class Account:
     own: bool = False
 
     @property
-    def left(self) -> int:
+    def available(self) -> int:
         """What is neither spent nor held. A call may cost more than was set aside for it, so the sum can exceed the cap."""
         return max(0, self.cap - self.spent - self.held)
 
@@ -153,7 +153,7 @@ def key_owner(key: KeyRecord) -> str:
 
 def budget_left(accounts: Iterable[Account]) -> int | None:
     """Return what a run may still set aside; without a budget, None."""
-    return min((account.left for account in accounts), default=None)
+    return min((account.available for account in accounts), default=None)
 
 
 def unspent(accounts: Iterable[Account]) -> int | None:
@@ -161,7 +161,7 @@ def unspent(accounts: Iterable[Account]) -> int | None:
     return min((account.unspent for account in accounts), default=None)
 
 
-def exhausted(accounts: Iterable[Account]) -> Account | None:
+def find_exhausted(accounts: Iterable[Account]) -> Account | None:
     """Return the first account of which everything is spent."""
     return next((account for account in accounts if account.spent >= account.cap), None)
 
@@ -187,18 +187,18 @@ def allot(quote: CallQuote, accounts: Sequence[Account], *, may_be_last: bool) -
             "profile prices (input_usd_per_mtok, output_usd_per_mtok), let tokens of unknown price count at one of your own "
             "(A2A_UNPRICED_USD_PER_MTOK), or allow any cost (A2A_BUDGET_USD=none)."
         )
-    tightest = min(accounts, key=lambda account: (account.left / account.cap if account.cap else 0, account.left))
+    tightest = min(accounts, key=lambda account: (account.available / account.cap if account.cap else 0, account.available))
     for last, least in ((False, ENOUGH_OUTPUT_TOKENS), (True, LAST_OUTPUT_TOKENS))[: 2 if may_be_last else 1]:
         least = min(least, quote.max_output_tokens)
         output_tokens = price.output_for(min(account.room(last=last) for account in accounts), quote.max_output_tokens)
         if output_tokens >= least:
             reserved = price.cost(output_tokens)
-            return Allotment(reserved, output_tokens, last, tightest.cap, tightest.left, _presume(quote, reserved))
+            return Allotment(reserved, output_tokens, last, tightest.cap, tightest.available, _presume(quote, reserved))
         if price.output_for(min(account.room(last=last, idle=True) for account in accounts), least) >= least:
             held = min(accounts, key=lambda account: account.room(last=last))
             raise BudgetHeld(held.refusal(price.cost(least)))
     empty = min(accounts, key=lambda account: account.room(last=may_be_last))
-    raise BudgetExceeded(empty.refusal(price.cost(least)), details={"budget_remaining_usd": format_usd(empty.left)})
+    raise BudgetExceeded(empty.refusal(price.cost(least)), details={"budget_remaining_usd": format_usd(empty.available)})
 
 
 def allot_escrow(accounts: Sequence[Account]) -> Allotment:
@@ -217,7 +217,7 @@ def allot_escrow(accounts: Sequence[Account]) -> Allotment:
     if room <= 0:
         waits = all(account.room(last=True, idle=True) > 0 for account in accounts)
         refusal = BudgetHeld if waits else BudgetExceeded
-        raise refusal(tightest.refusal(), details={"budget_remaining_usd": format_usd(tightest.left)})
+        raise refusal(tightest.refusal(), details={"budget_remaining_usd": format_usd(tightest.available)})
     return Allotment(room, 0, budget_micro_usd=room, left_micro_usd=room, presumed_micro_usd=room)
 
 

@@ -84,7 +84,7 @@ class Deduplication:
         with suppress(TimeoutError):
             async with asyncio.timeout(_ARRIVES_WITHIN_S):
                 while True:
-                    changed = self.live_runs.changed
+                    changed = self.live_runs.next_change
                     if (live := self.live_runs.get(record.id)) is not None:
                         return live
                     known = await self.ledger.get_run(record.id)

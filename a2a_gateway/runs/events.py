@@ -113,7 +113,7 @@ class AgentCost:
 
 @dataclass(frozen=True, slots=True)
 class Remainder:
-    """What a run may still give to new runs below it; without a budget `budget_micro_usd` is None."""
+    """What a run may still give to new runs below it. `budget_micro_usd`: None without a budget."""
 
     runs: int
     budget_micro_usd: int | None = None

@@ -3,7 +3,7 @@
 The order of the steps holds these promises:
 
     1. `LiveRun.begin_finalization`    no event but the end is published from here on
-    2. the run is closed in the ledger its token opens no more runs, and its LLM calls get no more money
+    2. the ledger closes the run       its token opens no more runs, and its LLM calls get no more money
     3. its descendants are cancelled   they have closed before the end of the run is published
     4. the sums are read again         if there were descendants, because their last calls are in them
     5. the key's throttle is left      the client may send its next request as soon as it has the end

@@ -19,7 +19,7 @@ from typing import Final
 from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunFinished, RunStarted
 from a2a_gateway.runs.model import RunId, RunRecord
 from a2a_gateway.runs.ports import Clock
-from a2a_gateway.runs.run_life import Phase, Presence, Receipt, RunLife, Step
+from a2a_gateway.runs.run_life import LifeStep, Presence, Receipt, RunLife, RunPhase
 from a2a_gateway.runs.signal import Signal
 from delegate_tool.protocol.context import OnDisconnect
 
@@ -29,7 +29,7 @@ _ENDED_S: Final = 600.0
 _EVENT_BYTES: Final = 200
 """Estimated memory of an event without its text."""
 _SHED_CHARS: Final = 8 * 1024
-_STEPS: Final[Mapping[type[RunEvent], Step]] = {RunStarted: Step.BEGIN, RunFinished: Step.END}
+_STEPS: Final[Mapping[type[RunEvent], LifeStep]] = {RunStarted: LifeStep.BEGIN, RunFinished: LifeStep.END}
 """The steps of events that are not merely published."""
 
 
@@ -84,7 +84,7 @@ class LiveRun:
     @property
     def is_shed(self) -> bool:
         """Whether its events were dropped, all but a brief copy of the last one."""
-        return self.life.phase is Phase.SHED
+        return self.life.phase is RunPhase.SHED
 
     @property
     def is_abandoned(self) -> bool:
@@ -113,7 +113,7 @@ class LiveRun:
 
     def publish(self, event: RunEvent) -> None:
         """Append an event and wake all readers."""
-        self.life.advance(_STEPS.get(type(event), Step.PUBLISH))
+        self.life.advance(_STEPS.get(type(event), LifeStep.PUBLISH))
         self.events.append(event)
         self.happened_at.append(self.clock.now())
         self.event_bytes += _memory_of(event)
@@ -125,7 +125,7 @@ class LiveRun:
     def cancel(self, reason: str = "") -> bool:
         """Ask the run to stop; return whether this has an effect, because it was not ending already."""
         is_first = not self.life.is_ending
-        self.life.advance(Step.CANCEL)
+        self.life.advance(LifeStep.CANCEL)
         if is_first:
             self.cancel_reason = reason
             self.cancelled.set()
@@ -133,16 +133,16 @@ class LiveRun:
 
     def begin_finalization(self) -> None:
         """Accept no more events but the end: it is about to be recorded."""
-        self.life.advance(Step.FINALIZE)
+        self.life.advance(LifeStep.FINALIZE)
 
     def close(self) -> None:
         """Note that the task of the run has ended, and wake those who wait for that."""
-        self.life.advance(Step.CLOSE)
+        self.life.advance(LifeStep.CLOSE)
         self.closed.set()
 
     def shed(self) -> None:
         """Drop the events of a closed run, all but a brief copy of the last one."""
-        self.life.advance(Step.SHED)
+        self.life.advance(LifeStep.SHED)
         *_, last = self.events
         if isinstance(last, RunFinished):
             last = replace(last, outcome=replace(last.outcome, text=last.outcome.text[:_SHED_CHARS]))
@@ -151,18 +151,18 @@ class LiveRun:
 
     def receive_text(self) -> None:
         """Note that text of the answer was written to the socket of a client."""
-        self.life.advance(Step.RECEIVE_TEXT)
+        self.life.advance(LifeStep.RECEIVE_TEXT)
 
     def receive_end(self) -> None:
         """Note that a client has received the end."""
-        self.life.advance(Step.RECEIVE_END)
+        self.life.advance(LifeStep.RECEIVE_END)
 
     @contextmanager
     def listen(self) -> Iterator["Listener"]:
         """Follow the events from the first one on, as a client for which the run works."""
         listener = Listener(self.events)
         self._listeners.add(listener)
-        self.life.advance(Step.ATTACH)
+        self.life.advance(LifeStep.ATTACH)
         try:
             yield listener
         finally:
@@ -173,7 +173,7 @@ class LiveRun:
         """Note that a client has left, or gave up before it was attached; the last one to leave abandons an unended run."""
         if self._listeners:
             return
-        self.life.advance(Step.LEAVE)
+        self.life.advance(LifeStep.LEAVE)
         self.departures += 1
         if not self.has_ended:
             self.on_abandoned(self)
@@ -235,7 +235,7 @@ class LiveRuns:
         return [live for live in self if live.record.parent_id == run_id]
 
     @property
-    def changed(self) -> asyncio.Event:
+    def next_change(self) -> asyncio.Event:
         """Set when the next run is added or discarded; see `Signal.next`."""
         return self._changed.next
 

@@ -2,7 +2,7 @@
 
 A live run has three state machines, because three questions about it have independent answers:
 
-- `Phase`: what does the gateway do with the run? It moves forward only.
+- `RunPhase`: what does the gateway do with the run? It moves forward only.
 - `Presence`: is a client attached? Clients leave and return, also after the end.
 - `Receipt`: how much of the answer has any client received? It only grows.
 
@@ -10,17 +10,17 @@ The phases. A step that has no entry is an error of the gateway: a run that has 
 its end, only an ended run is closed, and only a closed run is shed.
 
     phase         meaning                                          begin    publish  cancel      finalize    end    close    shed
-    ADMITTED      recorded, waits for its conversation or slot     RUNNING           CANCELLING  FINALIZING         ABORTED
+    ADMITTED      recorded; waits for its conversation or slot     RUNNING           CANCELLING  FINALIZING         ABORTED
     RUNNING       its agent works                                           (stays)  CANCELLING  FINALIZING         ABORTED
     CANCELLING    asked to stop; its agent may still publish                (stays)  (stays)     FINALIZING         ABORTED
     FINALIZING    its end is being recorded; descendants stop                        (stays)                 ENDED  ABORTED
     ENDED         its outcome is published; its lease is returned                    (stays)                        CLOSED
-    CLOSED        only its events are left, for clients to return                    (stays)                                 SHED
-    SHED          only a brief copy of the last event is left                        (stays)
-    ABORTED       its task was killed before the end, at shutdown                    (stays)
+    CLOSED        its task has ended; its events are kept                            (stays)                                 SHED
+    SHED          only a brief copy of its last event is kept                        (stays)
+    ABORTED       its task was killed before its end                                 (stays)
 
 To cancel a run is always allowed, because a client, a peer and a shutdown may ask at the same instant; only the first request
-before `FINALIZING` has an effect. `Phase` is what this process does. What the ledger records, and others read, is `RunState`.
+before `FINALIZING` has an effect. `RunPhase` is what this process does. What the ledger records, and others read, is `RunState`.
 
 Presence and receipt:
 
@@ -42,7 +42,7 @@ from typing import Final
 from a2a_gateway.errors import InternalError
 
 
-class Phase(StrEnum):
+class RunPhase(StrEnum):
     ADMITTED = "admitted"
     RUNNING = "running"
     CANCELLING = "cancelling"
@@ -65,7 +65,7 @@ class Receipt(StrEnum):
     WHOLE = "whole"
 
 
-class Step(StrEnum):
+class LifeStep(StrEnum):
     """What happens to a run."""
 
     BEGIN = "begin"
@@ -81,55 +81,55 @@ class Step(StrEnum):
     RECEIVE_END = "receive_end"
 
 
-PHASES: Final[Mapping[Phase, Mapping[Step, Phase]]] = {
-    Phase.ADMITTED: {
-        Step.BEGIN: Phase.RUNNING,
-        Step.CANCEL: Phase.CANCELLING,
-        Step.FINALIZE: Phase.FINALIZING,
-        Step.CLOSE: Phase.ABORTED,
+PHASES: Final[Mapping[RunPhase, Mapping[LifeStep, RunPhase]]] = {
+    RunPhase.ADMITTED: {
+        LifeStep.BEGIN: RunPhase.RUNNING,
+        LifeStep.CANCEL: RunPhase.CANCELLING,
+        LifeStep.FINALIZE: RunPhase.FINALIZING,
+        LifeStep.CLOSE: RunPhase.ABORTED,
     },
-    Phase.RUNNING: {
-        Step.PUBLISH: Phase.RUNNING,
-        Step.CANCEL: Phase.CANCELLING,
-        Step.FINALIZE: Phase.FINALIZING,
-        Step.CLOSE: Phase.ABORTED,
+    RunPhase.RUNNING: {
+        LifeStep.PUBLISH: RunPhase.RUNNING,
+        LifeStep.CANCEL: RunPhase.CANCELLING,
+        LifeStep.FINALIZE: RunPhase.FINALIZING,
+        LifeStep.CLOSE: RunPhase.ABORTED,
     },
-    Phase.CANCELLING: {
-        Step.PUBLISH: Phase.CANCELLING,
-        Step.CANCEL: Phase.CANCELLING,
-        Step.FINALIZE: Phase.FINALIZING,
-        Step.CLOSE: Phase.ABORTED,
+    RunPhase.CANCELLING: {
+        LifeStep.PUBLISH: RunPhase.CANCELLING,
+        LifeStep.CANCEL: RunPhase.CANCELLING,
+        LifeStep.FINALIZE: RunPhase.FINALIZING,
+        LifeStep.CLOSE: RunPhase.ABORTED,
     },
-    Phase.FINALIZING: {Step.CANCEL: Phase.FINALIZING, Step.END: Phase.ENDED, Step.CLOSE: Phase.ABORTED},
-    Phase.ENDED: {Step.CANCEL: Phase.ENDED, Step.CLOSE: Phase.CLOSED},
-    Phase.CLOSED: {Step.CANCEL: Phase.CLOSED, Step.SHED: Phase.SHED},
-    Phase.SHED: {Step.CANCEL: Phase.SHED},
-    Phase.ABORTED: {Step.CANCEL: Phase.ABORTED},
+    RunPhase.FINALIZING: {LifeStep.CANCEL: RunPhase.FINALIZING, LifeStep.END: RunPhase.ENDED, LifeStep.CLOSE: RunPhase.ABORTED},
+    RunPhase.ENDED: {LifeStep.CANCEL: RunPhase.ENDED, LifeStep.CLOSE: RunPhase.CLOSED},
+    RunPhase.CLOSED: {LifeStep.CANCEL: RunPhase.CLOSED, LifeStep.SHED: RunPhase.SHED},
+    RunPhase.SHED: {LifeStep.CANCEL: RunPhase.SHED},
+    RunPhase.ABORTED: {LifeStep.CANCEL: RunPhase.ABORTED},
 }
-PRESENCES: Final[Mapping[Presence, Mapping[Step, Presence]]] = {
-    Presence.EXPECTED: {Step.ATTACH: Presence.ATTACHED, Step.LEAVE: Presence.LEFT},
-    Presence.ATTACHED: {Step.ATTACH: Presence.ATTACHED, Step.LEAVE: Presence.LEFT},
-    Presence.LEFT: {Step.ATTACH: Presence.ATTACHED, Step.LEAVE: Presence.LEFT},
+PRESENCES: Final[Mapping[Presence, Mapping[LifeStep, Presence]]] = {
+    Presence.EXPECTED: {LifeStep.ATTACH: Presence.ATTACHED, LifeStep.LEAVE: Presence.LEFT},
+    Presence.ATTACHED: {LifeStep.ATTACH: Presence.ATTACHED, LifeStep.LEAVE: Presence.LEFT},
+    Presence.LEFT: {LifeStep.ATTACH: Presence.ATTACHED, LifeStep.LEAVE: Presence.LEFT},
 }
-RECEIPTS: Final[Mapping[Receipt, Mapping[Step, Receipt]]] = {
-    Receipt.NOTHING: {Step.RECEIVE_TEXT: Receipt.TEXT, Step.RECEIVE_END: Receipt.WHOLE},
-    Receipt.TEXT: {Step.RECEIVE_TEXT: Receipt.TEXT, Step.RECEIVE_END: Receipt.WHOLE},
-    Receipt.WHOLE: {Step.RECEIVE_TEXT: Receipt.WHOLE, Step.RECEIVE_END: Receipt.WHOLE},
+RECEIPTS: Final[Mapping[Receipt, Mapping[LifeStep, Receipt]]] = {
+    Receipt.NOTHING: {LifeStep.RECEIVE_TEXT: Receipt.TEXT, LifeStep.RECEIVE_END: Receipt.WHOLE},
+    Receipt.TEXT: {LifeStep.RECEIVE_TEXT: Receipt.TEXT, LifeStep.RECEIVE_END: Receipt.WHOLE},
+    Receipt.WHOLE: {LifeStep.RECEIVE_TEXT: Receipt.WHOLE, LifeStep.RECEIVE_END: Receipt.WHOLE},
 }
 
-_STOPPABLE: Final = frozenset({Phase.ADMITTED, Phase.RUNNING})
-_HAS_ENDED: Final = frozenset({Phase.ENDED, Phase.CLOSED, Phase.SHED})
+_STOPPABLE: Final = frozenset({RunPhase.ADMITTED, RunPhase.RUNNING})
+_HAS_ENDED: Final = frozenset({RunPhase.ENDED, RunPhase.CLOSED, RunPhase.SHED})
 
 
 @dataclass(slots=True)
 class RunLife:
     """Where one run stands in each of the three machines."""
 
-    phase: Phase = Phase.ADMITTED
+    phase: RunPhase = RunPhase.ADMITTED
     presence: Presence = Presence.EXPECTED
     receipt: Receipt = Receipt.NOTHING
 
-    def advance(self, step: Step) -> None:
+    def advance(self, step: LifeStep) -> None:
         """Take a step of one of the machines.
 
         Raises:
@@ -140,7 +140,7 @@ class RunLife:
             self.phase = phase
         elif (presence := PRESENCES[self.presence].get(step)) is not None:
             self.presence = presence
-        elif (receipt := RECEIPTS[self.receipt].get(step)) is not None and (step is Step.RECEIVE_TEXT or self.has_ended):
+        elif (receipt := RECEIPTS[self.receipt].get(step)) is not None and (step is LifeStep.RECEIVE_TEXT or self.has_ended):
             self.receipt = receipt
         else:
             raise InternalError(f"A run that is {self.phase}, and whose client is {self.presence}, cannot {step}.")

@@ -35,7 +35,10 @@ def success(description: str, example: object) -> Responses:
     return {200: {"description": description, "content": json_content(example)}}
 
 
-def error_responses(statuses: Iterable[int] = frozenset(row.status for row in ERROR_CODES.values())) -> Responses:
+_STATUSES: Final = frozenset(row.status for row in ERROR_CODES.values())
+
+
+def error_responses(statuses: Iterable[int] = _STATUSES) -> Responses:
     """Describe the errors of a route in OpenAI's shape, each with the codes that have its status.
 
     Args:

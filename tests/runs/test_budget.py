@@ -102,7 +102,7 @@ def test_a_run_on_a_peer_waits_for_money_that_is_only_held_and_not_for_money_tha
 def test_caps_of_a_day_a_month_and_all_time_bind_together() -> None:
     caps, spent = SpendCaps(1_000, 100, 500), Spent(900, 60, 200, held_micro_usd=10)
     accounts = accounts_of_caps("key 'k'", caps, spent)
-    assert [(account.owner, account.left) for account in accounts] == [
+    assert [(account.owner, account.available) for account in accounts] == [
         ("key 'k'", 90),
         ("key 'k' for this day (UTC)", 30),
         ("key 'k' for this month (UTC)", 290),
