@@ -43,14 +43,14 @@ def encode_event(data: bytes, *, event: str | None = None, event_id: str | None 
 class SseDecoder:
     """Turns the bytes of one stream, in pieces of any size, into its events.
 
-    An event that the stream does not complete with an empty line is dropped, as the specification says.
+    An event that the stream does not complete with an empty line is dropped, as the specification requires.
     """
 
     def __init__(self) -> None:
         self._bytes_to_text = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._at_start = True
         self._after_cr = False
-        self._unfinished: list[str] = []  # pieces of the last line; a list, since a long line may come in very many
+        self._unfinished: list[str] = []  # pieces of the last line; a list, since a long line may arrive in very many
         self._data: list[str] = []
         self._event = ""
         self._id = ""
