@@ -34,13 +34,13 @@ def create_app(settings: Settings | None = None, environ: Mapping[str, str] | No
 
 
 def app_of(gateway: Gateway, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """Make the application of a gateway that somebody else enters and leaves."""
+    """Make the application of a gateway that the caller enters and leaves."""
     app = FastAPI(
         title="a2a-gateway",
         summary="OpenHands agents as OpenAI-compatible models, which delegate to each other.",
         lifespan=lifespan,
         redoc_url=None,
-        redirect_slashes=False,  # to http://, also behind a proxy that speaks TLS: what is asked would be sent there in the clear
+        redirect_slashes=False,  # they lead to http://, also behind a TLS proxy: the client would send its request unencrypted
     )
     app.include_router(create_router(gateway))
     app.add_exception_handler(HTTPException, unknown_path)

@@ -1,4 +1,4 @@
-"""Who calls: from the credential in the headers to a `Caller`.
+"""Authenticate requests: from the credential in the headers to a `Caller`.
 
 A key starts trees; a run token starts children of its run; a peer's grant starts one run, and its lesser token asks about it.
 """
@@ -27,7 +27,7 @@ _RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
-    """Finds the caller behind a request, and says which runs that caller may see."""
+    """Finds the caller of a request, and the runs that the caller may see."""
 
     keys: Keys
     ledger: Ledger
@@ -60,7 +60,7 @@ class Authenticator:
         return _is_jwt(secret) and self.tokens.is_one(secret)
 
     async def _owner_of(self, secret: str) -> Caller:
-        """Find the person, the program or the peer that a long-lived secret is of."""
+        """Return the caller that owns a long-lived secret: a key or a peer."""
         if _is_jwt(secret):
             return await self.issuers.caller(secret, self.keys)
         return Caller(await self.keys.authenticate(secret))
@@ -78,9 +78,9 @@ class Authenticator:
         """Return a run that the caller may see: a key its own trees, a run token its own descendants (and itself).
 
         Raises:
-            RunNotFound: there is none, or it is not the caller's to see; the two cannot be told apart.
+            RunNotFound: it does not exist, or the caller may not see it; the error is the same for both.
         """
-        # What cannot be an id stays out of the database, which may not even be able to hold it (NUL, in PostgreSQL).
+        # Only ids reach the database: it may be unable to hold other text (NUL, in PostgreSQL).
         run = await self.ledger.get_run(RunId(run_id)) if _RUN_ID.fullmatch(run_id) else None
         if run is not None and run.key_id == caller.key.id and await self._is_within(run, caller.run):
             return run
@@ -102,7 +102,7 @@ def _is_jwt(secret: str) -> bool:
 
 
 def _credential(headers: Mapping[str, str]) -> str:
-    """Take the secret out of `Authorization: Bearer …` or, as OpenHands' agent-server accepts, `X-Session-API-Key`."""
+    """Return the secret of `Authorization: Bearer …` or, as OpenHands' agent-server accepts, `X-Session-API-Key`."""
     scheme, _, secret = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and secret.strip():
         return secret.strip()

@@ -1,4 +1,4 @@
-"""The bodies of requests, received into a bounded memory.
+"""Receive the bodies of requests into a bounded memory.
 
 A body is received only once its caller is known: until then the server keeps some 64 kB of it. A larger one first takes its whole
 length from a memory that all bodies share, so that bodies which are never finished cannot fill the machine's. One key can take

@@ -1,4 +1,4 @@
-"""What connections may cost before there is a request to answer: their number, and how long a client may take to send one.
+"""Limit connections: their number, and how long a client may take to send a request.
 
 An unfinished head or body holds a connection and some memory, and its client has shown no key yet. So time counts against a
 client while the gateway waits for it, and never while it waits for the gateway: answers may take hours. Where all connections are
@@ -15,11 +15,11 @@ from a2a_gateway.errors import CapacityExceeded, GatewayError, RequestTimeout
 LEAST_BYTES_PER_S: Final = 10_000
 """Of a body, on average; less is a client that has stalled, or means to."""
 _LONGEST_TICK_S: Final = 2.0
-"""If this process itself stood still, that is not the clients' fault."""
+"""Time in which this process itself stood still must not count against clients."""
 
 
 class Phase(Enum):
-    """Whom a connection waits for."""
+    """What a connection waits for."""
 
     HEAD = auto()  # for the client, to send the next head, or what is left of a body that has been answered
     BODY = auto()  # for the client, to send the rest of a body
@@ -28,10 +28,10 @@ class Phase(Enum):
 
 
 class LimitedConnection(Protocol):
-    """A connection, as far as it is limited.
+    """A connection under limits.
 
     Attributes:
-        waited_s: for how long it has been seen waiting for its client; it sets this to None when a phase begins.
+        waited_s: for how long it has waited for its client; the connection sets it to null when a phase begins.
         body_bytes: what has come of the present request's body.
     """
 

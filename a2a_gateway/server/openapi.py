@@ -1,4 +1,4 @@
-"""What the OpenAPI document says about responses beside their types: examples, and the errors with their codes.
+"""Describe responses for the OpenAPI document, beside their types: examples, and the errors with their codes.
 
 Nothing here runs while a request is served.
 """

@@ -1,8 +1,8 @@
-"""Where a request comes from, apart from its credential: whether an agent of this gateway has sent it.
+"""Find out whether an agent of this gateway has sent a request.
 
-A key starts trees. In the hands of an agent, which has a shell and may have found the key in some file, it would make the agent
-the root of a tree of its own, with none of its run's limits. So whoever presents a key from this machine is looked at: a process
-that descends from an agent's shell speaks for that agent's run. Best effort, for Linux; SECURITY.md says what it does not see.
+A key starts trees. An agent has a shell, and may have found a key in some file. With it, the agent would start a tree of its own,
+without the limits of its run. So the process that sends a key from this machine is identified: if it descends from an agent's
+shell, it calls as that agent's run. This is best effort, for Linux; SECURITY.md lists what it does not detect.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from a2a_gateway.runs.model import RunId
 from a2a_gateway.runs.ports import AgentProcesses
 from a2a_gateway.settings import AgentKeyUse
 
-_REMEDY = "An agent delegates with its tool `delegate`, which needs no key; A2A_AGENT_KEY_USE sets what becomes of this."
+_REMEDY = "An agent delegates with its tool `delegate`, which needs no key; A2A_AGENT_KEY_USE sets what happens to such keys."
 
 
 def can_tell() -> bool:
-    """Whether this machine tells whose a connection is: Linux does, unless a sandbox around it withholds that."""
+    """Return whether this machine can identify the process behind a connection: Linux can, unless a sandbox prevents it."""
     return sockets_can_be_asked_for() and Path("/proc/thread-self/children").exists()
 
 
@@ -34,7 +34,7 @@ class ConnectionEnds:
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Self | None:
-        """Read them from an ASGI scope; None if it does not tell both, as with a Unix socket."""
+        """Read them from an ASGI scope; None if it lacks one, as with a Unix socket."""
         client, server = scope.get("client"), scope.get("server")
         if not client or not server or server[1] is None:
             return None
@@ -43,7 +43,7 @@ class ConnectionEnds:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Finds the run behind a connection, and says what a key means that comes from one."""
+    """Finds the run behind a connection, and decides what a key from a run means."""
 
     processes: AgentProcesses
     use: AgentKeyUse
@@ -60,8 +60,10 @@ class Origins:
         try:
             run_id = await asyncio.to_thread(self._run_behind, connection)
         except (LookupError, OSError) as error:
-            why = error if isinstance(error, LookupError) else "the system did not tell who sent it."
-            raise RootKeyFromAgent(f"A key came from this machine while agents were at work, and {why} {_REMEDY}") from None
+            why = error if isinstance(error, LookupError) else "the system did not identify the sender."
+            raise RootKeyFromAgent(
+                f"Refused: this API key was sent from the gateway's own machine while agents were running, and {why} {_REMEDY}"
+            ) from None
         if run_id is None or self.use == "child":
             return run_id
         raise RootKeyFromAgent(
@@ -74,5 +76,5 @@ class Origins:
         if socket is None:
             return None
         if socket.inode == 0:
-            raise LookupError("who sent it had gone before it could be looked at.")
+            raise LookupError("the sending process exited before it could be identified.")
         return self.processes.run_with_socket(*socket)

@@ -34,7 +34,7 @@ class ResponseWriter:
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, *, more: bool) -> None:
-        """Send a part of the body; `more` says whether others follow."""
+        """Send a part of the body; `more` means that others follow."""
         await self.send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def write_whole(self, response: WireResponse, headers: Mapping[str, str]) -> None:

@@ -57,7 +57,7 @@ class GatewayRoute(APIRoute):
                 response = error_response(_invalid_parameter(error), self.render_error)
             except Exception as error:
                 log.exception("request_failed", request_id=request_id, path=request.url.path)
-                failure = InternalError(f"The gateway failed to answer ({type(error).__name__}); its log says more.")
+                failure = InternalError(f"The gateway failed to answer ({type(error).__name__}); its log has the details.")
                 response = error_response(failure, self.render_error)
             response.headers[REQUEST_ID_HEADER] = request_id
             return response

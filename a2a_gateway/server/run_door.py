@@ -56,7 +56,7 @@ class RunDoor:
             run_request,
             self.caller,
             presenter,
-            ignored=sorted({*presenter.ignored, *self._ignored_options(run_request)}),
+            ignored=sorted({*presenter.ignored_fields, *self._ignored_options(run_request)}),
             request_id=self.request.state.request_id,
             heartbeat_s=context_of(self.request).gateway.settings.heartbeat_s,
         )
@@ -71,7 +71,7 @@ class RunDoor:
                 await self.engine.checker.check_schema(wanted.schema, self.caller.key.id)
         except TimeoutError:
             raise CapacityExceeded(
-                f"Your schema waited {_SCHEMA_CHECK_S:g} s to be checked behind others of yours that take long.",
+                f"The schema was not checked within {_SCHEMA_CHECK_S:g} s, because others of this key were. Try again later.",
                 param="response_format",
                 retry_after_s=_SCHEMA_CHECK_S,
             ) from None

@@ -80,7 +80,7 @@ class RunResponse(Response):
             log.exception("request_failed", request_id=self._request_id)
             if writer.started:
                 raise
-            failure = InternalError(f"The gateway failed to answer ({type(error).__name__}); its log says more.")
+            failure = InternalError(f"The gateway failed to answer ({type(error).__name__}); its log has the details.")
             await writer.write_whole(self._presenter.error(failure), headers)
 
     async def _send_whole(self, run: Attachment, writer: ResponseWriter, headers: Mapping[str, str]) -> None:

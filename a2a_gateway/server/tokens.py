@@ -1,4 +1,4 @@
-"""Run tokens: JWTs that name one run. What they allow is looked up in the ledger on every call; a token says nothing more."""
+"""Run tokens: JWTs that name one run. What they allow is looked up in the ledger on every call."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -10,21 +10,21 @@ from a2a_gateway.runs.model import RunId, RunRecord
 
 _ALGORITHM = "HS256"
 _TYPE = "a2a-run+jwt"
-"""Told apart from the tokens of peers by its type (RFC 8725, 3.11)."""
+"""Distinguishes run tokens from the tokens of peers (RFC 8725, 3.11)."""
 
 
 @dataclass(frozen=True, slots=True)
 class JwtRunTokens:
     """Mints and reads run tokens.
 
-    The signing secret is made anew in each process and stored nowhere: no run outlives its process, so no token needs to.
+    The signing secret is generated in each process and stored nowhere: no run outlives its process, so no token needs to.
     """
 
     gateway_id: str
     _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def mint(self, record: RunRecord) -> str:
-        """Make the token that names this run; it is worthless once the run has ended, and opens nothing after its deadline.
+        """Make the token that names this run; it is invalid once the run has ended, and starts nothing after its deadline.
 
         The ledger knows both. An instant in the token itself would be compared with a wall clock, which may jump.
         """
@@ -32,7 +32,7 @@ class JwtRunTokens:
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM, headers={"typ": _TYPE})
 
     def is_one(self, token: str) -> bool:
-        """Whether a JWT says that it is a run token; what cannot be read is nobody's."""
+        """Return whether a JWT has the type of a run token; one that cannot be parsed does, so that `read` refuses it."""
         try:
             return jwt.get_unverified_header(token).get("typ") == _TYPE
         except jwt.PyJWTError:

@@ -1,9 +1,10 @@
-"""The wire format, pure: bytes and headers to domain values (`parse_*`) and back (`render_*`, `encode_*`).
+"""The wire formats, pure: bytes and headers to domain values (`parse_*`) and back (`render_*`, `encode_*`).
 
-Above: `server`, which moves the bytes. Below: `runs` and the error tree. Knows OpenAI's format and the `X-A2A-*` fields; must not
-know FastAPI, OpenHands, SQL, clocks or the network. Import the modules by name:
+Above: `server`, which moves the bytes. Below: `runs` and the error tree. Must not know FastAPI, OpenHands, SQL, clocks or the
+network. Each wire has a folder, and implements `presenter`; wires never import one another. The modules here are shared:
 
-    openai_request    body and headers -> RunRequest         openai_response   events and outcomes -> chunks, completion
+    presenter         the Protocol of a wire                 request_body      JSON, delegation context, fingerprint
     headers           response headers                       errors            GatewayError -> status, headers, body
-    models, runs      /v1/models, /v1/runs                   sse               events <-> text/event-stream
+    models, run_view  /v1/models, /v1/runs                   run_events, sse   events <-> text/event-stream
+    outcome, usage    how a run ended, what it cost          schemas, examples for the OpenAPI document
 """

@@ -46,7 +46,7 @@ def start_headers(
 
 
 def ignored_headers(names: Iterable[str]) -> dict[str, str]:
-    """Render the names of request fields without effect, as far as they fit; no header where there are none."""
+    """Render the names of request fields without effect, as far as they fit; no header if there are no names."""
     joined = _join_names(names)
     return {Header.IGNORED: joined} if joined else {}
 
@@ -60,7 +60,7 @@ def final_headers(summary: RunSummary) -> dict[str, str]:
         Header.COST_SELF_USD: format_usd(record.cost_self_micro_usd),
         Header.COST_COMPLETE: "true" if record.cost_complete else "false",
     }
-    if record.cost_complete:  # who reads this alias takes it for the whole truth, and an unknown cost for none
+    if record.cost_complete:  # readers of this alias take it for the whole cost, and an unknown cost for 0
         headers[Header.LITELLM_COST] = cost
     if summary.remaining_micro_usd is not None:
         headers[Header.BUDGET_REMAINING_USD] = format_usd(summary.remaining_micro_usd)
@@ -77,7 +77,8 @@ def _join_names(names: Iterable[str]) -> str:
     """Join field names as far as they fit; the caller chose them, so what a list or a header cannot hold is percent-encoded."""
     joined = ""
     for name in names:
-        longer = f"{joined}, " * bool(joined) + quote(name[:_NAME_CHARS], safe="*", errors="replace")
+        separator = ", " if joined else ""
+        longer = joined + separator + quote(name[:_NAME_CHARS], safe="*", errors="replace")
         if len(longer) > _IGNORED_CHARS:
             return f"{joined}, ..."
         joined = longer

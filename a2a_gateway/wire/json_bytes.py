@@ -1,4 +1,4 @@
-"""JSON as it leaves the gateway: compact UTF-8 that every reader can read. Knows nothing of what it encodes."""
+"""Encode JSON as the gateway sends it: compact UTF-8 that every line reader can read."""
 
 import json
 from typing import Final

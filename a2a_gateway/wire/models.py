@@ -1,6 +1,6 @@
-"""Profiles as OpenAI model objects, with what a caller can learn of an agent as extra fields.
+"""Render profiles as OpenAI's model objects, with the properties of an agent as extra fields.
 
-Leaves out where a profile was loaded from and where it works: paths of the gateway's machine are nobody's business.
+The paths of a profile's file and of its workspace are left out: callers must not see the file system of the gateway's machine.
 """
 
 from collections.abc import Sequence

@@ -54,14 +54,14 @@ class Presenter(Protocol):
 
     Attributes:
         is_stream: whether the client asked for a stream.
-        ignored: names of the request's fields without effect, for the response header.
+        ignored_fields: names of the request's fields without effect, for the response header.
     """
 
     @property
     def is_stream(self) -> bool: ...
 
     @property
-    def ignored(self) -> Sequence[str]: ...
+    def ignored_fields(self) -> Sequence[str]: ...
 
     def opens(self, event: RunEvent) -> bool:
         """Return whether a stream begins with this event, after which its status can no longer be an error."""

@@ -17,7 +17,7 @@ def render_run(record: RunRecord, *, now: float, pending: bool | None = None) ->
 
     Args:
         now: seconds since the epoch, for the age of a run that is still live.
-        pending: whether a part of its cost may still be learnt; None if nobody has looked.
+        pending: whether an unknown part of its cost may still become known; None if that was not looked up.
     """
     return {
         "id": record.id,
@@ -72,7 +72,7 @@ def render_tree(
     Args:
         records: the run itself, then its descendants, parents before children; siblings stay in this order.
         gateway_id: of this gateway, on which all but its peers' agents run.
-        far: what the peers tell of the runs that they execute, or why they do not.
+        far: what the peers report of the runs that they execute, or why there is no report.
 
     Raises:
         ValueError: there is no record, or one whose parent does not stand before it.
@@ -86,16 +86,16 @@ def render_tree(
             raise ValueError(f"run {record.id} stands before its parent {record.parent_id}")
         children[record.id] = []
         node = {**render_run(record, now=now), "gateway": gateway_of(record.agent, gateway_id), "children": children[record.id]}
-        nodes[record.id] = _joined(node, record, far[record.id]) if far and record.id in far else node
+        nodes[record.id] = _join_report(node, record, far[record.id]) if far and record.id in far else node
         if record.parent_id in children:
             children[record.parent_id].append(nodes[record.id])
     return nodes[records[0].id]
 
 
-def _joined(node: RunView, record: RunRecord, far: FarPart | str) -> RunView:
-    """Join a run on a peer with what the peer tells of it: one run, which has a record on either side.
+def _join_report(node: RunView, record: RunRecord, far: FarPart | str) -> RunView:
+    """Join a run on a peer with the peer's report of it: one run, which has a record on either side.
 
-    Here all tokens and all money of the peer's part are those of this one run. Where the peer tells what is below it, the run is
+    Here all tokens and all money of the peer's part are those of this one run. If the peer reports what is below it, the run is
     shown with its own, so that the sum of `self` over the tree stays what its root has cost.
     """
     if isinstance(far, str):
@@ -112,7 +112,7 @@ def _instant(seconds: float | None) -> str | None:
 
 
 def _seconds(record: RunRecord, now: float) -> float:
-    """How long it has been executed; 0 while it waits in the queue."""
+    """Return how long it has been executed; 0 while it waits in the queue."""
     if record.started_at is None:
         return 0.0
     return max(0.0, (now if record.ended_at is None else record.ended_at) - record.started_at)

@@ -1,4 +1,4 @@
-"""The `usage` object: OpenAI's token counts, with the money and the place of the run in its tree beside them.
+"""Render the `usage` object: OpenAI's token counts, with the cost and the place of the run in its tree.
 
 Tokens are those of this run and this request alone; money is exact, in decimal strings, and once more as a JSON number in `cost`.
 """
@@ -66,7 +66,7 @@ def render_tree_tokens(summary: RunSummary) -> dict[str, int]:
 
 
 def render_pending(record: RunRecord, *, pending: bool) -> dict[str, bool]:
-    """Say of a cost that is not complete whether it may yet be corrected."""
+    """Render, for a cost that is not complete, whether it may still be corrected."""
     return {} if record.cost_complete else {CostField.PENDING: pending}
 
 

@@ -1,8 +1,10 @@
-"""The endpoints, one module per door. A door is a module with a `router`, registered in `_DOORS`.
+"""The endpoints, one module per door. A door is a module here with a `router`, registered by its name in `_DOORS`.
 
-A door that starts runs adds, beside its module here, a folder in `wire` with a parser and a `Presenter`, and uses `RunDoorDep`.
+A door that starts runs adds a folder in `wire` with a parser and a `Presenter`, and an endpoint here with `RunDoorDep`.
+Its errors have OpenAI's shape, unless its router has a subclass of `GatewayRoute` with another `render_error`.
 """
 
+from importlib import import_module
 from typing import Final
 
 from fastapi import APIRouter, Depends
@@ -10,14 +12,13 @@ from fastapi import APIRouter, Depends
 from a2a_gateway.server.dependencies import provide
 from a2a_gateway.server.gateway import Gateway
 from a2a_gateway.server.route_class import GatewayRoute
-from a2a_gateway.server.routers import chat, health, models, peers, runs
 
-_DOORS: Final = (chat, models, runs, peers, health)
+_DOORS: Final = ("chat", "models", "runs", "peers", "health")
 
 
 def create_router(gateway: Gateway) -> APIRouter:
     """Return the router of a gateway, to be included in any FastAPI application that enters the gateway in its lifespan."""
     router = APIRouter(route_class=GatewayRoute, dependencies=[Depends(provide(gateway))])
-    for door in _DOORS:
-        router.include_router(door.router)
+    for name in _DOORS:
+        router.include_router(import_module(f"{__name__}.{name}").router)
     return router

@@ -1,1 +1,1 @@
-"""OpenAI's chat completions: a request body to a run request, and the events of a run to chunks or to one completion."""
+"""OpenAI's chat completions: parse a request body, and render the events of a run as chunks or as one completion."""

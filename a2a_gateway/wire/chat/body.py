@@ -1,7 +1,7 @@
 """The shape of an untrusted chat-completions body: types, ranges and known alternatives, as pydantic models.
 
-Strict about what has a meaning here, open to every field that has none (pydantic keeps those as extras, for `ignored_fields`).
-What the parts mean together is decided in `openai_messages` and `openai_request`. A misfit is a `RequestError` with its path.
+Fields that have a meaning here are strict; all others are accepted (pydantic keeps those as extras, for `ignored_fields`).
+What the parts mean together is decided in `messages` and `request`. A misfit is a `RequestError` with its path.
 """
 
 import re
@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fail
 from a2a_gateway.errors import RequestError
 
 _TAG: Final = "="
-"""Starts the tags of unions, so that they can be told from field names in the location of an error."""
+"""Starts the tags of unions, to distinguish them from field names in the location of an error."""
 
 
 type _List[T] = Annotated[list[T], FailFast()]
@@ -25,7 +25,7 @@ class _Body(BaseModel):
 
 
 def _one_of(field: str, tags: dict[str, str], default: str) -> Discriminator:
-    """Choose among models by a string field; what is no object is given to `default`, which says so."""
+    """Choose among models by a string field; a value that is no object goes to `default`, whose error names that fault."""
 
     def tag(value: object) -> str | None:
         if not isinstance(value, dict):
@@ -53,7 +53,7 @@ class RefusalPartBody(_Body):
 
 
 class ThinkingPartBody(_Body):
-    """What an assistant thought, as some clients send it back: named among what has no effect, because these are its extras."""
+    """Reasoning of an assistant, as some clients send it back. It has no effect: its fields are extras, and so are named."""
 
     type: Literal["thinking", "redacted_thinking", "reasoning"]
 
@@ -201,7 +201,7 @@ type StopBody = Annotated[
 
 
 def _unless(*nothing: object) -> BeforeValidator:
-    """Read as null what some clients send where they want nothing."""
+    """Read as null a value that some clients send for a field that they do not use."""
     return BeforeValidator(lambda value: None if any(type(value) is type(each) and value == each for each in nothing) else value)
 
 
@@ -251,10 +251,10 @@ _NO_EFFECT: Final[dict[str, tuple[object, ...]]] = {
     "verbosity": ("medium",),
     "messages.*.content.*.image_url.detail": ("auto",),
 }
-"""What a field may say without asking for anything; with few exceptions, null, `[]` and `{}` ask for nothing."""
+"""Values of fields that ask for nothing. With few exceptions, null, `[]` and `{}` ask for nothing either."""
 
 _ASKS_WHEN_EMPTY: Final = frozenset({"web_search_options"})
-"""Fields that OpenAI's API takes for a wish also where they are empty."""
+"""Fields that ask for something in OpenAI's API even if they are empty."""
 
 _UNUSED: Final[dict[type[BaseModel], str]] = {UserBody: "name", ImageUrlBody: "detail"}
 """Fields whose shape is checked and which the OpenHands SDK has no place for."""
@@ -289,7 +289,10 @@ def _reason(kind: str, message: str) -> str:
 
 
 def ignored_fields(body: ChatBody) -> tuple[str, ...]:
-    """Name, sorted, the fields that ask for something and have no effect; `messages.*.name` stands for those of all messages."""
+    """Return the sorted names of the fields that ask for something and have no effect.
+
+    `messages.*.name` stands for the names of all messages.
+    """
     names = set(_extras(body, ""))
     if not body.stream and body.stream_options is not None and body.stream_options.include_usage:
         names.add("stream_options.include_usage")

@@ -1,7 +1,7 @@
 """Which image URLs a message may hold: `http(s)://` ones of public hosts, and images embedded as base64. Fetches nothing.
 
-Whoever fetches an image, an LLM's server or LiteLLM in this process, stands inside somebody's network, and a caller must not
-reach into that. Here counts what the URL itself says; a name that leads to a private address is refused where it is resolved.
+An LLM's server, or LiteLLM in this process, fetches an image from inside a network that the caller must not reach into. Only the
+URL itself is checked here. A name that resolves to a private address is refused where it is resolved.
 """
 
 import binascii
@@ -43,7 +43,7 @@ def _link_fault(url: str) -> str | None:
 
 
 def _is_public(host: str) -> bool:
-    """Say whether a host may be public: no local name, and no address but a global one, in whatever way it is written."""
+    """Return whether a host may be public: no local name, and no address but a global one, in whatever way it is written."""
     name = host.rstrip(".").lower()
     try:
         address = ipaddress.ip_address(name.partition("%")[0])

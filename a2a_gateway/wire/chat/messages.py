@@ -1,9 +1,9 @@
-"""Messages of a body to turns of a conversation: roles, parts, and that each tool call has exactly one result.
+"""Parse the messages of a body into turns of a conversation: roles, parts, and that each tool call has exactly one result.
 
-Decides what the shape alone cannot: which parts a role may hold, what is empty, and the order. Every turn that comes out says
-something. Messages that say nothing are left out, because clients keep some and providers refuse them, as is blank text beside
-other parts; only the last user message must not be blank, and only a tool result may be empty. The turns always end with a task:
-without a user message, the last system message is it; after an answer, it is to continue that.
+The shape alone cannot decide which parts a role may hold, what is empty, and the order; this module does.
+Every resulting turn has content. Empty messages are left out, because clients keep some and providers refuse them; so is blank
+text beside other parts. Only the last user message must not be blank, and only a tool result may be empty. The turns always end
+with a task: without a user message, the last system message is the task; after an answer, the task is to continue it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -102,7 +102,7 @@ def _parse(body: MessageBody, index: int, pairing: "_Pairing") -> Iterator[Messa
 
 
 def _parts(content: ContentBody, path: str) -> Iterator[Part]:
-    for index, part in enumerate(_listed(content)):
+    for index, part in enumerate(_parts_of(content)):
         at = f"{path}.content.{index}"
         match part:
             case TextPartBody(text=text) | RefusalPartBody(refusal=text):
@@ -120,14 +120,14 @@ def _parts(content: ContentBody, path: str) -> Iterator[Part]:
 
 
 def _texts(content: ContentBody, path: str) -> tuple[TextPart, ...]:
-    for index, part in enumerate(_listed(content)):
+    for index, part in enumerate(_parts_of(content)):
         if isinstance(part, ImagePartBody):
             at = f"{path}.content.{index}"
             raise RequestError(f"{at}: only user and tool messages may hold images.", param=at)
     return tuple(part for part in _parts(content, path) if isinstance(part, TextPart))
 
 
-def _listed(content: ContentBody) -> Sequence[PartBody]:
+def _parts_of(content: ContentBody) -> Sequence[PartBody]:
     return [TextPartBody(type="text", text=content)] if isinstance(content, str) else content
 
 

@@ -32,7 +32,7 @@ class ChatPresenter:
         return self.request.stream
 
     @property
-    def ignored(self) -> Sequence[str]:
+    def ignored_fields(self) -> Sequence[str]:
         """Return the names of the request's fields without effect."""
         return self.request.ignored
 

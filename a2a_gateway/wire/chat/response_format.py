@@ -1,7 +1,7 @@
-"""`response_format` to an `AnswerFormat`.
+"""Parse `response_format` into an `AnswerFormat`.
 
 A schema is untrusted, and a small one can ask for any amount of work. So only its size is looked at here; whether it is valid is
-for `agents.schema_checker` to find out, before any money is spent.
+checked by `agents.schema_checker`, before any money is spent.
 """
 
 import json
@@ -16,7 +16,7 @@ _MAX_CHARS: Final = 1_000_000
 
 
 def parse_answer_format(body: FormatBody | None) -> AnswerFormat | None:
-    """Turn a `response_format` into what the answer must be; None where any text will do.
+    """Parse a `response_format`; None if any text is a valid answer.
 
     Raises:
         RequestError: the schema is too large, or holds a number that JSON does not have.
