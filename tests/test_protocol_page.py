@@ -55,7 +55,7 @@ def codes(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_the_page_lists_the_headers_that_can_be_sent_and_which_of_them_a_body_may_hold() -> None:
+def test_the_page_lists_the_request_headers_and_which_a_body_may_hold() -> None:
     listed = {header: codes(field) for name, field, *_ in rows("Request headers") for header in codes(name)}
     headers = encode_headers(ALL_ASKED)
     assert set(listed) == set(headers)
@@ -82,7 +82,7 @@ def shape(value: Any) -> Any:
     return [shape(inner) for inner in value] if isinstance(value, list) else type(value)
 
 
-def test_the_page_lists_every_error_with_its_status_and_whether_to_send_the_request_again() -> None:
+def test_the_page_lists_every_error_with_its_status_and_whether_to_retry() -> None:
     listed = {codes(code)[0]: (int(status), retry) for code, status, retry, _ in rows("Errors")}
     families: list[type[GatewayError]] = [GatewayError]
     retries: dict[str, set[bool]] = {}

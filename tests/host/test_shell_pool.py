@@ -166,7 +166,7 @@ def test_an_interrupted_shell_ends_its_command_and_takes_no_other(tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="process namespaces are Linux's")
-def test_interrupting_a_shell_that_has_ended_signals_nobody_else_in_a_container_either(tmp_path: Path) -> None:
+def test_interrupting_a_shell_that_has_ended_signals_no_other_process(tmp_path: Path) -> None:
     # In a container the session's first process may be outside, and is then 0, as is the group that has a terminal nobody has.
     container = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
@@ -259,7 +259,7 @@ def test_a_program_that_is_no_shell_is_an_error_and_leaves_nothing(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_environment_of_a_shell_is_a_short_list_without_the_gateways_virtual_environment() -> None:
+def test_a_shells_environment_is_short_and_without_the_gateways_virtual_env() -> None:
     environ = {
         "PATH": f"{sys.prefix}/bin:/usr/bin",
         "TZ": "UTC",

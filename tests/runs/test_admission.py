@@ -106,7 +106,7 @@ def test_the_deepest_allowed_level_is_allowed() -> None:
     assert admit_child(parent=replace(ROOT, depth=2)).depth == 3
 
 
-def test_children_on_peers_get_equal_shares_so_that_the_first_does_not_take_all_from_the_others() -> None:
+def test_children_on_peers_get_equal_shares() -> None:
     """Each sets its share aside, as the ledger does with all that a run on a peer may spend."""
     parent = replace(ROOT, limits=replace(ROOT.limits, max_breadth=4, budget_micro_usd=100_000))
     given_out: list[int] = []
