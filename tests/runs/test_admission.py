@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 
-from a2a_gateway.runs.model import ConversationId, LimitPolicy, Limits, RunId, RunRecord, RunState, SpendCaps, TreeId
+from a2a_gateway.runs.model import ConversationId, LimitPolicy, Limits, RunState, SpendCaps
 from tests.runs.proposals import KEY, NOW, ROOT, admit_child, admit_root
+from tests.support.records import make_run_record
 
 
 def test_a_root_gets_the_servers_defaults() -> None:
-    assert admit_root() == RunRecord(
-        id=RunId("new"),
-        tree_id=TreeId("new"),
-        parent_id=None,
+    assert admit_root() == make_run_record(
+        "new",
         key_id=KEY.id,
         agent="openhands_coder",
         depth=0,
@@ -38,8 +37,8 @@ def test_a_child_gets_what_its_parent_has_left() -> None:
         descendants=4,
         cost_tree_micro_usd=120_000,
     )
-    assert admit_child(parent=parent) == RunRecord(
-        id=RunId("new"),
+    assert admit_child(parent=parent) == make_run_record(
+        "new",
         tree_id=ROOT.tree_id,
         parent_id=ROOT.id,
         key_id=KEY.id,
