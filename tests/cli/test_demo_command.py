@@ -9,6 +9,8 @@ import pytest
 
 from tests.cli.conftest import CommandLine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(180)
 def test_the_demo_delegates_makes_files_that_work_and_shows_what_it_cost(command_line: CommandLine, tmp_path: Path) -> None:

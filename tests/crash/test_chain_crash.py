@@ -16,7 +16,7 @@ from tests.crash.chain import AT_B, AT_C, Chain, running_chain
 from tests.crash.load import cost_of, seeded
 from tests.support.ask import call, delegation, user
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 CLIENTS = 30
 

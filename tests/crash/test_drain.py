@@ -17,7 +17,7 @@ from tests.support.ask import call, content_of, delegation, partial_of, user
 from tests.support.gateway import scripted_gateway
 from tests.support.process import GatewayProcess
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 AGENT = "openhands_priced"
 PROFILE = """---

@@ -19,7 +19,7 @@ from tests.support.gateway import scripted_gateway
 from tests.support.postgresql import PostgresqlServer, make_postgresql_database, required_postgresql, running_postgresql
 from tests.support.until import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.postgres]
 
 PROFILE = """---
 name: priced

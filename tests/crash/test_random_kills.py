@@ -30,7 +30,7 @@ from tests.support.postgresql import make_postgresql_database, required_postgres
 from tests.support.process import GatewayProcess
 from tests.support.until import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "2"))
 CALM, RASH = ("calm1", "calm2", "calm3"), ("rash1", "rash2")

@@ -20,7 +20,7 @@ from tests.support.ask import content_of, partial_of, user
 from tests.support.process import GatewayProcess
 from tests.support.until import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PROFILE = """---
 name: priced
