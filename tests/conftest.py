@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +20,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # On a busy machine, how long an example takes says nothing.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked `linux` on other systems."""
+    mark = item.get_closest_marker("linux")
+    if mark is not None and sys.platform != "linux":
+        pytest.skip(f"needs Linux: {', '.join(mark.args)}")
 
 
 @pytest.fixture(scope="session")

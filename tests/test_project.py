@@ -82,3 +82,15 @@ def test_the_documents_name_every_command() -> None:
     named = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     page = (ROOT / "docs" / "cli.md").read_text()
     assert {name for name in named if f"| `{name}" not in page} == set()
+
+
+def test_the_name_of_each_test_can_be_read_aloud() -> None:
+    nodes = [node for path in (ROOT / "tests").rglob("test_*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    names = [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert [name for name in names if len(name) > 80] == []
+
+
+def test_no_file_has_more_than_400_lines() -> None:
+    folders = ("a2a_gateway", "delegate_tool", "tests", "examples", "bench")
+    lines = {path: path.read_text().count("\n") for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    assert {path.relative_to(ROOT): count for path, count in lines.items() if count > 400} == {}

@@ -55,7 +55,7 @@ def codes(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_the_page_lists_the_headers_that_can_be_sent_and_which_of_them_a_body_may_hold() -> None:
+def test_the_page_lists_the_request_headers_and_which_a_body_may_hold() -> None:
     listed = {header: codes(field) for name, field, *_ in rows("Request headers") for header in codes(name)}
     headers = encode_headers(ALL_ASKED)
     assert set(listed) == set(headers)

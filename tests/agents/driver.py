@@ -22,21 +22,11 @@ from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.events import ContentDelta, Outcome, RunEnded, RunnerEvent
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import Message, Sampling, TextPart, UserMessage
-from a2a_gateway.runs.model import (
-    AdmittedRun,
-    CallQuote,
-    ConversationId,
-    KeyId,
-    Profile,
-    RunId,
-    RunRecord,
-    RunState,
-    TokenUsage,
-    TreeId,
-)
+from a2a_gateway.runs.model import AdmittedRun, CallQuote, ConversationId, Profile, RunId, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from delegate_tool.protocol.context import Narration
+from tests.support.records import make_run_record
 
 API_KEY = "sk-scripted-0123456789"
 INPUT_USD, OUTPUT_USD = 1e-6, 2e-6
@@ -169,20 +159,11 @@ class Driver:
     def admitted(self, *messages: Message, **changes: Any) -> AdmittedRun:
         """An admitted run; `limits` are those of its record."""
         limits = changes.pop("limits", Limits())
-        run_id = RunId(f"run-{next(_numbers)}")
-        record = RunRecord(
-            id=run_id,
-            tree_id=TreeId(run_id),
-            parent_id=None,
-            key_id=KeyId("key"),
+        record = make_run_record(
+            f"run-{next(_numbers)}",
             agent="openhands_scripted",
-            depth=0,
-            state=RunState.RUNNING,
             limits=limits,
-            deadline_at=0.0,
-            task_hash="",
             conversation_id=ConversationId("8f14e45f-ceea-467f-9d8c-5d9bb2b1a1f0"),
-            created_at=0.0,
         )
         run = AdmittedRun(record, "scripted", messages, Sampling(), None, Narration.LIVE, self.workspace_dir, 30.0)
         return replace(run, **changes)

@@ -32,7 +32,7 @@ async def test_an_answer_without_the_form_is_asked_for_once_more_and_then_fails(
 
 
 @pytest.mark.parametrize(("said", "told"), [('{"name": "Oslo"}', '{"name": "Oslo"}'), ('{"name": "Os', "")])
-async def test_of_the_last_call_that_a_budget_allows_only_an_answer_of_the_wanted_form_is_told(
+async def test_the_last_call_of_a_budget_counts_only_with_an_answer_of_the_wanted_form(
     driver: Driver, said: str, told: str
 ) -> None:
     last = {"budget_micro_usd": 1_000_000, "left_micro_usd": 9_000, "max_output_tokens": 300, "last": True}

@@ -60,7 +60,7 @@ async def test_a_process_is_used_again_and_one_that_was_killed_is_replaced(check
     assert len(workers()) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.linux("needs /proc")
 async def test_a_process_that_checks_has_no_environment_and_no_files(checker: SchemaChecker) -> None:
     await checker.check_schema({}, "ada")
     [process] = workers()

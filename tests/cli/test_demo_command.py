@@ -10,6 +10,8 @@ import pytest
 from tests.cli.conftest import CommandLine
 from tests.support.pages import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(180)
 def test_the_demo_delegates_makes_files_that_work_and_shows_what_it_cost(command_line: CommandLine, tmp_path: Path) -> None:
@@ -50,9 +52,7 @@ def micro_usd(text: str) -> int:
     return int(text.replace(".", ""))
 
 
-def test_a_directory_for_the_files_that_cannot_be_made_is_told_before_the_agents_begin(
-    command_line: CommandLine, tmp_path: Path
-) -> None:
+def test_a_directory_that_cannot_be_made_is_reported_before_the_agents_begin(command_line: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = command_line.run("demo", "--keep", str(tmp_path / "file" / "kept"))
     assert result.exit_code == 2

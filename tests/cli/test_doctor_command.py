@@ -33,9 +33,7 @@ def test_with_an_llm_and_a_running_gateway_all_is_well(served: Served) -> None:
     assert (exit_code, set(found.values())) == (0, {"ok"})
 
 
-def test_an_agent_whose_runs_a_budget_refuses_because_its_llm_has_no_price_is_broken_and_what_to_do_is_said(
-    command_line: CommandLine, unused_port: int
-) -> None:
+def test_an_agent_with_a_budget_and_without_a_price_is_broken(command_line: CommandLine, unused_port: int) -> None:
     llm = {"LLM_MODEL": "openai/one-of-my-own", "LLM_API_KEY": "sk-not-used", "A2A_PORT": str(unused_port)}
     result = command_line.run("doctor", "--json", **llm)
     [finding] = [finding for finding in json.loads(result.stdout) if finding["what"] == "price"]

@@ -7,7 +7,7 @@ import pytest
 from tests.cli.conftest import CommandLine, Served
 
 
-def test_a_key_made_beside_a_running_gateway_works_at_once_and_no_more_once_it_is_revoked(served: Served) -> None:
+def test_a_key_made_beside_a_running_gateway_works_until_it_is_revoked(served: Served) -> None:
     made = served.run_json("keys", "create", "visitor")
     assert served.run_json("runs", "list", A2A_API_KEY=made["key"]) == []
 

@@ -165,7 +165,7 @@ def test_a_port_that_is_taken_is_told_in_a_line(command_line: CommandLine, llm: 
     assert "Traceback" not in stderr
 
 
-def test_what_is_wrong_with_a_start_is_told_in_a_line_and_a_variable_without_effect_is_named(
+def test_a_start_that_fails_prints_a_line_and_names_unknown_variables(
     command_line: CommandLine, llm: ScriptedLLM, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()

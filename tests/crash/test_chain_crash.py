@@ -16,7 +16,7 @@ from tests.crash.chain import AT_B, AT_C, Chain, running_chain
 from tests.crash.load import cost_of, seeded
 from tests.support.ask import call, delegation, user
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 CLIENTS = 30
 
@@ -27,7 +27,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         yield running
 
 
-async def test_a_chain_whose_middle_is_killed_costs_what_all_of_it_has_used_once_it_is_back(chain: Chain) -> None:
+async def test_a_chain_whose_middle_is_killed_costs_what_all_of_it_has_used(chain: Chain) -> None:
     # B's first call is answered and charged; then it waits for C, whose first call is charged and whose second hangs.
     at_c = (
         Step(tool_calls=(call("delegate", agent="nobody", task="x"),), usage=Usage(5_000, 0)),

@@ -17,7 +17,7 @@ from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import delegation, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 DAY, HOUR = 86_400.0, 3600.0
 PRICED = "openhands_priced"

@@ -24,7 +24,7 @@ from tests.support.ask import user
 from tests.support.process import GatewayProcess
 from tests.support.until import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 CALLS = 4

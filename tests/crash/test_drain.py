@@ -17,7 +17,7 @@ from tests.support.ask import call, content_of, delegation, partial_of, user
 from tests.support.gateway import scripted_gateway
 from tests.support.process import GatewayProcess
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 AGENT = "openhands_priced"
 PROFILE = """---
@@ -63,9 +63,7 @@ async def read(stream: Any) -> tuple[str, APIError]:
     return content_of(chunks), broken.value
 
 
-async def test_sigterm_lets_runs_end_refuses_new_ones_and_a_second_signal_cancels_the_rest_with_what_they_had_said(
-    gateway: GatewayProcess, llm: ScriptedLLM
-) -> None:
+async def test_sigterm_drains_and_a_second_signal_cancels_with_partial_answers(gateway: GatewayProcess, llm: ScriptedLLM) -> None:
     key = (await asyncio.to_thread(gateway.start))["first_key"]
     async with (
         AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client,

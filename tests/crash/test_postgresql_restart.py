@@ -19,7 +19,7 @@ from tests.support.gateway import scripted_gateway
 from tests.support.postgresql import PostgresqlServer, make_postgresql_database, required_postgresql, running_postgresql
 from tests.support.until import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.postgres]
 
 PROFILE = """---
 name: priced
@@ -51,7 +51,7 @@ async def refusal_of(work: Any) -> APIStatusError:
     return refusal.value
 
 
-async def test_what_ran_while_the_server_was_away_is_booked_and_the_database_is_still_this_gateways_alone(tmp_path: Path) -> None:
+async def test_runs_during_a_database_restart_are_booked_and_the_lock_is_kept(tmp_path: Path) -> None:
     with running_postgresql(required_postgresql()) as server:
         url = make_postgresql_database(server.directory)
         with scripted_gateway(tmp_path, {"priced": PROFILE}, database_url=url, shell_pool_size=0) as (gateway, llm):

@@ -30,7 +30,7 @@ from tests.support.postgresql import make_postgresql_database, required_postgres
 from tests.support.process import GatewayProcess
 from tests.support.until import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "2"))
 CALM, RASH = ("calm1", "calm2", "calm3"), ("rash1", "rash2")
@@ -184,7 +184,7 @@ async def _outcome(client: Client, deed: Deed) -> object:
 
 
 @pytest.mark.timeout(60 + 60 * ROUNDS)
-async def test_after_a_kill_at_any_instant_only_calls_under_way_are_uncertain_and_nothing_of_the_dead_stays(
+async def test_after_a_kill_only_open_calls_are_uncertain_and_no_process_stays(
     tmp_path: Path,
 ) -> None:
     chance = seeded()
@@ -220,7 +220,7 @@ async def test_after_a_kill_at_any_instant_only_calls_under_way_are_uncertain_an
 
 
 @pytest.mark.timeout(60 + 60 * ROUNDS)
-async def test_a_gateway_that_is_killed_while_it_starts_for_the_first_time_starts_the_next_time(tmp_path: Path) -> None:
+async def test_a_gateway_that_is_killed_in_its_first_start_starts_the_next_time(tmp_path: Path) -> None:
     chance = seeded()
     with ScriptedLLM.in_thread() as llm:
         for number in range(ROUNDS):

@@ -20,7 +20,7 @@ from tests.support.ask import content_of, partial_of, user
 from tests.support.process import GatewayProcess
 from tests.support.until import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PROFILE = """---
 name: priced
@@ -139,7 +139,7 @@ def remove_database(path: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", [full_disk, moved_away])
-async def test_while_the_database_fails_nothing_is_admitted_and_afterwards_everything_is_booked(
+async def test_a_failing_database_admits_nothing_and_everything_is_booked_later(
     served: tuple[GatewayProcess, str], client: AsyncOpenAI, llm: ScriptedLLM, trouble: Any
 ) -> None:
     gateway, _ = served

@@ -193,7 +193,7 @@ async def test_a_refusal_says_the_limit_its_value_and_what_to_do_instead(far_sid
     assert len(far_side.received) == 1
 
 
-async def test_a_run_that_failed_tells_what_it_has_left_to_its_caller_not_what_it_had_itself(far_side: FarSide) -> None:
+async def test_a_failed_run_reports_what_its_caller_has_left_and_not_itself(far_side: FarSide) -> None:
     details = {"budget_remaining_usd": "0.000000", "parent": {"remaining": "0.300000", "runs_left": 2}}
     result = await ask(far_side, Refusal(402, {"message": "Used up.", "code": "budget_exceeded", "details": details}))
     assert result.left == CallerLeft(runs=2, budget_micro_usd=300_000)
@@ -222,7 +222,7 @@ async def test_every_error_status_becomes_a_result(
     ("headers", "cost"),
     [({"x-should-retry": "false"}, (0, True)), ({}, (None, False)), (HEADERS | {"x-should-retry": "false"}, (None, False))],
 )
-async def test_a_gateway_that_could_not_begin_costs_nothing_and_what_may_have_begun_is_not_known(
+async def test_a_run_that_could_not_begin_costs_nothing_and_others_an_unknown_amount(
     far_side: FarSide, headers: dict[str, str], cost: tuple[int | None, bool]
 ) -> None:
     result = await ask(far_side, Refusal(424, {"message": "No.", "code": "peer_rejected"}, headers))

@@ -123,9 +123,7 @@ async def test_a_run_that_may_not_delegate_has_no_tool(
     assert all(tool["function"]["name"] != "delegate" for tool in far_side.received[0].body["tools"])
 
 
-async def test_where_it_is_not_shown_the_tool_of_a_run_that_may_not_delegate_refuses_with_limit_value_and_remedy(
-    far_side: FarSide, hire: Hire, shared: AsyncOpenAI
-) -> None:
+async def test_the_hidden_tool_of_a_run_that_may_not_delegate_refuses(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
     far_side.llm_says(calls(call(CODER)), says("done"))
     delegator = hire(withholdable=True)
     (observation,) = await delegator.run(bind(far_side, shared, depth=1, depth_left=0))

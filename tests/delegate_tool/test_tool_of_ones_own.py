@@ -75,9 +75,7 @@ def test_a_script_that_forgets_to_close_its_conversation_still_ends(far_side: Fa
     assert done.stdout.strip().splitlines()[-1] == "hi"
 
 
-async def test_outside_a_gateway_a_conversation_that_is_closed_cancels_its_children_by_name(
-    far_side: FarSide, hire: Hire
-) -> None:
+async def test_outside_a_gateway_closing_a_conversation_cancels_its_children(far_side: FarSide, hire: Hire) -> None:
     far_side.plays(CODER, Hang(["so far"]))
     far_side.llm_says(calls(call(CODER), call(CODER, "call_1", "more")), says("never said"))
     delegator = hire(agents=[CODER])

@@ -15,6 +15,8 @@ from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import delegation, user
 from tests.support.gateway import GatewayUnderTest, scripted_environ, scripted_gateway
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 POET = (
     "---\nname: poet\ndescription: Writes.\ntools: []\na2a: {input_usd_per_mtok: 1.0, output_usd_per_mtok: 2.0}\n---\nYou write."

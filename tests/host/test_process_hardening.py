@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+linux = pytest.mark.linux("/proc is Linux's")
 
 
 def run(program: str, **environ: str) -> str:

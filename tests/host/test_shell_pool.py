@@ -113,7 +113,7 @@ def crash(root: Path, command: str, *more: str) -> None:
     assert crashed.returncode == -signal.SIGKILL
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to who asks for them")
+@pytest.mark.linux("only Linux hands orphans to who asks for them")
 @pytest.mark.parametrize(
     "command",
     [
@@ -165,8 +165,8 @@ def test_an_interrupted_shell_ends_its_command_and_takes_no_other(tmp_path: Path
     assert marked_processes(tmp_path) == {}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="process namespaces are Linux's")
-def test_interrupting_a_shell_that_has_ended_signals_nobody_else_in_a_container_either(tmp_path: Path) -> None:
+@pytest.mark.linux("process namespaces are Linux's")
+def test_interrupting_a_shell_that_has_ended_signals_no_other_process(tmp_path: Path) -> None:
     # In a container the session's first process may be outside, and is then 0, as is the group that has a terminal nobody has.
     container = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
@@ -191,7 +191,7 @@ def test_interrupting_a_shell_that_has_ended_signals_nobody_else_in_a_container_
     assert told.stdout == "unharmed\n", told.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to whoever takes them in")
+@pytest.mark.linux("only Linux hands orphans to whoever takes them in")
 def test_what_a_shell_has_left_is_not_handed_on_when_it_is_dead(tmp_path: Path) -> None:
     program = f"""if True:
         from pathlib import Path
@@ -259,7 +259,7 @@ def test_a_program_that_is_no_shell_is_an_error_and_leaves_nothing(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_environment_of_a_shell_is_a_short_list_without_the_gateways_virtual_environment() -> None:
+def test_a_shells_environment_is_short_and_without_the_gateways_virtual_env() -> None:
     environ = {
         "PATH": f"{sys.prefix}/bin:/usr/bin",
         "TZ": "UTC",

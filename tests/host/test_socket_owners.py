@@ -1,7 +1,6 @@
 """Which run has a socket, as a gateway sees it that is not root's."""
 
 import os
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +11,7 @@ from a2a_gateway.runs.model import RunId
 _NOBODY = 65534
 _NOBODYS_SOCKET = 1
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = pytest.mark.linux("reads /proc")
 
 
 def exit_code_as_nobody(work: Callable[[], bool]) -> int:

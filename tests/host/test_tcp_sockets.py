@@ -2,13 +2,12 @@
 
 import os
 import socket
-import sys
 
 import pytest
 
 from a2a_gateway.host.tcp_sockets import client_socket
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+pytestmark = pytest.mark.linux("only Linux tells")
 
 
 @pytest.mark.parametrize(

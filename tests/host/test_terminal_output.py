@@ -46,7 +46,7 @@ def test_a_flood_keeps_its_end_and_the_report_after_it() -> None:
     assert screen.last == Report(1, 0, "/")
 
 
-def test_terminal_controls_are_dropped_and_a_line_that_overwrites_itself_shows_its_last_state() -> None:
+def test_terminal_controls_are_dropped_and_an_overwritten_line_has_its_last_state() -> None:
     screen = Screen("nonce")
     screen.feed(b"\x1b[1;31mred\x1b[0m\r\n\x1b]0;title\x07 10%\r 99%\r100%\r\ndone\r")
     assert screen.take() == "red\n100%\ndone"

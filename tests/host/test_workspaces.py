@@ -3,7 +3,6 @@
 
 import os
 import resource
-import sys
 from pathlib import Path
 
 import pytest
@@ -112,7 +111,7 @@ async def test_a_tree_deeper_than_files_can_be_open_is_removed(workspaces: Works
     assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o755
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there is a directory of files that not even root may remove")
+@pytest.mark.linux("only there is a directory of files that not even root may remove")
 async def test_what_nobody_may_remove_stays_and_stops_neither_a_sweep_nor_a_removal(capsys: pytest.CaptureFixture[str]) -> None:
     stuck = Workspaces(Path("/proc/self/fdinfo"))
     await stuck.sweep(())

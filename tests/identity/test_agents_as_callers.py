@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from tests.support.until import until
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose a connection is"),
+    pytest.mark.linux("only Linux tells whose a connection is"),
 ]
 WIDER = {
     "X_A2A_Depth": "0",

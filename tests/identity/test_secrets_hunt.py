@@ -8,7 +8,6 @@ A real gateway process; its agents' calls of each other, and its client's, go ov
 import base64
 import json
 import sqlite3
-import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from tests.support.terminal import PROFILE, ServedGateway, curl, served_gateway
 from tests.support.until import block_until
 from tests.support.wiretap import Wiretap
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = [pytest.mark.linux("reads /proc"), pytest.mark.slow]
 
 CANARY = "canary-7f3a91d2"
 """Part of the agent's name, and of the path of all that the gateway writes: it is in every place that is searched."""

@@ -24,7 +24,7 @@ from tests.support.until import until
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose a connection is"),
+    pytest.mark.linux("only Linux tells whose a connection is"),
 ]
 
 EVASIVE = Path(__file__).with_name("evasive.py")

@@ -176,7 +176,7 @@ async def _is_running(http: httpx.AsyncClient, idempotency_key: str) -> None:
         states = [run["state"] for run in found]
 
 
-async def test_a_run_that_waits_for_money_set_aside_elsewhere_can_be_cancelled_or_goes_on_when_it_is_free(chain: Chain) -> None:
+async def test_a_run_that_waits_for_money_held_elsewhere_goes_on_or_is_cancelled(chain: Chain) -> None:
     _, key = chain.a.create_key("capped", caps=SpendCaps(total_micro_usd=500_000))
     async with chain.a.client(key) as client, chain.a.http(key) as http:
 

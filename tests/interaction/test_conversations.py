@@ -58,9 +58,7 @@ async def test_a_client_that_sends_the_whole_history_again_does_not_double_it(
     assert [message["role"] for message in sent.messages] == ["system", "user", "assistant", "user"]
 
 
-async def test_two_requests_on_one_conversation_run_one_after_the_other_each_with_its_own_answer(
-    gateway: GatewayUnderTest, llm: ScriptedLLM
-) -> None:
+async def test_two_requests_on_one_conversation_run_one_after_the_other(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
     async with gateway.client() as client:
         first = await client.chat.completions.with_raw_response.create(
             model=PRICED, messages=[user("Begin.", Step(content="ok"))]

@@ -177,7 +177,7 @@ async def test_a_run_crosses_by_a_grant_and_is_paid(pair: Pair) -> None:
     assert record["limits"]["budget_usd"] == "0.400000"
 
 
-async def test_a_peer_finds_what_it_has_had_run_also_when_idempotency_keys_are_kept_no_longer(pair: Pair) -> None:
+async def test_a_peer_finds_its_runs_also_after_their_idempotency_keys_have_expired(pair: Pair) -> None:
     _, usage = await ask(pair.desk, "box/openhands_lead", user("Go.", Step(content="long ago", usage=CENT)))
     run_id = usage["delegation"]["run_id"]
     ledger = pair.box.running.gateway.started.result().store.ledger

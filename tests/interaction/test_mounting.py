@@ -66,7 +66,7 @@ async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_sh
 
 
 @pytest.mark.anyio
-async def test_what_the_application_does_around_each_request_sees_no_failure_where_a_client_leaves(tmp_path: Path) -> None:
+async def test_the_applications_middleware_sees_no_failure_where_a_client_leaves(tmp_path: Path) -> None:
     app, seen = FastAPI(), list[str]()
 
     @app.middleware("http")

@@ -189,7 +189,7 @@ OUTCOMES = {
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize(("headers", "steps", "status", "reason"), OUTCOMES.values(), ids=list(OUTCOMES))
-async def test_every_response_of_an_admitted_run_says_where_it_stands_and_the_end_of_it_what_it_cost(
+async def test_every_response_of_a_run_has_its_depth_and_the_end_has_its_cost(
     small: GatewayUnderTest, headers: dict[str, str], steps: tuple[Step, ...], status: int, reason: str, stream: bool
 ) -> None:
     async with small.http() as http:

@@ -148,7 +148,7 @@ async def test_a_key_and_its_answer_survive_a_restart(tmp_path: Path) -> None:
     assert again.model_dump() == first.model_dump()
 
 
-async def test_a_request_whose_run_a_crash_cut_short_is_told_which_it_was_and_what_it_has_cost(tmp_path: Path) -> None:
+async def test_a_retry_of_a_run_that_a_crash_ended_gets_its_id_and_cost(tmp_path: Path) -> None:
     sent, headers = json.dumps(body(user("Cut short.", Step(content="never")))).encode(), {"Idempotency-Key": "cut-short"}
     clock = SteppedClock(SystemClock().now())
     async with open_store(sqlite_url(tmp_path / "gateway.db"), clock) as store:  # as a gateway that was killed has left it
@@ -209,7 +209,7 @@ async def test_two_equal_requests_whose_clients_stay_are_two_runs(gateway: Gatew
     assert len({answer.id for answer in (*answers, later)}) == 3
 
 
-async def test_a_marked_repeat_gets_the_run_that_is_under_way_though_its_client_seems_there(
+async def test_a_marked_repeat_gets_the_live_run_though_its_client_seems_attached(
     gateway: GatewayUnderTest, llm: ScriptedLLM
 ) -> None:
     message = user("Marked.", Step(content="ok", gate="marked"))
@@ -373,7 +373,7 @@ async def test_a_run_is_cancelled_by_its_idempotency_key(gateway: GatewayUnderTe
     assert unknown.json()["error"]["code"] == "run_not_found"
 
 
-async def test_a_delegation_from_outside_that_is_cancelled_does_not_wait_for_its_client_to_come_back(
+async def test_a_cancelled_delegation_from_outside_does_not_wait_for_its_client(
     gateway: GatewayUnderTest, llm: ScriptedLLM
 ) -> None:
     task = user("Interrupt me.", Step(content="no", gate="interrupted"))["content"]

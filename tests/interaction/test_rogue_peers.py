@@ -70,7 +70,7 @@ async def call(gateway: GatewayUnderTest, model: str, timeout: str = "20") -> di
 
 
 @pytest.mark.parametrize("fault", ["html", "whole", "garbage", "odd-chunk", "deep", "packed", "endless-line", "redirect"])
-async def test_an_answer_that_cannot_be_read_is_the_peers_fault_and_its_cost_is_asked_for_later(
+async def test_an_unreadable_answer_is_the_peers_fault_and_its_cost_is_asked_for_later(
     gateway: GatewayUnderTest, rogue: RoguePeer, fault: str
 ) -> None:
     before = rogue.received[fault]

@@ -8,20 +8,17 @@ from hypothesis import strategies as st
 
 from a2a_gateway.peers.forwarded_request import narrowed, render_body
 from a2a_gateway.runs.limits import Limits
-from a2a_gateway.runs.model import AdmittedRun, ConversationId, KeyId, RunId, RunRecord, RunRequest, RunState, TreeId
+from a2a_gateway.runs.model import AdmittedRun, RunRecord, RunRequest
 from a2a_gateway.runs.ports import Hold
 from a2a_gateway.wire.chat.request import CompletionRequest, parse_chat_request
 from delegate_tool.protocol.context import DelegationContext, Narration, decode_headers, encode_headers
+from tests.support.records import make_run_record
 from tests.wire.chat.test_request_properties import requests
 
-RECORD = RunRecord(
-    id=RunId("11111111-1111-4111-8111-111111111111"),
-    tree_id=TreeId("t"),
-    parent_id=None,
-    key_id=KeyId("k"),
+RECORD = make_run_record(
+    "11111111-1111-4111-8111-111111111111",
     agent="box/openhands_a",
     depth=1,
-    state=RunState.RUNNING,
     limits=Limits(
         max_depth=4,
         max_breadth=2,
@@ -31,10 +28,6 @@ RECORD = RunRecord(
         budget_micro_usd=900_000,
         allowed_agents=frozenset({"openhands_local", "box/openhands_a", "box/inner/openhands_b"}),
     ),
-    deadline_at=0,
-    task_hash="",
-    conversation_id=ConversationId("c"),
-    created_at=0,
 )
 ASKED = RunRequest("box/openhands_a", ())
 

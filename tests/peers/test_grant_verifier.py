@@ -83,7 +83,7 @@ async def test_of_a_set_the_keys_that_sign_grants_are_taken_and_the_others_left(
         assert await fetch_keys(url) == (None, [KEY.public_key])
 
 
-async def test_a_peer_that_signs_with_another_key_is_believed_once_it_publishes_that_and_the_old_one_no_more() -> None:
+async def test_a_peers_new_key_is_accepted_once_published_and_the_old_one_no_more() -> None:
     clock = SystemClock()
     at = [0.0]
 

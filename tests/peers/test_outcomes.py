@@ -94,7 +94,7 @@ def test_a_limit_that_a_peer_names_is_one_of_a_run(reason: str, ours: str) -> No
     assert (outcome.reason, outcome.error.code) == ("max_tokens" if reason == "length" else reason, ours)
 
 
-def test_a_peer_whose_database_failed_in_the_middle_of_the_run_may_have_done_something() -> None:
+def test_a_peer_whose_database_failed_during_the_run_may_have_done_something() -> None:
     outcome = outcome_of(failed("store_unavailable", run_id="far"), "b", "half")
     assert isinstance(outcome, Failed)
     assert (outcome.error.code, outcome.error.retryable, outcome.text) == ("peer_unavailable", False, "half")

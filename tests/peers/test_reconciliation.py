@@ -87,7 +87,7 @@ async def test_a_run_is_found_by_the_peers_own_id_of_it_however_long_the_peer_wa
     assert far_side.asked == ["GET /models", "GET /runs/far-run"]
 
 
-async def test_a_run_of_which_the_peer_never_told_its_id_is_found_by_the_key_of_its_request(tmp_path: Path) -> None:
+async def test_a_run_on_a_peer_without_a_known_id_is_found_by_its_idempotency_key(tmp_path: Path) -> None:
     assert await learnt(tmp_path, FarSide({"/runs": {"data": [ENDED]}}), None, age_s=60) == KNOWN
 
 

@@ -6,21 +6,17 @@ from dataclasses import replace
 from a2a_gateway.runs.admission import admit
 from a2a_gateway.runs.budget import Account, Spent, accounts_of_caps, accounts_of_path, key_owner
 from a2a_gateway.runs.limits import Limits
-from a2a_gateway.runs.model import ConversationId, KeyId, KeyRecord, RunId, RunRecord, RunState, TreeId
+from a2a_gateway.runs.model import ConversationId, KeyId, KeyRecord, RunId, RunRecord
 from a2a_gateway.runs.ports import RunProposal
 from delegate_tool.protocol.limits import LimitPolicy
+from tests.support.records import make_run_record
 
 NOW = 1_700_000_000.0
 KEY = KeyRecord(KeyId("k1"), "laptop", LimitPolicy(), created_at=NOW - 1000)
-ROOT = RunRecord(
-    id=RunId("root"),
-    tree_id=TreeId("root"),
-    parent_id=None,
+ROOT = make_run_record(
+    "root",
     key_id=KEY.id,
     agent="openhands_lead",
-    depth=0,
-    state=RunState.RUNNING,
-    limits=Limits(),
     deadline_at=NOW + 1000,
     task_hash="build it",
     conversation_id=ConversationId("c-root"),

@@ -3,16 +3,15 @@
 from dataclasses import replace
 
 from a2a_gateway.runs.limits import Limits
-from a2a_gateway.runs.model import ConversationId, RunId, RunRecord, RunState, SpendCaps, TreeId
+from a2a_gateway.runs.model import ConversationId, RunState, SpendCaps
 from delegate_tool.protocol.limits import LimitPolicy
 from tests.runs.proposals import KEY, NOW, ROOT, admit_child, admit_root
+from tests.support.records import make_run_record
 
 
 def test_a_root_gets_the_servers_defaults() -> None:
-    assert admit_root() == RunRecord(
-        id=RunId("new"),
-        tree_id=TreeId("new"),
-        parent_id=None,
+    assert admit_root() == make_run_record(
+        "new",
         key_id=KEY.id,
         agent="openhands_coder",
         depth=0,
@@ -40,8 +39,8 @@ def test_a_child_gets_what_its_parent_has_left() -> None:
         descendants=4,
         cost_tree_micro_usd=120_000,
     )
-    assert admit_child(parent=parent) == RunRecord(
-        id=RunId("new"),
+    assert admit_child(parent=parent) == make_run_record(
+        "new",
         tree_id=ROOT.tree_id,
         parent_id=ROOT.id,
         key_id=KEY.id,
@@ -108,7 +107,7 @@ def test_the_deepest_allowed_level_is_allowed() -> None:
     assert admit_child(parent=replace(ROOT, depth=2)).depth == 3
 
 
-def test_children_on_peers_get_equal_shares_so_that_the_first_does_not_take_all_from_the_others() -> None:
+def test_children_on_peers_get_equal_shares() -> None:
     """Each sets its share aside, as the ledger does with all that a run on a peer may spend."""
     parent = replace(ROOT, limits=replace(ROOT.limits, max_breadth=4, budget_micro_usd=100_000))
     given_out: list[int] = []

@@ -41,7 +41,7 @@ async def test_a_run_that_the_database_will_not_let_end_is_told_at_once_and_reco
         assert await bench.state(live) is RunState.FINISHED
 
 
-async def test_a_run_that_is_recorded_as_finished_is_told_so_though_its_last_sums_cannot_be_read(tmp_path: Path) -> None:
+async def test_a_finished_run_is_reported_though_its_last_sums_cannot_be_read(tmp_path: Path) -> None:
     end, go = asyncio.Event(), asyncio.Event()
     async with bench_of(tmp_path, by_task(lead=[Until(end), DONE], part=[Until(go, stubborn=True), DONE])) as bench:
         lead = await bench.start("lead")

@@ -33,12 +33,12 @@ def test_a_call_that_fits_gets_all_that_it_asks_for() -> None:
     )
 
 
-def test_without_a_budget_a_known_price_is_shown_as_set_aside_and_an_unknown_one_is_not() -> None:
+def test_without_a_budget_a_call_of_known_price_is_still_held() -> None:
     assert allot(quote(10, 20), [], may_be_last=True) == Allotment(50, 20, presumed_micro_usd=50)
     assert allot(CallQuote(10, 20), [], may_be_last=True) == Allotment(0, 20)
 
 
-def test_a_crash_charges_what_a_call_has_probably_used_and_never_more_than_was_set_aside() -> None:
+def test_a_crash_charges_what_a_call_has_probably_used_up_to_its_hold() -> None:
     roomy, tight = [run(100_000)], [run(100_000, spent=94_000)]
     assert allot(replace(quote(1_000, 4_000), sent_micro_usd=700), roomy, may_be_last=True).presumed_micro_usd == 700
     assert allot(replace(quote(1_000, 4_000), sent_micro_usd=700), [], may_be_last=True).presumed_micro_usd == 700
@@ -91,7 +91,7 @@ def test_a_run_on_a_peer_gets_all_that_is_left_and_what_it_keeps_back_itself() -
     assert allot_escrow([]) == Allotment(0, 0)
 
 
-def test_a_run_on_a_peer_waits_for_money_that_is_only_held_and_not_for_money_that_is_spent() -> None:
+def test_a_run_on_a_peer_waits_for_held_money_and_not_for_spent_money() -> None:
     with pytest.raises(BudgetHeld):
         allot_escrow([above(100_000, held=95_000), run(50_000)])
     with pytest.raises(BudgetExceeded) as refusal:

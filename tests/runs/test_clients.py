@@ -106,9 +106,7 @@ def once(key: str) -> RunRequest:
     return RunRequest("openhands_a", (UserMessage((TextPart("task"),)),), DelegationContext(idempotency_key=key), fingerprint="f")
 
 
-async def test_the_idempotency_key_of_a_client_that_left_while_it_was_admitted_may_be_used_again(
-    tmp_path: Path, halt: Halt
-) -> None:
+async def test_the_idempotency_key_of_a_client_that_left_at_admission_is_free_again(tmp_path: Path, halt: Halt) -> None:
     async with bench_of(tmp_path, lambda _: [DONE]) as bench:
         starting = asyncio.create_task(bench.service.start(once("k"), Caller(bench.key)))
         await until(halt.reached.is_set)
@@ -119,9 +117,7 @@ async def test_the_idempotency_key_of_a_client_that_left_while_it_was_admitted_m
         assert (again.is_replay, finished(await follow(again.live)).outcome) == (False, Finished("done"))
 
 
-async def test_the_second_of_two_requests_with_one_key_is_carried_out_if_the_first_was_left_while_it_was_admitted(
-    tmp_path: Path, halt: Halt
-) -> None:
+async def test_the_second_of_two_requests_runs_if_the_first_was_left_at_admission(tmp_path: Path, halt: Halt) -> None:
     async with bench_of(tmp_path, lambda _: [DONE]) as bench:
         first, second = [asyncio.create_task(bench.service.start(once("k"), Caller(bench.key))) for _ in range(2)]
         await until(lambda: halt.reached.is_set() and bench.service.capacity.working == 2)
@@ -133,9 +129,7 @@ async def test_the_second_of_two_requests_with_one_key_is_carried_out_if_the_fir
         assert finished(await follow(begun.live)).outcome == Finished("done")
 
 
-async def test_a_peer_that_asks_again_for_what_it_left_while_it_was_admitted_has_its_grant_taken_once(
-    tmp_path: Path, halt: Halt
-) -> None:
+async def test_a_peer_that_asks_again_after_leaving_has_its_grant_used_once(tmp_path: Path, halt: Halt) -> None:
     def asked(jti: str) -> Caller:
         expires_at = bench.service.clock.now() + 60
         return Caller(bench.key, grant=Grant("desk", "its-run", "its-tree", jti, expires_at, "openhands_a", 0, LimitPolicy()))
@@ -154,7 +148,7 @@ async def test_a_peer_that_asks_again_for_what_it_left_while_it_was_admitted_has
         assert (await bench.service.start(once("k"), asked("third"))).is_replay
 
 
-async def test_a_client_that_leaves_while_it_is_led_to_the_run_of_another_does_not_end_that(tmp_path: Path, halt: Halt) -> None:
+async def test_a_client_that_leaves_another_clients_run_does_not_end_it(tmp_path: Path, halt: Halt) -> None:
     gate = asyncio.Event()
     async with bench_of(tmp_path, lambda _: [Until(gate), Spend(5), DONE]) as bench:
         first, second = [asyncio.create_task(bench.service.start(once("k"), Caller(bench.key))) for _ in range(2)]

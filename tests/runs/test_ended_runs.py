@@ -56,7 +56,7 @@ async def test_a_repeated_request_gets_a_dropped_answer_from_the_ledger(tmp_path
         assert finished(again.events).outcome.text == LONG
 
 
-async def test_a_failure_after_work_is_sent_again_although_it_was_dropped_and_is_in_no_ledger(tmp_path: Path) -> None:
+async def test_a_failure_after_work_is_returned_again_although_it_is_in_no_ledger(tmp_path: Path) -> None:
     failure = RunEnded(Failed(LLMUnavailable("The LLM is down."), "half"))
     async with bench_of(tmp_path, lambda run: [Spend(5), Spend(5), failure]) as bench:
         first = await ask(bench, "the same", OnDisconnect.CANCEL)

@@ -53,7 +53,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield opened
 
 
-async def test_all_calls_that_have_grown_are_recorded_in_one_transaction_and_others_in_none(bench: Bench) -> None:
+async def test_calls_that_have_grown_are_recorded_in_one_transaction(bench: Bench) -> None:
     run_id = (await bench.start()).record.id
     presumptions, used = Presumptions(bench.store.ledger), {"a": 100, "b": 100, "c": 100}
     for name in used:

@@ -86,7 +86,7 @@ def test_a_key_without_limits_of_its_own_has_those_of_the_server() -> None:
     assert refusal(throttle, generous)[0] == {"scope": "key", "max_concurrent_runs": 2}
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if request.param == "sqlite":
         yield sqlite_url(tmp_path_factory.mktemp("throttle") / "gateway.db")

@@ -42,7 +42,7 @@ async def the_root_owes_nothing(bench: Bench) -> None:
     )
 
 
-async def test_a_hold_whose_caller_was_cancelled_while_the_database_failed_is_given_back_later(tmp_path: Path) -> None:
+async def test_a_hold_of_a_cancelled_caller_is_released_once_the_database_works_again(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "gateway.db")
     async with open_store(url, clock := SteppedClock()) as store, Database(url) as beside:
         key, _ = await store.keys.create_key("laptop")

@@ -124,6 +124,7 @@ async def test_what_the_first_schema_held_is_kept_and_counts_against_budgets(dat
         assert (await store.ledger.open_run(root(key.id, "later"))).limits.budget_micro_usd == 1_000 - 125
 
 
+@pytest.mark.postgres
 async def test_a_postgresql_database_is_of_one_gateway_at_a_time(postgresql: str) -> None:
     url = make_postgresql_database(postgresql)
     impatient = f"{url}&options=-c%20lock_timeout%3D100ms"
@@ -154,6 +155,7 @@ async def test_an_sqlite_file_is_of_one_gateway_at_a_time_by_whichever_path(tmp_
         pass
 
 
+@pytest.mark.postgres
 async def test_a_postgresql_cluster_that_was_made_without_a_locale_will_do(postgresql: str) -> None:
     encoding = "ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
     async with open_store(make_postgresql_database(postgresql, encoding), FixedClock(), as_gateway=True) as store:
@@ -161,6 +163,7 @@ async def test_a_postgresql_cluster_that_was_made_without_a_locale_will_do(postg
         assert [key.name for key in await store.keys.list_keys()] == ["schlüssel"]
 
 
+@pytest.mark.postgres
 async def test_a_locked_postgresql_table_is_a_failure_until_it_is_free(postgresql: str) -> None:
     url = f"{make_postgresql_database(postgresql)}&options=-c%20lock_timeout%3D100ms"
     async with open_store(url, FixedClock()) as store, Database(url) as other:
@@ -183,6 +186,7 @@ async def test_a_locked_postgresql_table_is_a_failure_until_it_is_free(postgresq
         await store.keys.create_key("laptop")
 
 
+@pytest.mark.postgres
 async def test_connections_that_the_server_has_closed_are_made_anew(postgresql: str) -> None:
     url = make_postgresql_database(postgresql)
     async with open_store(url, FixedClock()) as store, Database(url) as other:

@@ -147,9 +147,7 @@ async def test_an_unknown_id_is_no_key(keys: SqlKeys) -> None:
     assert await keys.get_key(KeyId("nobody")) is None
 
 
-async def test_a_peers_account_is_made_once_follows_its_policy_and_stays_revoked_until_it_is_renewed(
-    keys: SqlKeys, clock: SteppedClock
-) -> None:
+async def test_a_peers_account_follows_its_policy_and_stays_revoked_until_renewed(keys: SqlKeys, clock: SteppedClock) -> None:
     policy, caps = LimitPolicy(max_depth=2), SpendCaps(day_micro_usd=5)
     made = await keys.of_peer("box", policy, caps)
     assert (made.name, made.policy, made.caps) == ("peer:box", policy, caps)

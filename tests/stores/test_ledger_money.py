@@ -116,7 +116,7 @@ async def test_a_keys_budget_is_shared_by_its_trees(bench: Bench) -> None:
     assert refusal.value.code == "budget_exceeded"
 
 
-async def test_runs_that_were_live_when_the_gateway_died_are_lost_and_open_calls_make_their_cost_incomplete(bench: Bench) -> None:
+async def test_a_crash_loses_live_runs_and_makes_the_cost_of_open_calls_incomplete(bench: Bench) -> None:
     ledger = bench.store.ledger
     for run_id, parent_id in (("root", None), ("calling", "root"), ("idle", "root")):
         await bench.running(run_id, parent_id)
@@ -236,7 +236,7 @@ async def test_a_call_that_a_crash_cut_short_is_charged_what_it_has_presumably_u
     assert (line.cost_micro_usd, line.calls, line.complete) == (key.spent_micro_usd, 4, False)
 
 
-async def test_a_crash_passes_no_runs_budget_and_a_keys_by_no_more_than_was_set_aside_for_its_calls(bench: Bench) -> None:
+async def test_a_crash_exceeds_no_budget_of_a_run_and_a_keys_by_at_most_its_holds(bench: Bench) -> None:
     ledger, budget = bench.store.ledger, 10_000
     small = replace(bench, key=(await bench.store.keys.create_key("small", caps=SpendCaps(budget)))[0])
     really_used = 0
@@ -255,7 +255,7 @@ async def test_a_crash_passes_no_runs_budget_and_a_keys_by_no_more_than_was_set_
     assert (await small.running("last")).limits.budget_micro_usd == budget - 3 * 1_000
 
 
-async def test_a_run_on_a_peer_that_a_crash_left_behind_is_charged_in_full_until_the_peer_was_asked(bench: Bench) -> None:
+async def test_a_crashed_run_on_a_peer_is_charged_in_full_until_the_peer_was_asked(bench: Bench) -> None:
     ledger = bench.store.ledger
     await bench.running("root", budget_micro_usd=10_000)
     await bench.running("child", "root")
@@ -280,7 +280,7 @@ async def test_a_run_on_a_peer_that_a_crash_left_behind_is_charged_in_full_until
     assert await bench.store.spending.lines(SpendBy.AGENT) == [SpendLine("openhands_a", 1, 100, 10, 1_200, complete=True)]
 
 
-async def test_an_overdue_call_is_charged_in_full_since_the_runs_above_go_on_and_corrected_when_settled(bench: Bench) -> None:
+async def test_an_overdue_call_is_charged_in_full_and_corrected_when_settled(bench: Bench) -> None:
     ledger = bench.store.ledger
     await bench.running("root", budget_micro_usd=10_000)
     await bench.running("child", "root")
@@ -318,7 +318,7 @@ async def test_a_charge_that_is_not_final_is_incomplete_until_it_is(bench: Bench
     assert (root.usage, root.turns) == (TokenUsage(30, 3), 1)
 
 
-async def test_what_a_run_has_left_heeds_its_profiles_budget_and_what_its_parent_has_left_does_not(bench: Bench) -> None:
+async def test_what_is_left_of_a_run_includes_its_profiles_budget_and_not_its_parents(bench: Bench) -> None:
     caps, ledger = SpendCaps(day_micro_usd=700), bench.store.ledger
     await bench.running("root", budget_micro_usd=10_000)
     await bench.running("child", "root", "openhands_b")

@@ -7,10 +7,11 @@ from typing import Final
 
 from a2a_gateway.runs.events import AgentCost, Outcome, RunFinished, RunSummary
 from a2a_gateway.runs.limits import Limits
-from a2a_gateway.runs.model import ConversationId, KeyId, RunId, RunRecord, RunState, TokenUsage, TreeId
+from a2a_gateway.runs.model import ConversationId, KeyId, RunId, RunState, TokenUsage, TreeId
+from tests.support.records import make_run_record
 
-RECORD: Final = RunRecord(
-    id=RunId("run-1"),
+RECORD: Final = make_run_record(
+    "run-1",
     tree_id=TreeId("tree-1"),
     parent_id=RunId("run-0"),
     key_id=KeyId("key-1"),

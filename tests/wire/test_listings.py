@@ -110,7 +110,7 @@ def test_a_subtree_may_start_below_the_root() -> None:
     assert render_tree([RECORD], now=0.0, gateway_id="here") == {**render_run(RECORD, now=0.0), "gateway": "here", "children": []}
 
 
-def test_a_run_on_a_peer_is_shown_with_what_it_used_itself_and_what_the_peer_draws_below_it() -> None:
+def test_a_run_on_a_peer_is_shown_with_its_own_usage_and_the_tree_below_it() -> None:
     far_run = replace(RECORD, agent="box/openhands_a", cost_self_micro_usd=30_000, cost_tree_micro_usd=30_000)
     below = {"id": "far", "cost": {"tree": "0.012000"}}
     part = FarPart("build-box", TokenUsage(7, 5), 2, 12_000, (below,))

@@ -40,7 +40,7 @@ def shortened(request: ChatRequest) -> Step:
     return Step(content="done") if "SUMMARY" in str(request.messages) else Step(**TOO_LONG)
 
 
-async def test_a_lone_message_that_is_too_long_costs_one_call_and_keeps_the_provider_s_words(tmp_path: Path) -> None:
+async def test_a_lone_message_that_is_too_long_costs_one_call(tmp_path: Path) -> None:
     async with ScriptedLLM() as llm, driving(tmp_path, condensing(an_llm(llm.base_url))) as driver:
         ran = await driver.run(script(TOO_LONG))
     assert ran.code == "context_length_exceeded"

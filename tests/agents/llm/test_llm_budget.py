@@ -84,7 +84,7 @@ async def test_a_last_call_without_a_word_ends_the_run_with_what_was_said_before
     assert (ran.outcome.text, ran.content, ran.code) == ("One.", "One.", "budget_exceeded")
 
 
-async def test_on_the_responses_endpoint_the_last_call_is_noted_bounded_and_forbids_tools_too(tmp_path: Path) -> None:
+async def test_on_the_responses_endpoint_the_last_call_is_bounded_and_without_tools(tmp_path: Path) -> None:
     server = ResponsesServer(function_call_events("finish", {"message": "It is 42."}))
     async with server.serving() as url, driving(tmp_path, a_recipe(an_llm(url, model="openai/gpt-5"))) as driver:
         await driver.run(user("hi"), meter=RecordingMeter(grants=[AMPLE]))
@@ -115,7 +115,7 @@ async def test_a_prompt_is_cached_up_to_where_the_next_one_will_be_the_same(tmp_
 # ---------------------------------------------------------------------- how much it may write
 
 
-async def test_only_a_budget_bounds_what_nobody_else_has_bounded_and_only_where_output_costs_something(tmp_path: Path) -> None:
+async def test_a_budget_bounds_output_that_is_unbounded_and_not_free(tmp_path: Path) -> None:
     unbound = RecordingMeter(grants=[{"max_output_tokens": 16_384}])
     async with ScriptedLLM() as llm:
         priced = a_recipe(an_llm(llm.base_url))
@@ -177,7 +177,7 @@ async def test_an_attempt_that_no_budget_allows_to_be_repeated_ends_the_run_as_l
     assert (ran.outcome.text, ran.code, len(meter.settled)) == ("One.", "budget_exceeded", 2)
 
 
-async def test_a_call_that_may_write_little_reasons_less_or_providers_would_refuse_it_or_answer_nothing() -> None:
+async def test_a_call_with_little_output_left_reasons_less() -> None:
     scarce, ample = {**AMPLE, "max_output_tokens": 300}, {**AMPLE, "max_output_tokens": 9_000}
     async with ScriptedLLM() as llm:
         for model in ("openai/scripted", "litellm_proxy/claude-sonnet-4-5"):
@@ -211,7 +211,7 @@ async def test_a_side_call_asks_for_no_more_than_was_set_aside_for_it_and_is_no_
 # ---------------------------------------------------------------------- what a call that breaks off is charged
 
 
-async def test_a_cancelled_call_is_charged_for_what_it_streamed_as_incomplete_and_never_more_than_was_set_aside(
+async def test_a_cancelled_call_is_charged_for_what_it_streamed_up_to_its_hold(
     tmp_path: Path,
 ) -> None:
     meter = RecordingMeter(grants=[{**AMPLE, "max_output_tokens": 4}])
@@ -264,7 +264,7 @@ def test_images_of_a_prompt_count_in_an_estimate() -> None:
     assert (usage, complete) == (TokenUsage(2_100, 10), False)
 
 
-async def test_a_call_that_was_answered_is_charged_as_complete_and_one_that_was_refused_with_nothing(tmp_path: Path) -> None:
+async def test_an_answered_call_is_charged_as_complete_and_a_refused_one_costs_nothing(tmp_path: Path) -> None:
     meter = RecordingMeter()
     replies = iter([Step(status=503, error="overloaded"), Step(content="ok", usage=Usage(1000, 100))])
     async with (

@@ -35,9 +35,7 @@ async def test_the_responses_endpoint_streams_the_finish_message_and_is_metered(
 
 
 @pytest.mark.parametrize(("reason", "code"), [("max_output_tokens", "run_failed"), ("content_filter", "content_filter")])
-async def test_an_answer_of_the_responses_endpoint_that_is_cut_off_is_paid_once_and_says_so(
-    tmp_path: Path, reason: str, code: str
-) -> None:
+async def test_a_cut_off_answer_of_the_responses_endpoint_is_paid_once(tmp_path: Path, reason: str, code: str) -> None:
     response = {**FINISH[-1]["response"], "status": "incomplete", "incomplete_details": {"reason": reason}}
     cut_off = [*FINISH[:-1], {"type": "response.incomplete", "response": response}]
     async with (
@@ -130,7 +128,7 @@ async def test_a_run_s_metrics_do_not_reach_its_template(tmp_path: Path) -> None
     assert template.metrics.accumulated_cost == 0
 
 
-def test_a_metered_llm_knows_of_its_model_what_its_template_does_and_a_copy_of_another_model_what_is_true_of_that() -> None:
+def test_a_metered_llm_has_the_facts_of_its_template_or_of_another_model() -> None:
     async def make() -> list[MeteredLLM]:
         account = RunAccount(RecordingMeter(), max_turns=1, emit=lambda _: None)
         own = build_metered_llm(

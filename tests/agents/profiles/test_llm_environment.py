@@ -119,7 +119,7 @@ def test_the_llm_key_wins_over_the_providers(bare_place: Place) -> None:
     assert called_with(bare_place.open(environ).recipe("default")) == ("openai/gpt-4o", "sk-llm", None)
 
 
-def test_a_definition_on_another_model_of_the_same_provider_uses_the_same_key_and_address(bare_place: Place) -> None:
+def test_another_model_of_the_same_provider_uses_the_same_key_and_address(bare_place: Place) -> None:
     bare_place.write("p.md", "---\nname: p\nmodel: openai/gpt-4o-mini\n---\n")
     environ = {"LLM_MODEL": "openai/gpt-4o", "LLM_API_KEY": "sk-llm", "LLM_BASE_URL": "http://llm.test/v1"}
 
@@ -135,7 +135,7 @@ def test_a_key_is_not_sent_to_another_provider_than_it_was_given_for(bare_place:
     assert called_with(with_key.recipe("p")) == ("anthropic/claude-sonnet-4-5", "sk-ant", None)
 
 
-def test_without_a_model_in_the_environment_its_key_is_for_whatever_a_definition_names(bare_place: Place) -> None:
+def test_without_a_model_in_the_environment_its_key_is_for_every_definition(bare_place: Place) -> None:
     bare_place.write("p.md", "---\nname: p\nmodel: openai/our-own\n---\n")
 
     catalog = bare_place.open({"LLM_API_KEY": "sk-llm", "LLM_BASE_URL": "http://llm.test/v1"})

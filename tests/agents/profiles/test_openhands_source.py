@@ -266,7 +266,7 @@ def test_a_wrong_cipher_key_is_an_error_at_the_start(bare_place: Place) -> None:
     assert "a wrong one" not in caught.value.message
 
 
-def test_a_key_that_cannot_be_decrypted_later_breaks_its_profile_and_those_that_name_it(bare_place: Place) -> None:
+def test_a_key_that_cannot_be_decrypted_breaks_the_profiles_that_use_it(bare_place: Place) -> None:
     catalog = bare_place.open({"OH_SECRET_KEY": "another"})
     path = bare_place.save_llm("fast", cipher_key=KEY)
     agent = bare_place.save_agent("agent")

@@ -109,7 +109,7 @@ async def test_a_short_wait_that_the_provider_asks_for_is_kept(tmp_path: Path) -
     assert (len(llm.requests), ran.code) == (3, "llm_rate_limited")
 
 
-async def test_a_request_that_its_client_repeats_is_tried_once_until_something_was_answered(tmp_path: Path) -> None:
+async def test_a_request_that_its_client_retries_is_sent_once(tmp_path: Path) -> None:
     busy = refusal(503, "overloaded")
     thought = http(200, chat_stream({"tool_calls": [call("think", thought="hm")]}, "tool_calls"), "text/event-stream")
     answers = iter([busy, thought, busy, busy, busy])

@@ -64,7 +64,7 @@ def test_an_idempotency_key_has_an_effect_in_a_header_and_in_the_body() -> None:
         assert (request.run.context.idempotency_key, request.ignored) == ("k1", ())
 
 
-def test_a_repeat_is_recognised_by_all_that_is_asked_and_not_by_the_form_of_the_response() -> None:
+def test_a_repeat_is_recognised_by_the_request_and_not_the_response_form() -> None:
     def fingerprint(headers: dict[str, str] | None = None, **fields: object) -> str:
         return parse_chat_request(body(**fields), headers or {}).run.fingerprint
 
