@@ -1,10 +1,10 @@
-"""May a run start, and may it go on? Pure decisions over records.
+"""Decide whether a run may start, and whether it may continue. Pure decisions over records.
 
-Above it stands the ledger, which calls `admit` inside the transaction that opens a run and `permit_turn` inside the one that
-precedes an LLM call, and stores what they answer. It knows no clock, no database and no caller: all that it needs is passed in.
+The ledger calls `admit` in the transaction that opens a run, and `permit_turn` in the one before each LLM call, and stores the
+result. This module has no clock, database or caller: all that it needs is passed in.
 
-Every limit is monotone. What a run gets is the least of what the server, the key, the runs above it and the request allow, so a
-request can narrow a limit and never widen it.
+Every limit is monotone: a run gets the narrowest of what the server, the key, the runs above it and the request allow, so a
+request can narrow a limit and never widen it. `delegate_tool.protocol.limits` has the table.
 """
 
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ from delegate_tool.protocol.limits import ALLOWED_AGENTS, LimitPolicy
 from delegate_tool.protocol.money import format_usd
 
 CHILD_MARGIN: Final = 0.05
-"""Share of its remaining time that a parent keeps for itself when it delegates, to make something of the child's answer."""
+"""Share of its remaining time that a parent keeps when it delegates, to process the child's answer."""
 CHILD_MARGIN_MAX_S: Final = 10.0
 BREADTH_RETRY_AFTER_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One proposal, with what the ledger knows about its place."""
+    """One proposal, with what the ledger knows about the runs around it."""
 
     proposal: RunProposal
     ancestors: Sequence[RunRecord]
@@ -58,18 +58,18 @@ class _Case:
 
     @property
     def limits(self) -> Limits:
-        """The effective limits: what stands above the run leaves to it, narrowed by each policy."""
-        limits = self._inherited()
+        """The effective limits: those inherited from the parent or the server, narrowed by each policy."""
+        limits = self._inherited_limits()
         left = LimitPolicy(budget_micro_usd=self._budget_above())
         for policy in (left, self.key.policy, *self.proposal.policies):
             limits = narrow(limits, policy)
         return limits
 
     def _budget_above(self) -> int | None:
-        """What the budgets above leave to the run: all that is not spent, which it then shares with its siblings.
+        """Return what the budgets above leave to the run: all unspent money, which it shares with its siblings.
 
-        For a run on a peer all that it may spend is set aside at once. So, where nobody says how much, it gets an equal share
-        with those that its parent may yet open, and with whatever goes on here meanwhile.
+        For a run on a peer its whole budget is reserved at once. So without an explicit budget it gets an equal share with the
+        children that its parent may still open, and with the work on this gateway.
         """
         is_asked = any(policy.budget_micro_usd is not None for policy in self.proposal.policies)
         if self.parent is None or is_asked or not self.proposal.on_peer:
@@ -77,7 +77,7 @@ class _Case:
         yet_to_come = max(1, self.parent.limits.max_breadth - self.live_siblings)
         return share(self.accounts, yet_to_come + 1) or unspent(self.accounts)
 
-    def _inherited(self) -> Limits:
+    def _inherited_limits(self) -> Limits:
         if self.parent is None:
             return self.proposal.defaults
         return replace(
@@ -87,7 +87,7 @@ class _Case:
         )
 
     def facts(self) -> dict[str, object]:
-        """What a refusal tells programs."""
+        """Return the details of a refusal."""
         limits, left = self.limits, budget_left(self.accounts)
         facts: dict[str, object] = {
             "depth": self.depth,
@@ -155,7 +155,7 @@ def admit(
 
 
 def permit_turn(path: Sequence[RunRecord], *, key: KeyRecord, now: float) -> None:
-    """Decide whether a run may make one more LLM call; what the call may cost is `budget.allot`'s question.
+    """Decide whether a run may make one more LLM call; `budget.allot` decides what the call may cost.
 
     Args:
         path: from the root to the run itself.
@@ -177,7 +177,7 @@ def permit_turn(path: Sequence[RunRecord], *, key: KeyRecord, now: float) -> Non
 
 
 def runs_left(path: Sequence[RunRecord]) -> int:
-    """How many more runs may ever be opened below the last run of a path that begins at the root."""
+    """Return how many more runs may ever be opened below the last run of a path that begins at the root."""
     return max(0, min(run.limits.max_runs - run.descendants for run in path))
 
 

@@ -59,7 +59,7 @@ def test_a_key_comes_from_a_file_and_is_in_no_repr(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "none").read_api_key({})
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigurationError, match="it is no text"):
+    with pytest.raises(ConfigurationError, match="it is not text"):
         PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "binary").read_api_key({})
 
 
@@ -67,10 +67,10 @@ def test_a_key_loses_its_line_end_and_one_that_no_header_can_hold_is_not_shown()
     peer = PeerSettings(id="b", base_url="x", api_key_env="KEY")
     assert peer.read_api_key({"KEY": "from-windows\r\n"}) == "from-windows"
     for key in ("hunter2\nhunter2", "hünter2", "\0hunter2"):
-        with pytest.raises(ConfigurationError, match="characters that none can have") as refused:
+        with pytest.raises(ConfigurationError, match="characters that an API key cannot have") as refused:
             peer.read_api_key({"KEY": key})
         assert "nter2" not in refused.value.message
-    with pytest.raises(ConfigurationError, match="characters that none can have"):
+    with pytest.raises(ConfigurationError, match="characters that an API key cannot have"):
         PeerSettings(id="b", base_url="x", api_key=SecretStr("a\nhunter2")).read_api_key({})
 
 
