@@ -1,4 +1,4 @@
-"""Settings of one peer: how it is reached, how the two gateways know each other, and what each may do at the other.
+"""Settings of one peer: how it is reached, how the two gateways authenticate, and what each may do on the other.
 
 A peer comes from `[[peers]]` in `gateway.toml`, or from the store, where `a2a-gateway peer add` puts it.
 """
@@ -20,7 +20,7 @@ PUBLIC_KEY_BYTES: Final = 32
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 16_384
 _PLAIN_ONLY: Final = frozenset({"input_usd_per_mtok", "output_usd_per_mtok", "prices", "reports_cost", "max_output_tokens"})
 _SECRET_CHARS: Final = 32
-"""HS256 is as strong as its secret: 256 bits (RFC 7518, 3.2)."""
+"""HS256 needs a secret of 256 bits (RFC 7518, 3.2)."""
 
 
 def _check_usd(value: object) -> str:
@@ -34,7 +34,7 @@ def _check_public_key(text: str) -> str:
     except (ValueError, binascii.Error):
         key = b""
     if len(key) != PUBLIC_KEY_BYTES:
-        raise ValueError("it is not an Ed25519 public key, as `a2a-gateway peer key` prints it there")
+        raise ValueError("it is not an Ed25519 public key such as `a2a-gateway peer key` prints on the peer")
     return text.rstrip("=")
 
 
@@ -44,31 +44,29 @@ type PublicKey = Annotated[str, AfterValidator(_check_public_key)]
 
 
 def micro_usd(amount: Usd | None) -> int | None:
-    """Return an amount of the settings in micro-USD; None is no limit."""
+    """Return an amount of the settings in micro-USD, or None if there is no limit."""
     return None if amount is None else parse_usd(amount)
 
 
 class PeerPolicy(BaseModel):
-    """What a peer may do here, whatever its grants say.
-
-    Attributes:
-        agents: the only models that it may run; None is all.
-        budget_usd: what one of its runs may cost; the other budgets are those of all its runs together.
-        max_concurrent_runs: its runs here at once; without it, like requests_per_minute, the limit of every key holds.
-    """
+    """What a peer may do on this gateway, whatever its grants allow."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    agents: frozenset[str] | None = None
-    max_depth: int | None = Field(default=None, ge=0)
-    max_runs: int | None = Field(default=None, ge=0)
-    timeout_s: float | None = Field(default=None, gt=0)
-    budget_usd: Usd | None = None
-    budget_total_usd: Usd | None = None
-    budget_per_day_usd: Usd | None = None
-    budget_per_month_usd: Usd | None = None
-    max_concurrent_runs: int | None = Field(default=None, ge=1)
-    requests_per_minute: int | None = Field(default=None, ge=1)
+    agents: frozenset[str] | None = Field(default=None, description="The only models that it may run. Default: all.")
+    max_depth: int | None = Field(default=None, ge=0, description="Deepest level of its trees.")
+    max_runs: int | None = Field(default=None, ge=0, description="Descendants of each of its runs.")
+    timeout_s: float | None = Field(default=None, gt=0, description="Duration of each of its runs.")
+    budget_usd: Usd | None = Field(default=None, description="Budget of each of its runs.")
+    budget_total_usd: Usd | None = Field(default=None, description="Budget of all its runs together.")
+    budget_per_day_usd: Usd | None = Field(default=None, description="Budget of all its runs together, for each day (UTC).")
+    budget_per_month_usd: Usd | None = Field(default=None, description="Budget of all its runs together, for each month (UTC).")
+    max_concurrent_runs: int | None = Field(
+        default=None, ge=1, description="Its runs under way at the same time. Default: the limit of every key."
+    )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Runs that it may begin within a minute. Default: the limit of every key."
+    )
 
 
 class ModelPrice(BaseModel):
@@ -83,50 +81,63 @@ class ModelPrice(BaseModel):
 class PeerSettings(BaseModel):
     """Another gateway, or a plain OpenAI endpoint, whose agents are served here as `{id}/{model}`.
 
-    Attributes:
-        gateway_id: what it calls itself; its `id` here unless it is given.
-        base_url: its OpenAI base URL; None for one that only calls this gateway.
-        api_key: this gateway's ordinary key there; better named by `api_key_env` or `api_key_file` than written into a file of
-            settings. Without one, grants are presented: signed by this gateway's own key, or with the shared secret.
-        shared_secret_env: names a secret that only the two know, by which each signs its grants for the other (HS256); it may be
-            in a file as well.
-        public_key: by which it signs the grants that it presents here (Ed25519).
-        jwks_url: where it publishes that key; read again when it signs with another one.
-        accepts: what its grants may do here.
-        agents: the only models of it that are served; None is all of its own agents, and of a plain endpoint all models.
-        opaque: it is a plain endpoint: it is sent no limits, and may not report what it costs.
-        input_usd_per_mtok: what a million tokens cost, with `output_usd_per_mtok`, of all models that `prices` does not name.
-            This and the next three are for plain endpoints only.
-        prices: the same of single models, by their names there.
-        reports_cost: it reports the cost of each answer, so that runs there are held to a budget without known prices.
-        max_output_tokens: of one answer, under a budget, where the request names no number.
-        budget_usd: what one run there may cost, at most; the other limits narrow each run likewise.
+    The gateway presents an ordinary API key to it, or, without one, grants: signed by its own key or with a shared secret. Grants
+    of the peer are accepted if a public key, a JWKS URL or a shared secret is set.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    gateway_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    base_url: str | None = None
-    api_key: SecretStr | None = None
-    api_key_env: str | None = None
-    api_key_file: Path | None = None
-    shared_secret_env: str | None = None
-    shared_secret_file: Path | None = None
-    public_key: PublicKey | None = None
-    jwks_url: str | None = None
-    accepts: PeerPolicy = PeerPolicy()
-    agents: frozenset[str] | None = None
-    opaque: bool = False
-    input_usd_per_mtok: UsdPerMtok | None = None
-    output_usd_per_mtok: UsdPerMtok | None = None
-    prices: Mapping[str, ModelPrice] = {}
-    reports_cost: bool = False
-    max_output_tokens: int = Field(default=DEFAULT_MAX_OUTPUT_TOKENS, ge=1, le=10**9)
-    max_depth: int | None = Field(default=None, ge=0)
-    max_runs: int | None = Field(default=None, ge=0)
-    timeout_s: float | None = Field(default=None, gt=0)
-    budget_usd: Usd | None = None
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Its name here, the prefix of its models.")
+    gateway_id: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Its own `gateway_id`. Default: `id`."
+    )
+    base_url: str | None = Field(
+        default=None, description="Its OpenAI base URL. Left out for a peer that only calls this gateway."
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="An API key of the peer. Prefer `api_key_env` or `api_key_file` to a key in a settings file."
+    )
+    api_key_env: str | None = Field(default=None, description="Environment variable that holds the API key.")
+    api_key_file: Path | None = Field(default=None, description="File that holds the API key.")
+    shared_secret_env: str | None = Field(
+        default=None, description="Environment variable that holds a secret with which both gateways sign their grants (HS256)."
+    )
+    shared_secret_file: Path | None = Field(default=None, description="File that holds the shared secret.")
+    public_key: PublicKey | None = Field(
+        default=None, description="Ed25519 key with which the peer signs its grants, as `a2a-gateway peer key` prints it there."
+    )
+    jwks_url: str | None = Field(
+        default=None, description="URL at which the peer publishes its keys; fetched again when it signs with an unknown key."
+    )
+    accepts: PeerPolicy = Field(default=PeerPolicy(), description="What the peer's grants may do here.")
+    agents: frozenset[str] | None = Field(
+        default=None,
+        description="The only models of it that are served. Default: all of its own agents; all models of a plain endpoint.",
+    )
+    opaque: bool = Field(
+        default=False, description="It is a plain endpoint: no limits are sent to it, and it may not report its cost."
+    )
+    input_usd_per_mtok: UsdPerMtok | None = Field(
+        default=None,
+        description="Price of a million prompt tokens of all models without an entry in `prices`; plain endpoints only.",
+    )
+    output_usd_per_mtok: UsdPerMtok | None = Field(
+        default=None, description="Price of a million completion tokens; given together with `input_usd_per_mtok`."
+    )
+    prices: Mapping[str, ModelPrice] = Field(default={}, description="Prices of single models, by their names there.")
+    reports_cost: bool = Field(
+        default=False, description="It reports the cost of each answer, so budgets work without prices; plain endpoints only."
+    )
+    max_output_tokens: int = Field(
+        default=DEFAULT_MAX_OUTPUT_TOKENS,
+        ge=1,
+        le=10**9,
+        description="Tokens of one answer under a budget, if the request has no maximum; plain endpoints only.",
+    )
+    max_depth: int | None = Field(default=None, ge=0, description="Deepest level of trees with a run there.")
+    max_runs: int | None = Field(default=None, ge=0, description="Descendants of each run there.")
+    timeout_s: float | None = Field(default=None, gt=0, description="Duration of each run there.")
+    budget_usd: Usd | None = Field(default=None, description="Budget of each run there.")
 
     @field_validator("id")
     @classmethod
@@ -136,11 +147,11 @@ class PeerSettings(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _check_that_it_is_of_use(self) -> Self:
+    def _check_use(self) -> Self:
         if self.base_url is None and not self.is_trusted:
             raise ValueError("it has neither a base_url, to be called, nor a public_key, jwks_url or shared secret, to call")
         if self.opaque and (self.is_trusted or not self.has_api_key or self.base_url is None):
-            raise ValueError("a plain endpoint (opaque) has a base_url and an API key, and presents no grants")
+            raise ValueError("a plain endpoint (opaque) needs a base_url and an API key, and cannot present grants")
         return self
 
     @model_validator(mode="after")
@@ -154,7 +165,7 @@ class PeerSettings(BaseModel):
 
     @property
     def name(self) -> str:
-        """What the peer calls itself: the issuer of its grants, and the audience of those that it gets."""
+        """The peer's own gateway id: the issuer of its grants, and the audience of grants for it."""
         return self.gateway_id or self.id
 
     @property
@@ -163,7 +174,7 @@ class PeerSettings(BaseModel):
         return micro_usd(self.budget_usd)
 
     def price_of(self, model: str) -> ModelPrice | None:
-        """Find what a model of it costs; None if no price is given."""
+        """Return the price of one of its models, or None if no price is set."""
         if model in self.prices:
             return self.prices[model]
         if self.input_usd_per_mtok is None or self.output_usd_per_mtok is None:
@@ -172,17 +183,17 @@ class PeerSettings(BaseModel):
 
     @property
     def has_api_key(self) -> bool:
-        """Whether an ordinary key is presented to it, rather than grants."""
+        """Whether this gateway presents an API key to it rather than grants."""
         return not (self.api_key is None and self.api_key_env is None and self.api_key_file is None)
 
     @property
     def has_shared_secret(self) -> bool:
-        """Whether grants between the two are signed with a secret that both know."""
+        """Whether both gateways sign their grants with a shared secret."""
         return not (self.shared_secret_env is None and self.shared_secret_file is None)
 
     @property
     def is_trusted(self) -> bool:
-        """Whether its grants are taken here."""
+        """Whether this gateway accepts its grants."""
         return self.public_key is not None or self.jwks_url is not None or self.has_shared_secret
 
     @property
@@ -191,21 +202,23 @@ class PeerSettings(BaseModel):
         return frozenset(name for name in (self.api_key_env, self.shared_secret_env) if name is not None)
 
     def read_api_key(self, environ: Mapping[str, str]) -> str:
-        """Return the ordinary key from where it is kept.
+        """Read the API key for the peer.
 
         Raises:
-            ConfigurationError: it is not there, or cannot be one.
+            ConfigurationError: it is missing or malformed.
         """
         key = self._read_secret("key", environ, self.api_key, self.api_key_env, self.api_key_file)
         if not can_be_key(key):
-            raise ConfigurationError(f"The key of the peer {self.id} has characters that none can have.")
+            raise ConfigurationError(
+                f"The API key for the peer {self.id} has characters that an API key cannot have, such as spaces."
+            )
         return key
 
     def read_shared_secret(self, environ: Mapping[str, str]) -> str:
-        """Return the shared secret from where it is kept.
+        """Read the secret shared with the peer.
 
         Raises:
-            ConfigurationError: it is not there, or too short.
+            ConfigurationError: it is missing or too short.
         """
         secret = self._read_secret("shared secret", environ, None, self.shared_secret_env, self.shared_secret_file)
         if len(secret) < _SECRET_CHARS:
@@ -221,7 +234,7 @@ class PeerSettings(BaseModel):
         secret = given.get_secret_value() if given is not None else environ.get(variable or "", "")
         if not secret and file is not None:
             secret = self._read_file(what, file)
-        secret = secret.strip()  # files, and what is made of them, end with a line break
+        secret = secret.strip()  # files, and variables read from files, end with a line break
         if not secret:
             where = f": {variable} is not set" if variable else ""
             raise ConfigurationError(f"The peer {self.id} has no {what}{where}.")
@@ -233,5 +246,5 @@ class PeerSettings(BaseModel):
         except OSError as error:
             why = error.strerror or str(error)
         except UnicodeDecodeError:
-            why = "it is no text"
+            why = "it is not text"
         raise ConfigurationError(f"The file of the {what} of the peer {self.id} cannot be read: {why}.")

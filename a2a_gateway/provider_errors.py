@@ -1,9 +1,10 @@
-"""What a provider's refusal means, by its words: too long, too fast, unpaid, blocked, no such model.
+"""Classify the error messages of LLM providers: too long, too fast, unpaid, blocked, no such model. Pure.
 
-Statuses and codes differ from provider to provider for the same thing, and LiteLLM knows the words of some of them only. A prompt
-that is too long matters most, because the conversation can be summarised and go on. Pure. The order of the table counts: a limit
-of tokens per minute also says that something is too large, and an unpaid account also says that there is a limit. The texts that
-each entry is meant for stand in `tests/agents/llm/test_provider_errors.py`.
+Providers use different statuses and codes for the same error, and LiteLLM recognises only some of their messages. A prompt that
+is too long matters most, because the conversation can be summarised and continued.
+
+The order of the table matters: a message about tokens per minute may also contain "too large", and one about an unpaid account
+may also contain "limit". `tests/agents/llm/test_provider_errors.py` has the messages that each entry is for.
 """
 
 import re
@@ -20,7 +21,7 @@ from a2a_gateway.errors import (
 )
 
 MAX_TEXT_CHARS: Final = 4_096
-"""Of an error's text. Its reason stands at the beginning, and each pattern walks through all of it, on the event loop."""
+"""How much of a message is searched. Its reason is at the beginning, and each pattern scans all of it on the event loop."""
 
 _UNPAID: Final = (
     r"insufficient_quota|usage_limit_reached|budget_exceeded|exceeded_current_quota|exceeded your current quota"
@@ -61,7 +62,7 @@ _NO_MODEL: Final = (
 )
 _NO_CREDENTIALS: Final = r"invalid_api_key|api_key_invalid|(?:incorrect|invalid) api.?key|api key not valid|authentication_error"
 _UNREADABLE: Final = r"got unexpected response from"
-"""LiteLLM's words for a line of a stream that is no answer; it gives them status 400."""
+"""LiteLLM's message for a line of a stream that it cannot read; its status is 400."""
 _NOT_READY: Final = r"loading model|model is (?:currently )?loading|model is warming up|overloaded|model has crashed"
 
 _MEANINGS: Final[tuple[tuple[re.Pattern[str], type[RunError]], ...]] = tuple(
@@ -81,14 +82,14 @@ _RETRY_DELAY: Final = re.compile(r'"?retryDelay"?\s*:\s*"?(\d+(?:\.\d+)?)s')
 _TRY_AGAIN: Final = re.compile(
     r"(?:try again|retry)(?: \w+)? (?:in|after) (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?) ?(ms|s))?", re.IGNORECASE
 )
-"""As OpenAI and Groq put it: `in 20s`, `in 1m12.5s`, `in 430ms`, `after 5 seconds`."""
+"""As OpenAI and Groq write it: `in 20s`, `in 1m12.5s`, `in 430ms`, `after 5 seconds`."""
 _LIMIT_AND_REQUEST: Final = re.compile(r"Limit:? (\d+)[,;] Requested:? (\d+)", re.IGNORECASE)
 _PAYMENT_REQUIRED: Final = 402
 _CONTENT_TOO_LARGE: Final = 413
 
 
 def meaning_of(text: str, status: int | None = None) -> type[RunError] | None:
-    """Find the error that a refusal stands for; None where its words say nothing that its status does not."""
+    """Return the error class of a message; None if the message adds nothing to its status."""
     text = text[:MAX_TEXT_CHARS]
     if is_unpaid(text, status):
         return LLMUnavailable
@@ -99,24 +100,24 @@ def meaning_of(text: str, status: int | None = None) -> type[RunError] | None:
 
 
 def is_unpaid(text: str, status: int | None = None) -> bool:
-    """Whether an account has nothing left. That reads like a rate limit, but a rate limit says when it will pass."""
+    """Return whether the account has no money left. Such a message is like that of a rate limit, but without a time to wait."""
     text = text[:MAX_TEXT_CHARS]
     return status == _PAYMENT_REQUIRED or (bool(_QUOTA.search(text)) and wait_in_text(text) is None)
 
 
 def is_unreadable(text: str) -> bool:
-    """Whether LiteLLM found no answer in a line of a stream, which says nothing of the work that was done."""
+    """Return whether LiteLLM could not read a line of a stream, so that it is unknown how much work was done."""
     return re.search(_UNREADABLE, text[:MAX_TEXT_CHARS], re.IGNORECASE) is not None
 
 
 def is_beyond_limit(text: str) -> bool:
-    """Whether a single request asks for more than a limit allows in a minute, so that no wait makes it pass."""
+    """Return whether one request exceeds the limit of a whole minute, so that waiting cannot help."""
     found = _LIMIT_AND_REQUEST.search(text[:MAX_TEXT_CHARS])
     return found is not None and int(found.group(2)) > int(found.group(1))
 
 
 def wait_in_text(text: str) -> float | None:
-    """Read how many seconds to wait before the next attempt; None where the text does not say."""
+    """Return how many seconds a message asks to wait; None if it has no time to wait."""
     text = text[:MAX_TEXT_CHARS]
     if found := _RETRY_DELAY.search(text):
         return float(found.group(1))

@@ -35,9 +35,7 @@ def _home() -> Path:
     try:
         return Path.home()
     except RuntimeError:
-        raise ConfigurationError(
-            "This user has no home directory, which OpenHands needs. Set HOME to an existing directory."
-        ) from None
+        raise ConfigurationError("This user has no home, which OpenHands needs. Set HOME to a directory of its own.") from None
 
 
 def _expand(path: Path) -> Path:
@@ -276,7 +274,7 @@ class Settings(BaseSettings):
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                f"The data directory {self.data_dir} cannot be created: {error.strerror}. Choose another with --data-dir."
+                f"The data directory {self.data_dir} cannot be made: {error.strerror}. Choose another with --data-dir."
             ) from None
 
     @classmethod

@@ -1,10 +1,10 @@
-"""Admission: may a run start, and may it continue? Pure decisions over records.
+"""Decide whether a run may start, and whether it may continue. Pure decisions over records.
 
-The ledger calls `admit` inside the transaction that opens a run, and `permit_turn` inside the one that precedes an LLM call, and
-stores the result. Admission knows no clock, database or caller: all that it needs is passed in.
+The ledger calls `admit` in the transaction that opens a run, and `permit_turn` in the one before each LLM call, and stores the
+result. This module has no clock, database or caller: all that it needs is passed in.
 
-Every limit is monotone. What a run gets is the least of what the server, the key, the runs above it and the request allow, so a
-request can narrow a limit and never widen it.
+Every limit is monotone: a run gets the narrowest of what the server, the key, the runs above it and the request allow, so a
+request can narrow a limit and never widen it. `delegate_tool.protocol.limits` has the table.
 """
 
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ from delegate_tool.protocol.limits import ALLOWED_AGENTS, LimitPolicy
 from delegate_tool.protocol.money import format_usd
 
 CHILD_MARGIN: Final = 0.05
-"""Share of its remaining time that a parent keeps for itself when it delegates, to work with the child's answer."""
+"""Share of its remaining time that a parent keeps when it delegates, to process the child's answer."""
 CHILD_MARGIN_MAX_S: Final = 10.0
 BREADTH_RETRY_AFTER_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One proposal, with what the ledger knows about its position in the tree."""
+    """One proposal, with what the ledger knows about the runs around it."""
 
     proposal: RunProposal
     ancestors: Sequence[RunRecord]
@@ -58,18 +58,18 @@ class _Case:
 
     @property
     def limits(self) -> Limits:
-        """The effective limits: what the runs above leave, narrowed by each policy."""
-        limits = self._limits_above()
+        """The effective limits: those inherited from the parent or the server, narrowed by each policy."""
+        limits = self._inherited_limits()
         left = LimitPolicy(budget_micro_usd=self._budget_above())
         for policy in (left, self.key.policy, *self.proposal.policies):
             limits = narrow(limits, policy)
         return limits
 
     def _budget_above(self) -> int | None:
-        """Return what the budgets above leave to the run: all that is not spent, which it then shares with its siblings.
+        """Return what the budgets above leave to the run: all unspent money, which it shares with its siblings.
 
-        For a run on a peer all that it may spend is set aside at once. So, if no policy states a budget, it gets an equal share:
-        one for each child that its parent may still open, and one for the calls of this gateway meanwhile.
+        For a run on a peer its whole budget is reserved at once. So without an explicit budget it gets an equal share with the
+        children that its parent may still open, and with the work on this gateway.
         """
         is_asked = any(policy.budget_micro_usd is not None for policy in self.proposal.policies)
         if self.parent is None or is_asked or not self.proposal.on_peer:
@@ -77,7 +77,7 @@ class _Case:
         yet_to_come = max(1, self.parent.limits.max_breadth - self.live_siblings)
         return share(self.accounts, yet_to_come + 1) or unspent(self.accounts)
 
-    def _limits_above(self) -> Limits:
+    def _inherited_limits(self) -> Limits:
         if self.parent is None:
             return self.proposal.defaults
         return replace(
@@ -177,7 +177,7 @@ def permit_turn(path: Sequence[RunRecord], *, key: KeyRecord, now: float) -> Non
 
 
 def runs_left(path: Sequence[RunRecord]) -> int:
-    """Return how many more runs may be opened below the last run of a path that begins at the root."""
+    """Return how many more runs may ever be opened below the last run of a path that begins at the root."""
     return max(0, min(run.limits.max_runs - run.descendants for run in path))
 
 

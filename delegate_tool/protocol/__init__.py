@@ -1,1 +1,1 @@
-"""What both sides of a delegation share: headers, money, results. Free of OpenHands and of the gateway."""
+"""What both sides of a delegation share: names, values, limits, codes, money, results. Free of OpenHands and the gateway."""

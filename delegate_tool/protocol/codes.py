@@ -40,7 +40,7 @@ class ErrorCode:
     Attributes:
         when: for the documentation, a phrase in Markdown.
         remedy: one sentence, addressed to the agent that delegated.
-        ends_as: how a delegation ends that is answered with it; None where the HTTP status decides, see `delegation_status`.
+        ends_as: how a delegation ends that is answered with it; None if the HTTP status decides, see `delegation_status`.
     """
 
     code: str

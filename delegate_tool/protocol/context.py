@@ -119,7 +119,7 @@ class _Field:
     """How one field of a context travels.
 
     Attributes:
-        body: its name in a body's `a2a` object; None for one that only a header can hold.
+        body: its name in a body's `a2a` object, or None if it has only a header.
         combine: return the value that holds where a request has two.
         key: the header in lower case, by which incoming headers are found.
     """

@@ -3,8 +3,8 @@
 Every limit is monotone: a run gets the narrowest of what the server, the key, the profile, the runs above it and the request
 allow. So combining two sources needs no precedence, only the narrower value of each limit.
 
-A new limit is a row in `LIMITS`, a field of `LimitPolicy` and of the gateway's `Limits`, a setting with its default, a migration
-that adds its column, and the code that enforces it. Headers, bodies, profiles, grants, views and documentation walk the table.
+A new limit is a row in `LIMITS`, a field of `LimitPolicy` and of the gateway's `Limits`, a setting, a migration for its column,
+and the code that enforces it. Headers, bodies, profiles, grants, views and documentation walk the table.
 """
 
 from collections.abc import Callable, Iterator
@@ -135,7 +135,7 @@ limit_values: Final = attrgetter(*(limit.name for limit in LIMITS))
 
 
 def limits_of(source: object) -> LimitPolicy:
-    """Return the limits that an object has as attributes; those that it lacks are None."""
+    """Return the limits that an object has as attributes, and None for those that it lacks."""
     return LimitPolicy(*(getattr(source, limit.name, None) for limit in LIMITS))
 
 

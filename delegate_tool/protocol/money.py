@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 MICRO_PER_USD = 1_000_000
 MAX_USD = Decimal(10**9)
-"""No amount is larger: whoever tells one does not tell the truth."""
+"""The largest amount that is accepted; a larger one cannot be true."""
 
 
 def parse_usd(text: str) -> int:

@@ -1,7 +1,6 @@
-"""What an endpoint reports about a run: response headers and the `usage` object (protocol sections 3 and 4), read with suspicion.
+"""Read what an endpoint reports about a run: response headers, and the `usage` object. Standard library only.
 
-Plain OpenAI endpoints send neither; whatever is absent or malformed is unknown, never an error and never zero. Standard library
-only.
+Nothing of it is trusted. Plain OpenAI endpoints send neither, so a missing or malformed value is unknown, never an error or zero.
 """
 
 import math
@@ -15,7 +14,7 @@ from delegate_tool.protocol.result import CallerLeft, Tokens
 
 _MAX_TEXT: Final = 256
 _MAX_COUNT: Final = 10**9
-"""Counts beyond it are lies that a ledger has no room for; tokens of a whole tree may be somewhat more."""
+"""The largest count that is accepted, so that every ledger can store it; `_MAX_TOKENS` is for the tokens of a whole tree."""
 _MAX_TOKENS: Final = 10**12
 _MOST_USD: Final = int(MAX_USD)
 _NOTHING: Final[Mapping[str, object]] = {}
@@ -43,11 +42,11 @@ class RunReport:
 def read_report(
     headers: Mapping[str, str], usage: Mapping[str, object], error_details: Mapping[str, object] = _NOTHING
 ) -> RunReport:
-    """Put together what response headers, usage and an error tell; usage comes last on the wire and wins.
+    """Combine response headers, usage and an error into a report. Usage wins, because it is sent last.
 
     Args:
-        headers: names are looked up in lower case, or in any case where the mapping ignores it.
-        usage: the JSON object, empty if none came.
+        headers: names are looked up in lower case.
+        usage: the JSON object, empty if it was not sent.
     """
     delegation, details = _object(usage, UsageField.DELEGATION), _object(usage, UsageField.COST_DETAILS)
     cost = _cost(headers, usage, details)
@@ -73,10 +72,10 @@ def read_report(
 
 
 def read_left(told: Mapping[str, object], *, by_refusal: bool = False) -> CallerLeft | None:
-    """Read what is left to the caller from `usage.delegation`, or from the details of an error; None if they do not tell.
+    """Read what is left to the caller from `usage.delegation` or from the details of an error; None if it is not in them.
 
     Args:
-        by_refusal: the details are those of a run that never was, so what they tell beside is the caller's, too.
+        by_refusal: the run was refused, so its details describe what the caller has left.
     """
     parent = _object(told, DelegationField.PARENT)
     if parent:
@@ -87,7 +86,7 @@ def read_left(told: Mapping[str, object], *, by_refusal: bool = False) -> Caller
 
 
 def read_run(told: object) -> RunReport | None:
-    """Read the JSON object of one run (`GET /v1/runs/{id}`); None if it is none."""
+    """Read the JSON object of one run (`GET /v1/runs/{id}`); None if it is malformed."""
     run = told if isinstance(told, Mapping) else _NOTHING
     cost, tokens = _object(run, "cost"), _object(run, "tokens")
     spent = _money(_text(cost, "tree"))
@@ -108,7 +107,7 @@ def read_run(told: object) -> RunReport | None:
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """A run as an endpoint tells it; `is_known` is False where its list of runs is empty."""
+    """Whether an endpoint knows a run, and what it reports about it."""
 
     is_known: bool
     is_live: bool = False
@@ -116,7 +115,7 @@ class FoundRun:
 
 
 def find_run(told: object) -> FoundRun | None:
-    """Read a list of at most one run (`GET /v1/runs?idempotency_key=…`); None if it is no such list."""
+    """Read a list of at most one run (`GET /v1/runs?idempotency_key=…`); None if it is malformed."""
     data = told.get("data") if isinstance(told, Mapping) else None
     if not isinstance(data, list):
         return None
@@ -172,7 +171,7 @@ def _is_complete(headers: Mapping[str, str], details: Mapping[str, object]) -> b
 def _tokens(usage: Mapping[str, object]) -> Tokens:
     details, completion_details = _object(usage, "prompt_tokens_details"), _object(usage, "completion_tokens_details")
     prompt, completion = _tokens_in(usage, "prompt_tokens") or 0, _tokens_in(usage, "completion_tokens") or 0
-    # xAI and Gemini leave reasoning out of the completion and count it in the total alone. It is output, and paid as such.
+    # xAI and Gemini count reasoning in the total only, not in the completion. It is output, and charged as such.
     completion = max(completion, (_tokens_in(usage, "total_tokens") or 0) - prompt)
     cached = _tokens_in(details, "cached_tokens") or _tokens_in(usage, "prompt_cache_hit_tokens") or 0  # the latter is DeepSeek's
     reasoning = _tokens_in(completion_details, "reasoning_tokens") or 0
@@ -195,7 +194,7 @@ def _header(headers: Mapping[str, str], header: Header) -> str | None:
 
 
 def _text(values: Mapping[str, object] | Mapping[str, str], name: str) -> str | None:
-    # Ids, amounts and reasons: what has other characters could not be stored everywhere, nor sent on in a header.
+    # Ids, amounts and reasons. Text with other characters cannot be stored in every database or sent on in a header.
     value = values.get(name)
     return value[:_MAX_TEXT] if isinstance(value, str) and value and value.isascii() and value.isprintable() else None
 

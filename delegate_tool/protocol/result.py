@@ -1,6 +1,6 @@
-"""How a delegation ended: the one value that client, executor and scripts exchange. Standard library only.
+"""The result of a delegation, which client, executor and scripts exchange. Standard library only.
 
-Money is integer micro-USD, durations are seconds. It knows neither OpenAI's format nor OpenHands.
+Money is integer micro-USD, durations are seconds. Knows neither OpenAI's format nor OpenHands.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ class DelegationStatus(StrEnum):
     """How a delegation ended, as the delegating agent needs to know it."""
 
     FINISHED = "finished"  # the agent answered
-    PARTIAL = "partial"  # a limit ended it with text to show
+    PARTIAL = "partial"  # a limit ended it, and there is text of the answer
     REFUSED = "refused"  # it never started
-    FAILED = "failed"  # it broke; the answer, if any, is what had arrived by then
+    FAILED = "failed"  # it broke off; the answer, if any, is the text received by then
     CANCELLED = "cancelled"
 
 
@@ -30,7 +30,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class CallerLeft:
-    """What the caller of a run may still give to others, as the endpoint says; None is unknown or without limit."""
+    """What the caller of a run has left for delegating, as the endpoint reports it; None means unknown or unlimited."""
 
     runs: int | None = None
     budget_micro_usd: int | None = None
@@ -38,25 +38,25 @@ class CallerLeft:
 
 @dataclass(frozen=True, slots=True)
 class DelegationResult:
-    """What came back from one delegation.
+    """The result of one delegation.
 
     Attributes:
         answer: the agent's final text, or as much of it as arrived.
-        cost_micro_usd: of the run and all its descendants, this request only; None is unknown, which is not zero.
+        cost_micro_usd: of the run and all its descendants, for this request only; None means unknown, which is not zero.
         cost_complete: whether `cost_micro_usd` covers everything that was used.
-        cost_final: whether the endpoint says that it stays as it is.
-        turns: LLM calls of the run, where the endpoint tells.
+        cost_final: whether the endpoint reports that the cost will not change.
+        turns: LLM calls of the run, if the endpoint reports them.
         runs: runs that the delegation used, descendants included.
-        seconds: as waited for here.
-        tokens: the run's own.
-        tree_tokens: the same with all descendants; equals `tokens` where the endpoint does not tell.
-        stop_reason: the endpoint's word for why the run ended.
-        left: what it has left to its caller; None where the endpoint does not tell.
-        error_code: stable code of the error (protocol section 5, or one of `failures`); None without one.
+        seconds: measured by the client.
+        tokens: of the run itself.
+        tree_tokens: the same with all descendants; equals `tokens` if the endpoint does not report it.
+        stop_reason: why the run ended, in the endpoint's terms.
+        left: what is left to the caller, if the endpoint reports it.
+        error_code: stable code of the error, see `protocol.codes`; None without an error.
         error_message: what went wrong, which limit with which value, and what to do instead.
-        details: facts for programs that came with an error.
-        http_status: of the error, where it came as a response of its own.
-        retry_after_s: when the endpoint wants the request again, where it says so.
+        details: facts for programs, from the error.
+        http_status: of the error response, if there was one.
+        retry_after_s: of the error response, if it has one.
     """
 
     status: DelegationStatus
@@ -83,7 +83,7 @@ class DelegationResult:
 
 
 def refused(code: str, message: str) -> DelegationResult:
-    """Make the result of a delegation that is refused before anything is sent: it costs nothing."""
+    """Make the result of a delegation that is refused before a request is sent, so it costs nothing."""
     return DelegationResult(
         DelegationStatus.REFUSED, cost_micro_usd=0, cost_complete=True, error_code=code, error_message=message
     )

@@ -1,17 +1,17 @@
-"""Text that UTF-8 can carry, and text that a terminal can be sent.
+"""Sanitise text: for UTF-8, and for terminals.
 
-Halves of surrogate pairs come from JSON's escapes, and from file names that are no UTF-8.
+Lone surrogates come from JSON escapes, and from file names that are not UTF-8.
 """
 
 import re
 from typing import Final
 
 _CONTROLS: Final = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
-"""Control characters but for tab and line break, C1 included; what overrides the direction of text; halves of surrogate pairs."""
+"""Control characters including C1, except tab and line break; characters that change the direction of text; surrogates."""
 
 
 def well_formed(text: str) -> str:
-    """Put the halves of surrogate pairs together; one without its other half becomes U+FFFD."""
+    """Join surrogate pairs into their characters, and replace lone surrogates with U+FFFD."""
     if text.isascii():
         return text
     try:
@@ -24,7 +24,7 @@ def well_formed(text: str) -> str:
 def legible(text: str) -> str:
     r"""Show control characters as escapes such as `\x1b`, and drop carriage returns, so that text cannot command a terminal.
 
-    Each character by itself: a sequence without its first one is plain text, also where it comes in several pieces.
+    Each character is escaped by itself, so text may be passed in pieces: a sequence without its first character is harmless.
     """
     return _CONTROLS.sub(_escape, text.replace("\r", ""))
 
