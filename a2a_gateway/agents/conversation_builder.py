@@ -61,7 +61,7 @@ class Prepared:
     system: str
 
     def llm_events(self) -> list[Event]:
-        """The conversation so far, without the prompt that the next run makes anew."""
+        """Return the conversation so far, without the prompt, which each run makes itself."""
         return [event for event in self.conversation.state.events if not isinstance(event, SystemPromptEvent)]
 
     @property
@@ -125,7 +125,7 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
         # Turns are counted where LLM calls are made; this only ends a loop that makes none.
         max_iteration_per_run=2 * run.record.limits.max_turns + 10,
     )
-    # A copy of the state after each change, in memory, that nobody reads: what continues a conversation is its transcript.
+    # The SDK would copy the state after each change, in memory, for no reader: a transcript continues a conversation.
     conversation.state._autosave_enabled = False
     try:
         with wiring.toolbox.bind(
@@ -199,7 +199,7 @@ def _refuse_unsupported(sampling: Sampling, llm: LLM) -> None:
 
 
 def _ignore(_: Event) -> None:
-    """Hear of an event after the end."""
+    """Ignore an event after the end."""
 
 
 def _suffix(*texts: str | None) -> str | None:

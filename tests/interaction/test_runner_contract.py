@@ -59,7 +59,7 @@ def admitted(tried: RunnerUnderTest, task: Task, *, timeout_s: float = 30.0) -> 
 def pickled[T](value: T) -> T:
     copy: Any = pickle.loads(pickle.dumps(value))
     assert type(copy) is type(value)
-    return copy  # type: ignore[no-any-return]
+    return copy
 
 
 async def ran(tried: RunnerUnderTest, run: AdmittedRun, meter: RecordingMeter) -> list[RunnerEvent]:

@@ -14,7 +14,7 @@ from a2a_gateway.agents.llm.answer_reading import ANSWER_READING
 from a2a_gateway.agents.llm.metered_llm import metered
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
-from a2a_gateway.agents.sdk_patches.patching import required
+from a2a_gateway.agents.sdk_patches.patching import require
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.runs.events import Failed, Finished, ReasoningDelta, ToolFinished
 from tests.agents.driver import Ran, RecordingMeter, a_recipe, driving, user
@@ -352,7 +352,7 @@ async def test_a_server_that_does_not_stream_is_read_as_a_whole(
 async def test_a_stream_that_was_not_read_first_fails_instead_of_losing_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with required(ANSWER_READING):
+    with require(ANSWER_READING):
         monkeypatch.setattr(httpx.AsyncClient, "send", vars(httpx.AsyncClient.send)["__wrapped__"])
         ran, _ = await run(tmp_path, OPENAI, OPENAI.stream(*OPENAI.saying("ab")))
         monkeypatch.undo()
@@ -361,13 +361,13 @@ async def test_a_stream_that_was_not_read_first_fails_instead_of_losing_content(
 
 def test_a_version_of_httpx_that_cannot_be_read_from_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(httpx.Client, "send")
-    with pytest.raises(ConfigurationError), required(ANSWER_READING):
+    with pytest.raises(ConfigurationError), require(ANSWER_READING):
         pass
 
 
 async def test_other_requests_of_the_process_are_left_alone() -> None:
     document = b'{"choices":  null}'
-    with required(ANSWER_READING):
+    with require(ANSWER_READING):
         async with RawLLM([streamed(document)]).serving() as url, httpx.AsyncClient() as client:
             async with client.stream("POST", url, json={}) as response:
                 assert [line async for line in response.aiter_lines()] == [document.decode()]
@@ -376,7 +376,7 @@ async def test_other_requests_of_the_process_are_left_alone() -> None:
 
 async def test_a_side_call_of_a_tool_is_repaired_as_well(tmp_path: Path) -> None:
     answer = {"choices": [{"message": {"role": "assistant", "content": "Yes."}}], "id": 7, "created": None}
-    with required(ANSWER_READING), RawLLM([whole(answer)]).in_thread() as url:
+    with require(ANSWER_READING), RawLLM([whole(answer)]).in_thread() as url:
         account = RunAccount(RecordingMeter(), max_turns=1, tell=lambda _: None)
         llm = metered(OPENAI.llm(url), account, Prices("openai/m"))
         question = Message(role="user", content=[TextContent(text="Is it?")])
