@@ -18,7 +18,7 @@ from a2a_gateway.agents.sdk_patches.ambient_sources import AMBIENT_SOURCES
 from a2a_gateway.agents.sdk_patches.litellm_bookkeeping import BOOKKEEPING
 from a2a_gateway.agents.sdk_patches.litellm_proxies import PROXIES
 from a2a_gateway.agents.sdk_patches.litellm_transport import LLM_TRANSPORT
-from a2a_gateway.agents.sdk_patches.patching import apply_optional, required
+from a2a_gateway.agents.sdk_patches.patching import apply_optional, require
 from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.host.garbage_collector import freeze_survivors
 from a2a_gateway.host.workspaces import Workspaces
@@ -57,7 +57,7 @@ class _ServedProfiles:
 
 
 REQUIRED_PATCHES: Final = (*AMBIENT_SOURCES, *PROXIES, *ANSWER_READING, *LLM_TRANSPORT)
-"""What running agents asks of the process; `sdk_patches.patching` says why these and no more."""
+"""What running agents asks of the process; see `sdk_patches.patching` for the reason."""
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ async def open_agents(
         ConfigurationError: a profile's key cannot be decrypted, this machine lacks what the tools need, or a library is not the
             tested one.
     """
-    with required(REQUIRED_PATCHES):
+    with require(REQUIRED_PATCHES):
         async with _open(settings, environ, checker, owns_process=owns_process) as agents:
             yield agents
 

@@ -1,7 +1,8 @@
 """One run of an agent, from its recipe to its outcome.
 
-Owns the run's task: it prepares the conversation in a thread, runs it, is stopped from outside (cancel, deadline), says how it
-ended, and closes everything. Above it stands the runner, which iterates over the events; below it `build`, `events`, `llm`.
+Owns the run's task: it prepares the conversation in a thread, runs it, is stopped from outside (cancel, deadline), decides the
+outcome, and closes everything. Above it stands the runner, which iterates over the events; below it `conversation_builder`,
+`narration` and `llm`.
 """
 
 import asyncio
@@ -146,10 +147,10 @@ class Execution:
     async def _work(self, prepared: Prepared, form: AnswerForm | None) -> Outcome:
         await self._let_run(prepared.conversation)
         outcome = self._ending(prepared)
-        return await self._checked(outcome, form, prepared) if form else outcome
+        return await self._emit_or_repair(outcome, form, prepared) if form else outcome
 
     async def _let_run(self, conversation: LocalConversation) -> None:
-        if self._stopped():
+        if self._is_stopped():
             return
         untyped: Any = conversation  # the SDK's decorator loses the signature
         # In a task of its own, because `arun` swallows the cancellation that stops it.
@@ -157,26 +158,26 @@ class Execution:
         try:
             await self._agent_task
         except asyncio.CancelledError:
-            if not self._stopped() or not self._agent_task.cancelled():
+            if not self._is_stopped() or not self._agent_task.cancelled():
                 raise
         finally:
             self._agent_task = None
 
-    async def _checked(self, outcome: Outcome, form: AnswerForm, prepared: Prepared) -> Outcome:
-        """Tell the answer if it has the form that was asked for; let the agent repair it once."""
+    async def _emit_or_repair(self, outcome: Outcome, form: AnswerForm, prepared: Prepared) -> Outcome:
+        """Emit the answer if it has the form that was asked for; let the agent repair it once."""
         try:
-            return await self._tell_checked(outcome, form)
+            return await self._emit_checked(outcome, form)
         except AnswerInvalid as error:
             complaint = SDKMessage(role="user", content=[TextContent(text=form.complaint(error))])
         untyped: Any = prepared.conversation  # see `_let_run`
         await self._in_thread(lambda: untyped.send_message(complaint))
         await self._let_run(prepared.conversation)
         try:
-            return await self._tell_checked(self._ending(prepared), form)
+            return await self._emit_checked(self._ending(prepared), form)
         except AnswerInvalid as error:
             return Failed(error, self._narrator.answer)
 
-    async def _tell_checked(self, outcome: Outcome, form: AnswerForm) -> Outcome:
+    async def _emit_checked(self, outcome: Outcome, form: AnswerForm) -> Outcome:
         match outcome:
             case Finished():
                 self._narrator.write(await self._check(form))
@@ -196,12 +197,12 @@ class Execution:
             DeadlineExceeded, RunCancelled: the run was stopped before this was known.
         """
         self._check_task = asyncio.create_task(form.check(self._narrator.answer), name=f"check {self._run.record.id}")
-        if self._stopped():
+        if self._is_stopped():
             self._check_task.cancel()
         try:
             return await self._check_task
         except asyncio.CancelledError:
-            if not self._stopped() or not self._check_task.cancelled():
+            if not self._is_stopped() or not self._check_task.cancelled():
                 raise
             raise self._stop_error() from None
         finally:
@@ -257,9 +258,9 @@ class Execution:
         if self._prepared is not None:
             await self._in_thread(self._prepared.close)
 
-    # ------------------------------------------------------------------ stopping, telling
+    # ------------------------------------------------------------------ stopping, emitting
 
-    def _stopped(self) -> bool:
+    def _is_stopped(self) -> bool:
         return self._stop is not None
 
     def _request_stop(self, why: _Stop) -> None:

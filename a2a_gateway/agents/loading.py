@@ -56,7 +56,7 @@ def load_agents_side(*, owns_process: bool = False) -> ModuleType:
         # LiteLLM 1.105 imports itself in a circle through this module when it is not loaded first (seen on a loaded machine).
         import_module("litellm.rust_bridge.catalog")
         assembly = import_module("a2a_gateway.agents.assembly")
-        # Read while the switch says where from, and remembered: the local list, for agents that use Claude.
+        # Loads the local list, which is cached, while the switch is set: for agents that use Claude.
         import_module("litellm.anthropic_beta_headers_manager").get_unsupported_headers("anthropic")
         if not owns_process:
             # LiteLLM's tokenizer sets a variable when it is imported, which would otherwise be at the first call of an LLM.

@@ -1,5 +1,4 @@
-"""Pays what the first run of each kind of agent would: imports that LiteLLM puts off, code paths not yet taken, schemas not yet
-built.
+"""Run each kind of agent once before the first request: LiteLLM imports lazily, and code paths and schemas are cold.
 
 Runs the real agent, tools and LLM class against an endpoint of its own on the loopback interface, which answers every request
 with one word. No key leaves, nothing is booked.
@@ -31,7 +30,7 @@ _ENOUGH_S: Final = 20.0
 
 
 class FreeMeter:
-    """Lets every call pass and books none: warming up is on the house."""
+    """Allows every call and books nothing, because warming up calls no provider."""
 
     async def reserve(self, quote: CallQuote) -> Hold:
         return Hold(uuid4().hex, _RUN_ID)
@@ -40,7 +39,7 @@ class FreeMeter:
         return Hold(uuid4().hex, _RUN_ID)
 
     def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
-        """Follow nothing: nothing is booked after a crash."""
+        """Ignore the progress of a call, because nothing is booked after a crash."""
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
         """Book nothing."""

@@ -44,7 +44,7 @@ class Sites:
     def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
         """See `Runner.run`."""
         site = self.of(run.record.agent)
-        return site.runner.run(_addressed(run, site), meter)
+        return site.runner.run(_address(run, site), meter)
 
     async def cancel(self, run_id: RunId) -> None:
         """See `Runner.cancel`."""
@@ -73,7 +73,7 @@ class Sites:
         return next((run_id for run_id in found if run_id is not None), None)
 
 
-def _addressed(run: AdmittedRun, site: Site) -> AdmittedRun:
+def _address(run: AdmittedRun, site: Site) -> AdmittedRun:
     """Give a run the URL under which its site reaches this gateway."""
     if site.gateway_url is None or run.binding is None:
         return run

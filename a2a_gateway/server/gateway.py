@@ -213,7 +213,12 @@ async def open_engine(
                 unpriced_usd_per_token=settings.unpriced_usd_per_token,
                 plain_retries=settings.llm_retries,
             )
-            sites = Sites((agents.site, Site("peers", lambda model: "/" in model, directory, forwarder)))
+            sites = Sites(
+                [
+                    agents.site,
+                    Site("peers", lambda model: "/" in model, directory, forwarder),
+                ]
+            )
             for problem in sites.problems():
                 if problem.is_warning:
                     log.warning("profile_warning", path=problem.path, line=problem.line, message=problem.message)

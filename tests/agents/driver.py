@@ -16,7 +16,7 @@ from a2a_gateway.agents.assembly import REQUIRED_PATCHES
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
-from a2a_gateway.agents.sdk_patches.patching import required
+from a2a_gateway.agents.sdk_patches.patching import require
 from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.events import ContentDelta, Outcome, RunEnded, RunnerEvent
@@ -197,6 +197,6 @@ async def driving(directory: Path, recipe: AgentRecipe) -> AsyncIterator[Driver]
         return recipe
 
     toolbox = LocalToolbox(directory / "shells", shell_pool_size=0, environ=dict(os.environ))
-    with required(REQUIRED_PATCHES):
+    with require(REQUIRED_PATCHES):
         async with toolbox, SchemaChecker() as checker, AgentRunner(find, toolbox, checker, tool_threads=16) as runner:
             yield Driver(runner, str(workspace), recipe)

@@ -10,7 +10,7 @@ from a2a_gateway.agents.llm.budget_notes import budget_spent_error
 from a2a_gateway.agents.llm.error_translation import failure_of
 from a2a_gateway.agents.llm.finish_reasons import empty_answers_error, output_limit_error
 from a2a_gateway.agents.schema_checker import SchemaChecker
-from a2a_gateway.agents.sdk_patches.patching import Patch, required
+from a2a_gateway.agents.sdk_patches.patching import Patch, require
 from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.runs.messages import AnswerFormat
 from delegate_tool.masking import Secrets
@@ -48,7 +48,7 @@ def _unknown_profile(directory: Path) -> object:
 
 
 def _untested_sdk(_: Path) -> None:
-    with required([Patch("json", "no_such_loader", lambda original: original)]):
+    with require([Patch("json", "no_such_loader", lambda original: original)]):
         pass
 
 

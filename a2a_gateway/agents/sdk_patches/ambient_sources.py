@@ -1,9 +1,9 @@
 """Keep agents from code and text that they were not given: what the SDK finds in a workspace or in the home of its user.
 
-A gateway's agent is what its profile says. The SDK, made for one user at his own machine, adds what it finds: plugins with hooks
-that run commands, skills, sub-agents, memory, an identity file. In a workspace these were written by another agent. Where the SDK
-has a switch, its default may change, and for most it has none, so the loaders are replaced where the SDK looks them up. They are
-closed for every conversation of the process, an application's own included, because a loader cannot know whose it serves.
+A gateway's agent is what its profile defines. The SDK, made for one user at his own machine, adds what it finds: plugins with
+hooks that run commands, skills, sub-agents, memory, an identity file. In a workspace these were written by another agent. Where
+the SDK has a switch, its default may change, and most have no switch, so the loaders are replaced where the SDK looks them up.
+They are closed for every conversation of the process, an application's own included, since a loader cannot know whose it is.
 
 Pinned to openhands-sdk 1.58; `tests/agents/sdk_patches/test_ambient_sources.py` plants each of them and fails if a version
 opens one again.
@@ -37,24 +37,24 @@ def _default_identity() -> str:
     return _DEFAULT_SOUL
 
 
-def _closed(module: str, loader: str, replacement: Callable[..., object]) -> Patch:
+def _close(module: str, loader: str, replacement: Callable[..., object]) -> Patch:
     return Patch(module, loader, lambda _: replacement)
 
 
 _CONVERSATION: Final = "openhands.sdk.conversation.impl.local_conversation"
 AMBIENT_SOURCES: Final = (
     # .openhands/plugins and .agents/plugins of workspace and home: skills, MCP servers, and hooks that run at once
-    _closed(_CONVERSATION, "load_available_plugins", _no_mapping),
+    _close(_CONVERSATION, "load_available_plugins", _no_mapping),
     # .openhands/agents and .agents/agents of workspace and home, registered for the whole process
-    _closed(_CONVERSATION, "register_file_agents", _no_list),
+    _close(_CONVERSATION, "register_file_agents", _no_list),
     # AGENTS.md and its like, SKILL.md with inline commands, path rules: of the workspace
-    _closed(_CONVERSATION, "load_available_skills", _no_mapping),
+    _close(_CONVERSATION, "load_available_skills", _no_mapping),
     # the same of the home and, over the network, the public ones
-    _closed("openhands.sdk.context.agent_context", "load_available_skills", _no_mapping),
+    _close("openhands.sdk.context.agent_context", "load_available_skills", _no_mapping),
     # .openhands/memory/MEMORY.md of workspace and home
-    _closed(_CONVERSATION, "load_memory", _no_memory),
+    _close(_CONVERSATION, "load_memory", _no_memory),
     # saved LLM profiles of the home, for a tool that looks at images with one of them, past the meter
-    _closed("openhands.sdk.agent.base", "has_vision_profile_available", _false),
+    _close("openhands.sdk.agent.base", "has_vision_profile_available", _false),
     # ~/.openhands/SOUL.md, which replaces the agent's identity
-    _closed("openhands.sdk.agent.base", "_load_soul_md", _default_identity),
+    _close("openhands.sdk.agent.base", "_load_soul_md", _default_identity),
 )

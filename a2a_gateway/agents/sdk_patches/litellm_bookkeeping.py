@@ -2,9 +2,9 @@
 
 LiteLLM computes the price of a streamed call five times, assembles its chunks twice, in a thread, and writes a log record of it,
 whether or not a callback is registered. Here `pricing` computes prices, the SDK assembles the chunks, and the ledger is the
-record, so none of it is read. A process that has registered callbacks with LiteLLM, or its cache, keeps it all. And each call is
-given a tokenizer of 40 MB, which only counts what a provider does not report. Before the first chunk of each stream it also
-looks for cookies, which it has blocked, and computes an address for its proxy.
+record, so LiteLLM's results are not read. A process that has registered callbacks with LiteLLM, or its cache, keeps it all. And
+each call is given a tokenizer of 40 MB, which only counts what a provider does not report. Before the first chunk of each stream
+it also looks for cookies, which it has blocked, and computes an address for its proxy.
 
 These patches only save time: what a version of LiteLLM has moved is left out with a warning. Pinned to the LiteLLM of the
 constraints; `tests/agents/sdk_patches/test_litellm_bookkeeping.py` fails if a version moves these names.
@@ -43,10 +43,10 @@ class _NoCookies(httpx.Cookies):
     """The cookies of a client that takes none."""
 
     def extract_cookies(self, response: httpx.Response) -> None:
-        """Look for none."""
+        """Ignore the cookies of a response."""
 
 
-def _without_cookies(create: Callable[..., httpx.AsyncClient]) -> Callable[..., httpx.AsyncClient]:
+def _skip_cookies(create: Callable[..., httpx.AsyncClient]) -> Callable[..., httpx.AsyncClient]:
     def make(*args: Any, **kwargs: Any) -> httpx.AsyncClient:
         client = create(*args, **kwargs)
         client._cookies = _NoCookies()
@@ -55,48 +55,48 @@ def _without_cookies(create: Callable[..., httpx.AsyncClient]) -> Callable[..., 
     return make
 
 
-def _unaddressed(find: Callable[..., str | None]) -> Callable[..., str | None]:
+def _skip_address(find: Callable[..., str | None]) -> Callable[..., str | None]:
     def skip(*args: Any, **kwargs: Any) -> str | None:
-        return find(*args, **kwargs) if _somebody_listens() else None
+        return find(*args, **kwargs) if _has_callbacks() else None
 
     return skip
 
 
-def _somebody_listens() -> bool:
+def _has_callbacks() -> bool:
     return bool(litellm.callbacks or litellm.success_callback or litellm._async_success_callback or litellm.cache)
 
 
-def _unpriced(calculate: Callable[..., float | None]) -> Callable[..., float | None]:
+def _skip_price(calculate: Callable[..., float | None]) -> Callable[..., float | None]:
     def skip(self: "Logging", *args: Any, **kwargs: Any) -> float | None:
-        return calculate(self, *args, **kwargs) if _somebody_listens() else None
+        return calculate(self, *args, **kwargs) if _has_callbacks() else None
 
     return skip
 
 
-def _unlogged(dispatch: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+def _skip_log(dispatch: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     async def skip(self: "Logging", *args: Any, **kwargs: Any) -> None:
-        if _somebody_listens():
+        if _has_callbacks():
             await dispatch(self, *args, **kwargs)
 
     return skip
 
 
-def _unset_cost(set_cost: "SetCost") -> "SetCost":
+def _skip_cost(set_cost: "SetCost") -> "SetCost":
     def skip(response: "ModelResponse", logging_obj: "Logging | None") -> None:
-        if _somebody_listens():
+        if _has_callbacks():
             set_cost(response, logging_obj)
 
     return skip
 
 
-def _unassembled(finalize: "Finalize") -> "Finalize":
+def _skip_assembly(finalize: "Finalize") -> "Finalize":
     """Replace the end of a stream: a chunk with the finish reason, one with the usage, and the end.
 
     For each of the last two LiteLLM assembles the whole answer, to find the usage in it and to log it.
     """
 
     async def skip(self: "CustomStreamWrapper", cache_hit: bool) -> "ModelResponseStream":
-        if not self.sent_last_chunk or not self.send_stream_usage or _somebody_listens():
+        if not self.sent_last_chunk or not self.send_stream_usage or _has_callbacks():
             return await finalize(self, cache_hit)
         if self.sent_stream_usage:
             self._restore_consumer_correlation_context()
@@ -117,20 +117,20 @@ def _unassembled(finalize: "Finalize") -> "Finalize":
 
 
 BOOKKEEPING: Final = (
-    Patch(_LOGGING, "_response_cost_calculator", _unpriced, (_CALLBACKS,)),
-    Patch(_LOGGING, "dispatch_success_handlers", _unlogged, (_CALLBACKS,)),
+    Patch(_LOGGING, "_response_cost_calculator", _skip_price, (_CALLBACKS,)),
+    Patch(_LOGGING, "dispatch_success_handlers", _skip_log, (_CALLBACKS,)),
     Patch(
         _STREAM,
         "_finalize_completed_stream",
-        _unassembled,
+        _skip_assembly,
         (
             _CALLBACKS,
             (_STREAM, "_restore_consumer_correlation_context"),
             (f"{_CHUNKS}:ChunkProcessor", "_get_service_tier_from_chunks"),
         ),
     ),
-    Patch("litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler", "create_client", _without_cookies),
-    Patch("litellm.litellm_core_utils.streaming_handler", "get_api_base", _unaddressed, (_CALLBACKS,)),
+    Patch("litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler", "create_client", _skip_cookies),
+    Patch("litellm.litellm_core_utils.streaming_handler", "get_api_base", _skip_address, (_CALLBACKS,)),
     Patch("litellm.main", "_encoding_cache", lambda _: _Tokenizer(), (("litellm.main", "_load_default_encoding"),)),
-    Patch("litellm.main", "_set_stream_builder_response_cost", _unset_cost, (_CALLBACKS,)),
+    Patch("litellm.main", "_set_stream_builder_response_cost", _skip_cost, (_CALLBACKS,)),
 )

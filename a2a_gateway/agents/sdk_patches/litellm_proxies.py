@@ -27,7 +27,7 @@ def _find_proxy(self: LiteLLMAiohttpTransport, url: httpx.URL) -> str | None:
     return self.proxy_cache[origin]
 
 
-def _routed(create: Callable[..., Any]) -> "staticmethod[..., Any]":
+def _route(create: Callable[..., Any]) -> "staticmethod[..., Any]":
     def make(ssl_context: ssl.SSLContext | None = None, ssl_verify: bool | None = None, **options: Any) -> Any:
         made = create(ssl_context=ssl_context, ssl_verify=ssl_verify, **options)
         if made is not None:  # on aiohttp, or bound to IPv4 by `litellm.force_ipv4`
@@ -44,6 +44,6 @@ def _environment_proxies() -> dict[str, str | None]:
 
 PROXIES: Final = (
     Patch("litellm.llms.custom_httpx.aiohttp_transport:LiteLLMAiohttpTransport", "_proxy_from_env", lambda _: _find_proxy),
-    Patch("litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler", "_create_async_transport", _routed),
+    Patch("litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler", "_create_async_transport", _route),
     Patch("httpx._client", "get_environment_proxies", lambda _: _environment_proxies),
 )

@@ -57,7 +57,7 @@ _LOCK: Final = threading.Lock()
 
 
 @contextmanager
-def required(patches: Sequence[Patch]) -> Iterator[None]:
+def require(patches: Sequence[Patch]) -> Iterator[None]:
     """Apply patches until the last context that requires them ends.
 
     Raises:

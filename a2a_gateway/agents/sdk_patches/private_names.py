@@ -19,7 +19,7 @@ PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "_on_event",
     ),
     f"{_SDK}.conversation.state:ConversationState": ("_autosave_enabled",),
-    # What an agent is told of itself, and where its tools run.
+    # The identity of an agent, and where its tools run.
     f"{_SDK}.agent.base": ("_DEFAULT_SOUL", "_load_soul_md"),
     f"{_SDK}.agent.agent:Agent": ("_parallel_executor",),
     f"{_SDK}.agent.parallel_executor:ParallelToolExecutor": ("_arun_safe",),

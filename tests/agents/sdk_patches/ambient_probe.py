@@ -78,9 +78,9 @@ def probe(home: Path, workspace: Path, doors: str) -> None:
     plant(workspace, "workspace", ran)
     if doors == "closed":
         from a2a_gateway.agents.sdk_patches.ambient_sources import AMBIENT_SOURCES
-        from a2a_gateway.agents.sdk_patches.patching import required
+        from a2a_gateway.agents.sdk_patches.patching import require
 
-        with required(AMBIENT_SOURCES):
+        with require(AMBIENT_SOURCES):
             bait = taken(workspace, ran)
     else:
         bait = taken(workspace, ran)

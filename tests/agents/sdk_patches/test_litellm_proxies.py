@@ -14,7 +14,7 @@ from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.sdk_patches.litellm_clients import close_llm_clients
 from a2a_gateway.agents.sdk_patches.litellm_proxies import PROXIES
-from a2a_gateway.agents.sdk_patches.patching import required
+from a2a_gateway.agents.sdk_patches.patching import require
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import INPUT_USD, OUTPUT_USD, RecordingMeter, an_llm
 from tests.support.proxy import PROXY_VARIABLES, RecordingProxy
@@ -27,7 +27,7 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Start from an environment that names no proxy, with clients that follow the rules, and restore it for other tests."""
     for name in PROXY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    with required(PROXIES):
+    with require(PROXIES):
         yield
 
 

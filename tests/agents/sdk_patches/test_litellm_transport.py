@@ -12,7 +12,7 @@ from litellm.litellm_core_utils.secret_redaction import redact_string
 
 from a2a_gateway.agents.llm.providers.refusals import MAX_REFUSAL_BYTES
 from a2a_gateway.agents.sdk_patches.litellm_transport import LLM_TRANSPORT
-from a2a_gateway.agents.sdk_patches.patching import required
+from a2a_gateway.agents.sdk_patches.patching import require
 from a2a_gateway.runs.events import ContentDelta, Failed, Finished
 from a2a_gateway.runs.model import TokenUsage
 from tests.agents.driver import Driver, Ran, a_recipe, an_llm, driving, user
@@ -171,7 +171,7 @@ async def test_a_huge_error_inside_an_answer_is_shortened_before_it_is_matched(t
 
 
 async def test_secrets_are_sought_in_the_beginning_of_an_error_only() -> None:
-    with required(LLM_TRANSPORT):
+    with require(LLM_TRANSPORT):
         redacted = redact_string("Bearer abcdefghijklmnop " + "x" * MEGABYTE)
     assert redacted.startswith("REDACTED xxx")
     assert len(redacted) < 3 * MAX_REFUSAL_BYTES

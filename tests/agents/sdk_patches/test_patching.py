@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from a2a_gateway.agents.sdk_patches.patching import Patch, apply_optional, required
+from a2a_gateway.agents.sdk_patches.patching import Patch, apply_optional, require
 from a2a_gateway.errors import ConfigurationError
 
 
@@ -22,8 +22,8 @@ GONE = Patch("json.no_such_module", "dumps", replaced)
 
 def test_a_name_is_replaced_until_the_last_who_needs_it_has_left() -> None:
     original = json.dumps
-    with required([DUMPS]):
-        with required([DUMPS]):
+    with require([DUMPS]):
+        with require([DUMPS]):
             assert json.dumps(1) == "replaced"
         assert json.dumps(1) == "replaced"
     assert json.dumps is original
@@ -32,7 +32,7 @@ def test_a_name_is_replaced_until_the_last_who_needs_it_has_left() -> None:
 @pytest.mark.parametrize("patch", [MISSING, LACKING, GONE], ids=["name", "needed name", "module"])
 def test_a_required_name_that_is_missing_refuses_the_start_and_changes_nothing(patch: Patch) -> None:
     original = json.dumps
-    with pytest.raises(ConfigurationError) as refused, required([DUMPS, patch]):
+    with pytest.raises(ConfigurationError) as refused, require([DUMPS, patch]):
         pass
     missing = patch.needs[0] if patch.needs else (patch.owner, patch.name)
     assert (refused.value.details["owner"], refused.value.details["name"]) == missing
