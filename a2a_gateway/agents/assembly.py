@@ -18,7 +18,7 @@ from a2a_gateway.agents.sdk_patches.litellm_proxies import use_proxy_rules
 from a2a_gateway.agents.sdk_patches.litellm_transport import guard_llm_transport
 from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.host.socket_owners import SocketOwners
-from a2a_gateway.host.workspaces import Workspaces
+from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.settings import Settings
 
 
@@ -28,7 +28,7 @@ class Agents:
 
     profiles: ProfileCatalog
     runner: AgentRunner
-    workspaces: Workspaces
+    workspaces: WorkspaceDirectories
     processes: SocketOwners
 
 
@@ -45,7 +45,7 @@ async def open_agents(settings: Settings, environ: Mapping[str, str], checker: S
     read_answers_first()
     guard_llm_transport()
     profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
-    workspaces = Workspaces(settings.data_dir / "workspaces")
+    workspaces = WorkspaceDirectories(settings.data_dir / "workspaces")
     # A run that waits for its child holds a thread, at every depth, besides those at work.
     threads = settings.max_concurrent_runs * (settings.max_depth + 1) + 64
     toolbox = LocalToolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)

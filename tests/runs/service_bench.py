@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.host.clock import SystemClock
-from a2a_gateway.host.workspaces import Workspaces
+from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.conversation_queue import Turns
 from a2a_gateway.runs.events import Finished, RunEnded, RunEvent, RunFinished
@@ -106,7 +106,9 @@ async def bench_of(
     clock, live_runs, runner = clock or SystemClock(), LiveRuns(), ScriptedRunner(script)
     async with open_store(database_url or sqlite_url(tmp_path / "gateway.db"), clock) as store:
         key, _ = await store.keys.create_key(f"laptop-{uuid4()}", LimitPolicy())
-        places = Places(store.conversations, Workspaces(tmp_path / "workspaces"), live_runs, clock, ttl_s, turns or Turns())
+        places = Places(
+            store.conversations, WorkspaceDirectories(tmp_path / "workspaces"), live_runs, clock, ttl_s, turns or Turns()
+        )
         policy = ServicePolicy(
             "here",
             "http://here.invalid/v1",
