@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from a2a_gateway.testing.script import ChatRequest, Step, ToolCall, text_of
+from a2a_gateway.testing.script import ChatRequest, ScriptedCall, Step, text_of
 
 DEMO_TASK: Final = "I need a small, tested Python program that lists prime numbers, with a README. Please have it made."
 
@@ -118,19 +118,19 @@ def _output(result: str) -> str:
     return "\n".join(line for line in lines if line.strip())
 
 
-def _delegate(agent: str, task: str, context: str | None = None) -> ToolCall:
-    return ToolCall("delegate", {"agent": agent, "task": task} | ({"context": context} if context else {}))
+def _delegate(agent: str, task: str, context: str | None = None) -> ScriptedCall:
+    return ScriptedCall("delegate", {"agent": agent, "task": task} | ({"context": context} if context else {}))
 
 
-def _create(path: str, text: str) -> ToolCall:
-    return ToolCall("file_editor", {"command": "create", "path": path, "file_text": text})
+def _create(path: str, text: str) -> ScriptedCall:
+    return ScriptedCall("file_editor", {"command": "create", "path": path, "file_text": text})
 
 
-def _run(command: str) -> ToolCall:
-    return ToolCall("terminal", {"command": command})
+def _run(command: str) -> ScriptedCall:
+    return ScriptedCall("terminal", {"command": command})
 
 
-def _say(content: str, *calls: ToolCall) -> Callable[[ChatRequest], Step]:
+def _say(content: str, *calls: ScriptedCall) -> Callable[[ChatRequest], Step]:
     return lambda _: Step(content=content, tool_calls=calls)
 
 
@@ -239,7 +239,7 @@ _SCENES: Final[Sequence[_Scene]] = (
         _RESEARCHER,
         "",
         (
-            _say("", ToolCall("glob", {"pattern": "**/*.md"})),
+            _say("", ScriptedCall("glob", {"pattern": "**/*.md"})),
             _say("", _create("notes/primes.md", _NOTES)),
             _say(
                 "The sieve of Eratosthenes, with limits 0, 1, 2 and a prime limit as the cases to test (from memory, sure). "
@@ -270,7 +270,7 @@ _SCENES: Final[Sequence[_Scene]] = (
         _REVIEWER,
         "",
         (
-            _say("", ToolCall("file_editor", {"command": "view", "path": "primes.py"})),
+            _say("", ScriptedCall("file_editor", {"command": "view", "path": "primes.py"})),
             _say("", _run("python3 primes.py 0; python3 primes.py 1; python3 primes.py 2; python3 primes.py 10")),
             _give_verdict,
         ),

@@ -37,7 +37,7 @@ class Gates:
             self._traffic.note_gate(gate.name, -1)
 
 
-class Answer:
+class PacedReply:
     """The answer to one request; its step has its delays."""
 
     def __init__(self, request: ChatRequest, step: Step, gates: Gates, send: Send) -> None:
@@ -87,7 +87,7 @@ class Answer:
             await self._send_frames(frames)
             await self._send({"type": "http.response.body", "body": end})
         else:
-            await self._send({"type": "http.response.body", "body": _stamped(b"".join(frames)) + end})
+            await self._send({"type": "http.response.body", "body": _stamp(b"".join(frames)) + end})
 
     async def _send_frames(self, frames: list[bytes]) -> None:
         due = time.monotonic()
@@ -98,7 +98,7 @@ class Answer:
             if self._token_s and index > 1:
                 due += self._token_s
                 await anyio.sleep(max(0.0, due - time.monotonic()))
-            await self._send({"type": "http.response.body", "body": _stamped(frame), "more_body": True})
+            await self._send({"type": "http.response.body", "body": _stamp(frame), "more_body": True})
 
     async def _pass_gate(self, sent: int) -> None:
         gate = self._step.barrier
@@ -111,5 +111,5 @@ class Answer:
         await self._send({"type": "http.response.start", "status": self._step.status, "headers": encoded})
 
 
-def _stamped(frame: bytes) -> bytes:
+def _stamp(frame: bytes) -> bytes:
     return frame.replace(_NOW, str(time.monotonic_ns()).encode()) if _NOW in frame else frame

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, assert_never
 
-from a2a_gateway.testing.script import ChatRequest, Step, ToolCall, Usage
+from a2a_gateway.testing.script import ChatRequest, ScriptedCall, Step, Usage
 
 # A word with the space after it, as tokenisers of LLMs roughly do.
 _WORDS: Final = re.compile(r"\S+\s*|\s+")
@@ -94,7 +94,7 @@ def _deltas(request: ChatRequest, step: Step) -> Iterator[dict[str, Any]]:
             yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
-def _call(request: ChatRequest, index: int, call: ToolCall) -> dict[str, Any]:
+def _call(request: ChatRequest, index: int, call: ScriptedCall) -> dict[str, Any]:
     arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
     return {
         "id": f"call_{request.number}_{index}",

@@ -29,7 +29,7 @@ class ScriptError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class ScriptedCall:
     """A call that the LLM makes. `arguments` as text is sent as it stands, so that it may be malformed on purpose."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID_UNKNOWN
@@ -87,7 +87,7 @@ class Step:
     content: str | None = None
     tokens: int | None = None
     reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ScriptedCall, ...] = ()
     finish: str | None = None
     finish_reason: str | None = None
     usage: Usage | Literal["estimated", "omitted"] = "estimated"
@@ -107,22 +107,22 @@ class Step:
         return self.content if self.tokens is None else " ".join(f"w{number}" for number in range(self.tokens))
 
     @property
-    def calls(self) -> tuple[ToolCall, ...]:
+    def calls(self) -> tuple[ScriptedCall, ...]:
         """The tool calls, `finish` included."""
-        return self.tool_calls if self.finish is None else (*self.tool_calls, ToolCall("finish", {"message": self.finish}))
+        return self.tool_calls if self.finish is None else (*self.tool_calls, ScriptedCall("finish", {"message": self.finish}))
 
     @property
     def barrier(self) -> Gate | None:
         """The gate, if there is one, written out."""
         return Gate(self.gate) if isinstance(self.gate, str) else self.gate
 
-    def filled(self, last: str) -> "Step":
+    def fill_last(self, last: str) -> "Step":
         """Put the last message's text where the step says `$LAST`."""
         return replace(
             self,
             content=_fill(self.content, last),
             finish=_fill(self.finish, last),
-            tool_calls=tuple(ToolCall(call.name, _fill(call.arguments, last)) for call in self.tool_calls),
+            tool_calls=tuple(ScriptedCall(call.name, _fill(call.arguments, last)) for call in self.tool_calls),
         )
 
 
@@ -244,12 +244,12 @@ def choose_step(request: ChatRequest, default: Script, direct: Director | None =
     for index, text in reversed(users):
         script = find_script(text)
         if script is not None:
-            return script.step(request.turns_since(index)).filled(request.last_text)
+            return script.step(request.turns_since(index)).fill_last(request.last_text)
     directed = direct(request) if direct is not None else None
     if directed is not None:
-        return directed.filled(request.last_text)
+        return directed.fill_last(request.last_text)
     last_user = users[-1][0] if users else -1
-    return default.step(request.turns_since(last_user)).filled(request.last_text)
+    return default.step(request.turns_since(last_user)).fill_last(request.last_text)
 
 
 @lru_cache(maxsize=512)

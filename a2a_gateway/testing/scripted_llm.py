@@ -33,7 +33,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from a2a_gateway.testing.paced_reply import Answer, Gates
+from a2a_gateway.testing.paced_reply import Gates, PacedReply
 from a2a_gateway.testing.script import ChatRequest, Director, Script, ScriptError, Step, choose_step
 from a2a_gateway.testing.serving import serve_app
 from a2a_gateway.testing.traffic import Condition, Traffic
@@ -154,9 +154,9 @@ class _ChatEndpoint:
         traffic.note_request(request)
         gone = True
         try:
-            answer = Answer(request, self._paced(step), self._llm.gates, send)
+            answer = PacedReply(request, self._with_delays(step), self._llm.gates, send)
             if answer.waits:
-                gone = await self._send_while_listened_to(answer, receive)
+                gone = await self._send_until_disconnect(answer, receive)
             else:
                 await answer.send()
                 gone = False
@@ -181,7 +181,7 @@ class _ChatEndpoint:
         except ScriptError as error:
             return request, _refusal(f"The script cannot be read: {error}", "script_unreadable")
 
-    def _paced(self, step: Step) -> Step:
+    def _with_delays(self, step: Step) -> Step:
         llm = self._llm
         return replace(
             step,
@@ -189,7 +189,7 @@ class _ChatEndpoint:
             token_ms=llm.token_ms if step.token_ms is None else step.token_ms,
         )
 
-    async def _send_while_listened_to(self, answer: Answer, receive: Receive) -> bool:
+    async def _send_until_disconnect(self, answer: PacedReply, receive: Receive) -> bool:
         complete = gone = False
         async with anyio.create_task_group() as tasks:
 

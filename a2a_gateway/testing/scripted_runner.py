@@ -31,7 +31,7 @@ class Spend:
 _ONE_TOKEN: Final = TokenUsage(prompt=1)
 _ONE_MICRO_USD: Final = Decimal("0.000001")
 
-type Part = RunnerEvent | Until | Spend | Exception
+type RunStep = RunnerEvent | Until | Spend | Exception
 """What a run does next: tell an event, wait, spend money, or break."""
 
 
@@ -44,7 +44,7 @@ class ScriptedRunner:
         admitted: the runs that began, in order.
     """
 
-    script: Callable[[AdmittedRun], Sequence[Part]]
+    script: Callable[[AdmittedRun], Sequence[RunStep]]
     admitted: list[AdmittedRun] = field(default_factory=list)
     _stops: dict[RunId, asyncio.Event] = field(default_factory=dict)
 

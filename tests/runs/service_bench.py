@@ -23,7 +23,7 @@ from a2a_gateway.runs.service import RunService
 from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.stores import Store, open_store, sqlite_url
-from a2a_gateway.testing.scripted_runner import Part, ScriptedRunner
+from a2a_gateway.testing.scripted_runner import RunStep, ScriptedRunner
 from delegate_tool.protocol.context import DelegationContext
 
 DONE = RunEnded(Finished("done"))
@@ -92,7 +92,7 @@ NOTHING: dict[str, object] = {"live": [], "slots": 0, "queue": 0, "leases": set(
 @asynccontextmanager
 async def bench_of(
     tmp_path: Path,
-    script: Callable[[AdmittedRun], Sequence[Part]],
+    script: Callable[[AdmittedRun], Sequence[RunStep]],
     *,
     slots: int = 10,
     max_breadth: int = 5,
@@ -123,10 +123,10 @@ async def bench_of(
             yield Bench(service, store, key, runner, tmp_path / "workspaces", tmp_path / "gateway.db")
 
 
-def by_task(**scripts: Sequence[Part]) -> Callable[[AdmittedRun], Sequence[Part]]:
+def by_task(**scripts: Sequence[RunStep]) -> Callable[[AdmittedRun], Sequence[RunStep]]:
     """Choose a script by the task of a run."""
 
-    def script(run: AdmittedRun) -> Sequence[Part]:
+    def script(run: AdmittedRun) -> Sequence[RunStep]:
         (message,) = run.messages
         assert isinstance(message, UserMessage)
         (part,) = message.parts
