@@ -1,10 +1,10 @@
-"""What the demo's agents say: a lead has a small program researched, written, reviewed and documented by its team.
+"""The script of the demo: a lead has a small program researched, written, reviewed and documented by its team.
 
-Only the words are scripted. The agents, their tools, the delegations, the limits and the costs are real: files are written and
-programs run, and each answer quotes what really came back. The last scene tries to delegate one level deeper than is allowed.
+Only the LLM's answers are scripted. The agents, their tools, the delegations, the limits and the costs are real: files are
+written, programs run, and each answer quotes real results. The last scene tries to delegate one level deeper than is allowed.
 
-A scene belongs to one agent and one task. The agent is known by its system prompt (the demo's profiles), the task by its first
-words, which an earlier scene wrote; whatever else an agent is asked to do falls to its first scene.
+A scene belongs to one agent and one task. The agent is recognised by its system prompt (the demo's profiles), the task by its
+first words, which an earlier scene wrote. Any other task of an agent is answered by its first scene.
 """
 
 import re
@@ -79,7 +79,7 @@ Lists the prime numbers up to a limit, the limit included.
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What one agent does for tasks that begin with `task`: one act per turn, the last of which answers."""
+    """The steps of one agent for tasks that begin with `task`: one per turn, the last of which is the answer."""
 
     system_prompt: str
     task: str
@@ -102,18 +102,18 @@ def _task(request: ChatRequest) -> tuple[int, str]:
 
 
 def _results(request: ChatRequest) -> list[str]:
-    """What the tools returned since the task was given, in order."""
+    """Return the results of the tools since the task, in order."""
     since = _task(request)[0] + 1
     return [text_of(message) for message in request.messages[since:] if message.get("role") == "tool"]
 
 
 def _answer(result: str) -> str:
-    """The agent's own words in what a delegation returned."""
+    """Return the agent's answer from the result of a delegation."""
     return result.partition("Its answer:")[2].strip() or result.strip()
 
 
 def _output(result: str) -> str:
-    """What a program printed, without the terminal's remarks about it."""
+    """Return the output of a program, without the terminal's remarks."""
     lines = (re.sub(r"\[(?:The command|Current working|Python interpreter|Command).*", "", line) for line in result.splitlines())
     return "\n".join(line for line in lines if line.strip())
 

@@ -1,4 +1,4 @@
-"""One scripted answer on its way out: its pace, its gate, its end. Speaks ASGI's `send`; knows no sockets and no routes."""
+"""Send one scripted answer with its delays, its gate and its end. Uses ASGI's `send`; knows no sockets and no routes."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ class Gates:
         self._events: dict[str, asyncio.Event] = {}
 
     def open(self, name: str) -> None:
-        """Let all pass, now and later."""
+        """Open a gate for all answers, now and later."""
         self._events.setdefault(name, asyncio.Event()).set()
 
     async def pass_through(self, gate: Gate) -> None:
@@ -38,7 +38,7 @@ class Gates:
 
 
 class PacedReply:
-    """The answer to one request; its step has its delays."""
+    """The answer to one request, sent with the delays of its step."""
 
     def __init__(self, request: ChatRequest, step: Step, gates: Gates, send: Send) -> None:
         self._request = request
@@ -50,7 +50,7 @@ class PacedReply:
 
     @property
     def waits(self) -> bool:
-        """Whether there is time for the client to go away before the answer is complete."""
+        """Whether the answer takes time, so that the client may disconnect before it is complete."""
         return self._step.hang or self._step.barrier is not None or self._ttft_s > 0 or self._token_s > 0
 
     async def send(self) -> None:
@@ -81,7 +81,7 @@ class PacedReply:
         end = replies.render_end(self._request, self._step)
         await self._start("text/event-stream", {"cache-control": "no-cache"})
         if self._step.drop_after is not None:
-            # To leave a response unfinished is how an ASGI application cuts the connection.
+            # An ASGI application cuts the connection by leaving a response unfinished.
             await self._send_frames(frames[: self._step.drop_after])
         elif self.waits:
             await self._send_frames(frames)
@@ -94,7 +94,7 @@ class PacedReply:
         for index, frame in enumerate(frames):
             if index:
                 await self._pass_gate(index)
-            # The first frame is the role alone; it comes with the first token, as from a real LLM.
+            # The first frame has only the role; it is sent together with the first token, as by a real LLM.
             if self._token_s and index > 1:
                 due += self._token_s
                 await anyio.sleep(max(0.0, due - time.monotonic()))

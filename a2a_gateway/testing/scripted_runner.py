@@ -1,4 +1,4 @@
-"""A runner without agents: each run does what a script says. Satisfies `runs.ports.Runner`, for tests of what leads runs."""
+"""A runner without agents: each run follows a script. Implements `runs.ports.Runner`, for tests of the code that leads runs."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -13,7 +13,7 @@ from a2a_gateway.runs.ports import Charge, Meter
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Go on when the gate is open. A cancel ends the run here, unless it is `stubborn`."""
+    """Wait until the gate is open. A cancellation ends the run here, unless it is `stubborn`."""
 
     gate: asyncio.Event
     stubborn: bool = False
@@ -21,7 +21,7 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Make one LLM call, of one token, at this price. It may cost `most_micro_usd`, and lasts until the gate, if any, is open."""
+    """Make one LLM call of one token at this price, or quoted at `most_micro_usd` if higher; wait for the gate, if any."""
 
     micro_usd: int
     most_micro_usd: int = 0
@@ -32,7 +32,7 @@ _ONE_TOKEN: Final = TokenUsage(prompt=1)
 _ONE_MICRO_USD: Final = Decimal("0.000001")
 
 type RunStep = RunnerEvent | Until | Spend | Exception
-"""What a run does next: tell an event, wait, spend money, or break."""
+"""One step of a run: emit an event, wait, spend money, or fail."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class ScriptedRunner:
     """Runs scripts.
 
     Attributes:
-        script: what a run does, part by part.
+        script: returns the steps of a run.
         admitted: the runs that began, in order.
     """
 
