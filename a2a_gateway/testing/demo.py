@@ -145,29 +145,27 @@ def _ask_for_review(request: ChatRequest) -> Step:
 def _conclude(request: ChatRequest) -> Step:
     research, code, review, readme = (*map(_answer, _results(request)), "", "", "", "")[:4]
     return Step(
-        content="primes.py lists the primes up to a limit; README.md says how to use it.\n\n"
-        f"From the coder:\n{_quoted(code)}\n\nFrom the reviewer:\n{_quoted(review)}\n\n"
-        f"From the researcher:\n{_quoted(research)}\n\nOn the README:\n{_quoted(readme)}\n"
+        content="primes.py lists the primes up to a limit; README.md explains how to use it.\n\n"
+        f"From the coder:\n{_quote(code)}\n\nFrom the reviewer:\n{_quote(review)}\n\n"
+        f"From the researcher:\n{_quote(research)}\n\nOn the README:\n{_quote(readme)}\n"
     )
 
 
 def _report_tests(request: ChatRequest) -> Step:
     output = _output(request.last_text)
     verdict = "All tests pass" if re.search(r"^OK$", output, re.MULTILINE) else "The tests do not pass"
-    return Step(content=f"{verdict}. primes.py and test_primes.py are written. The last run said:\n{_quoted(output)}")
+    return Step(content=f"{verdict}. primes.py and test_primes.py are written. The output of the last run:\n{_quote(output)}")
 
 
 def _give_verdict(request: ChatRequest) -> Step:
     output = _output(request.last_text)
     works = "Traceback" not in output and "2 3 5 7" in output
     findings = "No findings: limits below 2 give an empty line, as they should." if works else "Blocks: it fails on small limits."
-    return Step(content=f"{'accept' if works else 'reject'}\n{findings} What I ran printed:\n{_quoted(output)}")
+    return Step(content=f"{'accept' if works else 'reject'}\n{findings} What I ran printed:\n{_quote(output)}")
 
 
 def _report_readme(request: ChatRequest) -> Step:
-    return Step(
-        content=f"README.md is written. A fresh copy of me had its commands tried:\n{_quoted(_answer(request.last_text))}"
-    )
+    return Step(content=f"README.md is written. A fresh copy of me had its commands tried:\n{_quote(_answer(request.last_text))}")
 
 
 def _pass_on(request: ChatRequest) -> Step:
@@ -182,12 +180,12 @@ def _admit_refusal(request: ChatRequest) -> Step:
         else " At this depth the tool for it is not offered, and to call it all the same did not help."
     )
     return Step(
-        content=f"Both commands of README.md work. They printed:\n{_quoted(_output(ran))}\n"
-        f"I wanted the researcher to check the wording, one level further down.{why} What I was told:\n{_quoted(refusal)}"
+        content=f"Both commands of README.md work. They printed:\n{_quote(_output(ran))}\n"
+        f"I wanted the researcher to check the wording, one level further down.{why} The error was:\n{_quote(refusal)}"
     )
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "\n".join(f"> {line}" if line else ">" for line in text.strip().splitlines())
 
 
@@ -206,8 +204,8 @@ _SCENES: Final[Sequence[_Scene]] = (
         _LEAD,
         _DOCUMENT,
         (
-            _say("A README first, then somebody who has not seen it.", _create("README.md", _README)),
-            _say("", _delegate("self", f"{_TRY}, as a stranger would, and report what happened.")),
+            _say("A README first, then a test by an agent that has not seen it.", _create("README.md", _README)),
+            _say("", _delegate("self", f"{_TRY}, without other knowledge, and report what happened.")),
             _report_readme,
         ),
     ),
@@ -230,7 +228,7 @@ _SCENES: Final[Sequence[_Scene]] = (
             _ask_for_review,
             _say(
                 "The review is in. What is left is the README, a small project of its own.",
-                _delegate("self", f"{_DOCUMENT} in README.md, and make sure that what it says has been tried."),
+                _delegate("self", f"{_DOCUMENT} in README.md, and make sure that every command in it has been tried."),
             ),
             _conclude,
         ),
