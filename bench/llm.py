@@ -13,7 +13,7 @@ A process of its own (`python -m bench.llm`), as a real LLM would be.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from a2a_gateway.testing.script import ChatRequest, Step, ToolCall, text_of
+from a2a_gateway.testing.script import ChatRequest, ScriptedCall, Step, text_of
 from a2a_gateway.testing.scripted_llm import ScriptedLLM, serve_until_signal
 
 _OK: Final = Step(content="ok")
@@ -30,7 +30,7 @@ def direct(request: ChatRequest) -> Step | None:
 
 
 def _shell(turn: int, numbers: list[int]) -> Step:
-    call = ToolCall("terminal", {"command": f"echo turn {turn}"})
+    call = ScriptedCall("terminal", {"command": f"echo turn {turn}"})
     return Step(tool_calls=(call,)) if turn < numbers[0] else _OK
 
 
@@ -45,7 +45,7 @@ def _strand(turn: int, numbers: list[int]) -> Step:
 
 
 def _delegate(word: str, left: int) -> Step:
-    return Step(tool_calls=(ToolCall("delegate", {"agent": "self", "task": f"{word} {left - 1}"}),))
+    return Step(tool_calls=(ScriptedCall("delegate", {"agent": "self", "task": f"{word} {left - 1}"}),))
 
 
 _ACTS: Final[Mapping[str, Callable[[int, list[int]], Step]]] = {

@@ -21,7 +21,7 @@ from a2a_gateway.agents.sdk_patches.litellm_transport import LLM_TRANSPORT
 from a2a_gateway.agents.sdk_patches.patching import apply_optional, require
 from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.host.garbage_collector import freeze_survivors
-from a2a_gateway.host.workspaces import Workspaces
+from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem
 from a2a_gateway.runs.site import Site
@@ -83,7 +83,7 @@ async def _open(
     settings: Settings, environ: Mapping[str, str], checker: SchemaChecker, *, owns_process: bool
 ) -> AsyncIterator[Agents]:
     profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
-    workspaces = Workspaces(settings.data_dir / "workspaces")
+    workspaces = WorkspaceDirectories(settings.data_dir / "workspaces")
     # A run that waits for its child holds a thread, at every depth, besides those at work.
     threads = settings.max_concurrent_runs * (settings.max_depth + 1) + 64
     if owns_process:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 
 class FairLine:
-    """Places for work, shared by users of whom one may send very many requests.
+    """Places for work, shared by users; one user may send very many requests.
 
     The rank of a request is the number of requests that its user already has, waiting or with a place. Lower ranks go first. So a
     user's first request waits for at most one request of each other user.

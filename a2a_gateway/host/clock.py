@@ -1,14 +1,14 @@
-"""The clocks of the real world."""
+"""The machine's clocks."""
 
 import time
 from collections.abc import Callable
 
 
 class SystemClock:
-    """The machine's clocks.
+    """A wall clock, and a steady clock that starts at the wall clock's time.
 
-    A wall clock jumps: it is set right, or the machine slept. `now` does not: it was right when it was last set right, and has
-    passed evenly since, so that a deadline is a duration, whatever is done to the wall clock.
+    The wall clock jumps when it is adjusted or the machine has slept. `now` does not: it equals the wall clock when it is
+    synchronised, and advances evenly from then on. So changes of the wall clock do not affect deadlines.
 
     Args:
         wall: seconds since the epoch; may jump.
@@ -21,13 +21,13 @@ class SystemClock:
         self.set_right()
 
     def now(self) -> float:
-        """Return the present; two readings differ by the time that has passed between them."""
+        """Return the present time; two values differ by the time that has passed between them."""
         return self._epoch + self._steady()
 
     def wall(self) -> float:
-        """Return the present as the machine tells it now, for days, and for what other machines compare with their own."""
+        """Return the present time of the wall clock, for calendar days and for times that other machines compare with theirs."""
         return self._wall()
 
     def set_right(self) -> None:
-        """Let `now` jump to where the wall clock is. Harmless while nothing is under way that has a deadline."""
+        """Set `now` to the wall clock. Safe only while there is no deadline."""
         self._epoch = self._wall() - self._steady()

@@ -1,10 +1,8 @@
-"""A directory tree that nothing opened through it can leave, whatever links there are in it, and however they change meanwhile.
+"""Open files below one directory only, whatever links the tree contains, and even if they change at the same time.
 
-A path is walked one component at a time, each opened relative to the descriptor of the one before and never through a link; a
-link is read and its target walked in the same way. So there is no moment between a check and a use. Only regular files are
-opened.
-
-Below the file tools; knows nothing of the SDK. What this cannot see is a hard link, or what another process mounts.
+A path is walked one component at a time. Each component is opened relative to the descriptor of the one before, never through a
+link; the target of a link is walked in the same way. So there is no moment between a check and a use. Only regular files are
+opened. Hard links and mounts of other processes cannot be detected.
 """
 
 import errno
@@ -23,26 +21,26 @@ from delegate_tool.protocol.text import well_formed
 MAX_FILE_BYTES: Final = 10 * 1024 * 1024
 _MAX_LINKS: Final = 40
 _MAX_DEPTH: Final = 100
-"""Directories, one in the other: each is open while a path is walked, and the whole gateway shares what may be open."""
+"""Of nested directories: each is open while a path is walked, and the whole gateway shares one limit of open files."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Opening a FIFO without O_NONBLOCK waits for somebody to write.
+# Opening a FIFO without O_NONBLOCK waits for a writer.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Refused(Exception):
-    """A path that may not be used, or cannot; the message is for the agent."""
+    """A path is not allowed or not usable; the message is for the agent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a path leads: a name, no link, in an open directory. `path` is the real one; `name` is `.` for the root itself."""
+class ResolvedPath:
+    """A resolved path: a name, which is not a link, in an open directory. `name` is `.` for the root itself."""
 
     path: Path
     directory: int
     name: str
 
     def status(self) -> os.stat_result | None:
-        """Return what is there; None if nothing is."""
+        """Return the status of the file; None if there is no file."""
         with suppress(FileNotFoundError):
             return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
         return None
@@ -50,7 +48,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A regular file met on a walk: its path below the walk's start, and when it was changed."""
+    """A regular file found by a walk: its path below the start of the walk, and its time of modification."""
 
     path: PurePosixPath
     modified_at: float
@@ -66,11 +64,11 @@ class Confinement:
         self._spellings = (self.root, Path(root).absolute())
 
     @contextmanager
-    def locate(self, path: str, *, make_parents: bool = False) -> Iterator[Place]:
-        """Walk to a path, which need not exist; its directory is open while the context lasts.
+    def locate(self, path: str, *, make_parents: bool = False) -> Iterator[ResolvedPath]:
+        """Resolve a path, which need not exist; its directory is open during the context.
 
         Raises:
-            Refused: it leads outside, or through something that is no directory.
+            Refused: it leads outside, or through something that is not a directory.
         """
         opened = [os.open(self.root, _DIRECTORY)]
         try:
@@ -85,13 +83,13 @@ class Confinement:
         """Read a regular file of at most `MAX_FILE_BYTES`.
 
         Raises:
-            Refused: it is none, or `locate` refuses the path.
+            Refused: it is not such a file, or `locate` refuses the path.
         """
         with self.locate(path) as place:
             return read_regular(place.name, place.directory)
 
     def write(self, path: str, data: bytes) -> None:
-        """Replace a regular file, or make one with its directories, in one step: a reader sees the old or the new content.
+        """Replace a regular file, or create one with its directories, atomically: a reader sees the old or the new content.
 
         Raises:
             Refused: something else is there, or `locate` refuses the path.
@@ -109,16 +107,16 @@ class Confinement:
                         os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
                     file.write(data)
                 os.replace(temporary, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
-            except OSError:  # the disk is full, or a directory has come where the file was
+            except OSError:  # for example, the disk is full, or a directory has replaced the file
                 with suppress(OSError):
                     os.unlink(temporary, dir_fd=place.directory)
                 raise
 
     def entries(self, path: str) -> tuple[list[tuple[str, bool]], int]:
-        """List a directory: names in order, each with whether it is a directory, and how many hidden ones were left out.
+        """List a directory: the sorted names, each with whether it is a directory, and the number of hidden names left out.
 
         Raises:
-            Refused: it is no directory, or `locate` refuses the path.
+            Refused: it is not a directory, or `locate` refuses the path.
         """
         with self._directory(path) as directory, os.scandir(directory) as scan:
             found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in scan)
@@ -126,11 +124,12 @@ class Confinement:
         return visible, len(found) - len(visible)
 
     def files(self, path: str, *, hidden: bool = False) -> Generator[FoundFile]:
-        """Walk the regular files below a directory, not too deep. Links are not followed; hidden names are left out unless asked
-        for.
+        """Yield the regular files below a directory, down to a limited depth; hidden ones only if `hidden` is set.
+
+        Links are not followed.
 
         Raises:
-            Refused: it is no directory, or `locate` refuses the path.
+            Refused: it is not a directory, or `locate` refuses the path.
         """
         with self._directory(path) as top:
             for at, directories, names, directory in os.fwalk(".", dir_fd=top):
@@ -138,7 +137,7 @@ class Confinement:
                 deeper = directories if len(below.parts) < _MAX_DEPTH else []
                 directories[:] = sorted(name for name in deeper if hidden or not name.startswith("."))
                 for name in sorted(names):
-                    status = Place(self.root, directory, name).status()
+                    status = ResolvedPath(self.root, directory, name).status()
                     if (hidden or not name.startswith(".")) and status is not None and stat.S_ISREG(status.st_mode):
                         yield FoundFile(below / name, status.st_mtime, directory)
 
@@ -151,7 +150,7 @@ class Confinement:
             finally:
                 os.close(directory)
 
-    def _walk_to(self, path: str, opened: list[int], *, make_parents: bool) -> Place:
+    def _walk_to(self, path: str, opened: list[int], *, make_parents: bool) -> ResolvedPath:
         pending = deque(self._relative(path))
         names: list[str] = []
         links = 0
@@ -186,15 +185,15 @@ class Confinement:
                 opened.append(os.open(name, _DIRECTORY, dir_fd=opened[-1]))
                 names.append(name)
             else:
-                return Place(self.root.joinpath(*names, name), opened[-1], name)
-        return Place(self.root.joinpath(*names), opened[-1], ".")
+                return ResolvedPath(self.root.joinpath(*names, name), opened[-1], name)
+        return ResolvedPath(self.root.joinpath(*names), opened[-1], ".")
 
     def _relative(self, path: str, shown: str | None = None) -> list[str]:
         if "\0" in path:
-            raise Refused("A path cannot hold a NUL character.")
+            raise Refused("A path cannot contain a NUL character.")
         if not path.startswith("/"):
             return _parts(path)
-        # ".." is left for the walk: what stands before it may be a link.
+        # ".." is resolved during the walk, because the component before it may be a link.
         for root in self._spellings:
             parts = _parts(path)
             if parts[: len(root.parts) - 1] == list(root.parts[1:]):
@@ -209,13 +208,13 @@ def read_regular(name: str, directory: int) -> bytes:
     """Read a regular file of at most `MAX_FILE_BYTES` in an open directory, not through a link.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not such a file.
     """
     try:
         if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             raise Refused(f"{name} is not a regular file.")
         with os.fdopen(os.open(name, _FILE, dir_fd=directory), "rb") as file:
-            # Looked at again: it may have been replaced after the first look, which keeps devices from being opened.
+            # Checked again: it may have been replaced after the first check, which prevents that devices are opened.
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise Refused(f"{name} is not a regular file.")
             data = file.read(MAX_FILE_BYTES + 1)

@@ -1,4 +1,4 @@
-"""What an agent types into a running program: names of keys become the bytes of a terminal. Pure."""
+"""Translate an agent's input for a running program: names of keys become the bytes that a terminal sends. Pure."""
 
 import re
 from typing import Final
@@ -21,7 +21,7 @@ _CONTROL: Final = re.compile(r"(?:C-|CTRL[-+])([A-Z])")
 
 
 def keystrokes(text: str) -> bytes:
-    """Translate a key's name (`UP`, `C-c`, …) to its bytes; any other text is a line, with its end."""
+    """Translate a key's name (`UP`, `C-c`, …) to its bytes; any other text becomes a line with a line end."""
     name = text.strip().upper()
     if name in _KEYS:
         return _KEYS[name]

@@ -1,6 +1,6 @@
-"""Processes of agents that have come to the gateway because nobody above them was left: an agent had killed its shell's keeper.
+"""Processes of agents whose parent became the gateway, because an agent had killed its shell's keeper.
 
-Linux only, and only in a process that is the gateway's own: an application around it may start processes of its own.
+Linux only, and only in a process that is the gateway's own: a host application may start processes of its own.
 """
 
 import ctypes
@@ -14,17 +14,17 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_GET_CHILD_SUBREAPER: Final = 37
 
 
-def take_in_orphans() -> None:
-    """Become the parent of whatever below this process loses its own, instead of leaving it to the first process of the machine.
+def become_parent_of_orphans() -> None:
+    """Become the parent of descendants that lose their own parent, in place of the machine's first process.
 
-    Those who end must be let go of, now and then: see `orphans`.
+    Orphans that have ended must be reaped from time to time: see `live_orphans`.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def takes_in_orphans() -> bool:
-    """Whether this process does."""
+def is_parent_of_orphans() -> bool:
+    """Return whether this process becomes the parent of orphans."""
     if sys.platform != "linux":
         return False
     answer = ctypes.c_int()
@@ -32,14 +32,14 @@ def takes_in_orphans() -> bool:
     return bool(answer.value)
 
 
-def orphans() -> list[int]:
-    """Process ids of those who were taken in and live; the others are let go of."""
-    # They come to the main thread, and all processes of the gateway are started in others.
+def live_orphans() -> list[int]:
+    """Return the process ids of the orphans that are alive, and reap those that have ended."""
+    # Orphans become children of the main thread; all processes of the gateway are started by other threads.
     taken_in = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_bytes().split())
-    return [pid for pid in taken_in if not _let_go(pid)]
+    return [pid for pid in taken_in if not _reap(pid)]
 
 
-def _let_go(pid: int) -> bool:
+def _reap(pid: int) -> bool:
     with suppress(ChildProcessError):
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     return True

@@ -1,7 +1,4 @@
-"""Ends everything that a shell started: its jobs, what they started, and what detached itself from both.
-
-Below `shell`; knows pids and environments, nothing of terminals.
-"""
+"""Kill all processes that a shell started: its jobs, their children, and processes that detached themselves from both."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,18 +14,19 @@ _FREEZE_AFTER: Final = 3
 
 
 def end_descendants(pid: int) -> None:
-    """Kill all below a process, until there are none; the process itself stays.
+    """Kill all descendants of a process, but not the process itself.
 
-    On Linux nothing escapes: a shell and its keeper take in orphans below them (`shell_launch`). Elsewhere a double fork does.
+    On Linux no process escapes: a shell and its keeper become the parents of orphans below them (`shell_launch`). On other
+    systems, a double fork escapes.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         shell = psutil.Process(pid)
-        nobody = 0
+        empty_searches = 0
         for number in range(_ROUNDS):
             found = [process for process in shell.children(recursive=True) if _runs(process)]
-            # A look takes time: who forks and exits meanwhile shows neither as parent nor as child. A second one has the child.
-            nobody = 0 if found else nobody + 1
-            if nobody == 2:
+            # A process that forks and exits during a search may hide its child from it. A second search finds the child.
+            empty_searches = 0 if found else empty_searches + 1
+            if empty_searches == 2:
                 return
             if number >= _FREEZE_AFTER:
                 shell.suspend()
@@ -36,20 +34,20 @@ def end_descendants(pid: int) -> None:
 
 
 def end_marked(marker: str) -> None:
-    """Kill every process of this user whose environment says that it belongs to the shell, or the folder of shells, `marker`."""
-    nobody = 0
+    """Kill every process of this user that belongs, by its environment, to the shell or the folder of shells `marker`."""
+    empty_searches = 0
     for _ in range(_ROUNDS):
-        found = list(_marked(marker))
-        # While a program is being replaced by another, its environment cannot be seen. A second look sees it.
-        nobody = 0 if found else nobody + 1
-        if nobody == 2:
+        found = list(_find_marked(marker))
+        # During `exec`, the environment of a process cannot be read. A second search sees it.
+        empty_searches = 0 if found else empty_searches + 1
+        if empty_searches == 2:
             return
         _kill(found)
 
 
-def _marked(marker: str) -> Iterator[psutil.Process]:
+def _find_marked(marker: str) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
-        # A process may be gone by now, or be another user's.
+        # A process may have ended, or belong to another user.
         with contextlib.suppress(psutil.Error, OSError):
             value = process.environ().get(MARKER, "")
             if (value == marker or value.startswith(marker + "/")) and _runs(process):

@@ -1,7 +1,21 @@
-"""One bash on a pseudo-terminal, with a directory of its own, for one run of one agent.
+"""One bash on a pseudo-terminal, with a directory of its own, for one run of one agent. Blocking: for threads.
 
-Owns the processes, the terminal and their end. Above stand `shell_pool`, which starts shells ahead, and `terminal`, which
-speaks the SDK's language; knows neither. Blocking: for threads.
+The processes: the gateway starts a keeper (`shell_launch`), which starts bash on the terminal. The keeper ends everything below
+bash when bash ends, or when the gateway closes its end of a pipe, the lifeline, by `kill` or by dying.
+
+The life of a shell:
+
+    state          how it begins                                   what it allows
+    starting       `Shell.start`                                   `wait` returns `Done` once bash has reported its first prompt
+    idle           `wait` returned `Done`                          `run`
+    running        `run`                                           `type`, `wait`, `interrupt`
+    interrupted    `interrupt`, from any thread                    `wait`, `kill`: unread input might still be executed
+    ended          bash has exited, or has closed its terminal     `wait`, `kill`
+    killed         `kill`, from any thread and more than once      nothing; all processes have ended, the directory is removed
+
+`wait` returns one outcome each time: `Done`, `Running` (its timeout has passed; call it again), `Interrupted` or `Ended`. A
+thread of its own reads the terminal into `TerminalOutput`. Lock order: `_kill_lock` before `_changed`, which protects the
+output and the terminal's descriptor.
 """
 
 import contextlib
@@ -23,7 +37,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from a2a_gateway.host.process_tree import MARKER, end_descendants, end_marked
-from a2a_gateway.host.terminal_output import Report, Screen
+from a2a_gateway.host.terminal_output import Report, TerminalOutput
 from a2a_gateway.host.workspaces import remove_tree
 
 _HERE: Final = Path(__file__).parent
@@ -35,7 +49,7 @@ _ROWS, _COLUMNS = 50, 200
 
 
 class ShellError(Exception):
-    """A shell that does not start, or does not take what is typed."""
+    """A shell does not start, or does not accept input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The command runs on: `quiet` if it has had no output for too long, else its time is up."""
+    """The command is still running: `quiet` if it had no output for too long, else its timeout has passed."""
 
     output: str
     quiet: bool
@@ -56,7 +70,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The shell itself ended; `exit_code` is negative if a signal did it."""
+    """The shell itself ended; `exit_code` is negative if a signal ended it."""
 
     output: str
     exit_code: int
@@ -64,26 +78,26 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Somebody called `interrupt`; the shell is of no more use."""
+    """`interrupt` was called; the shell cannot be used any more."""
 
     output: str
 
 
-type Outcome = Done | Running | Ended | Interrupted
+type CommandOutcome = Done | Running | Ended | Interrupted
 
 
 class Shell:
-    """A persistent bash. Commands run one at a time, and see what earlier ones exported, defined and changed to."""
+    """A persistent bash. Commands run one at a time, and see the variables, functions and directory that earlier ones set."""
 
     def __init__(self, directory: Path, bash: str, environment: Mapping[str, str]) -> None:
-        """Start a shell in `directory`, an empty one that it owns from now on; returns before it is ready."""
+        """Start a shell in `directory`, which must be empty and which it owns from now on; return before it is ready."""
         self._directory = directory
         self._commands = directory / "commands"
         home = directory / "home"
         for made in (self._commands, home, home / "tmp"):
             made.mkdir(mode=0o700)
         nonce = secrets.token_hex(8)
-        self._screen = Screen(nonce)
+        self._screen = TerminalOutput(nonce)
         self._changed = threading.Condition()
         self._output_at = time.monotonic()
         self._number = 0
@@ -110,10 +124,10 @@ class Shell:
 
     @classmethod
     def start(cls, directory: Path, bash: str, environment: Mapping[str, str]) -> Self:
-        """Start a shell and wait until it takes commands.
+        """Start a shell and wait until it accepts commands.
 
         Raises:
-            ShellError: it does not.
+            ShellError: it does not start.
         """
         shell = cls(directory, bash, environment)
         match shell.wait(timeout_s=_START_TIMEOUT_S, quiet_s=_START_TIMEOUT_S):
@@ -125,28 +139,28 @@ class Shell:
 
     @property
     def alive(self) -> bool:
-        """Whether it can take another command."""
+        """Whether the shell accepts another command."""
         return self._process.poll() is None and not self._silent and not self._interrupted
 
     @property
     def pid(self) -> int:
-        """Process id of its keeper, from which all that it starts descends; another may have it once this is not `running`."""
+        """Process id of the keeper, of which all processes of the shell are descendants; may be reused once not `running`."""
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether its process has not ended, as far as somebody has looked."""
+        """Whether its process is not yet known to have ended."""
         return self._process.returncode is None
 
     def run(self, command: str) -> None:
-        """Begin a command, of any length and number of lines; `wait` tells how it goes on.
+        """Begin a command, of any length and number of lines; `wait` returns its outcome.
 
         Raises:
             ShellError: the shell has ended.
         """
         self._number += 1
         try:
-            # "x": what an agent may have put there is neither followed nor overwritten.
+            # "x": a file or a link that an agent put there is neither followed nor overwritten.
             with self._commands.joinpath(str(self._number)).open("xb") as script:
                 script.write(command.replace("\0", "").encode(errors="replace"))
         except OSError:
@@ -154,10 +168,10 @@ class Shell:
         self.type(f'__shell_load {self._number}; eval "$__shell_text"; __shell_end\n'.encode())
 
     def type(self, keys: bytes) -> None:
-        """Send keystrokes to whatever reads the terminal.
+        """Send keystrokes to the program that reads the terminal.
 
         Raises:
-            ShellError: nobody takes them.
+            ShellError: no program reads them.
         """
         deadline = time.monotonic() + _WRITE_TIMEOUT_S
         with self._changed:
@@ -173,8 +187,8 @@ class Shell:
                 except OSError:
                     raise ShellError("The shell has ended.") from None
 
-    def wait(self, *, timeout_s: float | None, quiet_s: float) -> Outcome:
-        """Wait until the command ends, or has run for `timeout_s`; without that, until it has had no output for `quiet_s`."""
+    def wait(self, *, timeout_s: float | None, quiet_s: float) -> CommandOutcome:
+        """Wait until the command ends or has run for `timeout_s`; if that is None, until it has had no output for `quiet_s`."""
         began = time.monotonic()
         with self._changed:
             while True:
@@ -185,7 +199,7 @@ class Shell:
                     self._commands.joinpath(str(self._number)).unlink(missing_ok=True)
                     return Done(self._screen.take(), report)
                 if not self.alive:
-                    return self._ended()
+                    return self._end_outcome()
                 until = began + timeout_s if timeout_s is not None else max(began, self._output_at) + quiet_s
                 left = until - time.monotonic()
                 if left <= 0:
@@ -193,35 +207,36 @@ class Shell:
                 self._changed.wait(min(left, _POLL_S))
 
     def interrupt(self) -> None:
-        """Stop the running command, whatever it makes of signals, and let `wait` return. From any thread; does not block.
+        """Stop the running command, even if it ignores signals, and let `wait` return. From any thread; does not block.
 
-        A shell that was interrupted takes no more commands: what it had still to read, it might run. `kill` it.
+        An interrupted shell accepts no more commands, because it might execute input that it has not read yet. `kill` it.
         """
         with self._changed:
             with contextlib.suppress(OSError):
                 foreground = os.tcgetpgrp(self._master)
-                # 0 where nobody has the terminal, as when the shell has ended; to `killpg` that is the gateway's own group.
+                # 0 if no process has the terminal, as after the shell's end; for `killpg`, 0 is the gateway's own group.
                 if foreground > 0:
                     os.killpg(foreground, signal.SIGINT if _is_shell(foreground) else signal.SIGKILL)
             self._interrupted = True
             self._changed.notify_all()
 
     def kill(self) -> None:
-        """End the shell and all that it started, and remove its directory. Idempotent."""
+        """End the shell and all processes that it started, and remove its directory. Idempotent."""
         with self._kill_lock:
             if self._master < 0:
                 return
-            os.close(self._lifeline)  # the sign for the keeper to end them all
+            os.close(self._lifeline)  # makes the keeper end all processes
             if sys.platform == "linux":
                 self._wait_for_end()
             if self._process.poll() is None:
-                # There is no keeper, or an agent has stopped it. A shell could start a process between the last look for one and
-                # its own end.
+                # There is no keeper, or an agent has stopped it. Suspended, because a shell could start another process between
+                # the last search for descendants and its own end.
                 self._process.send_signal(signal.SIGSTOP)
                 end_descendants(self._process.pid)
                 self._process.kill()
                 self._wait_for_end()
-            # A keeper says 0 when it has ended them all. What an agent's end of it let go is found by its environment.
+            # A keeper exits with 0 when it has ended all processes. If an agent has ended the keeper, the processes that it left
+            # behind are found by their environment.
             if self._process.returncode != 0 or sys.platform != "linux":
                 end_marked(str(self._directory))
             self._stop_reading()
@@ -230,7 +245,7 @@ class Shell:
     def _wait_for_end(self) -> None:
         timeout_s = _END_TIMEOUT_S
         if sys.platform == "linux":
-            # `Popen.wait` with a timeout looks now and then, and finds the end some 30 ms late.
+            # `Popen.wait` with a timeout polls, and notices the end some 30 ms late.
             with (
                 contextlib.suppress(OSError),
                 os.fdopen(os.pidfd_open(self._process.pid)) as end,
@@ -242,8 +257,8 @@ class Shell:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
 
-    def _ended(self) -> Ended:
-        # The end of the output and the end of the process are told apart, in either order.
+    def _end_outcome(self) -> Ended:
+        # The end of the output and the end of the process are separate events, in either order.
         self._changed.wait_for(lambda: self._silent, timeout=_POLL_S)
         self._wait_for_end()
         return Ended(self._screen.take(), self._process.returncode or 0)
@@ -256,7 +271,7 @@ class Shell:
                 try:
                     data = os.read(self._master, 65536)
                 except OSError:
-                    # What Linux says when the last process has closed the terminal.
+                    # Linux reports EIO when the last process has closed the terminal.
                     data = b""
                 if not data:
                     break
@@ -278,7 +293,7 @@ class Shell:
 
 
 def _open_pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
-    """Open a pipe, its reading end first; `undo` closes both."""
+    """Open a pipe and return its ends, the reading end first; `undo` closes both."""
     ends = os.pipe()
     for end in ends:
         undo.callback(os.close, end)
@@ -286,9 +301,9 @@ def _open_pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
 
 
 def _open_terminal(undo: contextlib.ExitStack) -> tuple[int, int]:
-    """Open a terminal that shows what programs write, and nothing else: no echo, no added carriage returns.
+    """Open a terminal whose output is only what programs write: no echo, no added carriage returns.
 
-    Returns the gateway's end, which does not block, and the shell's; `undo` closes both.
+    Return the gateway's end, which does not block, and the shell's; `undo` closes both.
     """
     master, slave = pty.openpty()
     undo.callback(os.close, master)
@@ -317,8 +332,8 @@ def _launch(bash: str, terminal: int, lifeline: int, home: Path, environment: Ma
 
 
 def _is_shell(process_group: int) -> bool:
-    """Whether a process group of the terminal is the shell's own, rather than that of a command."""
+    """Return whether a process group of the terminal is the shell's own, rather than that of a command."""
     try:
         return os.getsid(process_group) == process_group
-    except ProcessLookupError:  # its first process has ended, and others of it run on
+    except ProcessLookupError:  # its first process has ended, others of it may still run
         return False

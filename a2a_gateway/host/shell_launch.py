@@ -1,12 +1,13 @@
-"""Becomes the shell of an agent: a program of its own between `fork` and `exec`, where a sandbox's rules would be applied too.
+"""Start the shell of an agent: a program of its own between `fork` and `exec`, where a sandbox's rules would be applied too.
 
 Usage: `python -I -S shell_launch.py LIFELINE PROGRAM ARGUMENT…`, with a terminal as standard input, in a new session. LIFELINE is
-the reading end of a pipe whose other end the gateway alone holds. Imports nothing of the gateway, and as little as it can: its
-start is part of every shell's start.
+the reading end of a pipe; only the gateway has the other end. Imports nothing of the gateway, and as little as possible, because
+its start delays every shell's start.
 
-On Linux it stays, as the shell's keeper. A gateway that is killed can end nothing any more, and an agent's processes may have
-detached themselves from shell and terminal and have cleared their environment. So what the shell started is handed to its keeper
-when the shell ends, however it detached itself, and the keeper ends it with the shell or with the gateway, whichever goes first.
+On Linux it stays as the shell's keeper. A gateway that was killed cannot end processes, and an agent's processes may have
+detached themselves from shell and terminal and cleared their environment. The keeper is a child subreaper: when the shell ends,
+the kernel makes the keeper the parent of all processes that the shell started. It kills them when the shell ends, or when the
+lifeline is closed because the gateway ended or asked for it, whichever comes first.
 """
 
 import contextlib
@@ -23,11 +24,11 @@ _NICENESS = 10
 
 
 def main(lifeline: int, program: list[str]) -> None:
-    """Start `program` on the terminal, and outlive it; elsewhere than on Linux, become it."""
+    """Start `program` on the terminal and supervise it; on other systems than Linux, only execute it."""
     if sys.platform != "linux":
         os.close(lifeline)
-        _become(program)
-    _take_in_orphans()
+        _exec_shell(program)
+    _become_subreaper()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # it only has to interrupt the wait
@@ -37,75 +38,75 @@ def main(lifeline: int, program: list[str]) -> None:
         for descriptor in (lifeline, woken, wake):
             os.close(descriptor)
         os.setsid()
-        _become(program)
-    _let_go_of_terminal()
-    _end_as(_keep(shell, lifeline, woken))
+        _exec_shell(program)
+    _detach_from_terminal()
+    _exit_with(_supervise(shell, lifeline, woken))
 
 
-def _become(program: list[str]) -> None:
+def _exec_shell(program: list[str]) -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     if sys.platform == "linux":
-        # A daemon that detaches itself becomes the shell's child again, so that it can be found and ended with the shell.
-        _take_in_orphans()
-    # What an agent runs must not starve the gateway of its processor.
+        # A daemon that detaches itself becomes a child of the shell, so that it can be found and ended with the shell.
+        _become_subreaper()
+    # An agent's processes must not take the CPU from the gateway.
     with contextlib.suppress(OSError):
         os.nice(_NICENESS)
-    # Python ignores these, and ignoring is inherited: `yes | head` would not end.
+    # Python ignores these signals, and child processes inherit that: `yes | head` would not end.
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.execv(program[0], program)  # noqa: S606  # being a launcher is the point
 
 
-def _take_in_orphans() -> None:
+def _become_subreaper() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _let_go_of_terminal() -> None:
-    # The gateway is to see the terminal's end as soon as the shell and all that it started have closed it.
+def _detach_from_terminal() -> None:
+    # So that the gateway sees the terminal's end as soon as the shell and its processes have closed it.
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
     os.close(nothing)
 
 
-def _keep(shell: int, lifeline: int, woken: int) -> int:
-    """Wait for the end of the shell or of the gateway, and end what is left; returns how the shell ended (a wait status).
+def _supervise(shell: int, lifeline: int, woken: int) -> int:
+    """Wait for the end of the shell or of the lifeline, then kill all descendants; return the shell's wait status.
 
-    0 where the gateway, dead or alive, has let go of the lifeline: nothing is left then.
+    Return 0 if the gateway, alive or dead, has closed the lifeline: no process is left then.
     """
     ended, status = 0, 0
     while not ended:
         ready, _, _ = select.select([lifeline, woken], [], [])
         if lifeline in ready:
-            _end_all_below()
+            _kill_descendants()
             return 0
         os.read(woken, 4096)
         ended, status = os.waitpid(shell, os.WNOHANG)
-    _end_all_below()
+    _kill_descendants()
     return status
 
 
-def _end_all_below() -> None:
-    """Kill all descendants. A look takes time, and who forks and exits meanwhile is not seen: so look until two found nobody."""
-    nobody = 0
-    while nobody < 2:
+def _kill_descendants() -> None:
+    """Kill all descendants. A process that forks and exits during a search is not seen, so search until two found nothing."""
+    empty_searches = 0
+    while empty_searches < 2:
         found = _descendants(os.getpid())
-        nobody = 0 if found else nobody + 1
+        empty_searches = 0 if found else empty_searches + 1
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    _let_go_of_the_dead()
+    _reap_children()
 
 
-def _let_go_of_the_dead() -> None:
-    # Else they would come to the first process of the machine, which in a container may be one that lets go of nobody.
+def _reap_children() -> None:
+    # Otherwise the machine's first process would become their parent, which in a container may be one that never reaps children.
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
 
 
 def _descendants(top: int) -> list[int]:
-    """The processes below one, those that have ended left out."""
+    """Return the descendants of a process that have not ended."""
     below: dict[int, list[int]] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208  # pathlib would take longer to import than this runs
         with contextlib.suppress(OSError):
@@ -126,10 +127,10 @@ def _read(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _end_as(status: int) -> None:
-    """End as the shell has ended, so that whoever waits for one learns of the other."""
+def _exit_with(status: int) -> None:
+    """Exit in the same way as the shell, so that the gateway receives the shell's exit status."""
     if os.WIFSIGNALED(status):
-        with contextlib.suppress(OSError):  # there is nothing to set for SIGKILL
+        with contextlib.suppress(OSError):  # SIGKILL has no handler to set
             signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(status))
     os._exit(os.waitstatus_to_exitcode(status))

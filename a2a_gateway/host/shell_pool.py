@@ -1,6 +1,6 @@
-"""Shells started ahead, so that a run's first command does not wait for one; and the environment that they get.
+"""A pool of shells started in advance, so that a run's first command does not wait for one; and their environment.
 
-Owns every shell until it is dead, taken ones included. Above it stands the `LocalToolbox`; below, `shell`. Blocking: for threads.
+Owns every shell until it has ended, including those that runs have taken. Blocking: for threads.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ _PASSED_ON: Final = ("LANG", "LC_ALL", "TZ", "USER", "LOGNAME")
 def shell_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Build the environment of an agent's shell: a short list of names, and a PATH without the gateway's own virtual environment.
 
-    All else that the gateway was started with, its keys above all, is left out.
+    No other variable of the gateway is passed on; some contain its keys.
     """
     passed_on = {name: environ[name] for name in _PASSED_ON if name in environ}
     return {
         "LANG": "C.UTF-8",
         **passed_on,
-        "PATH": _path(environ.get("PATH", os.defpath)),
+        "PATH": _path_without_own(environ.get("PATH", os.defpath)),
         # Programs on a dumb terminal neither colour nor redraw, and no pager waits for a key.
         "TERM": "dumb",
         "PAGER": "cat",
@@ -47,15 +47,15 @@ def shell_environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _path(value: str) -> str:
+def _path_without_own(value: str) -> str:
     own = Path(sys.prefix) if sys.prefix != sys.base_prefix else None
     return os.pathsep.join(entry for entry in value.split(os.pathsep) if own is None or not Path(entry).is_relative_to(own))
 
 
 class ShellPool:
-    """Keeps `size` shells ready; a context manager, at whose end no shell is left.
+    """Keeps `size` shells ready; a context manager that ends all shells on exit.
 
-    Any number may be taken at once; when none is ready, taking waits for a start.
+    Any number may be taken at the same time. If no shell is ready, `take` waits for a start.
     """
 
     def __init__(self, root: Path, size: int, environment: Mapping[str, str]) -> None:
@@ -70,7 +70,7 @@ class ShellPool:
         self._closed = threading.Event()
 
     def __enter__(self) -> "ShellPool":
-        """Remove what crashed gateways left, and begin to start shells.
+        """Remove the shells of crashed gateways, and begin to start shells.
 
         Raises:
             ShellError: there is no bash.
@@ -100,19 +100,19 @@ class ShellPool:
         remove_tree(self._home)
 
     def in_use(self) -> dict[int, RunId]:
-        """Process ids of the shells that runs have and that have not ended, each with its run."""
+        """Return the process ids of the shells that runs have taken and that have not ended, each with its run."""
         with self._lock:
             return {shell.pid: run_id for shell, run_id in self._lent.items() if shell.running}
 
     def take(self, run_id: RunId | None = None) -> Shell:
-        """Hand over a shell that is ready, in a directory of its own; give it back with `release`.
+        """Return a shell that is ready, in a directory of its own; end it with `release`.
 
         Raises:
-            ShellError: none could be started.
+            ShellError: no shell could be started.
         """
         failures = 0
         while True:
-            # One start for every shell that is asked for, so one always comes, and as many are ready again afterwards.
+            # One start for each request, so that a shell always comes, and the pool has its full size again afterwards.
             with self._lock:
                 if self._closed.is_set():
                     raise ShellError(_CLOSED)
@@ -130,9 +130,9 @@ class ShellPool:
                 self.release(shell)
                 continue
             if self._closed.is_set():
-                # For the next one who waits.
+                # For the next thread that waits.
                 self._ready.put(shell)
-            # What failed may have been started long ago, for nobody.
+            # The failed start may be an old one, made in advance, so it does not count at once.
             failures += 1
             if failures > _FORGIVEN_FAILURES:
                 raise shell
@@ -158,7 +158,11 @@ class ShellPool:
             self._ready.put(shell)
 
     def _sweep(self) -> None:
-        """End and remove what belongs to no living gateway: such a directory's lock is free."""
+        """End and remove the shells of gateways that have ended: the lock of their directory is free.
+
+        The lock's file is opened without creating it: a directory without one belongs to a gateway that is just starting. (A lock
+        of `filelock` would create it.)
+        """
         for home in self._root.resolve().glob("gateway-*"):
             with contextlib.suppress(FileNotFoundError, BlockingIOError), home.joinpath(".lock").open("r+") as claim:
                 fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)

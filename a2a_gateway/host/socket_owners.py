@@ -1,8 +1,10 @@
-"""Finds the run whose processes have a socket open, by looking at what its shell has started. Linux only: it reads `/proc`.
+"""Find the run whose processes have a socket open, by searching the processes of its shell. Linux only: it reads `/proc`.
 
-Implements `runs.ports.AgentProcesses`. Above it stands the door, which knows connections; below it the pool, which knows whose
-each shell is. Whatever a shell started stays below it in the tree of processes (`shell_launch`), so the shells of live runs are
-looked at, and not the whole machine. Blocking: for threads.
+Implements `runs.ports.AgentProcesses`. Processes that a shell started stay below it in the process tree (`shell_launch`), so
+only the shells of live runs are searched, not the whole machine. Blocking: for threads.
+
+A process that cannot be inspected (`HIDDEN`) might have the socket. The rule is to raise an error unless it is certain that no
+process of an agent has it: all of them were inspected, or a process that is not an agent's has the socket.
 """
 
 import os
@@ -19,8 +21,8 @@ from a2a_gateway.runs.model import RunId
 _ROUNDS: Final = 10
 
 
-class Look(Enum):
-    """What a look at a process has shown; `HIDDEN` is one that does not let itself be looked at, and might have the socket."""
+class Inspection(Enum):
+    """The result of inspecting a process; `HIDDEN` is one that cannot be inspected, and might have the socket."""
 
     HAS = auto()
     HAS_NOT = auto()
@@ -29,11 +31,11 @@ class Look(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SocketOwners:
-    """Which run a socket belongs to.
+    """Finds the run to which a socket belongs.
 
     Attributes:
-        shells: process ids of the shells that runs have now, each with its run.
-        strays: those of processes of agents that are below no shell any more.
+        shells: returns the process ids of the shells that runs have now, each with its run.
+        strays: returns the process ids of agents' processes that are not below a shell any more.
     """
 
     shells: Callable[[], Mapping[int, RunId]]
@@ -50,24 +52,24 @@ class SocketOwners:
         hidden = False
         for _ in range(_ROUNDS):
             family = self._family()
-            looks = {pid: _look(pid, *wanted) for pid in family}
-            holder = next((pid for pid, look in looks.items() if look is Look.HAS), None)
+            found = {pid: _inspect(pid, *wanted) for pid in family}
+            holder = next((pid for pid, result in found.items() if result is Inspection.HAS), None)
             if holder is not None:
-                return _known(family[holder])
-            hidden = Look.HIDDEN in looks.values()
+                return _require_run(family[holder])
+            hidden = Inspection.HIDDEN in found.values()
             if hidden:
                 break
             if self._family().keys() <= family.keys():
                 return None
-            # Somebody came meanwhile, and may have been handed the socket.
-        others = {_look(pid, *wanted) for pid in _pids("/proc") if pid not in family}
-        # While agents start processes all the time, somebody else who hides gets the benefit of the doubt.
-        if Look.HAS in others or (Look.HIDDEN in others and not hidden):
+            # A process has started meanwhile, and may have inherited the socket.
+        others = {_inspect(pid, *wanted) for pid in _pids("/proc") if pid not in family}
+        # If agents only start processes all the time, a hidden process that is not an agent's is assumed to have the socket.
+        if Inspection.HAS in others or (Inspection.HIDDEN in others and not hidden):
             return None
         raise LookupError("not all processes of agents could be looked at.")
 
     def _family(self) -> dict[int, RunId | None]:
-        """The shells and all processes below them, each with its run; None is that of a stray."""
+        """Return the shells and all processes below them, each with its run, or None for a stray."""
         family: dict[int, RunId | None] = {**dict.fromkeys(self.strays()), **self.shells()}
         unseen = list(family)
         while unseen:
@@ -79,7 +81,7 @@ class SocketOwners:
         return family
 
 
-def _known(run_id: RunId | None) -> RunId:
+def _require_run(run_id: RunId | None) -> RunId:
     if run_id is None:
         raise LookupError("a process that an agent has left behind sent it.")
     return run_id
@@ -91,24 +93,24 @@ def _children(pid: int) -> Iterator[int]:
             yield from map(int, children.read().split())
 
 
-def _look(pid: int, link: str, uid: int) -> Look:
-    """Look whether one of a process's threads, which may have files of their own, has a socket open that a user has made."""
-    found = Look.HAS_NOT
+def _inspect(pid: int, link: str, uid: int) -> Inspection:
+    """Inspect whether a thread of a process has a socket open that `uid` created; threads may have files of their own."""
+    found = Inspection.HAS_NOT
     for thread in _entries(f"/proc/{pid}/task"):
         try:
             for descriptor in _entries(f"{thread}/fd"):
                 with suppress(FileNotFoundError, ProcessLookupError):
                     if os.readlink(descriptor) == link:  # noqa: PTH115  # see `_entries`
-                        return Look.HAS
+                        return Inspection.HAS
         except PermissionError:
             if _may_hide_files(thread, uid):
-                found = Look.HIDDEN
+                found = Inspection.HIDDEN
     return found
 
 
 def _may_hide_files(thread: str, uid: int) -> bool:
-    """Whether a thread that does not let itself be looked at is of that user, and has not just ended: then it has no files."""
-    # The owner of its directory does not tell: it is root for one that hides, and for one that has ended.
+    """Return whether a thread that cannot be inspected belongs to that user and is alive; after its end it has no files."""
+    # The owner of its directory does not help: it is root for a hidden thread as well as for one that has ended.
     with suppress(OSError), Path(thread, "status").open(encoding="utf-8", errors="replace") as status:
         fields = {name: value.split() for name, _, value in (line.partition(":") for line in status)}
         return fields["State"][0] not in "ZX" and fields["Uid"][1] == str(uid)
@@ -120,7 +122,7 @@ def _pids(directory: str) -> Iterator[int]:
 
 
 def _entries(directory: str) -> list[str]:
-    """List a directory of `/proc`; nothing if its process has ended. In text, which takes half the time that `Path` does."""
+    """List a directory of `/proc`; empty if its process has ended. With strings, which take half the time of `Path`."""
     try:
         return [f"{directory}/{name}" for name in os.listdir(directory)]  # noqa: PTH208
     except (FileNotFoundError, ProcessLookupError):

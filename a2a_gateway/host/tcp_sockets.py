@@ -1,6 +1,6 @@
-"""The other end of a connection from this same machine, as the kernel knows it. Linux only.
+"""Ask the kernel for the client's socket of a connection from this machine. Linux only.
 
-One question by netlink, answered from a hash table; `/proc/net/tcp` would list every connection of the machine.
+One netlink query, which the kernel answers from a hash table; `/proc/net/tcp` would list every connection of the machine.
 Source: https://man7.org/linux/man-pages/man7/sock_diag.7.html
 """
 
@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 type Address = tuple[str, int]
-"""A host, as a number, and a port."""
+"""A numeric host and a port."""
 
 _NETLINK_SOCK_DIAG: Final = 4
 _SOCK_DIAG_BY_FAMILY: Final = 20
@@ -32,20 +32,20 @@ _LOOPBACK: Final = ip_address("127.0.0.1")
 
 
 class ClientSocket(NamedTuple):
-    """A socket of this machine. `inode` is 0 if no process has it any more; `uid` is the user who made it."""
+    """A socket of this machine. `inode` is 0 if no process has it any more; `uid` is the user who created it."""
 
     inode: int
     uid: int
 
 
 def client_socket(client: Address, server: Address) -> ClientSocket | None:
-    """Find the socket by which a client is connected to a server of this machine; None for a client on another machine.
+    """Return the client's socket of a connection to a server of this machine; None for a client on another machine.
 
     Raises:
-        OSError: the kernel does not tell.
+        OSError: the kernel does not answer the query.
     """
-    ours, theirs = _plain(server[0]), _plain(client[0])
-    if ours is None or theirs is None or not _is_here(client[0]):
+    ours, theirs = _parse_address(server[0]), _parse_address(client[0])
+    if ours is None or theirs is None or not _is_local(client[0]):
         return None
     return _ask(theirs, client[1], ours, server[1])
 
@@ -53,8 +53,8 @@ def client_socket(client: Address, server: Address) -> ClientSocket | None:
 _GONE: Final = ClientSocket(0, 0)
 
 
-def sockets_can_be_asked_for() -> bool:
-    """Whether the kernel answers such questions here."""
+def supports_socket_queries() -> bool:
+    """Return whether the kernel answers such queries here."""
     if sys.platform != "linux":
         return False
     try:
@@ -66,7 +66,7 @@ def sockets_can_be_asked_for() -> bool:
 
 def _ask(host: IPv4Address | IPv6Address, port: int, peer_host: IPv4Address | IPv6Address, peer_port: int) -> ClientSocket:
     family = socket.AF_INET if host.version == 4 else socket.AF_INET6
-    # In the order of the kernel: first what is local to the socket that is looked for.
+    # In the kernel's order: first the address that is local to the requested socket.
     ends = _SOCKET_ID.pack(port, peer_port, host.packed, peer_host.packed, _NO_COOKIE)
     body = _WANTED.pack(family, socket.IPPROTO_TCP, 0, _ALL_STATES) + ends
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
@@ -79,12 +79,12 @@ def _ask(host: IPv4Address | IPv6Address, port: int, peer_host: IPv4Address | IP
             return _GONE
         raise OSError(-error, os.strerror(-error))
     _, state, uid, inode = _FOUND.unpack_from(answer, _HEADER.size)
-    # Where there is no such connection, the kernel tells of who listens at that port.
+    # If there is no such connection, the kernel returns the socket that listens at that port.
     return _GONE if state == _TCP_LISTEN else ClientSocket(inode, uid)
 
 
-def _plain(host: str) -> IPv4Address | IPv6Address | None:
-    """Read an address; None for what is none. An IPv4 address in the clothes of IPv6 is one of IPv4 to the kernel, too."""
+def _parse_address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return None if invalid. IPv4-mapped IPv6 addresses are unwrapped, as the kernel stores them as IPv4."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -92,8 +92,8 @@ def _plain(host: str) -> IPv4Address | IPv6Address | None:
     return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
-def _is_here(host: str) -> bool:
-    """Whether an address is one of this machine's own: nobody can bind a socket to another."""
+def _is_local(host: str) -> bool:
+    """Return whether an address is one of this machine's own: a socket can be bound only to those."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
             probe.bind((host, 0))

@@ -1,6 +1,8 @@
-"""What a shell wrote to its terminal, cut into the output of one command after another. Pure: bytes in, text and reports out.
+"""Split the output of a shell's terminal into the output of commands. Pure: bytes in, text and reports out.
 
-Above it stands `shell`, which reads the bytes.
+Before each prompt, the shell writes a report to the terminal (`shellrc.bash`): RS, nonce, number of the command, exit code,
+directory, RS. The report that carries a command's number marks the end of its output. `feed` removes reports from the output;
+`take` returns the text before and after them. Output can contain a copy of a report, but not with the right nonce.
 """
 
 import re
@@ -14,18 +16,18 @@ _CONTROLS: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the shell says before each prompt (`shellrc.bash`): the number of its last command, how it ended, and where it is."""
+    """The shell's report before a prompt: the number of its last command, the exit code, and the working directory."""
 
     number: int
     exit_code: int
     working_dir: str
 
 
-class Screen:
-    """Collects output; keeps the newest megabyte of what nobody has taken yet."""
+class TerminalOutput:
+    """Collects output; keeps the newest megabyte of what has not been taken yet."""
 
     def __init__(self, nonce: str) -> None:
-        """`nonce` is what tells the shell's reports from a copy of them in the output."""
+        """`nonce` distinguishes the shell's reports from forged ones in the output."""
         self._report = re.compile(rb"\x1e" + nonce.encode() + rb";(\d+);(\d+);([^\x1e]*)\x1e")
         self._bytes = bytearray()
         self._searched = 0
@@ -34,7 +36,7 @@ class Screen:
         """The newest report."""
 
     def feed(self, data: bytes) -> None:
-        """Add output. Reports are taken out of it."""
+        """Add output, and remove reports from it."""
         self._bytes += data
         while found := self._report.search(self._bytes, self._searched):
             self.last = Report(int(found[1]), int(found[2]), found[3].decode(errors="replace"))
@@ -45,16 +47,16 @@ class Screen:
         self._clip()
 
     def take(self) -> str:
-        """Return the output since the last time, as a person would see it, and forget it."""
+        """Return the output since the last call, as a person would see it, and clear it."""
         text = self._bytes.decode(errors="replace")
         if self._clipped:
             text = "[The beginning of the output is lost: it was too long.]\n" + text
         self._bytes.clear()
         self._searched, self._clipped = 0, False
-        return _as_seen(text)
+        return _render_as_seen(text)
 
     def _clip(self) -> None:
-        # Twice as much is let in, so that a flood is not moved around for every chunk of it.
+        # Up to twice as much is kept, so that a flood of output is not moved in memory for every chunk.
         if len(self._bytes) > 2 * _KEPT_BYTES:
             surplus = len(self._bytes) - _KEPT_BYTES
             del self._bytes[:surplus]
@@ -62,7 +64,7 @@ class Screen:
             self._clipped = True
 
 
-def _as_seen(text: str) -> str:
-    """Drop terminal controls, and of a line that overwrote itself (a progress bar) all but the last version."""
+def _render_as_seen(text: str) -> str:
+    """Remove terminal controls, and of a line that overwrote itself (a progress bar) all but the last version."""
     text = _CONTROLS.sub("", text).replace("\r\n", "\n")
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))

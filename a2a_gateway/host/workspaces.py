@@ -1,7 +1,7 @@
-"""Directories in which agents work: made per conversation, private to the gateway's user, removed for good.
+"""Directories in which agents work: created per conversation, private to the gateway's user, removed at the end.
 
-Implements `runs.ports.Workspaces`. Knows nothing of agents, tools or the SDK. What is inside a workspace was written by an
-agent, so nothing here opens a file, follows a link or runs a program in one; removing is the only thing that looks inside.
+Implements `runs.ports.Workspaces`. The content of a workspace is untrusted, because an agent wrote it. So no function here opens
+a file, follows a link or runs a program in one; only removal walks through it.
 """
 
 import os
@@ -31,36 +31,36 @@ _NAMEABLE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Workspaces:
-    """Makes and removes workspaces, each a direct child of `root`, which no one else writes to."""
+class WorkspaceDirectories:
+    """Creates and removes workspaces, each a direct child of `root`, to which only the gateway writes."""
 
     root: Path
 
     async def create(self, conversation_id: ConversationId) -> str:
-        """Make an empty directory that only the gateway's user may enter; its path has no symbolic links.
+        """Create an empty directory that only the gateway's user may enter; its path has no symbolic links.
 
         Raises:
-            StoreError: it cannot be made.
+            StoreError: it cannot be created.
         """
         prefix = f"{conversation_id}-" if _NAMEABLE.fullmatch(conversation_id) else ""
-        return await _made(self._create, prefix)
+        return await _make_directory(self._create, prefix)
 
     async def ensure(self, path: str) -> str:
-        """Make a directory if it does not exist, one that a profile names or that was removed by hand; return its resolved path.
+        """Create a directory if it does not exist, such as one that a profile names; return its resolved path.
 
         Raises:
-            StoreError: it cannot be made.
+            StoreError: it cannot be created.
         """
-        return await _made(_ensure, path)
+        return await _make_directory(_ensure, path)
 
     def locate(self, path: str) -> str:
-        """Say where a workspace is now that `create` made at `path`, perhaps before `root` was moved."""
+        """Return the present path of a workspace that `create` made at `path`, perhaps before `root` was moved."""
         return str(self.root.resolve() / Path(path).name)
 
     async def remove(self, path: str) -> None:
-        """Remove a directory made by `create`, whatever an agent put into it; a missing one is ignored.
+        """Remove a directory made by `create`, whatever it contains; a missing one is ignored.
 
-        What the gateway's user may not remove stays; see `remove_tree`.
+        Files that the gateway's user may not remove stay; see `remove_tree`.
 
         Raises:
             ValueError: the path is not one that `create` made.
@@ -70,17 +70,14 @@ class Workspaces:
         await to_thread.run_sync(remove_tree, Path(path))
 
     async def sweep(self, keep: Collection[str]) -> int:
-        """Remove what an earlier process left behind, except the workspaces in `keep`; call it before the first run.
-
-        Returns how many were removed.
-        """
+        """Remove the workspaces of earlier processes, except those in `keep`; return how many. Call it before the first run."""
         return await to_thread.run_sync(partial(self._sweep, frozenset(map(self.locate, keep))))
 
     def _create(self, prefix: str) -> str:
         root = self.root.resolve()
         try:
             return tempfile.mkdtemp(prefix=prefix, dir=root)
-        except FileNotFoundError:  # the first one
+        except FileNotFoundError:  # `root` does not exist yet
             root.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
             return tempfile.mkdtemp(prefix=prefix, dir=root)
 
@@ -91,7 +88,7 @@ class Workspaces:
         return sum(map(remove_tree, leftovers))
 
 
-async def _made(make: Callable[[str], str], name: str) -> str:
+async def _make_directory(make: Callable[[str], str], name: str) -> str:
     try:
         return await to_thread.run_sync(make, name)
     except OSError as error:
@@ -107,9 +104,9 @@ def _ensure(path: str) -> str:
 def remove_tree(path: Path) -> bool:
     """Remove a directory with everything in it; links are removed, not followed; a missing one is ignored.
 
-    Directories that their owner made unreadable are opened up first, and what lies very deep is brought up: to remove a tree
-    holds its directories open, one in the other. The processes that worked in it must have ended. What the gateway's user may
-    not remove, such as what a container has made as root, stays, and the log says so; returns whether nothing did.
+    If that fails, directories that their owner made unreadable get permissions, and very deep ones are moved to the top, because
+    removing a tree keeps its nested directories open. The processes that worked in it must have ended. Files that the gateway's
+    user may not remove, such as those that a container created as root, stay and are logged. Return whether all was removed.
     """
     try:
         _remove(path)
@@ -125,7 +122,7 @@ def _remove_what_goes(path: Path) -> bool:
         shutil.rmtree(path, onexc=lambda _, __, error: failures.append(error))
     except OSError as error:
         failures.append(error)
-    if failures:  # not raised: the others are to go, and the gateway is to start, all the same
+    if failures:  # not raised, so that the other directories are removed and the gateway starts
         log.warning("directory_not_removed", path=str(path), error=type(failures[0]).__name__)
     return not failures
 
@@ -142,7 +139,7 @@ def _remove(path: Path) -> None:
 
 
 def _open_up(top: Path) -> None:
-    """Make every directory of a tree readable and writable to its owner, and none deeper than `_DEEP`."""
+    """Make every directory of a tree readable and writable for its owner, and move directories deeper than `_DEEP` up."""
     top.chmod(_PRIVATE)
     root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -153,7 +150,7 @@ def _open_up(top: Path) -> None:
 
 
 def _open_up_once(root: int) -> bool:
-    """Go through a tree from the top down, moving to the top what lies deep; returns whether something did."""
+    """Walk a tree from the top down, moving deep directories to the top; return whether one was moved."""
     moved = False
     for at, names, _, directory in os.fwalk(".", dir_fd=root):
         is_deep = at.count("/") >= _DEEP

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from a2a_gateway.errors import RootKeyFromAgent
-from a2a_gateway.host.tcp_sockets import Address, client_socket, sockets_can_be_asked_for
+from a2a_gateway.host.tcp_sockets import Address, client_socket, supports_socket_queries
 from a2a_gateway.runs.model import RunId
 from a2a_gateway.runs.ports import AgentProcesses
 from a2a_gateway.settings import AgentKeyUse
@@ -22,7 +22,7 @@ _REMEDY = "An agent delegates with its tool `delegate`, which needs no key; A2A_
 
 def can_tell() -> bool:
     """Return whether this machine can identify the process behind a connection: Linux can, unless a sandbox prevents it."""
-    return sockets_can_be_asked_for() and Path("/proc/thread-self/children").exists()
+    return supports_socket_queries() and Path("/proc/thread-self/children").exists()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
-from a2a_gateway.host.orphans import take_in_orphans
+from a2a_gateway.host.orphans import become_parent_of_orphans
 from a2a_gateway.host.process_hardening import forbid_inspection, scrub_environment
 from a2a_gateway.server.logs import configure_logs
 from a2a_gateway.server.origin import can_tell
@@ -41,7 +41,7 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
     scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers | of_tracers | _SETTINGS_WITH_SECRETS)
     forbid_inspection()
     if settings.agent_key_use != "allow" and can_tell():
-        take_in_orphans()  # or an agent that kills what stands between could pass for anybody
+        become_parent_of_orphans()  # or an agent that kills what stands between could pass for anybody
     asyncio.run(_serve(settings, environ, on_ready), loop_factory=_loop_factory())
 
 

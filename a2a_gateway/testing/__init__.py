@@ -1,4 +1,4 @@
-"""What the demo, the tests and the benchmark stand on, shipped so that others can test their agents with it, too.
+"""The scripted LLM of the demo, the tests and the benchmark; shipped so that users can test their own agents with it.
 
-`scripted_llm` is an LLM server that says what a script tells it; `demo` is the script of the demo. No agent, no SDK in here.
+`scripted_llm` is an LLM server that answers as a script defines; `demo` is the script of the demo. Imports no SDK.
 """

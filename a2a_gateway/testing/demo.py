@@ -1,10 +1,10 @@
-"""What the demo's agents say: a lead has a small program researched, written, reviewed and documented by its team.
+"""The script of the demo: a lead has a small program researched, written, reviewed and documented by its team.
 
-Only the words are scripted. The agents, their tools, the delegations, the limits and the costs are real: files are written and
-programs run, and each answer quotes what really came back. The last scene tries to delegate one level deeper than is allowed.
+Only the LLM's answers are scripted. The agents, their tools, the delegations, the limits and the costs are real: files are
+written, programs run, and each answer quotes real results. The last scene tries to delegate one level deeper than is allowed.
 
-A scene belongs to one agent and one task. The agent is known by its system prompt (the demo's profiles), the task by its first
-words, which an earlier scene wrote; whatever else an agent is asked to do falls to its first scene.
+A scene belongs to one agent and one task. The agent is recognised by its system prompt (the demo's profiles), the task by its
+first words, which an earlier scene wrote. Any other task of an agent is answered by its first scene.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from a2a_gateway.testing.script import ChatRequest, Step, ToolCall, text_of
+from a2a_gateway.testing.script import ChatRequest, ScriptedCall, Step, text_of
 
 DEMO_TASK: Final = "I need a small, tested Python program that lists prime numbers, with a README. Please have it made."
 
@@ -79,7 +79,7 @@ Lists the prime numbers up to a limit, the limit included.
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What one agent does for tasks that begin with `task`: one act per turn, the last of which answers."""
+    """The steps of one agent for tasks that begin with `task`: one per turn, the last of which is the answer."""
 
     system_prompt: str
     task: str
@@ -102,35 +102,35 @@ def _task(request: ChatRequest) -> tuple[int, str]:
 
 
 def _results(request: ChatRequest) -> list[str]:
-    """What the tools returned since the task was given, in order."""
+    """Return the results of the tools since the task, in order."""
     since = _task(request)[0] + 1
     return [text_of(message) for message in request.messages[since:] if message.get("role") == "tool"]
 
 
 def _answer(result: str) -> str:
-    """The agent's own words in what a delegation returned."""
+    """Return the agent's answer from the result of a delegation."""
     return result.partition("Its answer:")[2].strip() or result.strip()
 
 
 def _output(result: str) -> str:
-    """What a program printed, without the terminal's remarks about it."""
+    """Return the output of a program, without the terminal's remarks."""
     lines = (re.sub(r"\[(?:The command|Current working|Python interpreter|Command).*", "", line) for line in result.splitlines())
     return "\n".join(line for line in lines if line.strip())
 
 
-def _delegate(agent: str, task: str, context: str | None = None) -> ToolCall:
-    return ToolCall("delegate", {"agent": agent, "task": task} | ({"context": context} if context else {}))
+def _delegate(agent: str, task: str, context: str | None = None) -> ScriptedCall:
+    return ScriptedCall("delegate", {"agent": agent, "task": task} | ({"context": context} if context else {}))
 
 
-def _create(path: str, text: str) -> ToolCall:
-    return ToolCall("file_editor", {"command": "create", "path": path, "file_text": text})
+def _create(path: str, text: str) -> ScriptedCall:
+    return ScriptedCall("file_editor", {"command": "create", "path": path, "file_text": text})
 
 
-def _run(command: str) -> ToolCall:
-    return ToolCall("terminal", {"command": command})
+def _run(command: str) -> ScriptedCall:
+    return ScriptedCall("terminal", {"command": command})
 
 
-def _say(content: str, *calls: ToolCall) -> Callable[[ChatRequest], Step]:
+def _say(content: str, *calls: ScriptedCall) -> Callable[[ChatRequest], Step]:
     return lambda _: Step(content=content, tool_calls=calls)
 
 
@@ -145,29 +145,27 @@ def _ask_for_review(request: ChatRequest) -> Step:
 def _conclude(request: ChatRequest) -> Step:
     research, code, review, readme = (*map(_answer, _results(request)), "", "", "", "")[:4]
     return Step(
-        content="primes.py lists the primes up to a limit; README.md says how to use it.\n\n"
-        f"From the coder:\n{_quoted(code)}\n\nFrom the reviewer:\n{_quoted(review)}\n\n"
-        f"From the researcher:\n{_quoted(research)}\n\nOn the README:\n{_quoted(readme)}\n"
+        content="primes.py lists the primes up to a limit; README.md explains how to use it.\n\n"
+        f"From the coder:\n{_quote(code)}\n\nFrom the reviewer:\n{_quote(review)}\n\n"
+        f"From the researcher:\n{_quote(research)}\n\nOn the README:\n{_quote(readme)}\n"
     )
 
 
 def _report_tests(request: ChatRequest) -> Step:
     output = _output(request.last_text)
     verdict = "All tests pass" if re.search(r"^OK$", output, re.MULTILINE) else "The tests do not pass"
-    return Step(content=f"{verdict}. primes.py and test_primes.py are written. The last run said:\n{_quoted(output)}")
+    return Step(content=f"{verdict}. primes.py and test_primes.py are written. The output of the last run:\n{_quote(output)}")
 
 
 def _give_verdict(request: ChatRequest) -> Step:
     output = _output(request.last_text)
     works = "Traceback" not in output and "2 3 5 7" in output
     findings = "No findings: limits below 2 give an empty line, as they should." if works else "Blocks: it fails on small limits."
-    return Step(content=f"{'accept' if works else 'reject'}\n{findings} What I ran printed:\n{_quoted(output)}")
+    return Step(content=f"{'accept' if works else 'reject'}\n{findings} What I ran printed:\n{_quote(output)}")
 
 
 def _report_readme(request: ChatRequest) -> Step:
-    return Step(
-        content=f"README.md is written. A fresh copy of me had its commands tried:\n{_quoted(_answer(request.last_text))}"
-    )
+    return Step(content=f"README.md is written. A fresh copy of me had its commands tried:\n{_quote(_answer(request.last_text))}")
 
 
 def _pass_on(request: ChatRequest) -> Step:
@@ -182,12 +180,12 @@ def _admit_refusal(request: ChatRequest) -> Step:
         else " At this depth the tool for it is not offered, and to call it all the same did not help."
     )
     return Step(
-        content=f"Both commands of README.md work. They printed:\n{_quoted(_output(ran))}\n"
-        f"I wanted the researcher to check the wording, one level further down.{why} What I was told:\n{_quoted(refusal)}"
+        content=f"Both commands of README.md work. They printed:\n{_quote(_output(ran))}\n"
+        f"I wanted the researcher to check the wording, one level further down.{why} The error was:\n{_quote(refusal)}"
     )
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "\n".join(f"> {line}" if line else ">" for line in text.strip().splitlines())
 
 
@@ -206,8 +204,8 @@ _SCENES: Final[Sequence[_Scene]] = (
         _LEAD,
         _DOCUMENT,
         (
-            _say("A README first, then somebody who has not seen it.", _create("README.md", _README)),
-            _say("", _delegate("self", f"{_TRY}, as a stranger would, and report what happened.")),
+            _say("A README first, then a test by an agent that has not seen it.", _create("README.md", _README)),
+            _say("", _delegate("self", f"{_TRY}, without other knowledge, and report what happened.")),
             _report_readme,
         ),
     ),
@@ -230,7 +228,7 @@ _SCENES: Final[Sequence[_Scene]] = (
             _ask_for_review,
             _say(
                 "The review is in. What is left is the README, a small project of its own.",
-                _delegate("self", f"{_DOCUMENT} in README.md, and make sure that what it says has been tried."),
+                _delegate("self", f"{_DOCUMENT} in README.md, and make sure that every command in it has been tried."),
             ),
             _conclude,
         ),
@@ -239,7 +237,7 @@ _SCENES: Final[Sequence[_Scene]] = (
         _RESEARCHER,
         "",
         (
-            _say("", ToolCall("glob", {"pattern": "**/*.md"})),
+            _say("", ScriptedCall("glob", {"pattern": "**/*.md"})),
             _say("", _create("notes/primes.md", _NOTES)),
             _say(
                 "The sieve of Eratosthenes, with limits 0, 1, 2 and a prime limit as the cases to test (from memory, sure). "
@@ -270,7 +268,7 @@ _SCENES: Final[Sequence[_Scene]] = (
         _REVIEWER,
         "",
         (
-            _say("", ToolCall("file_editor", {"command": "view", "path": "primes.py"})),
+            _say("", ScriptedCall("file_editor", {"command": "view", "path": "primes.py"})),
             _say("", _run("python3 primes.py 0; python3 primes.py 1; python3 primes.py 2; python3 primes.py 10")),
             _give_verdict,
         ),

@@ -1,4 +1,4 @@
-"""One scripted answer on its way out: its pace, its gate, its end. Speaks ASGI's `send`; knows no sockets and no routes."""
+"""Send one scripted answer with its delays, its gate and its end. Uses ASGI's `send`; knows no sockets and no routes."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ class Gates:
         self._events: dict[str, asyncio.Event] = {}
 
     def open(self, name: str) -> None:
-        """Let all pass, now and later."""
+        """Open a gate for all answers, now and later."""
         self._events.setdefault(name, asyncio.Event()).set()
 
     async def pass_through(self, gate: Gate) -> None:
@@ -37,8 +37,8 @@ class Gates:
             self._traffic.note_gate(gate.name, -1)
 
 
-class Answer:
-    """The answer to one request; its step has its delays."""
+class PacedReply:
+    """The answer to one request, sent with the delays of its step."""
 
     def __init__(self, request: ChatRequest, step: Step, gates: Gates, send: Send) -> None:
         self._request = request
@@ -50,7 +50,7 @@ class Answer:
 
     @property
     def waits(self) -> bool:
-        """Whether there is time for the client to go away before the answer is complete."""
+        """Whether the answer takes time, so that the client may disconnect before it is complete."""
         return self._step.hang or self._step.barrier is not None or self._ttft_s > 0 or self._token_s > 0
 
     async def send(self) -> None:
@@ -81,24 +81,24 @@ class Answer:
         end = replies.render_end(self._request, self._step)
         await self._start("text/event-stream", {"cache-control": "no-cache"})
         if self._step.drop_after is not None:
-            # To leave a response unfinished is how an ASGI application cuts the connection.
+            # An ASGI application cuts the connection by leaving a response unfinished.
             await self._send_frames(frames[: self._step.drop_after])
         elif self.waits:
             await self._send_frames(frames)
             await self._send({"type": "http.response.body", "body": end})
         else:
-            await self._send({"type": "http.response.body", "body": _stamped(b"".join(frames)) + end})
+            await self._send({"type": "http.response.body", "body": _stamp(b"".join(frames)) + end})
 
     async def _send_frames(self, frames: list[bytes]) -> None:
         due = time.monotonic()
         for index, frame in enumerate(frames):
             if index:
                 await self._pass_gate(index)
-            # The first frame is the role alone; it comes with the first token, as from a real LLM.
+            # The first frame has only the role; it is sent together with the first token, as by a real LLM.
             if self._token_s and index > 1:
                 due += self._token_s
                 await anyio.sleep(max(0.0, due - time.monotonic()))
-            await self._send({"type": "http.response.body", "body": _stamped(frame), "more_body": True})
+            await self._send({"type": "http.response.body", "body": _stamp(frame), "more_body": True})
 
     async def _pass_gate(self, sent: int) -> None:
         gate = self._step.barrier
@@ -111,5 +111,5 @@ class Answer:
         await self._send({"type": "http.response.start", "status": self._step.status, "headers": encoded})
 
 
-def _stamped(frame: bytes) -> bytes:
+def _stamp(frame: bytes) -> bytes:
     return frame.replace(_NOW, str(time.monotonic_ns()).encode()) if _NOW in frame else frame

@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, assert_never
 
-from a2a_gateway.testing.script import ChatRequest, Step, ToolCall, Usage
+from a2a_gateway.testing.script import ChatRequest, ScriptedCall, Step, Usage
 
 # A word with the space after it, as tokenisers of LLMs roughly do.
 _WORDS: Final = re.compile(r"\S+\s*|\s+")
 _ARGUMENT_PIECE_CHARS: Final = 12
-# No clock here, and none is needed: nothing reads it.
+# A constant instead of a clock, because nothing reads it.
 _CREATED: Final = 1_700_000_000
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -39,7 +39,7 @@ def render_frames(request: ChatRequest, step: Step) -> list[bytes]:
 
 
 def render_end(request: ChatRequest, step: Step) -> bytes:
-    """Render what follows the last delta: the finish reason, usage if it was asked for, and the end mark."""
+    """Render the end of a stream after the last delta: the finish reason, the usage if requested, and the end mark."""
     envelope = _envelope(request, "chat.completion.chunk")
     frames = [{**envelope, "choices": [{"index": 0, "delta": {}, "finish_reason": finish_reason(step)}]}]
     usage = render_usage(request, step)
@@ -49,7 +49,7 @@ def render_end(request: ChatRequest, step: Step) -> bytes:
 
 
 def render_usage(request: ChatRequest, step: Step) -> dict[str, Any] | None:
-    """Render the usage that the step reports; None if it reports none."""
+    """Render the usage that the step reports; None if it does not report usage."""
     match step.usage:
         case Usage() as usage:
             pass
@@ -69,7 +69,7 @@ def render_usage(request: ChatRequest, step: Step) -> dict[str, Any] | None:
 
 
 def finish_reason(step: Step) -> str:
-    """Why the answer ends: as the step says, else as follows from it."""
+    """Return the finish reason: the step's own, else the one that follows from its content."""
     natural: Literal["tool_calls", "stop"] = "tool_calls" if step.calls else "stop"
     return step.finish_reason or natural
 
@@ -94,7 +94,7 @@ def _deltas(request: ChatRequest, step: Step) -> Iterator[dict[str, Any]]:
             yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
-def _call(request: ChatRequest, index: int, call: ToolCall) -> dict[str, Any]:
+def _call(request: ChatRequest, index: int, call: ScriptedCall) -> dict[str, Any]:
     arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
     return {
         "id": f"call_{request.number}_{index}",

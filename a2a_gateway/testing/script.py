@@ -1,15 +1,15 @@
-"""Scripts: what a scripted LLM answers, as frozen data, and how they are found in a chat request.
+"""Scripts: the answers of a scripted LLM as frozen data, and how they are found in a chat request. Pure.
 
-Pure. `replies` renders a step, `scripted_llm` serves it; this module knows neither HTTP nor time.
+`replies` renders a step, `scripted_llm` serves it; this module knows neither HTTP nor time.
 
-A script rides in the text of a user message, so that a test says in one place what it asks and what the LLM will do:
+A script is part of the text of a user message, so that a test has its question and the LLM's answers in one place:
 
     Please list the files. [[llm {"steps": [{"tool_calls": [{"name": "terminal", "arguments": {"command": "ls"}}]},
                                             {"content": "There they are: $LAST"}]}]]
 
-The last marker of the last user message that has one counts. Its steps are walked through by the turns of the agent: the step's
-index is the number of assistant messages with tool calls that follow the marker, and the last step repeats. A marker may hold
-another one inside a tool call's arguments: that is how a script tells a delegated agent what to do.
+The last marker of the last user message that has one is used. Each turn of the agent gets the next step: its index is the
+number of assistant messages with tool calls after the marker. The last step repeats. A marker may contain another one in the
+arguments of a tool call: the script of a delegated agent.
 """
 
 import json
@@ -25,12 +25,12 @@ _FORBID_UNKNOWN: Final = ConfigDict(extra="forbid", strict=True)
 
 
 class ScriptError(ValueError):
-    """A script that cannot be read; the message names each place and what is wrong there."""
+    """A script is invalid; the message contains each location and its fault."""
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call that the LLM makes. `arguments` as text is sent as it stands, so that it may be malformed on purpose."""
+class ScriptedCall:
+    """A call that the LLM makes. `arguments` as text is sent unchanged, so that it can be malformed on purpose."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID_UNKNOWN
 
@@ -52,11 +52,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A point where an answer waits until somebody opens the gate of that name.
+    """A point where an answer waits until the gate of that name is opened.
 
     Attributes:
-        opens_at: the gate opens by itself once so many answers wait at it: a barrier.
-        after: deltas of a streamed answer that leave before it; 0 waits before the first byte.
+        opens_at: the number of waiting answers at which the gate opens by itself: a barrier.
+        after: the number of deltas of a streamed answer sent before the gate; 0 waits before the first byte.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID_UNKNOWN
@@ -68,18 +68,20 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One answer of the LLM. In `content`, `finish` and tool arguments, `$LAST` stands for the text of the last message received;
-    in streamed text, `$NOW` stands for `time.monotonic_ns()` at the instant it is sent.
+    """One answer of the LLM.
+
+    In `content`, `finish` and tool arguments, `$LAST` is replaced by the text of the last message received. In streamed text,
+    `$NOW` is replaced by `time.monotonic_ns()` when it is sent.
 
     Attributes:
-        tokens: short for a content of so many words.
-        finish: short for a call of the agent's `finish` tool with this message.
-        usage: what is reported: given, estimated from the sizes, or nothing at all.
-        status: an HTTP status other than 200 answers with `error` and `code`, in OpenAI's error form.
+        tokens: shorthand for a content of so many words.
+        finish: shorthand for a call of the agent's `finish` tool with this message.
+        usage: the reported usage: explicit, estimated from the sizes, or omitted.
+        status: a status other than 200 sends `error` and `code` in OpenAI's error form.
         hang: never answer.
         drop_after: cut the connection after so many deltas of a stream.
-        ttft_ms: wait before the first byte.
-        token_ms: wait before each further delta; an answer that is not streamed waits for all of them.
+        ttft_ms: delay before the first byte.
+        token_ms: delay before each further delta; an answer that is not streamed waits for all of them.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID_UNKNOWN
@@ -87,7 +89,7 @@ class Step:
     content: str | None = None
     tokens: int | None = None
     reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ScriptedCall, ...] = ()
     finish: str | None = None
     finish_reason: str | None = None
     usage: Usage | Literal["estimated", "omitted"] = "estimated"
@@ -103,32 +105,32 @@ class Step:
 
     @property
     def text(self) -> str | None:
-        """The content, written out."""
+        """The content, including that of `tokens`."""
         return self.content if self.tokens is None else " ".join(f"w{number}" for number in range(self.tokens))
 
     @property
-    def calls(self) -> tuple[ToolCall, ...]:
-        """The tool calls, `finish` included."""
-        return self.tool_calls if self.finish is None else (*self.tool_calls, ToolCall("finish", {"message": self.finish}))
+    def calls(self) -> tuple[ScriptedCall, ...]:
+        """The tool calls, including that of `finish`."""
+        return self.tool_calls if self.finish is None else (*self.tool_calls, ScriptedCall("finish", {"message": self.finish}))
 
     @property
     def barrier(self) -> Gate | None:
-        """The gate, if there is one, written out."""
+        """The gate, or None; a gate given by its name becomes a `Gate`."""
         return Gate(self.gate) if isinstance(self.gate, str) else self.gate
 
-    def filled(self, last: str) -> "Step":
-        """Put the last message's text where the step says `$LAST`."""
+    def fill_last(self, last: str) -> "Step":
+        """Return the step with `$LAST` replaced by the last message's text."""
         return replace(
             self,
             content=_fill(self.content, last),
             finish=_fill(self.finish, last),
-            tool_calls=tuple(ToolCall(call.name, _fill(call.arguments, last)) for call in self.tool_calls),
+            tool_calls=tuple(ScriptedCall(call.name, _fill(call.arguments, last)) for call in self.tool_calls),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The answers to one request and to the turns that follow from it; delays count for the steps that have none."""
+    """The answers to one request and to its further turns; the delays apply to steps without their own."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID_UNKNOWN
 
@@ -141,7 +143,7 @@ class Script:
             raise ValueError("a script needs at least one step")
 
     def step(self, index: int) -> Step:
-        """The step for a turn (from 0); the last one repeats."""
+        """Return the step for a turn (from 0); the last one repeats."""
         step = self.steps[min(index, len(self.steps) - 1)]
         return replace(
             step,
@@ -199,32 +201,32 @@ class ChatRequest:
         return text_of(self.messages[-1]) if self.messages else ""
 
     def turns_since(self, index: int) -> int:
-        """How many assistant messages with tool calls stand after the message at `index`."""
+        """Return the number of assistant messages with tool calls after the message at `index`."""
         return sum(
             1 for message in self.messages[index + 1 :] if message.get("role") == "assistant" and message.get("tool_calls")
         )
 
 
 type Director = Callable[[ChatRequest], Step | None]
-"""Chooses the answer to a request that carries no marker, by what it says; None leaves it to the default script."""
+"""Chooses the answer to a request without a marker, by its content; None selects the default script."""
 
 
 def marker(script: Script | Step | Mapping[str, object]) -> str:
-    """Write a script as text that `choose_step` finds in a message. A step stands for a script of one."""
+    """Render a script as text that `choose_step` finds in a message. A step becomes a script of one step."""
     document = {"steps": [script]} if isinstance(script, Step) else script
     adapter: TypeAdapter[Any] = TypeAdapter(type(document))
     return f"{MARKER}{adapter.dump_json(document, exclude_defaults=True).decode()}]]"
 
 
 def parse_script(document: object) -> Script:
-    """Read a script from decoded JSON: an object with `steps`, or one step.
+    """Parse a script from decoded JSON: an object with `steps`, or one step.
 
     Raises:
-        ScriptError: it is not one.
+        ScriptError: it is not valid.
     """
     wrapped = {"steps": [document]} if isinstance(document, dict) and "steps" not in document else document
     try:
-        # Validated as JSON: strict mode then takes an array for a tuple.
+        # Validated as JSON, because strict mode then accepts an array for a tuple.
         return _SCRIPTS.validate_json(json.dumps(wrapped))
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, item['loc'])) or 'script'}: {item['msg']}" for item in error.errors(include_url=False))
@@ -235,26 +237,26 @@ _SCRIPTS: Final = TypeAdapter(Script)
 
 
 def choose_step(request: ChatRequest, default: Script, direct: Director | None = None) -> Step:
-    """Find the answer to a request: by the last marker in its user messages, else by `direct`, else by `default`.
+    """Return the answer to a request: from the last marker in its user messages, else from `direct`, else from `default`.
 
     Raises:
-        ScriptError: the marker cannot be read.
+        ScriptError: the marker is not valid.
     """
     users = [(index, text_of(message)) for index, message in enumerate(request.messages) if message.get("role") == "user"]
     for index, text in reversed(users):
         script = find_script(text)
         if script is not None:
-            return script.step(request.turns_since(index)).filled(request.last_text)
+            return script.step(request.turns_since(index)).fill_last(request.last_text)
     directed = direct(request) if direct is not None else None
     if directed is not None:
-        return directed.filled(request.last_text)
+        return directed.fill_last(request.last_text)
     last_user = users[-1][0] if users else -1
-    return default.step(request.turns_since(last_user)).filled(request.last_text)
+    return default.step(request.turns_since(last_user)).fill_last(request.last_text)
 
 
 @lru_cache(maxsize=512)
 def find_script(text: str) -> Script | None:
-    """Read the last outermost marker of a text.
+    """Parse the last outermost marker of a text; None without one.
 
     Raises:
         ScriptError: it is not JSON, or not a script.
@@ -267,13 +269,13 @@ def find_script(text: str) -> Script | None:
             raise ScriptError(f"the marker holds no JSON: {error}") from None
         if not text[end:].lstrip().startswith("]]"):
             raise ScriptError(f"the marker does not end with ]] after its JSON, but with {text[end : end + 20]!r}")
-        # From its end, not its start: a marker inside this one's JSON is for somebody else.
+        # From its end, not its start: a marker inside this one's JSON is for a delegated agent.
         start = text.find(MARKER, end)
     return None if found is None else parse_script(found)
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """The text of a message, whether its content is a string or a list of parts."""
+    """Return the text of a message, whether its content is a string or a list of parts."""
     content = message.get("content")
     if isinstance(content, str):
         return content

@@ -1,8 +1,8 @@
-"""A scripted LLM: an OpenAI-compatible server that answers over real HTTP what a script says, streamed or whole.
+"""A scripted LLM: an OpenAI-compatible server that sends the answers of a script over real HTTP, streamed or whole.
 
-Ships with the gateway: the demo runs on it, the tests drive real agents with it, the benchmark measures against it. `script` says
-what scripts are, `replies` renders them, `answer` paces them, `traffic` remembers what was received; this module owns the socket,
-and notices the clients that go away. It knows nothing of agents.
+Shipped with the gateway: the demo runs on it, the tests drive real agents with it, the benchmark measures against it. `script`
+defines scripts, `replies` renders them, `paced_reply` sends them with delays, and `traffic` records requests. This module owns
+the socket and detects clients that disconnect. It knows nothing of agents.
 
 In a test's own event loop, in a thread, or as a process of its own:
 
@@ -33,7 +33,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from a2a_gateway.testing.paced_reply import Answer, Gates
+from a2a_gateway.testing.paced_reply import Gates, PacedReply
 from a2a_gateway.testing.script import ChatRequest, Director, Script, ScriptError, Step, choose_step
 from a2a_gateway.testing.serving import serve_app
 from a2a_gateway.testing.traffic import Condition, Traffic
@@ -46,12 +46,12 @@ class ScriptedLLM:
     """Serve scripts on a port of this machine while the context manager is open.
 
     Args:
-        default: answers requests that carry no marker and that `direct` does not know.
-        direct: chooses the answer by what a request says.
-        ttft_ms: wait before the first byte of an answer whose step does not say.
-        token_ms: wait between deltas of an answer whose step does not say.
-        port: 0 takes a free one.
-        keep: how many of the latest requests to remember; None remembers all.
+        default: the script for requests without a marker for which `direct` returns None.
+        direct: chooses the answer by a request's content.
+        ttft_ms: delay before the first byte, unless the step sets one.
+        token_ms: delay between deltas, unless the step sets one.
+        port: 0 selects a free one.
+        keep: how many of the latest requests to keep; None keeps all.
 
     Attributes:
         root_url: the server's address without a path, once it serves.
@@ -81,7 +81,7 @@ class ScriptedLLM:
     @classmethod
     @contextmanager
     def in_thread(cls, default: Script = DEFAULT_SCRIPT, **options: Any) -> "Iterator[ScriptedLLM]":
-        """Serve from a thread with an event loop of its own, for code that has none. Takes the arguments of the class."""
+        """Serve from a thread with an event loop of its own, for code without one. Takes the arguments of the class."""
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(cls(default, **options)) as llm:
             yield llm
 
@@ -103,11 +103,11 @@ class ScriptedLLM:
 
     @property
     def base_url(self) -> str:
-        """What an OpenAI client takes as its base URL."""
+        """The base URL for an OpenAI client."""
         return f"{self.root_url}/v1"
 
     def open_gate(self, name: str) -> None:
-        """Let all pass that wait at a gate, now and later. From any thread."""
+        """Open a gate for all answers, now and later. From any thread."""
         self._loop.call_soon_threadsafe(self.gates.open, name)
 
     async def wait_until(self, condition: Condition, timeout_s: float = 30.0) -> None:
@@ -142,7 +142,7 @@ class ScriptedLLM:
 
 
 class _ChatEndpoint:
-    """The chat route as a bare ASGI application: an answer without delays is one send, with no task beside it."""
+    """The chat route as a bare ASGI application: an answer without delays is one send, without an extra task."""
 
     def __init__(self, llm: ScriptedLLM) -> None:
         self._llm = llm
@@ -154,9 +154,9 @@ class _ChatEndpoint:
         traffic.note_request(request)
         gone = True
         try:
-            answer = Answer(request, self._paced(step), self._llm.gates, send)
+            answer = PacedReply(request, self._with_delays(step), self._llm.gates, send)
             if answer.waits:
-                gone = await self._send_while_listened_to(answer, receive)
+                gone = await self._send_until_disconnect(answer, receive)
             else:
                 await answer.send()
                 gone = False
@@ -181,7 +181,7 @@ class _ChatEndpoint:
         except ScriptError as error:
             return request, _refusal(f"The script cannot be read: {error}", "script_unreadable")
 
-    def _paced(self, step: Step) -> Step:
+    def _with_delays(self, step: Step) -> Step:
         llm = self._llm
         return replace(
             step,
@@ -189,7 +189,7 @@ class _ChatEndpoint:
             token_ms=llm.token_ms if step.token_ms is None else step.token_ms,
         )
 
-    async def _send_while_listened_to(self, answer: Answer, receive: Receive) -> bool:
+    async def _send_until_disconnect(self, answer: PacedReply, receive: Receive) -> bool:
         complete = gone = False
         async with anyio.create_task_group() as tasks:
 
@@ -197,7 +197,7 @@ class _ChatEndpoint:
                 nonlocal gone
                 while (await receive())["type"] != "http.disconnect":
                     pass
-                # The server reports the end of a complete response as a disconnect, too.
+                # The server reports the end of a complete response as a disconnect as well.
                 gone = not complete
                 tasks.cancel_scope.cancel()
 
@@ -235,7 +235,7 @@ async def _serve(llm: ScriptedLLM) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     async with llm:
-        print(llm.base_url, flush=True)  # noqa: T201  # its standard output is how the caller learns the address
+        print(llm.base_url, flush=True)  # noqa: T201  # the caller reads the address from standard output
         await stop.wait()
 
 

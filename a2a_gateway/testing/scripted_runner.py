@@ -1,4 +1,4 @@
-"""A runner without agents: each run does what a script says. Satisfies `runs.ports.Runner`, for tests of what leads runs."""
+"""A runner without agents: each run follows a script. Implements `runs.ports.Runner`, for tests of the code that leads runs."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -22,7 +22,7 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Make one LLM call, of one token, at this price. It may cost `most_micro_usd`, and lasts until the gate, if any, is open."""
+    """Make one LLM call of one token at this price, or quoted at `most_micro_usd` if higher; wait for the gate, if any."""
 
     micro_usd: int
     most_micro_usd: int = 0
@@ -32,8 +32,8 @@ class Spend:
 _ONE_TOKEN: Final = TokenUsage(prompt=1)
 _ONE_MICRO_USD: Final = Decimal("0.000001")
 
-type Part = RunnerEvent | Until | Spend | Exception
-"""What a run does next: tell an event, wait, spend money, or break."""
+type RunStep = RunnerEvent | Until | Spend | Exception
+"""One step of a run: emit an event, wait, spend money, or fail."""
 
 
 @dataclass(slots=True)
@@ -41,11 +41,11 @@ class ScriptedRunner:
     """Runs scripts.
 
     Attributes:
-        script: what a run does, part by part.
+        script: returns the steps of a run.
         admitted: the runs that began, in order.
     """
 
-    script: Callable[[AdmittedRun], Sequence[Part]]
+    script: Callable[[AdmittedRun], Sequence[RunStep]]
     admitted: list[AdmittedRun] = field(default_factory=list)
     _stops: dict[RunId, asyncio.Event] = field(default_factory=dict)
 

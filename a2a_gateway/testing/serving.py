@@ -14,7 +14,7 @@ _BACKLOG: Final = 2048
 
 @asynccontextmanager
 async def serve_app(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serve until the context ends; yields the root URL, which accepts connections at once. Port 0 takes a free one."""
+    """Serve until the context ends; yield the root URL, which accepts connections at once. Port 0 selects a free one."""
     # The kernel queues connections from here on, so clients need not wait for the server to come up.
     with socket.create_server((host, port), backlog=_BACKLOG) as listener:
         server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
@@ -30,5 +30,5 @@ async def serve_app(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> 
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # The process belongs to whoever started it: its signals are not this server's.
+        # The signals of the process are not this server's to handle.
         yield

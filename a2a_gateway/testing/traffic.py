@@ -1,6 +1,6 @@
-"""What a scripted LLM has seen so far, and waiting until it has seen something. Safe to use from any thread.
+"""Record the requests to a scripted LLM, and wait for conditions on them. Safe to use from any thread.
 
-Conditions instead of sleeps: whoever waits is woken by the event itself, in a test's own loop or in a plain thread.
+Conditions instead of sleeps: the event itself wakes the waiting test, in an event loop or in a plain thread.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ _PATIENCE_S: Final = 30.0
 
 
 class Traffic:
-    """Requests received, answers under way, clients lost.
+    """The requests received, the answers in progress, and the clients that disconnected.
 
     Args:
-        keep: how many of the latest requests to remember; None remembers all.
+        keep: how many of the latest requests to keep; None keeps all.
 
     Attributes:
-        received: chat requests, ever.
-        in_flight: answers under way; `most_in_flight` is the largest value it ever had.
-        disconnects: clients that went away before their answer was complete.
+        received: the number of all chat requests.
+        in_flight: the number of answers in progress; `most_in_flight` is its maximum so far.
+        disconnects: the number of clients that disconnected before their answer was complete.
         last_received_ns, last_disconnect_ns: `time.monotonic_ns()` of the latest; 0 if there was none.
     """
 
@@ -46,23 +46,23 @@ class Traffic:
 
     @property
     def requests(self) -> Sequence[ChatRequest]:
-        """The remembered requests, oldest first."""
+        """The kept requests, oldest first."""
         return tuple(self._requests)
 
     @property
     def cut_short(self) -> frozenset[int]:
-        """The numbers of the remembered requests whose client went away before the answer was complete."""
+        """The numbers of the kept requests whose client disconnected before the answer was complete."""
         return frozenset(self._cut_short)
 
     def waiting_at(self, gate: str) -> int:
-        """How many answers wait at a gate now."""
+        """Return the number of answers that wait at a gate now."""
         return self._at_gate.get(gate, 0)
 
     async def wait_until(self, condition: Condition, timeout_s: float = _PATIENCE_S) -> None:
-        """Wait until `condition(traffic)` holds. It is asked once now and after every change, possibly in another thread.
+        """Wait until `condition(traffic)` is true. It is called now and after every change, possibly in another thread.
 
         Raises:
-            TimeoutError: it did not come to hold; the message says what was seen instead.
+            TimeoutError: it did not become true; the message contains the state of the traffic.
         """
         try:
             await asyncio.wait_for(asyncio.wrap_future(self._watch(condition)), timeout_s)
@@ -73,7 +73,7 @@ class Traffic:
         """Do as `wait_until`, from a thread without an event loop.
 
         Raises:
-            TimeoutError: the condition did not come to hold.
+            TimeoutError: the condition did not become true.
         """
         future = self._watch(condition)
         try:
@@ -102,7 +102,7 @@ class Traffic:
             self._wake()
 
     def note_end(self, request: ChatRequest, *, disconnected: bool) -> None:
-        """Record that an answer is over: complete, or because its client went away."""
+        """Record the end of an answer: complete, or because its client disconnected."""
         with self._lock:
             self.in_flight -= 1
             if disconnected:
@@ -112,7 +112,7 @@ class Traffic:
             self._wake()
 
     def note_gate(self, gate: str, change: int) -> int:
-        """Record that an answer began (+1) or ceased (-1) to wait at a gate; returns how many wait there."""
+        """Record that an answer began (+1) or stopped (-1) to wait at a gate; return how many wait there."""
         with self._lock:
             self._at_gate[gate] = self._at_gate.get(gate, 0) + change
             self._wake()
@@ -124,7 +124,7 @@ class Traffic:
             if future.done():
                 continue
             if condition(self):
-                # A waiter that gives up at this instant has cancelled its future: then there is nobody to tell.
+                # A waiter that gives up at this moment has cancelled its future, which then needs no result.
                 if future.set_running_or_notify_cancel():
                     future.set_result(None)
             else:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from openai import OpenAI
 
-from a2a_gateway.testing.script import ChatRequest, Step, ToolCall
+from a2a_gateway.testing.script import ChatRequest, ScriptedCall, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 
 HERE = Path(__file__).parent
@@ -148,22 +148,22 @@ def speak(request: ChatRequest) -> Step | None:
             return Step(content=f"It is computed and checked. The workshop says:\n{quoted(answer(request))}")
         case system, 0 if "You are a builder" in system:
             created = {"command": "create", "path": "collatz.py", "file_text": PROGRAM}
-            return Step(tool_calls=(ToolCall("file_editor", created),))
+            return Step(tool_calls=(ScriptedCall("file_editor", created),))
         case system, 1 if "You are a builder" in system:
-            return Step(tool_calls=(ToolCall("terminal", {"command": "python3 collatz.py"}),))
+            return Step(tool_calls=(ScriptedCall("terminal", {"command": "python3 collatz.py"}),))
         case system, 2 if "You are a builder" in system:
             return delegate("lab/openhands_tester", f"A program says: {first_line(request)}. Check it with a shell loop.")
         case system, _ if "You are a builder" in system:
             return Step(content=f"collatz.py is written and ran. The laboratory says:\n{quoted(answer(request))}")
         case system, 0 if "You are a tester" in system:
-            return Step(tool_calls=(ToolCall("terminal", {"command": CHECK}),))
+            return Step(tool_calls=(ScriptedCall("terminal", {"command": CHECK}),))
         case system, _ if "You are a tester" in system:
             return Step(content=f"My own shell loop counts {first_line(request)}.")
     return None
 
 
 def delegate(agent: str, task: str) -> Step:
-    return Step(tool_calls=(ToolCall("delegate", {"agent": agent, "task": task}),))
+    return Step(tool_calls=(ScriptedCall("delegate", {"agent": agent, "task": task}),))
 
 
 def first_line(request: ChatRequest) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI
 
-from a2a_gateway.testing.script import Gate, Step, ToolCall, Usage
+from a2a_gateway.testing.script import Gate, ScriptedCall, Step, Usage
 from delegate_tool.protocol.money import parse_usd
 from tests.crash.books import LIVE
 from tests.crash.chain import AT_B, AT_C, Chain, running_chain
@@ -97,7 +97,7 @@ async def test_after_a_storm_that_the_middle_did_not_survive_three_ledgers_agree
 async def ask(client: AsyncOpenAI, chance: random.Random, number: int) -> None:
     """Ask for a run of B that asks for one or two of C; every third client hangs up when chance says so."""
 
-    def step(*calls: ToolCall) -> Step:
+    def step(*calls: ScriptedCall) -> Step:
         usage = Usage(chance.randint(50, 900), chance.randint(1, 40))
         return Step("word " * 20, tool_calls=calls, usage=usage, token_ms=chance.choice((0, 2, 5)))
 

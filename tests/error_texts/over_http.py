@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from a2a_gateway.server.request_framing import HEAD_BYTES
-from a2a_gateway.testing.script import Step, ToolCall
+from a2a_gateway.testing.script import ScriptedCall, Step
 from tests.support.ask import user
 
 type Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
@@ -42,7 +42,7 @@ def _huge_body(http: httpx.AsyncClient) -> Awaitable[httpx.Response]:
     return http.post(_CHAT, content=b"x" * 50_000_000)
 
 
-_REPEATED = tuple(Step(tool_calls=(ToolCall("terminal", {"command": "true"}),)) for _ in range(2))
+_REPEATED = tuple(Step(tool_calls=(ScriptedCall("terminal", {"command": "true"}),)) for _ in range(2))
 
 CASES: dict[str, Ask] = {
     "not_found": get("/api/show"),
@@ -72,5 +72,5 @@ CASES: dict[str, Ask] = {
     "llm_not_found": chat(Step(status=404, error="no such model", code="model_not_found")),
     "max_turns_exceeded": chat(*_REPEATED, headers={"X-A2A-Max-Turns": "1"}),
     "deadline_exceeded: the agent did not finish": chat(Step(content="late", gate="never"), headers={"X-A2A-Timeout": "0.3"}),
-    "agent_stuck": chat(Step(tool_calls=(ToolCall("terminal", {"command": "true"}),)), headers={"X-A2A-Max-Turns": "20"}),
+    "agent_stuck": chat(Step(tool_calls=(ScriptedCall("terminal", {"command": "true"}),)), headers={"X-A2A-Max-Turns": "20"}),
 }

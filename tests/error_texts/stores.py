@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import text
 
 from a2a_gateway.host.clock import SystemClock
-from a2a_gateway.host.data_dir_lock import sole_user
-from a2a_gateway.host.workspaces import Workspaces
+from a2a_gateway.host.data_dir_lock import hold_data_dir
+from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.signing_key import FILE_NAME, SigningKey
 from a2a_gateway.runs.model import Grant, RunId, SpendCaps, TokenUsage
@@ -125,19 +125,19 @@ async def _unknown_database(_: Path) -> object:
 
 async def _foreign_workspace(directory: Path) -> object:
     (directory / "precious").mkdir()
-    await Workspaces(directory / "workspaces").remove(str(directory / "precious"))
+    await WorkspaceDirectories(directory / "workspaces").remove(str(directory / "precious"))
     return None
 
 
 def _shared_data_dir(directory: Path) -> object:
     settings = Settings(data_dir=directory / "data")
-    with sole_user(settings), sole_user(settings):
+    with hold_data_dir(settings), hold_data_dir(settings):
         return None
 
 
 def _unwritable_data_dir(directory: Path) -> object:
     (directory / "data" / "gateway.lock").mkdir(parents=True)
-    with sole_user(Settings(data_dir=directory / "data")):
+    with hold_data_dir(Settings(data_dir=directory / "data")):
         return None
 
 

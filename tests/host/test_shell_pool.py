@@ -196,9 +196,9 @@ def test_what_a_shell_has_left_is_not_handed_on_when_it_is_dead(tmp_path: Path) 
     program = f"""if True:
         from pathlib import Path
         import psutil
-        from a2a_gateway.host.orphans import take_in_orphans
+        from a2a_gateway.host.orphans import become_parent_of_orphans
         from a2a_gateway.host.shell import Shell
-        take_in_orphans()
+        become_parent_of_orphans()
         shell = Shell.start(Path({str(made(tmp_path / "shell"))!r}), {bash()!r}, {dict(ENVIRONMENT)!r})
         shell.run("sleep 901 & (setsid sleep 902 &); (setsid bash -c 'sleep 903 & sleep 904' &)")
         shell.wait(timeout_s=20, quiet_s=20)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2a_gateway.host.keystrokes import keystrokes
-from a2a_gateway.host.terminal_output import Report, Screen
+from a2a_gateway.host.terminal_output import Report, TerminalOutput
 
 PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="\x1b\x1e\r"), max_size=40)
 
@@ -20,7 +20,7 @@ def test_any_chunking_of_a_terminals_bytes_gives_the_same_output_and_report(
     before: str, exit_code: int, working_dir: str, after: str, cuts: list[int]
 ) -> None:
     data = before.encode() + report(3, exit_code, working_dir) + after.encode()
-    screen = Screen("nonce")
+    screen = TerminalOutput("nonce")
     edges = sorted({0, *(min(cut, len(data)) for cut in cuts), len(data)})
     for start, end in pairwise(edges):
         screen.feed(data[start:end])
@@ -28,14 +28,14 @@ def test_any_chunking_of_a_terminals_bytes_gives_the_same_output_and_report(
 
 
 def test_a_report_with_another_nonce_is_output() -> None:
-    screen = Screen("nonce")
+    screen = TerminalOutput("nonce")
     forged = "\x1eother;3;0;/\x1e"
     screen.feed(forged.encode())
     assert (screen.take(), screen.last) == (forged, None)
 
 
 def test_a_flood_keeps_its_end_and_the_report_after_it() -> None:
-    screen = Screen("nonce")
+    screen = TerminalOutput("nonce")
     for _ in range(100):
         screen.feed(b"x" * 65536)
     screen.feed(b"the end" + report(1, 0, "/"))
@@ -47,7 +47,7 @@ def test_a_flood_keeps_its_end_and_the_report_after_it() -> None:
 
 
 def test_terminal_controls_are_dropped_and_an_overwritten_line_has_its_last_state() -> None:
-    screen = Screen("nonce")
+    screen = TerminalOutput("nonce")
     screen.feed(b"\x1b[1;31mred\x1b[0m\r\n\x1b]0;title\x07 10%\r 99%\r100%\r\ndone\r")
     assert screen.take() == "red\n100%\ndone"
 

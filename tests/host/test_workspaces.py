@@ -1,4 +1,4 @@
-"""Workspaces: private, separate, and removed whatever an agent did to them."""
+"""WorkspaceDirectories: private, separate, and removed whatever an agent did to them."""
 # ruff: noqa: ASYNC240  # a test may block its own loop
 
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from a2a_gateway.host.workspaces import Workspaces
+from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.runs.model import ConversationId
 
 pytestmark = pytest.mark.anyio
@@ -15,11 +15,11 @@ ID = ConversationId("1b4e28ba-2fa1-11d2-883f-0016d3cca427")
 
 
 @pytest.fixture
-def workspaces(tmp_path: Path) -> Workspaces:
-    return Workspaces(tmp_path / "data" / "workspaces")
+def workspaces(tmp_path: Path) -> WorkspaceDirectories:
+    return WorkspaceDirectories(tmp_path / "data" / "workspaces")
 
 
-async def test_each_workspace_is_new_empty_private_and_named_after_its_conversation(workspaces: Workspaces) -> None:
+async def test_each_workspace_is_new_empty_private_and_named_after_its_conversation(workspaces: WorkspaceDirectories) -> None:
     first, second = await workspaces.create(ID), await workspaces.create(ID)
     assert first != second
     for path in map(Path, (first, second)):
@@ -30,12 +30,12 @@ async def test_each_workspace_is_new_empty_private_and_named_after_its_conversat
 
 
 @pytest.mark.parametrize("conversation_id", ["../../evil", "a/b", "", "x" * 300, ".."])
-async def test_no_conversations_name_leads_out_of_the_root(workspaces: Workspaces, conversation_id: str) -> None:
+async def test_no_conversations_name_leads_out_of_the_root(workspaces: WorkspaceDirectories, conversation_id: str) -> None:
     path = Path(await workspaces.create(ConversationId(conversation_id)))
     assert path.parent == workspaces.root
 
 
-async def test_removing_follows_no_link_and_minds_no_permission(workspaces: Workspaces, tmp_path: Path) -> None:
+async def test_removing_follows_no_link_and_minds_no_permission(workspaces: WorkspaceDirectories, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("kept")
@@ -53,7 +53,7 @@ async def test_removing_follows_no_link_and_minds_no_permission(workspaces: Work
     assert outside.stat().st_mode & 0o700 == 0o700
 
 
-async def test_a_workspace_that_became_a_link_is_removed_as_a_link(workspaces: Workspaces, tmp_path: Path) -> None:
+async def test_a_workspace_that_became_a_link_is_removed_as_a_link(workspaces: WorkspaceDirectories, tmp_path: Path) -> None:
     path = Path(await workspaces.create(ID))
     path.rmdir()
     (tmp_path / "outside").mkdir()
@@ -63,7 +63,9 @@ async def test_a_workspace_that_became_a_link_is_removed_as_a_link(workspaces: W
     assert (tmp_path / "outside").is_dir()
 
 
-async def test_what_is_missing_is_ignored_and_what_was_not_made_here_is_refused(workspaces: Workspaces, tmp_path: Path) -> None:
+async def test_what_is_missing_is_ignored_and_what_was_not_made_here_is_refused(
+    workspaces: WorkspaceDirectories, tmp_path: Path
+) -> None:
     path = await workspaces.create(ID)
     await workspaces.remove(path)
     await workspaces.remove(path)
@@ -74,7 +76,7 @@ async def test_what_is_missing_is_ignored_and_what_was_not_made_here_is_refused(
     assert (tmp_path / "precious").is_dir()
 
 
-async def test_a_profiles_own_directory_is_made_once_and_resolved(workspaces: Workspaces, tmp_path: Path) -> None:
+async def test_a_profiles_own_directory_is_made_once_and_resolved(workspaces: WorkspaceDirectories, tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(tmp_path)
     made = await workspaces.ensure(f"{tmp_path}/alias/shared")
     (tmp_path / "shared" / "file").touch()
@@ -82,7 +84,7 @@ async def test_a_profiles_own_directory_is_made_once_and_resolved(workspaces: Wo
     assert (tmp_path / "shared" / "file").exists()
 
 
-async def test_a_sweep_removes_what_is_not_kept(workspaces: Workspaces) -> None:
+async def test_a_sweep_removes_what_is_not_kept(workspaces: WorkspaceDirectories) -> None:
     assert await workspaces.sweep(()) == 0
     kept, lost = await workspaces.create(ID), await workspaces.create(ID)
     (workspaces.root / "stray file").touch()
@@ -91,7 +93,7 @@ async def test_a_sweep_removes_what_is_not_kept(workspaces: Workspaces) -> None:
     assert not Path(lost).exists()
 
 
-async def test_a_tree_deeper_than_files_can_be_open_is_removed(workspaces: Workspaces, tmp_path: Path) -> None:
+async def test_a_tree_deeper_than_files_can_be_open_is_removed(workspaces: WorkspaceDirectories, tmp_path: Path) -> None:
     path = Path(await workspaces.create(ID))
     (tmp_path / "outside").mkdir(mode=0o755)
     directory = os.open(path, os.O_RDONLY)
@@ -113,7 +115,7 @@ async def test_a_tree_deeper_than_files_can_be_open_is_removed(workspaces: Works
 
 @pytest.mark.linux("only there is a directory of files that not even root may remove")
 async def test_what_nobody_may_remove_stays_and_stops_neither_a_sweep_nor_a_removal(capsys: pytest.CaptureFixture[str]) -> None:
-    stuck = Workspaces(Path("/proc/self/fdinfo"))
+    stuck = WorkspaceDirectories(Path("/proc/self/fdinfo"))
     await stuck.sweep(())
     await stuck.remove(stuck.locate("0"))
     assert Path("/proc/self/fdinfo/0").exists()

@@ -20,7 +20,7 @@ from a2a_gateway.runs.ports import Runner
 from a2a_gateway.settings import Settings
 from a2a_gateway.testing.script import Gate, Step, marker
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from a2a_gateway.testing.scripted_runner import Part, ScriptedRunner, Spend, Until
+from a2a_gateway.testing.scripted_runner import RunStep, ScriptedRunner, Spend, Until
 from tests.agents.driver import a_recipe, an_llm, driving
 from tests.peers.added import Added
 
@@ -80,7 +80,7 @@ async def scripted(_: Path) -> AsyncIterator[RunnerUnderTest]:
     yield RunnerUnderTest(ScriptedRunner(script_of))
 
 
-def script_of(run: AdmittedRun) -> Sequence[Part]:
+def script_of(run: AdmittedRun) -> Sequence[RunStep]:
     """What the scripted runner does for a task."""
     [message] = run.messages
     assert isinstance(message, UserMessage)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.host.clock import SystemClock
-from a2a_gateway.host.workspaces import Workspaces
+from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.events import Finished, RunEnded, RunEvent, RunFinished
@@ -23,7 +23,7 @@ from a2a_gateway.runs.service import RunService
 from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.stores import Store, open_store, sqlite_url
-from a2a_gateway.testing.scripted_runner import Part, ScriptedRunner
+from a2a_gateway.testing.scripted_runner import RunStep, ScriptedRunner
 from delegate_tool.protocol.context import DelegationContext
 from delegate_tool.protocol.limits import LimitPolicy
 
@@ -93,7 +93,7 @@ NOTHING: dict[str, object] = {"live": [], "slots": 0, "queue": 0, "leases": set(
 @asynccontextmanager
 async def bench_of(
     tmp_path: Path,
-    script: Callable[[AdmittedRun], Sequence[Part]],
+    script: Callable[[AdmittedRun], Sequence[RunStep]],
     *,
     slots: int = 10,
     max_breadth: int = 5,
@@ -107,7 +107,7 @@ async def bench_of(
     clock, live_runs, runner = clock or SystemClock(), LiveRuns(), ScriptedRunner(script)
     async with open_store(database_url or sqlite_url(tmp_path / "gateway.db"), clock) as store:
         key, _ = await store.keys.create_key(f"laptop-{uuid4()}", LimitPolicy())
-        workspaces = Workspaces(tmp_path / "workspaces")
+        workspaces = WorkspaceDirectories(tmp_path / "workspaces")
         leases = Leases(store.conversations, lambda _: workspaces, live_runs, clock, ttl_s, turns or ConversationQueue())
         policy = ServicePolicy(
             "here",
@@ -123,10 +123,10 @@ async def bench_of(
             yield Bench(service, store, key, runner, tmp_path / "workspaces", tmp_path / "gateway.db")
 
 
-def by_task(**scripts: Sequence[Part]) -> Callable[[AdmittedRun], Sequence[Part]]:
+def by_task(**scripts: Sequence[RunStep]) -> Callable[[AdmittedRun], Sequence[RunStep]]:
     """Choose a script by the task of a run."""
 
-    def script(run: AdmittedRun) -> Sequence[Part]:
+    def script(run: AdmittedRun) -> Sequence[RunStep]:
         (message,) = run.messages
         assert isinstance(message, UserMessage)
         (part,) = message.parts

@@ -11,7 +11,7 @@ from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.events import Failed, Finished, RunEnded
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import AdmittedRun, RunState
-from a2a_gateway.testing.scripted_runner import Part, Until
+from a2a_gateway.testing.scripted_runner import RunStep, Until
 from tests.runs.service_bench import Bench, bench_of, by_task, finished, follow
 from tests.support.until import until
 
@@ -129,7 +129,7 @@ async def test_a_circle_through_a_run_that_has_not_begun_is_found(tmp_path: Path
 async def test_a_child_waits_for_a_conversation_whose_run_does_not_wait_for_it(tmp_path: Path) -> None:
     gate, last = asyncio.Event(), asyncio.Event()
 
-    def script(run: AdmittedRun) -> Sequence[Part]:
+    def script(run: AdmittedRun) -> Sequence[RunStep]:
         return by_task(lead=[Until(last), KEPT], busy=[Until(gate), KEPT], part=[KEPT])(run)
 
     async with bench_of(tmp_path, script, ttl_s=60) as bench:

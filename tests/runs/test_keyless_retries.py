@@ -26,7 +26,7 @@ from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.retry_rule import REMEDY
-from a2a_gateway.testing.scripted_runner import Part, Spend, Until
+from a2a_gateway.testing.scripted_runner import RunStep, Spend, Until
 from a2a_gateway.wire.outcome import render_outcome
 from delegate_tool.protocol.context import DelegationContext
 from tests.runs.service_bench import DONE, Bench, bench_of, finished, follow
@@ -74,7 +74,7 @@ def error_of(live: LiveRun) -> GatewayError:
 async def test_a_failure_that_may_pass_is_run_again_only_if_nothing_was_done(
     tmp_path: Path, kind: type[GatewayError], key: str | None
 ) -> None:
-    scripts: list[list[Part]] = [[kind("gone")], [Spend(7), RunEnded(Failed(kind("gone"), "half"))], [DONE]]
+    scripts: list[list[RunStep]] = [[kind("gone")], [Spend(7), RunEnded(Failed(kind("gone"), "half"))], [DONE]]
     async with bench_of(tmp_path, lambda _: scripts[len(bench.runner.admitted) - 1]) as bench:
         idle = await ended(bench, request(key))
         worked = await ended(bench, request(key))
@@ -89,7 +89,7 @@ async def test_a_failure_that_may_pass_is_run_again_only_if_nothing_was_done(
 
 
 async def test_a_cancelled_run_that_had_worked_is_not_begun_again_by_a_repetition(tmp_path: Path) -> None:
-    scripts: list[list[Part]] = [[RunEnded(Cancelled())], [Spend(7), RunEnded(Cancelled("half"))], [DONE]]
+    scripts: list[list[RunStep]] = [[RunEnded(Cancelled())], [Spend(7), RunEnded(Cancelled("half"))], [DONE]]
     async with bench_of(tmp_path, lambda _: scripts[len(bench.runner.admitted) - 1]) as bench:
         runs = [await ended(bench, request()) for _ in range(3)]
         assert len(bench.runner.admitted) == 2
@@ -141,7 +141,7 @@ async def test_a_changed_request_or_another_key_begins_anew_after_a_failure(tmp_
 
 async def test_of_a_failure_little_more_than_the_error_is_kept(tmp_path: Path) -> None:
     text = "x" * 100_000
-    script: list[Part] = [ContentDelta(text), Spend(7), RunEnded(Failed(LLMUnavailable("down"), text))]
+    script: list[RunStep] = [ContentDelta(text), Spend(7), RunEnded(Failed(LLMUnavailable("down"), text))]
     async with bench_of(tmp_path, lambda _: script) as bench:
         await ended(bench, request())
         again = (await bench.service.start(request(), Caller(bench.key))).live

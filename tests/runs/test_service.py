@@ -8,7 +8,7 @@ import pytest
 from a2a_gateway.errors import BudgetExceeded, GatewayError, LLMUnavailable
 from a2a_gateway.runs.events import Cancelled, ContentDelta, Failed, Finished, Limited, RunEnded, RunFinished, RunStarted
 from a2a_gateway.runs.model import RunState
-from a2a_gateway.testing.scripted_runner import Part, Spend, Until
+from a2a_gateway.testing.scripted_runner import RunStep, Spend, Until
 from tests.runs.service_bench import DONE, NOTHING, bench_of, by_task, finished, follow
 from tests.support.until import until
 
@@ -32,7 +32,7 @@ _MONEY, _LLM = BudgetExceeded("spent"), LLMUnavailable("down")
     ids=["finished", "limited", "limited-mute", "failed", "cancelled", "error", "fault", "no-outcome"],
 )
 async def test_every_ending_is_told_recorded_and_leaves_nothing(
-    tmp_path: Path, last: Part, recorded: tuple[RunState, str, str | None]
+    tmp_path: Path, last: RunStep, recorded: tuple[RunState, str, str | None]
 ) -> None:
     async with bench_of(tmp_path, lambda _: [ContentDelta("well"), Spend(7), last]) as bench:
         live = await bench.start()

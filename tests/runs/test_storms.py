@@ -16,7 +16,7 @@ from a2a_gateway.runs.events import ContentDelta, Failed, Finished, RunEnded, Ru
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import LIVE_STATES, AdmittedRun
-from a2a_gateway.testing.scripted_runner import Part, Spend
+from a2a_gateway.testing.scripted_runner import RunStep, Spend
 from tests.runs.service_bench import NOTHING, Bench, bench_of, follow
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 CLIENTS = 50
 
 
-def script(run: AdmittedRun) -> Sequence[Part]:
+def script(run: AdmittedRun) -> Sequence[RunStep]:
     is_failure = UUID(run.record.id).int % 5 == 0
     end = RunEnded(Failed(LLMUnavailable("The LLM is down."))) if is_failure else RunEnded(Finished("done"), "history")
     return [Spend(3, 10), ContentDelta("half"), Spend(2, 10), end]

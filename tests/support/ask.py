@@ -7,7 +7,7 @@ from typing import Any
 from openai import APIError
 from openai.types.chat import ChatCompletionChunk
 
-from a2a_gateway.testing.script import ChatRequest, Script, Step, ToolCall, Usage, marker, text_of
+from a2a_gateway.testing.script import ChatRequest, Script, ScriptedCall, Step, Usage, marker, text_of
 
 
 def user(text: str, *steps: Step, **script: Any) -> Any:
@@ -15,11 +15,11 @@ def user(text: str, *steps: Step, **script: Any) -> Any:
     return {"role": "user", "content": f"{text} {marker(Script(steps, **script))}" if steps else text}
 
 
-def call(name: str, **arguments: Any) -> ToolCall:
-    return ToolCall(name, arguments)
+def call(name: str, **arguments: Any) -> ScriptedCall:
+    return ScriptedCall(name, arguments)
 
 
-def delegation(agent: str, task: str, *steps: Step, **arguments: Any) -> ToolCall:
+def delegation(agent: str, task: str, *steps: Step, **arguments: Any) -> ScriptedCall:
     """A call of the delegation tool whose child is answered by `steps`."""
     return call("delegate", agent=agent, task=str(user(task, *steps)["content"]), **arguments)
 

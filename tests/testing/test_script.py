@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from a2a_gateway.testing.replies import words
-from a2a_gateway.testing.script import MARKER, Gate, Script, Step, ToolCall, Usage, find_script, marker
+from a2a_gateway.testing.script import MARKER, Gate, Script, ScriptedCall, Step, Usage, find_script, marker
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 json_values: st.SearchStrategy[Any] = st.recursive(
@@ -19,7 +19,7 @@ steps = st.builds(
     Step,
     content=st.none() | texts,
     reasoning=texts,
-    tool_calls=st.lists(st.builds(ToolCall, texts, st.dictionaries(texts, json_values, max_size=3) | texts), max_size=2).map(
+    tool_calls=st.lists(st.builds(ScriptedCall, texts, st.dictionaries(texts, json_values, max_size=3) | texts), max_size=2).map(
         tuple
     ),
     finish=st.none() | texts,

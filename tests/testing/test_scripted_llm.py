@@ -13,7 +13,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from a2a_gateway.testing.script import ChatRequest, Gate, Script, Step, ToolCall, Usage, marker
+from a2a_gateway.testing.script import ChatRequest, Gate, Script, ScriptedCall, Step, Usage, marker
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 
 pytestmark = pytest.mark.anyio
@@ -52,8 +52,8 @@ async def test_without_a_marker_the_default_script_answers(client: openai.AsyncO
 
 
 async def test_streamed_pieces_join_to_what_the_whole_answer_says(client: openai.AsyncOpenAI) -> None:
-    call = ToolCall("terminal", {"command": "echo 'hello, world' | tee out.txt"})
-    text = marker(Step(content="Let me look.", reasoning="First the files.", tool_calls=(call, ToolCall("think", {}))))
+    call = ScriptedCall("terminal", {"command": "echo 'hello, world' | tee out.txt"})
+    text = marker(Step(content="Let me look.", reasoning="First the files.", tool_calls=(call, ScriptedCall("think", {}))))
     whole = (await ask(client, text)).choices[0]
     deltas = [chunk.choices[0].delta for chunk in await ask_streaming(client, text)]
 
@@ -88,7 +88,7 @@ async def test_usage_can_be_left_out_altogether(client: openai.AsyncOpenAI) -> N
 
 
 async def test_each_turn_takes_the_next_step_and_the_last_one_repeats(client: openai.AsyncOpenAI) -> None:
-    steps = (Step(tool_calls=(ToolCall("think", {"thought": "hm"}),)), Step(content="It said: $LAST"))
+    steps = (Step(tool_calls=(ScriptedCall("think", {"thought": "hm"}),)), Step(content="It said: $LAST"))
     messages: list[Any] = [{"role": "user", "content": "Go. " + marker(Script(steps))}]
     answers = []
     for number in range(3):
@@ -115,7 +115,7 @@ async def test_the_latest_marker_counts_and_starts_anew(client: openai.AsyncOpen
 
 async def test_a_marker_inside_a_tool_call_is_for_whoever_is_called(client: openai.AsyncOpenAI) -> None:
     inner = marker(Step(content="from the child"))
-    outer = marker(Step(tool_calls=(ToolCall("delegate", {"task": f"Please. {inner}"}),)))
+    outer = marker(Step(tool_calls=(ScriptedCall("delegate", {"task": f"Please. {inner}"}),)))
     message = (await ask(client, outer)).choices[0].message
     assert message.tool_calls is not None
     assert message.tool_calls[0].type == "function"

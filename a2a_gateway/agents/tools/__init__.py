@@ -1,1 +1,1 @@
-"""What agents do things with: terminal, file editor, grep, glob, task list, delegation. `toolbox.LocalToolbox` is the way in."""
+"""The tools of agents: terminal, file editor, grep, glob, task list, delegation. The entry point is `toolbox.LocalToolbox`."""

@@ -19,7 +19,7 @@ from openhands.tools.terminal.definition import looks_like_python_literal_argume
 from openhands.tools.terminal.metadata import CmdOutputMetadata
 
 from a2a_gateway.host.keystrokes import keystrokes
-from a2a_gateway.host.shell import Done, Ended, Interrupted, Outcome, Running, Shell, ShellError
+from a2a_gateway.host.shell import CommandOutcome, Done, Ended, Interrupted, Running, Shell, ShellError
 from a2a_gateway.host.shell_pool import ShellPool
 from a2a_gateway.runs.model import RunId
 
@@ -118,7 +118,7 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
         observation.metadata.prefix = f"{earlier.metadata.prefix}{earlier.text}{earlier.metadata.suffix}\n"
         return observation
 
-    def _observe(self, action: TerminalAction, outcome: Outcome, *, continues: bool) -> TerminalObservation:
+    def _observe(self, action: TerminalAction, outcome: CommandOutcome, *, continues: bool) -> TerminalObservation:
         metadata = CmdOutputMetadata(prefix="[Below is the output of the previous command.]\n" if continues else "")
         self._busy = isinstance(outcome, Running)
         match outcome:

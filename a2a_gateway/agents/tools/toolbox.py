@@ -25,7 +25,7 @@ from a2a_gateway.agents.tools.definitions import (
     bind_tools,
 )
 from a2a_gateway.errors import ConfigurationError
-from a2a_gateway.host.orphans import orphans, takes_in_orphans
+from a2a_gateway.host.orphans import is_parent_of_orphans, live_orphans
 from a2a_gateway.host.shell import ShellError
 from a2a_gateway.host.shell_pool import ShellPool, shell_environment
 from a2a_gateway.host.socket_owners import SocketOwners
@@ -71,7 +71,7 @@ class LocalToolbox:
     @property
     def processes(self) -> SocketOwners:
         """The processes of the runs that have a shell."""
-        return SocketOwners(self._shells.in_use, orphans) if takes_in_orphans() else SocketOwners(self._shells.in_use)
+        return SocketOwners(self._shells.in_use, live_orphans) if is_parent_of_orphans() else SocketOwners(self._shells.in_use)
 
     def specs(self, tools: Sequence[ToolSpec], *, may_delegate: bool) -> list[Tool]:
         """Return the SDK's specifications of a profile's tools, without the delegation tool if the run may not delegate.

@@ -21,7 +21,7 @@ from a2a_gateway.runs.events import ContentDelta, Finished, Limited, RunnerEvent
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import AdmittedRun, CallQuote, RunId, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
-from a2a_gateway.testing.script import Step, ToolCall, Usage
+from a2a_gateway.testing.script import ScriptedCall, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from delegate_tool.protocol.context import Narration
 from tests.agents.driver import INPUT_USD, OUTPUT_USD, RecordingMeter, a_recipe, an_llm, driving, script, text_of, think, user
@@ -167,7 +167,9 @@ async def test_a_repeated_attempt_asks_for_no_more_than_was_set_aside_for_it(tmp
 
 async def test_an_attempt_that_no_budget_allows_to_be_repeated_ends_the_run_as_limited(tmp_path: Path) -> None:
     meter = RecordingMeter(grants=[AMPLE], refuse_from=2, refusal=BudgetExceeded("Spent."))
-    replies = iter([Step(content="One.", tool_calls=(ToolCall("think", {"thought": "one"}),)), Step(status=503, error="busy")])
+    replies = iter(
+        [Step(content="One.", tool_calls=(ScriptedCall("think", {"thought": "one"}),)), Step(status=503, error="busy")]
+    )
     async with (
         ScriptedLLM(direct=lambda _: next(replies)) as llm,
         driving(tmp_path, a_recipe(an_llm(llm.base_url, num_retries=3))) as driver,

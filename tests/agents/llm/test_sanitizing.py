@@ -7,7 +7,7 @@ import pytest
 
 from a2a_gateway.agents.llm.sanitizing import sanitize_json
 from a2a_gateway.runs.events import Finished, ToolFinished
-from a2a_gateway.testing.script import Script, Step, ToolCall
+from a2a_gateway.testing.script import Script, ScriptedCall, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import a_recipe, an_llm, driving, sent, user
 
@@ -20,9 +20,9 @@ R = "\N{REPLACEMENT CHARACTER}"
 async def test_a_half_of_a_pair_ends_no_run_wherever_the_llm_puts_it(llm: ScriptedLLM, tmp_path: Path, stream: bool) -> None:
     llm.default = Script(
         (
-            Step(content=f"so{HALF}", reasoning=f"hm{HALF}", tool_calls=(ToolCall("think", {"thought": f"a{HALF}"}),)),
-            Step(tool_calls=(ToolCall("think", json.dumps({"thought": f"b{HALF}"}, ensure_ascii=False)),)),
-            Step(tool_calls=(ToolCall(f"no{HALF}", "{}"),)),
+            Step(content=f"so{HALF}", reasoning=f"hm{HALF}", tool_calls=(ScriptedCall("think", {"thought": f"a{HALF}"}),)),
+            Step(tool_calls=(ScriptedCall("think", json.dumps({"thought": f"b{HALF}"}, ensure_ascii=False)),)),
+            Step(tool_calls=(ScriptedCall(f"no{HALF}", "{}"),)),
             Step(finish=f"end{HALF}"),
         )
     )
@@ -43,7 +43,7 @@ async def test_arguments_that_are_nested_without_end_are_an_error_to_the_llm_onl
     deep = '{"thought": ' + "[" * 15_000 + "]" * 15_000 + "}"
     written = {"thought": '\\"[' * 1000}
     llm.default = Script(
-        (Step(tool_calls=(ToolCall("think", deep),)), Step(tool_calls=(ToolCall("think", written),)), Step(finish="end"))
+        (Step(tool_calls=(ScriptedCall("think", deep),)), Step(tool_calls=(ScriptedCall("think", written),)), Step(finish="end"))
     )
     async with driving(tmp_path, a_recipe(an_llm(llm.base_url))) as driver:
         ran = await driver.run(user("Go."))

@@ -21,7 +21,7 @@ from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.sdk_patches import litellm_bookkeeping
 from a2a_gateway.agents.sdk_patches.litellm_bookkeeping import BOOKKEEPING
 from a2a_gateway.agents.sdk_patches.patching import apply_optional
-from a2a_gateway.testing.script import Script, Step, ToolCall, Usage
+from a2a_gateway.testing.script import Script, ScriptedCall, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.agents.driver import INPUT_USD, OUTPUT_USD, RecordingMeter, an_llm
 
@@ -125,7 +125,7 @@ async def test_a_registered_callback_gets_its_record_with_the_price() -> None:
     [
         pytest.param(Step(content="It is 42.", usage=Usage(1000, 100, cached_tokens=400, reasoning_tokens=30)), id="text"),
         pytest.param(Step(content="42", reasoning="Well …", usage=Usage(1000, 100)), id="text and reasoning"),
-        pytest.param(Step(tool_calls=(ToolCall("terminal", {"command": "ls"}),)), id="a tool call"),
+        pytest.param(Step(tool_calls=(ScriptedCall("terminal", {"command": "ls"}),)), id="a tool call"),
         pytest.param(Step(content="It is 42.", usage="omitted"), id="no usage, so that LiteLLM estimates one"),
         pytest.param(Step(content="", usage=Usage(10, 0)), id="nothing"),
     ],

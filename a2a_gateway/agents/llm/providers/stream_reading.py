@@ -1,4 +1,4 @@
-"""Read one streamed answer: the bytes that a provider sends come in, the lines that LiteLLM reads go out. Pure."""
+"""Parse one streamed answer: a provider's bytes in, lines for LiteLLM out. Pure."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,7 +12,8 @@ class StreamReading:
     """Reads one stream.
 
     Attributes:
-        damage: what could not be read. LiteLLM may pass over an error once the finish reason has come, so it is kept here.
+        damage: the error for a part that could not be parsed. It is kept here because LiteLLM may ignore errors after the
+            finish reason.
     """
 
     def __init__(self, ids: CallIds) -> None:
@@ -52,7 +53,8 @@ class StreamReading:
         if event.is_line and isinstance(error := value.get("error"), str) and "choices" not in value:
             raise AnswerDamaged(f"the server reported an error: {error}")
         if self._format is None or isinstance(self._format, Unknown):
-            self._format = (format_of(value) or (lambda _: Unknown()))(self._ids)
+            make = format_of(value)
+            self._format = Unknown() if make is None else make(self._ids)
         # LiteLLM reads the events of the other formats from fields of server-sent events only.
         is_line = event.is_line and isinstance(self._format, OllamaChat | Unknown)
         return [StreamEvent(admitted, is_line) for admitted in self._format.admit(value)]
