@@ -1,4 +1,4 @@
-"""An admitted run as the request that a peer gets: OpenAI's format, and the limits that the peer is held to."""
+"""Render an admitted run as the request to a peer: the body in OpenAI's format, and the limits for the headers."""
 
 from collections.abc import Mapping
 from typing import Any, Final, assert_never
@@ -20,7 +20,7 @@ from a2a_gateway.runs.ports import Hold
 from delegate_tool.protocol.context import DelegationContext
 
 _MARGIN: Final = 0.02
-"""Share of its time that a run keeps for the way back."""
+"""Share of its time that a run keeps for receiving the end of the answer."""
 
 
 def render_body(run: AdmittedRun, model: str, *, max_output_tokens: int | None = None) -> dict[str, Any]:
@@ -42,8 +42,10 @@ def render_body(run: AdmittedRun, model: str, *, max_output_tokens: int | None =
     return body
 
 
-def narrowed(run: AdmittedRun, hold: Hold, *, gateway_id: str, peer_id: str, conversation_id: str | None) -> DelegationContext:
-    """Say within which limits the peer may work: what is left to the run, and not more money than was set aside for it."""
+def limits_for_peer(
+    run: AdmittedRun, hold: Hold, *, gateway_id: str, peer_id: str, conversation_id: str | None
+) -> DelegationContext:
+    """Return the limits for the peer: what the run has left, and no more money than the hold has reserved."""
     limits, prefix = run.record.limits, f"{peer_id}/"
     allowed = limits.allowed_agents
     return DelegationContext(
@@ -54,7 +56,8 @@ def narrowed(run: AdmittedRun, hold: Hold, *, gateway_id: str, peer_id: str, con
         max_breadth=limits.max_breadth,
         timeout_s=run.timeout_s * (1 - _MARGIN),
         max_turns=limits.max_turns,
-        # Its agents have the peer's prefix here, and none there; what is nobody of the peer's it may not call for us either.
+        # Model ids of the peer's agents have its prefix here, and no prefix there. Other allowed agents are left out, because the
+        # peer must not call them for this run.
         allowed_agents=None
         if allowed is None
         else frozenset(name.removeprefix(prefix) for name in allowed if name.startswith(prefix)),

@@ -3,8 +3,8 @@
 It decides nothing itself. `runs.admission` and `runs.budget` decide whether a run may start or go on, and how much money a call
 gets, inside the transaction that acts on it. `charges` has the money of one call as a table.
 
-A caller may not find out whether its transaction was committed: it was cancelled, or the connection broke. Then a hold or a run may
-exist that no caller has. The ledger remembers their ids (`_orphaned_holds`, `_orphaned_runs`), and undoes or ends them later.
+A caller may not find out whether its transaction was committed: it was cancelled, or the connection broke. Then a hold or a run
+may exist that no caller has. The ledger remembers their ids (`_orphaned_holds`, `_orphaned_runs`), and undoes or ends them later.
 """
 
 import asyncio
