@@ -1,5 +1,5 @@
-"""The command line: one module a command, over what the layers below offer.
+"""The command line: one module per command.
 
-Importing it imports typer and rich only, so that `--help` answers at once: commands import what they need when they run. Commands
-raise `GatewayError` or `CommandError`; `app` turns either into one line that says what to do.
+Importing it imports typer and rich only, so that `--help` answers at once. Commands import what they need when they run. They
+raise `GatewayError` or `CommandError`, and `app` prints either as one line with a remedy.
 """

@@ -1,4 +1,4 @@
-"""The tree of commands, and the one place where a failure becomes a line and an exit code."""
+"""The tree of commands, and the only place where a failure becomes a line of output and an exit code."""
 
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 from a2a_gateway.cli import ask, demo, doctor, keys, peer, profiles, runs, serve, spend
 from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_FAILED, EXIT_INTERRUPTED, CommandError
-from a2a_gateway.cli.screen import tell
+from a2a_gateway.cli.screen import show_error
 from a2a_gateway.errors import GatewayError, StoreError
 
 
@@ -17,18 +17,18 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CommandError as error:
-            tell(error.message, error.remedy)
+            show_error(error.message, error.remedy)
             raise typer.Exit(error.exit_code) from None
         except StoreError as error:
-            tell(error.message, DATABASE_REMEDY)
+            show_error(error.message, DATABASE_REMEDY)
             raise typer.Exit(EXIT_FAILED) from None
         except GatewayError as error:
-            tell(error.message)
+            show_error(error.message)
             raise typer.Exit(EXIT_FAILED) from None
         except BrokenPipeError:
-            raise  # whoever read the output has gone, and misses nothing
+            raise  # the reader of the output has closed it, so there is nothing to report
         except OSError as error:
-            tell(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.")
+            show_error(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.")
             raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from None

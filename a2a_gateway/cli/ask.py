@@ -59,7 +59,7 @@ def ask(
 
 @dataclass(slots=True)
 class StreamedAnswer:
-    """What came of a task. `run_id` is empty until the gateway has named the run."""
+    """The answer to a task, as far as it has arrived. `run_id` is empty until the response has begun."""
 
     run_id: str = ""
     conversation_id: str = ""
@@ -72,7 +72,7 @@ class StreamedAnswer:
         return "".join(self._pieces)
 
     def take(self, event: "ChatEvent") -> str:
-        """Add the next event, and return what is to be written of it."""
+        """Add the next event, and return the text to print for it."""
         from a2a_gateway.cli.chat_stream import ChatEnd, ChatHeartbeat, ChatReasoning, ChatText
 
         match event:
@@ -91,7 +91,7 @@ class StreamedAnswer:
 def stream_answer(
     gateway: "RemoteGateway", model: str, task: str, headers: Mapping[str, str], *, quiet: bool = False
 ) -> StreamedAnswer:
-    """Give an agent a task and write its answer as it comes; Ctrl-C, or a reader who goes, cancels the run and all below it.
+    """Give an agent a task and print its answer as it arrives. Ctrl-C, or a closed output, cancels the run and all runs below it.
 
     Raises:
         CommandError: it was refused, failed or was cancelled.
@@ -99,7 +99,7 @@ def stream_answer(
     from a2a_gateway.cli.chat_stream import ChatHeartbeat, read_chat
     from delegate_tool.protocol.fields import Header
 
-    # A run is known by its id only when the first word of it has come, and may have to be cancelled before.
+    # The run's id arrives with the response, and the run may have to be cancelled before. So it is cancelled by its key.
     request = uuid.uuid4().hex
     headers = {**headers, Header.IDEMPOTENCY_KEY: request}
     body = {"model": model, "messages": [{"role": "user", "content": task}], "stream": True}
@@ -119,7 +119,7 @@ def stream_answer(
         _cancel(gateway, request)
         raise CommandError("Cancelled.", exit_code=EXIT_INTERRUPTED) from None
     except BrokenPipeError:
-        _cancel(gateway, request)  # nobody reads on
+        _cancel(gateway, request)  # the reader of the output has closed it
         raise
     finally:
         if answer.text and not answer.finish_reason and not quiet:
@@ -128,6 +128,6 @@ def stream_answer(
 
 
 def _cancel(gateway: "RemoteGateway", request: str) -> None:
-    """Cancel by name as well: a gateway may let the run of a client that hung up go on for a while."""
+    """Cancel by idempotency key too: a gateway may let the run of a client that has disconnected go on for a while."""
     with suppress(CommandError):
         gateway.cancel_request(request)

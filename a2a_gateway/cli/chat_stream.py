@@ -1,4 +1,4 @@
-"""One streamed chat completion, from bytes to the few facts that a person at a terminal wants to see."""
+"""Read a streamed chat completion as the few events that the command line displays."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class ChatReasoning:
 
 @dataclass(frozen=True, slots=True)
 class ChatHeartbeat:
-    """The agent is at work, and has had nothing to say for a while."""
+    """A heartbeat: the agent is at work, and has sent no text for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ type ChatEvent = ChatText | ChatReasoning | ChatHeartbeat | ChatEnd
 
 
 def read_chat(response: httpx.Response) -> Iterator[ChatEvent]:
-    """Yield what a streamed completion says; the last event is its `ChatEnd`.
+    """Yield the events of a streamed completion; the last one is `ChatEnd`.
 
     Raises:
         CommandError: the run failed in mid-stream, or the stream broke off.
@@ -89,4 +89,4 @@ def _read_chunk(data: str, status: int) -> Iterator[ChatEvent]:
                 case {"finish_reason": str(reason)}:
                     yield ChatEnd(reason)
         case _:
-            pass  # usage, which the run's record tells better
+            pass  # the usage chunk: the run's record has more

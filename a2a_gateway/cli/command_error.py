@@ -1,4 +1,4 @@
-"""How a command fails: what is wrong, what to do about it, and the exit code."""
+"""Errors of commands: what is wrong, what to do about it, and the exit code."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ EXIT_FAILED: Final = 1
 EXIT_LIMITED: Final = 3
 EXIT_REFUSED: Final = 4
 EXIT_INTERRUPTED: Final = 130
-"""As a shell reports a program that SIGINT ended."""
+"""The exit code by which a shell reports a program that SIGINT ended."""
 DATABASE_REMEDY: Final = "Check that the database is running, and that database_url (A2A_DATABASE_URL) is right."
 
 
@@ -17,7 +17,7 @@ class CommandError(Exception):
 
     Args:
         message: what is wrong, in a sentence.
-        remedy: what to do about it, in a sentence; empty where `message` says it.
+        remedy: what to do about it, in a sentence; empty if `message` contains it.
     """
 
     def __init__(self, message: str, remedy: str = "", *, exit_code: int = EXIT_FAILED) -> None:

@@ -57,7 +57,7 @@ def demo(
 
 @contextmanager
 def _made(keep: Path | None) -> Iterator[None]:
-    """Make the directory before anything is spent on what shall be in it."""
+    """Make the directory before the agents run, so that a failure costs nothing."""
     if keep is None:
         yield
         return
@@ -89,7 +89,7 @@ def _gateway(data_dir: Path, environ: Mapping[str, str]) -> "Iterator[RemoteGate
 
 
 def _try_one_level_deeper(gateway: "RemoteGateway", tree: "ListedRun") -> str:
-    """Call an agent as something below the deepest level that the lead allows would, and tell what the gateway says to it."""
+    """Call an agent from below the deepest level that the lead allows, and return how the gateway refuses it."""
     from delegate_tool.protocol.context import DelegationContext, encode_headers
 
     max_depth = tree.limits.max_depth
@@ -130,7 +130,7 @@ def _workspace(data_dir: Path, answer: StreamedAnswer) -> Path:
 def _list_files(workspace: Path) -> Table:
     listed = table("file", "bytes", right=("bytes",))
     for path in sorted(workspace.rglob("*")):
-        # Only looked at from outside: what an agent leaves behind may be a link to anywhere.
+        # Links are not followed: a file of an agent may be a link to any place.
         status = path.lstat()
         if S_ISREG(status.st_mode) and "__pycache__" not in path.parts:
             listed.add_row(str(path.relative_to(workspace)), f"{status.st_size:,}")

@@ -1,4 +1,4 @@
-"""`a2a-gateway doctor`: what is set up, what is missing, and what to do about it."""
+"""`a2a-gateway doctor`: report what is set up, what is missing, and what to do about it."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ _PYTHON: Final = (3, 12)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `missing` may be as wanted, `broken` never is."""
+    """The result of one check. `missing` may be intended, `broken` never is."""
 
     what: str
     status: Literal["ok", "missing", "broken"]

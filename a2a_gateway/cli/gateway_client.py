@@ -1,4 +1,4 @@
-"""A running gateway, as the command line sees it: HTTP calls whose answers are parsed and whose errors are `CommandError`s."""
+"""A client of a running gateway for the command line: HTTP calls with parsed responses, whose errors are `CommandError`s."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from delegate_tool.proxies import ProxyRules
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 60.0
 _SILENCE_S: Final = 120.0
-"""A gateway sends something every 15 s, also while an agent thinks; a longer silence is a broken connection."""
+"""A gateway sends a heartbeat every 15 s while an agent works, so a longer silence means a broken connection."""
 
 
 class TokenCounts(BaseModel):
@@ -42,7 +42,7 @@ class RunLimits(BaseModel):
 
 
 class ListedRun(BaseModel):
-    """A run as the gateway tells it, with what is below it. Fields that are not shown here are kept, for `--json`."""
+    """A run as the gateway reports it, with the runs below it. Members that are not declared here are kept for `--json`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -72,7 +72,7 @@ class RemoteGateway:
     """A client of one gateway; use as a context manager.
 
     Args:
-        own_url: of the gateway that the local settings describe, which is called without a proxy, also by a public name.
+        own_url: the URL of the gateway that the local settings describe. It is called without a proxy, also by a public name.
     """
 
     def __init__(self, base_url: str, key: str, *, own_url: str | None = None) -> None:
@@ -106,16 +106,16 @@ class RemoteGateway:
         return _parse(ListedRun, self._call("GET", f"/runs/{quote(run_id, safe='')}/tree"))
 
     def cancel(self, run_id: str) -> ListedRun:
-        """Stop a run and all below it."""
+        """Cancel a run and all runs below it."""
         return _parse(ListedRun, self._call("POST", f"/runs/{quote(run_id, safe='')}/cancel"))
 
     def cancel_request(self, idempotency_key: str) -> None:
-        """Stop what a request with that key has begun, whether or not it has been answered."""
+        """Cancel the run of an idempotency key, whether or not its response has begun."""
         self._call("POST", "/runs/cancel", {Header.IDEMPOTENCY_KEY: idempotency_key})
 
     @contextmanager
     def stream(self, body: Mapping[str, object], headers: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """Post a chat request; leaving the context before its stream has ended hangs up."""
+        """Post a chat request. Leaving the context before the stream has ended closes the connection."""
         timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_S)
         with (
             _connection_errors(self.base_url),
@@ -157,7 +157,7 @@ def connect(url: str | None, key: str | None) -> RemoteGateway:
 def _transport(proxy: str | None) -> httpx.HTTPTransport:
     try:
         return httpx.HTTPTransport(proxy=proxy)
-    except (httpx.InvalidURL, ValueError, ImportError):  # which would quote the proxy's password
+    except (httpx.InvalidURL, ValueError, ImportError):  # their messages would quote the proxy's password
         raise CommandError(
             "The proxy that the environment names cannot be used.", "Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
         ) from None

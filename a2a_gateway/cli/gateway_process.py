@@ -1,4 +1,4 @@
-"""A gateway in a process of its own, for as long as a command needs it: started as a user would start it, ended by SIGINT."""
+"""Run a gateway in a process of its own while a command needs it: start it as a user would, and end it with SIGINT."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _LOG_LINES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class OwnGateway:
-    """Where it serves, and the key that its first start made."""
+    """A started gateway: its URL, the key that its first start made, and its models."""
 
     url: str
     key: str
@@ -32,14 +32,14 @@ def own_gateway(data_dir: Path, profiles: Path, environ: Mapping[str, str]) -> I
 
     Args:
         data_dir: an empty directory, for all that the gateway writes.
-        environ: added to this process's environment, less what sets up other gateways.
+        environ: added to this process's environment, without the variables that configure other gateways.
 
     Raises:
-        CommandError: it did not start.
+        CommandError: the gateway did not start.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("A2A_")}
     command = [sys.executable, "-m", "a2a_gateway", "serve", "--json", "--port", "0"]
-    # An empty settings file, lest the one in the current directory be read.
+    # An empty settings file, so that the one in the current directory is not read.
     config, log_path = data_dir / "gateway.toml", data_dir / "gateway.log"
     config.touch()
     command += ["--data-dir", str(data_dir), "--profiles", str(profiles), "--config", str(config)]
@@ -53,7 +53,7 @@ def own_gateway(data_dir: Path, profiles: Path, environ: Mapping[str, str]) -> I
 
 @contextmanager
 def _process(command: Sequence[str], environ: Mapping[str, str], log: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
-    # A session of its own: Ctrl-C is for this process, which first cancels the run and then ends the gateway.
+    # A session of its own, so that Ctrl-C reaches only this process, which first cancels the run and then ends the gateway.
     with subprocess.Popen(  # noqa: S603  # this interpreter, with arguments made here
         command, env=dict(environ), stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
     ) as process:

@@ -1,4 +1,4 @@
-"""`a2a-gateway keys`: who may call the gateway. Works on the store itself, whether or not a gateway is running."""
+"""`a2a-gateway keys`: create, list and revoke API keys. It works on the store, whether or not a gateway is running."""
 
 import asyncio
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the settings that they amount to."""
+"""Options that several commands share, and the settings that result from them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,10 +28,10 @@ KeyOption = Annotated[str | None, typer.Option("--key", envvar="A2A_API_KEY", sh
 
 
 def read_settings(config: Path | None, **overrides: object) -> "Settings":
-    """Read the settings; an option that was not given (None, no directory) leaves a setting as it is.
+    """Read the settings. An option that was not given (None, or an empty list) leaves a setting as it is.
 
     Raises:
-        ConfigurationError: they cannot be used.
+        ConfigurationError: the settings cannot be used.
     """
     from a2a_gateway.settings import load_settings
 
@@ -39,10 +39,10 @@ def read_settings(config: Path | None, **overrides: object) -> "Settings":
 
 
 def parse_budget(text: str | None) -> int | None:
-    """Read an amount of USD from an option, in micro-USD.
+    """Parse an amount of USD from an option, in micro-USD.
 
     Raises:
-        CommandError: it is not one.
+        CommandError: the text is not an amount.
     """
     from delegate_tool.protocol.money import parse_usd
 

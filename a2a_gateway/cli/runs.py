@@ -1,4 +1,4 @@
-"""`a2a-gateway runs`: what ran and runs on a running gateway, drawn as trees, and how to stop it."""
+"""`a2a-gateway runs`: list and cancel the runs of a running gateway, and draw them as trees."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,9 +64,9 @@ def cancel(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption 
 
 
 def draw_tree(root: "ListedRun") -> Table:
-    """Draw a run and all below it: own tokens and own cost on each line, and what it cost in all; `?` is an unknown price.
+    """Draw a run and all runs below it. Each line has the run's own tokens and cost, and its cost with the runs below it.
 
-    Runs on another gateway than the first have its name beside them.
+    `?` is an unknown price. A run on another gateway than the root's has the name of that gateway beside it.
     """
     drawn = table(
         "run", "depth", "state", "time", "tokens", "cost", "in all", right=("depth", "time", "tokens", "cost", "in all")

@@ -1,8 +1,8 @@
-"""What the commands write: results to standard output, everything about them to standard error.
+"""The output of commands: results go to standard output, remarks about them to standard error.
 
-Texts of agents and of peers are in all of it, and may hold control sequences: they clear a screen, set a title, or fill the
-clipboard. So everything is made `legible` here, also for a pipe, at whose other end there is a terminal more often than not. JSON
-holds each text exactly, with escapes of its own.
+Both contain texts of agents and peers, which may hold control sequences: they clear a screen, set a title, or fill the clipboard.
+So everything is made `legible` here, also for a pipe, because a pipe usually ends at a terminal. JSON holds each text exactly,
+with escapes of its own.
 """
 
 import json
@@ -19,13 +19,13 @@ from rich.table import Table
 from delegate_tool.protocol.text import legible
 
 _WIDE: Final = 500
-"""Columns for a reader that is no terminal: nothing is to be folded or cut there."""
+"""Columns where the output is not a terminal, so that no line is folded or cut."""
 _RAW_IN_JSON: Final = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What JSON may hold as it is, and a terminal may not."""
+"""Characters that JSON may hold unescaped, but that must not reach a terminal."""
 
 
 class _Legible:
-    """A table or a text whose parts are made legible once their places are known."""
+    """A table or a text whose segments are made legible after the layout."""
 
     def __init__(self, renderable: RenderableType) -> None:
         self._renderable = renderable
@@ -44,7 +44,7 @@ def show(renderable: RenderableType = "") -> None:
 
 
 def show_piece(text: str) -> None:
-    """Write a piece of a text as it comes."""
+    """Write a piece of a text that arrives in pieces."""
     print(legible(text), end="", flush=True)
 
 
@@ -63,12 +63,12 @@ def show_json(value: object) -> None:
 
 
 def note(text: str = "") -> None:
-    """Write a remark for the person who watches; never part of the result."""
+    """Write a remark to standard error; it is never part of the result."""
     _console(stderr=True, soft_wrap=True).print(legible(text), style="dim")
 
 
-def tell(message: str, remedy: str = "") -> None:
-    """Write a failure as one line, and what to do."""
+def show_error(message: str, remedy: str = "") -> None:
+    """Write a failure as one line, and the remedy."""
     console = _console(stderr=True, soft_wrap=True)
     console.print(legible(f"a2a-gateway: {message}"), style="red")
     if remedy:
@@ -76,12 +76,12 @@ def tell(message: str, remedy: str = "") -> None:
 
 
 def _console(*, soft_wrap: bool, stderr: bool = False) -> Console:
-    """Make a console that takes nothing in a text for markup, be it rich's or an emoji's name."""
+    """Make a console that interprets no markup in a text, neither rich's nor names of emojis."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap)
 
 
 class Spinner:
-    """Tells on a terminal that something is awaited, and for how long by now. Elsewhere it shows nothing."""
+    """Shows on a terminal that the command is waiting, and for how long. Elsewhere it shows nothing."""
 
     def __init__(self, text: str) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
@@ -90,11 +90,11 @@ class Spinner:
         self._progress.add_task(text, total=None)
 
     def show(self) -> None:
-        """Show it on the line of the cursor; nothing changes if it is there already."""
+        """Show it on the line of the cursor, if it is not shown already."""
         self._progress.start()
 
     def hide(self) -> None:
-        """Take it away, and give its line back; nothing changes if it is not there."""
+        """Remove it and clear its line, if it is shown."""
         self._progress.stop()
 
 

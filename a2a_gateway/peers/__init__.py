@@ -1,7 +1,6 @@
-"""Other gateways, and plain OpenAI endpoints: their agents are served here, found, called and paid, and their grants are taken.
-Satisfies ports of `runs`.
+"""Peers: other gateways and plain OpenAI endpoints. List their agents, call them, pay for them, and accept their grants.
 
-Above it stands `server`. It knows neither HTTP servers, SQL nor OpenHands; of the wire it uses what a client needs, from
+Implements ports of `runs`; `server` uses it. It knows neither HTTP servers, SQL nor OpenHands. As a client it uses
 `delegate_tool`.
 """
 

@@ -1,11 +1,11 @@
-"""A circuit breaker: whether a peer is worth asking just now. Pure; its clock is passed in.
+"""A circuit breaker: stop sending requests to a peer that keeps failing. Pure; its clock is passed in.
 
     closed ── failures in a row ──▶ open ── its pause is over ──▶ half-open ── the next request succeeds ──▶ closed
                                      ▲                               │
                                      └──── it fails: a longer pause ─┘
 
-In the half-open state one request goes as a trial, and the others wait for its result, for one more pause at most: so a trial
-that ends without any, because it was cancelled, blocks nobody for good.
+In the half-open state one request goes as a trial, and the others wait for its result, but for one more pause at most. So a trial
+that was cancelled, and has no result, does not block the others for good.
 """
 
 import time
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 TOLERATED: Final = 3
-"""Failures in a row that open it."""
+"""The number of failures in a row that opens the breaker."""
 PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 60.0
 
@@ -28,25 +28,25 @@ class Breaker:
 
     @property
     def wait_s(self) -> float:
-        """How long nothing should be sent; 0 if a request may go."""
+        """How long no request may be sent; 0 if one may be sent now."""
         return max(0.0, self._again_at - self._now())
 
     @property
     def failures(self) -> int:
-        """How often the peer has failed in a row."""
+        """The number of failures in a row."""
         return self._failures
 
     def begin(self) -> None:
-        """A request goes. As a trial, it keeps the others back."""
+        """Record that a request is sent. If it is a trial, the others have to wait."""
         if self._failures >= TOLERATED:
             self._again_at = self._now() + self._pause_s
 
-    def succeeded(self) -> None:
-        """The peer has answered, whatever it has said."""
+    def record_success(self) -> None:
+        """Record that the peer has answered, with whatever answer."""
         self._failures, self._again_at = 0, self._now()
 
-    def failed(self) -> None:
-        """The peer was not reached, or broke off."""
+    def record_failure(self) -> None:
+        """Record that the peer was not reached, or broke the connection."""
         self._failures += 1
         if self._failures >= TOLERATED:
             self._again_at = self._now() + self._pause_s

@@ -1,4 +1,12 @@
-"""How this gateway shows a peer who it is: by an ordinary key of its own there, or by a token signed for each call."""
+"""How this gateway authenticates to a peer.
+
+| credential | for a run | for other requests |
+|---|---|---|
+| `OrdinaryKey` | an API key of this gateway at the peer | the same key |
+| `SignedGrants` | a grant: a token for this one run, with its limits, new for each attempt | a token that grants no run |
+
+Tokens are signed with the key pair of this gateway, or with a secret that both gateways know.
+"""
 
 import secrets
 from collections.abc import Mapping
@@ -15,25 +23,25 @@ from delegate_tool.protocol.limits import limits_of
 
 
 class Credential(Protocol):
-    """What stands in `Authorization` of a request to one peer."""
+    """Makes the values of the `Authorization` header of requests to one peer."""
 
     def for_run(self, run: AdmittedRun, asked: DelegationContext) -> str:
-        """For the request that has a run executed, within what is asked of the peer. Called anew for each attempt."""
+        """Return the value for the request that starts a run with the limits `asked`. Called again for each attempt."""
         ...
 
     def to_ask(self) -> str:
-        """For all other requests."""
+        """Return the value for every other request."""
         ...
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The lasting secrets that the peer knows, and may quote."""
+        """The lasting secrets that the peer knows, and may quote in what it sends."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OrdinaryKey:
-    """A key of this gateway at the peer."""
+    """An API key of this gateway at the peer."""
 
     key: str = field(repr=False)
 
@@ -62,7 +70,7 @@ class SignedGrants:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """See `Credential.secrets`: a secret that both sides know; a private key stays here."""
+        """See `Credential.secrets`: the shared secret, if there is one. The peer does not know a private key."""
         return (self.signer.key,) if isinstance(self.signer.key, str) else ()
 
     def for_run(self, run: AdmittedRun, asked: DelegationContext) -> str:
@@ -88,10 +96,10 @@ class SignedGrants:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this gateway is to its peers.
+    """The name and the signing key of this gateway, as its peers know them.
 
     Attributes:
-        environ: where the secrets of the settings are read from.
+        environ: the environment from which the secrets of peers' settings are read.
     """
 
     gateway_id: str
@@ -100,10 +108,10 @@ class Identity:
     environ: Mapping[str, str] = field(repr=False)
 
     def credential_at(self, peer: PeerSettings) -> Credential:
-        """Find how a peer is shown who asks.
+        """Return the credential for a peer.
 
         Raises:
-            ConfigurationError: a secret that the settings name is not there.
+            ConfigurationError: a secret that the settings name is missing.
         """
         if peer.has_api_key:
             return OrdinaryKey(peer.read_api_key(self.environ))

@@ -1,4 +1,4 @@
-"""Which agents the peers have: asked of each, remembered, asked again now and then. A peer that is down has none."""
+"""List the agents of all peers. Each peer is asked at the start and then periodically. A peer that is down has no agents."""
 
 import asyncio
 import re
@@ -29,10 +29,10 @@ _UNPRINTABLE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 class PeerDirectory:
-    """The peers and their agents. Use as `async with`; entering asks each once, and goes on asking.
+    """The peers and their agents. Use as `async with`. Entering asks each peer once, and starts a task that asks periodically.
 
     Raises:
-        ConfigurationError: a secret that the settings of a peer name is not there.
+        ConfigurationError: a secret that the settings of a peer name is missing.
     """
 
     def __init__(self, roster: KnownPeers, identity: Identity, *, refresh_s: float) -> None:
@@ -56,7 +56,7 @@ class PeerDirectory:
             await peer.client.close()
 
     def get(self, model: str) -> Profile:
-        """Find an agent by the model id under which it is served here: `{peer}/{model}`.
+        """Return an agent by the model id under which it is served here: `{peer}/{model}`.
 
         Raises:
             ModelNotFound: there is no such peer, or it has no such agent.
@@ -72,27 +72,27 @@ class PeerDirectory:
         return profile
 
     def list(self) -> Sequence[Profile]:
-        """The agents of all peers that are well."""
-        well = (peer for peer in self._peers.values() if peer.problem is None)
-        return [profile for peer in well for _, profile in sorted(peer.profiles.items())]
+        """Return the agents of all peers that are up."""
+        up = (peer for peer in self._peers.values() if peer.problem is None)
+        return [profile for peer in up for _, profile in sorted(peer.profiles.items())]
 
     def problems(self) -> Sequence[ProfileProblem]:
-        """The peers that are down, and why."""
+        """Return the peers that are down, with the reasons."""
         return [ProfileProblem(f"peer {peer.id}", peer.problem) for peer in self._peers.values() if peer.problem]
 
     def states(self) -> Mapping[str, str]:
-        """How each peer is: `ok`, or why it is not."""
+        """Return the state of each peer: `ok`, or the reason why it is down."""
         return {peer.id: peer.problem or "ok" for peer in self._peers.values()}
 
     def find(self, model: str) -> Peer | None:
-        """Find the peer that has an agent; None if it is a peer no longer."""
+        """Return the peer of an agent; None if it was removed."""
         return self._peers.get(model.partition("/")[0])
 
     def peer(self, peer_id: str) -> Peer:
-        """Find a peer by its id.
+        """Return a peer by its id.
 
         Raises:
-            ModelNotFound: it has been removed.
+            ModelNotFound: the peer was removed.
         """
         peer = self._peers.get(peer_id)
         if peer is None:
@@ -100,20 +100,20 @@ class PeerDirectory:
         return peer
 
     async def refresh(self) -> None:
-        """Look which peers there are, and ask every one which agents it has."""
+        """Read the list of peers again, and ask every peer for its agents."""
         try:
             await self._roster.reread()
         except StoreError as error:
             log.warning("peers_not_read", code=error.code)
-        await self._take_up(self._roster.peers)
+        await self._update_peers(self._roster.peers)
         before = {peer.id: peer.unlisted for peer in self._peers.values()}
         await asyncio.gather(*(_ask(peer) for peer in self._peers.values()))
         for peer in self._peers.values():
             if peer.unlisted not in (None, before[peer.id]):
                 log.warning("peer_down", peer=peer.id, reason=peer.unlisted)
 
-    async def _take_up(self, peers: Mapping[str, PeerSettings]) -> None:
-        """Begin with the peers that are new or have changed, and leave those that are gone to the runs that they still have."""
+    async def _update_peers(self, peers: Mapping[str, PeerSettings]) -> None:
+        """Open the peers that are new or changed. Close those that are gone once their last call has ended."""
         gone = [self._peers.pop(peer.id) for peer in list(self._peers.values()) if peers.get(peer.id) != peer.settings]
         for settings in peers.values():
             if settings.base_url is not None and settings.id not in self._peers:
@@ -122,7 +122,7 @@ class PeerDirectory:
                 except ConfigurationError as error:
                     log.warning("peer_left_out", peer=settings.id, reason=error.message)
         for peer in gone:
-            await peer.leave()
+            await peer.close_when_idle()
 
     async def _refresh_often(self) -> None:
         while True:
@@ -131,10 +131,10 @@ class PeerDirectory:
 
 
 async def examine(peer: PeerSettings, identity: Identity) -> Peer:
-    """Ask a peer once which agents it has. Its client is closed when this returns.
+    """Ask a peer once for its agents. Its client is closed when this returns.
 
     Raises:
-        ConfigurationError: a secret that its settings name is not there.
+        ConfigurationError: a secret that its settings name is missing.
     """
     examined = _open(peer, identity)
     async with examined.client:
@@ -156,11 +156,11 @@ async def _ask(peer: Peer) -> None:
     priced = [(model.id, model.pricing) for model in models if model.pricing is not None]
     peer.listed_prices = {name: TokenPrice(price.prompt, price.completion) for name, price in priced}
     peer.profiles, peer.unlisted = {profile.model: profile for profile in profiles if profile is not None}, None
-    peer.breaker.succeeded()
+    peer.breaker.record_success()
 
 
 async def _list_models(peer: Peer) -> Sequence[ListedModel]:
-    """Ask a peer for its models. Of a plain endpoint that keeps no list, those that the settings name are taken as they are."""
+    """Ask a peer for its models. For a plain endpoint without such a list, return the models that the settings name."""
     try:
         answer = await peer.ask("GET", "/models", within_s=_ASK_WITHIN_S)
         try:
@@ -174,14 +174,14 @@ async def _list_models(peer: Peer) -> Sequence[ListedModel]:
 
 
 def _profile(peer: PeerSettings, model: ListedModel) -> Profile | None:
-    """Describe an agent of a peer; None for one that is not served here. What the peer says of itself is only shown."""
+    """Make the profile of a peer's agent; None if it is not served here. The peer's own description is only displayed."""
     if not is_model_id(f"{peer.id}/{model.id}"):
         return None
-    # What the peer itself forwards is served here only if that is asked for: it might be this gateway's own.
+    # An agent that the peer itself forwards is served here only if the settings name it: it might be this gateway's own.
     is_its_own = peer.opaque or model.id.startswith(MODEL_PREFIX)
     if not (is_its_own if peer.agents is None else model.id in peer.agents):
         return None
-    # It becomes part of the prompt of every agent here that may delegate: one line, whatever the peer sends.
+    # The description becomes part of the prompt of every agent here that may delegate, so it must be one printable line.
     described = _UNPRINTABLE.sub(" ", model.description or "").strip()[:_DESCRIPTION_CHARS]
     return Profile(
         name=model.id,
@@ -189,7 +189,7 @@ def _profile(peer: PeerSettings, model: ListedModel) -> Profile | None:
         source=f"peer {peer.id}",
         llm_model=model.id,
         context_tokens=model.context_length,
-        vision=True,  # the peer refuses images where it sees none
+        vision=True,  # the peer itself refuses images where its model cannot read them
         policy=limits_of(peer),
         is_priced=not peer.opaque or peer.reports_cost or peer.price_of(model.id) is not None,
         peer=peer.id,

@@ -1,4 +1,4 @@
-"""An admitted run as the request that a peer gets: OpenAI's format, and the limits that the peer is held to."""
+"""Render an admitted run as the request to a peer: the body in OpenAI's format, and the limits for the headers."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -22,7 +22,7 @@ from delegate_tool.protocol.context import DelegationContext
 from delegate_tool.protocol.limits import limits_of
 
 _MARGIN: Final = 0.02
-"""Share of its time that a run keeps for the way back."""
+"""Share of its time that a run keeps for receiving the end of the answer."""
 
 
 def render_body(run: AdmittedRun, model: str, *, max_output_tokens: int | None = None) -> dict[str, Any]:
@@ -44,8 +44,10 @@ def render_body(run: AdmittedRun, model: str, *, max_output_tokens: int | None =
     return body
 
 
-def narrowed(run: AdmittedRun, hold: Hold, *, gateway_id: str, peer_id: str, conversation_id: str | None) -> DelegationContext:
-    """Say within which limits the peer may work: what is left to the run, and not more money than was set aside for it."""
+def limits_for_peer(
+    run: AdmittedRun, hold: Hold, *, gateway_id: str, peer_id: str, conversation_id: str | None
+) -> DelegationContext:
+    """Return the limits for the peer: what the run has left, and no more money than the hold has reserved."""
     left = replace(
         limits_of(run.record.limits),
         budget_micro_usd=None if hold.budget_micro_usd is None else hold.reserved_micro_usd,

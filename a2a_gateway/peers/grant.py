@@ -1,14 +1,16 @@
-"""Grants: JWTs by which one gateway lets another run one agent for it, once. And the lesser tokens by which it asks about that
-run, or cancels it. The codec of both; pure.
+"""The codec of grants and of tokens to ask with, which one gateway sends to another. Pure.
+
+A grant is a JWT that lets the issuer run one agent at the peer, once. A token to ask with lets the issuer read or cancel the
+runs that it has started there.
 
     header   typ a2a-grant+jwt | a2a-ask+jwt, alg EdDSA | HS256, kid
-    claims   iss, aud  the two gateways          iat, exp  when it was made, when it is worthless
-             jti       a grant opens one run
+    claims   iss, aud  issuer and audience, the ids of two gateways     iat, exp  issued at, expires at
+             jti       a unique id; a grant opens one run
     and in a grant
-             sub, txn  run and tree of the issuer    act    who led here, the nearest outermost (RFC 8693)
+             sub, txn  run and tree of the issuer    act    the chain of actors, the nearest outermost (RFC 8693)
              agent     the model that may be run     depth, depth_left, runs, breadth, turns, timeout_s, budget_usd, agents
 
-A token is good for its type alone (RFC 8725, 3.11): neither of the two, nor a run token, can pass for another.
+The type of a token is verified (RFC 8725, 3.11), so neither of the two, nor a run token, is accepted in place of another.
 """
 
 import secrets
@@ -29,10 +31,10 @@ from delegate_tool.protocol.values import AGENTS, COUNT, COUNT_FROM_ZERO, MAX_CO
 GRANT_TYPE: Final = "a2a-grant+jwt"
 ASK_TYPE: Final = "a2a-ask+jwt"
 CLOCKS_DIFFER_S: Final = 60.0
-"""How far the clocks of two gateways may be apart: a token is good for so much longer than it is needed."""
+"""How far the clocks of two gateways may be apart. A token is valid for that much longer than it is needed."""
 _ASK_WITHIN_S: Final = 60.0
 _LONGEST_S: Final = 7 * 86_400.0
-"""A grant that claims to be good for longer is refused: it would have to be remembered for as long."""
+"""The longest validity of a grant. The gateway has to remember a used grant until it expires."""
 _ACTORS: Final = 32
 
 
@@ -41,7 +43,7 @@ type Algorithm = Literal["EdDSA", "HS256"]
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """By what tokens are signed: a private key, or a secret that both sides know."""
+    """The key that signs tokens: a private key, or a secret that both gateways know."""
 
     algorithm: Algorithm
     key: Ed25519PrivateKey | str = field(repr=False)
@@ -50,7 +52,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """By what tokens are verified."""
+    """The key that verifies tokens."""
 
     algorithm: Algorithm
     key: Ed25519PublicKey | str = field(repr=False)
@@ -58,7 +60,7 @@ class Verifier:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Leave to see, and to cancel, what the issuer has had run here."""
+    """Permission to read and cancel the runs that the issuer has started here."""
 
     issuer: str
 
@@ -66,8 +68,8 @@ class Ask:
 type _Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]+$")]  # PostgreSQL could not store NUL
 
 
-class _Told(BaseModel):
-    """Claims that every token has. Money and limits of another machine are read as what anybody sends: with suspicion."""
+class _TokenClaims(BaseModel):
+    """Claims that every token has. They are validated as strictly as any client's input, also money and limits."""
 
     iss: _Text
     jti: _Text
@@ -75,7 +77,7 @@ class _Told(BaseModel):
     exp: float = Field(allow_inf_nan=False)
 
 
-class _GrantClaims(_Told):
+class _GrantClaims(_TokenClaims):
     sub: _Text
     txn: _Text
     agent: _Text
@@ -126,7 +128,7 @@ def encode_grant(grant: Grant, *, audience: str, signer: Signer, now: float) -> 
 
 
 def encode_ask(issuer: str, *, audience: str, signer: Signer, now: float) -> str:
-    """Render a token to ask with, once or more often within a minute."""
+    """Render a token to ask with. It may be used more than once within a minute."""
     expires_at = now + _ASK_WITHIN_S + CLOCKS_DIFFER_S
     claims = {"iss": issuer, "aud": audience, "jti": secrets.token_urlsafe(16), "iat": now, "exp": expires_at}
     return _encode(ASK_TYPE, signer, claims)
@@ -134,7 +136,7 @@ def encode_ask(issuer: str, *, audience: str, signer: Signer, now: float) -> str
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a token says of itself before anything of it is verified."""
+    """The unverified parts of a token that are needed to find the key for it."""
 
     type: str | None
     issuer: str
@@ -142,10 +144,10 @@ class Label:
 
 
 def read_label(token: str) -> Label:
-    """Read what is needed to find the key that verifies a token.
+    """Read the label of a token.
 
     Raises:
-        AuthenticationError: it is no JWT.
+        AuthenticationError: the token is not a JWT.
     """
     try:
         header = jwt.get_unverified_header(token)
@@ -157,10 +159,10 @@ def read_label(token: str) -> Label:
 
 
 def decode_token(token: str, *, audience: str, verifier: Verifier, now: float) -> Grant | Ask:
-    """Verify a token and read it; whether it was used before is the ledger's question.
+    """Verify and parse a token. The ledger checks whether it was used before.
 
     Raises:
-        AuthenticationError: forged, for somebody else, not of this time, or malformed.
+        AuthenticationError: the token is forged, for another audience, expired, from the future, or malformed.
     """
     try:
         header = jwt.get_unverified_header(token)
@@ -179,13 +181,13 @@ def decode_token(token: str, *, audience: str, verifier: Verifier, now: float) -
         )
         match header.get("typ"):
             case "a2a-grant+jwt":
-                granted = _Granted.model_validate(claims)
+                granted = _GrantClaims.model_validate(claims)
                 _check_time(granted, now)
                 return _grant(granted)
             case "a2a-ask+jwt":
-                told = _Told.model_validate(claims)
-                _check_time(told, now)
-                return Ask(told.iss)
+                asked = _TokenClaims.model_validate(claims)
+                _check_time(asked, now)
+                return Ask(asked.iss)
             case _:
                 raise AuthenticationError("The token in the Authorization header is no grant.")
     except jwt.PyJWTError as error:
@@ -196,12 +198,12 @@ def decode_token(token: str, *, audience: str, verifier: Verifier, now: float) -
         raise AuthenticationError(f"The grant is not valid: {name}: {first['msg']}.") from None
 
 
-def _check_time(told: _Told, now: float) -> None:
-    if told.exp <= now:
+def _check_time(claims: _TokenClaims, now: float) -> None:
+    if claims.exp <= now:
         raise AuthenticationError("The grant has expired. The gateway that sends it makes a fresh one for each call.")
-    if told.iat - CLOCKS_DIFFER_S > now:
+    if claims.iat - CLOCKS_DIFFER_S > now:
         raise AuthenticationError("The grant comes from the future: the clocks of the two gateways differ by more than a minute.")
-    if told.exp - told.iat > _LONGEST_S:
+    if claims.exp - claims.iat > _LONGEST_S:
         raise AuthenticationError(f"The grant is not valid: it claims to be good for more than {_LONGEST_S:g} s.")
 
 

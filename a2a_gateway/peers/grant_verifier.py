@@ -1,7 +1,7 @@
-"""Whose grants are taken here: finds the key of the gateway that a token claims to come from, and reads the token by it.
+"""Verify tokens of peers: find the key of the gateway that a token claims to come from, and verify the token with it.
 
-What the token's bearer may then do is not decided here: its grant and the policy for the peer both narrow, and the ledger
-decides in the transaction that opens the run.
+This module does not decide what the token permits. The grant and the policy for the peer both narrow it, and the ledger decides
+in the transaction that opens the run.
 """
 
 import asyncio
@@ -37,10 +37,10 @@ _MOST_KEYS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A verified token: who calls, and what it was granted; `Ask` opens no run."""
+    """A verified token, with the peer that signed it. An `Ask` opens no run."""
 
     peer: PeerSettings
-    told: Grant | Ask
+    token: Grant | Ask
 
 
 class _PublishedKey(BaseModel):
@@ -56,7 +56,7 @@ class _Published(BaseModel):
 
 @dataclass(slots=True)
 class _Fetched:
-    """What a peer has published: its keys by their names. Anybody can ask for a name that is new, so it is asked now and then."""
+    """The keys that a peer publishes, by their ids. Any client can cause a fetch by naming an unknown id, so fetches are rare."""
 
     keys: Mapping[str, str] = field(default_factory=dict)
     again_at: float = -math.inf
@@ -64,7 +64,7 @@ class _Fetched:
 
 
 class GrantVerifier:
-    """The peers whose grants are taken. `now` is in seconds, from any origin."""
+    """Verifies the tokens of trusted peers. `now` is in seconds, from any origin."""
 
     def __init__(self, roster: KnownPeers, identity: Identity, *, now: Callable[[], float] = time.monotonic) -> None:
         self._roster = roster
@@ -73,46 +73,45 @@ class GrantVerifier:
         self._fetched: dict[str, _Fetched] = {}
 
     async def caller(self, token: str, keys: Keys) -> Caller:
-        """Find out what a token allows its bearer, with the limits that hold here for the peer that has signed it.
+        """Return the caller that a token authenticates, with the limits for the peer that has signed it.
 
         Raises:
-            AuthenticationError: see `identify`; or the peer's grants are not taken any more.
+            AuthenticationError: see `identify`; or the peer's key was revoked.
         """
         visit = await self.identify(token)
         key = await keys.of_peer(visit.peer.id, *policy_of(visit.peer))
-        if isinstance(visit.told, Ask):
-            return Caller(key, asks_as=visit.told.issuer)
-        return Caller(key, grant=_within(visit.told, micro_usd(visit.peer.accepts.budget_usd)))
+        if isinstance(visit.token, Ask):
+            return Caller(key, asks_as=visit.token.issuer)
+        return Caller(key, grant=_cap_budget(visit.token, micro_usd(visit.peer.accepts.budget_usd)))
 
     async def identify(self, token: str) -> Visit:
-        """Read a token that another gateway presents.
+        """Verify a token that another gateway presents.
 
         Raises:
-            AuthenticationError: no peer signed it for this gateway, or its time is over.
+            AuthenticationError: no peer signed it for this gateway, or it has expired.
             StoreError: the database does not answer.
         """
         label = read_label(token)
-        known = await self._known(label)
-        if known is None:
-            await self._roster.reread()  # it may have been added a moment ago, or have another key since
-            known = await self._known(label)
-        if known is None:
+        found = await self._find_signer(label)
+        if found is None:
+            await self._roster.reread()  # the peer may have been added a moment ago, or have a new key
+            found = await self._find_signer(label)
+        if found is None:
             raise AuthenticationError(
                 f"No peer {label.issuer[:64]!r} with this key is known here. `a2a-gateway peer add URL` makes it known."
             )
-        peer, verifier = known
+        peer, verifier = found
         identity = self._identity
-        told = decode_token(token, audience=identity.gateway_id, verifier=verifier, now=identity.clock.wall())
-        return Visit(peer, told)
+        return Visit(peer, decode_token(token, audience=identity.gateway_id, verifier=verifier, now=identity.clock.wall()))
 
-    async def _known(self, label: Label) -> tuple[PeerSettings, Verifier] | None:
+    async def _find_signer(self, label: Label) -> tuple[PeerSettings, Verifier] | None:
         for peer in self._roster.peers.values():
             if peer.is_trusted and peer.name == label.issuer and (found := await self._verifier(peer, label)) is not None:
                 return peer, found
         return None
 
     async def _verifier(self, peer: PeerSettings, label: Label) -> Verifier | None:
-        """By what a peer's token is verified: always as its settings say, never as the token does."""
+        """Return the key for a peer's tokens. The peer's settings choose the algorithm, never the token."""
         if peer.has_shared_secret:
             try:
                 return Verifier("HS256", peer.read_shared_secret(self._identity.environ))
@@ -127,7 +126,7 @@ class GrantVerifier:
         return None
 
     async def _published_key(self, peer: PeerSettings, url: str, kid: str) -> str | None:
-        """Find a key by its name among those that a peer publishes; they are fetched again, now and then, for one that is new."""
+        """Return a key that a peer publishes. If its id is unknown, fetch the keys again, but not too often."""
         fetched = self._fetched.setdefault(url, _Fetched())
         if kid not in fetched.keys:
             async with fetched.fetching:
@@ -138,7 +137,7 @@ class GrantVerifier:
 
 
 def policy_of(peer: PeerSettings) -> tuple[LimitPolicy, SpendCaps, RequestLimits]:
-    """What holds here for each run of a peer, and for all of them together; what one run may cost is told by its grant."""
+    """Return the limits for each run of a peer, and for all its runs together. A run's budget comes with its grant."""
     accepts = peer.accepts
     policy = replace(limits_of(accepts), allowed_agents=accepts.agents)
     total, day, month = accepts.budget_total_usd, accepts.budget_per_day_usd, accepts.budget_per_month_usd
@@ -146,11 +145,11 @@ def policy_of(peer: PeerSettings) -> tuple[LimitPolicy, SpendCaps, RequestLimits
     return policy, caps, RequestLimits(accepts.max_concurrent_runs, accepts.requests_per_minute)
 
 
-def _within(grant: Grant, most_micro_usd: int | None) -> Grant:
+def _cap_budget(grant: Grant, max_micro_usd: int | None) -> Grant:
     asked = grant.policy.budget_micro_usd
-    if most_micro_usd is None or (asked is not None and asked <= most_micro_usd):
+    if max_micro_usd is None or (asked is not None and asked <= max_micro_usd):
         return grant
-    return replace(grant, policy=replace(grant.policy, budget_micro_usd=most_micro_usd))
+    return replace(grant, policy=replace(grant.policy, budget_micro_usd=max_micro_usd))
 
 
 async def _fetch(peer_id: str, url: str) -> Mapping[str, str]:
@@ -163,10 +162,10 @@ async def _fetch(peer_id: str, url: str) -> Mapping[str, str]:
 
 
 async def fetch_keys(url: str) -> tuple[str | None, list[str]]:
-    """Fetch a JSON Web Key Set: the gateway's name for itself, where it tells one, and its Ed25519 keys (base64url).
+    """Fetch a JSON Web Key Set. Return the gateway's own id, if it has one, and its Ed25519 keys (base64url).
 
     Raises:
-        PeerUnavailable: there is none.
+        PeerUnavailable: the URL has no key set.
     """
     try:
         async with asyncio.timeout(_FETCH_WITHIN_S), bounded_client() as http:

@@ -1,4 +1,4 @@
-"""Which peers there are: those of the settings, and those that were added while the gateway ran or stood still."""
+"""The list of peers: those of the settings file, and those that were added with `a2a-gateway peer add`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -13,20 +13,20 @@ log = structlog.get_logger(__name__)
 
 
 class AddedPeers(Protocol):
-    """Where added peers are kept."""
+    """The store of added peers."""
 
     async def list_peers(self) -> Sequence[PeerSettings]:
-        """All of them.
+        """Return all added peers.
 
         Raises:
-            ConfigurationError: one cannot be read by this release.
+            ConfigurationError: this release cannot read one of them.
             StoreError: the database does not answer.
         """
         ...
 
 
 class KnownPeers:
-    """The peers by their ids, as they were read last."""
+    """The peers by their ids, as of the last time they were read."""
 
     def __init__(self, settings: Settings, added: AddedPeers) -> None:
         self._settings = settings
@@ -35,11 +35,11 @@ class KnownPeers:
 
     @property
     def peers(self) -> Mapping[str, PeerSettings]:
-        """All peers; of two with one id that of the settings."""
+        """All peers. If two have the same id, the one of the settings file counts."""
         return self._peers
 
     async def reread(self) -> None:
-        """Look which peers have been added or removed.
+        """Read again which peers have been added or removed.
 
         Raises:
             StoreError: the database does not answer; the peers stay as they are.
@@ -56,7 +56,7 @@ class KnownPeers:
         try:
             self._settings.check_peer(peer)
         except ValueError as error:
-            if peer.id not in self._peers:  # said once is enough, until it can be used again
+            if peer.id not in self._peers:  # not if the settings file has its id, or if it was usable at the last reading
                 log.warning("peer_left_out", peer=peer.id, reason=str(error))
             return False
         return True

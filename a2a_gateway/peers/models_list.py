@@ -1,4 +1,4 @@
-"""Parse the models that a peer lists, as OpenAI, gateways and home-made servers write them. Pure."""
+"""Parse a peer's list of models, in the variants of OpenAI, gateways and other servers. Pure."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -24,14 +24,14 @@ type _UsdPerToken = Annotated[Decimal, Field(ge=0, le=10**3, allow_inf_nan=False
 
 
 class ListedPrice(BaseModel):
-    """What a token costs, as OpenRouter lists it."""
+    """What a token costs, in the format of OpenRouter."""
 
     prompt: _UsdPerToken
     completion: _UsdPerToken
 
 
 class ListedModel(BaseModel):
-    """A model as a peer lists it. What cannot be read beside its id is left out."""
+    """A model of a peer's list. A malformed field other than the id is left out."""
 
     id: Annotated[str, BeforeValidator(_number_as_text)]
     description: Annotated[str | None, WrapValidator(_or_none)] = None
@@ -40,10 +40,10 @@ class ListedModel(BaseModel):
 
 
 def parse_models(listed: object) -> Sequence[ListedModel]:
-    """Parse a list of models; those that cannot be read are left out.
+    """Parse a list of models. Malformed models are left out.
 
     Raises:
-        ValueError: it is no such list, or has no model that can be read.
+        ValueError: the value is not such a list, or all its models are malformed.
     """
     items = listed.get("data") if isinstance(listed, Mapping) else listed
     if not isinstance(items, list):

@@ -1,4 +1,4 @@
-"""One peer, as far as it is known now: how it is reached, whether it is well, which agents it has."""
+"""One peer: its client and credential, its state, and its agents."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -25,10 +25,10 @@ _NO_SUCH_ROUTE: Final = frozenset({400, 404, 405, 410, 501})
 
 
 class NoAnswer(Exception):
-    """A peer does not answer a question. The message is the reason, as the end of a sentence.
+    """A peer did not answer a request of `Peer.ask`. The message is the reason, as the end of a sentence.
 
     Attributes:
-        is_not_offered: it can be reached and does not offer what it was asked for, as a gateway would.
+        is_not_offered: whether the peer was reached, but does not have this endpoint, which every gateway has.
     """
 
     def __init__(self, why: str, *, is_not_offered: bool = False) -> None:
@@ -41,11 +41,11 @@ class Peer:
     """A peer.
 
     Attributes:
-        credential: how it is shown who asks.
+        credential: authenticates this gateway to the peer.
         profiles: its agents, by the model id under which they are served here.
-        listed_prices: what it says that its models cost, by their names there.
+        listed_prices: the prices in its list of models, by the model ids of the peer.
         unlisted: why it does not list its agents; None if it does.
-        calls: requests to it that are under way.
+        calls: the number of requests to it that are under way.
     """
 
     settings: PeerSettings
@@ -64,25 +64,25 @@ class Peer:
 
     @property
     def problem(self) -> str | None:
-        """Why nothing is sent to it; None if it is well."""
+        """Why the peer is down and nothing is sent to it; None if it is up."""
         wait_s = self.breaker.wait_s
         if wait_s and self.unlisted is None:
             return f"it has failed {self.breaker.failures} times in a row, and is left alone for {wait_s:.0f} s"
         return self.unlisted
 
     def secrets(self, *presented: str) -> Secrets:
-        """Collect what must be masked in anything that the peer sends.
+        """Return the secrets that must be masked in all that the peer sends.
 
         Args:
-            presented: values of `Authorization` that it was sent.
+            presented: values of `Authorization` that were sent to it.
         """
         return Secrets.of((*self.credential.secrets, *(value.removeprefix("Bearer ") for value in presented)))
 
     def require(self) -> None:
-        """Refuse to ask a peer that is down.
+        """Check that the peer is up.
 
         Raises:
-            PeerUnavailable: it is.
+            PeerUnavailable: the peer is down.
         """
         problem = self.problem
         if problem is not None:
@@ -93,7 +93,7 @@ class Peer:
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[None]:
-        """Keep the connection to it meanwhile, even if it is a peer no longer."""
+        """Keep the client open for the length of the context, also if the peer is removed meanwhile."""
         self.calls += 1
         try:
             yield
@@ -101,10 +101,10 @@ class Peer:
             self.calls -= 1
             if self._is_gone:
                 with anyio.CancelScope(shield=True):
-                    await self.leave()
+                    await self.close_when_idle()
 
-    async def leave(self) -> None:
-        """Close the connection to it, now or when the last call has ended."""
+    async def close_when_idle(self) -> None:
+        """Close the client, now or when the last call has ended."""
         self._is_gone = True
         if not self.calls:
             await self.client.close()
@@ -118,13 +118,13 @@ class Peer:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> object:
-        """Ask its API for something small, and return the JSON value that it answers, with the credential masked.
+        """Send a small request to the peer's API. Return the JSON value of the response, with the credential masked.
 
         Args:
-            path: below its base URL.
+            path: below the peer's base URL.
 
         Raises:
-            NoAnswer: it does not answer in time, or with an error, or not with JSON.
+            NoAnswer: the peer does not answer in time, or answers with an error, or not with JSON.
         """
         named = {**(headers or {}), "Authorization": (presented := self.credential.to_ask())}
         secrets = self.secrets(presented)
@@ -141,7 +141,7 @@ class Peer:
         except (TimeoutError, openai.APITimeoutError):
             raise NoAnswer(f"it has not answered within {within_s:g} s") from None
         except openai.APIConnectionError as error:
-            # A peer that speaks no proper HTTP is quoted in the reason.
+            # The reason may quote a malformed response.
             raise NoAnswer(secrets.mask(_why_unreached(error.__cause__))) from None
         except ValueError:
             raise NoAnswer("it answers what cannot be read", is_not_offered=True) from None
@@ -152,6 +152,6 @@ def _why_unreached(cause: BaseException | None) -> str:
         case Unreadable():
             return str(cause)
         case httpx.LocalProtocolError():
-            return "what is sent to it is no HTTP"  # the error quotes the header at fault, which may be the credential
+            return "the request to it is not valid HTTP"  # the error quotes the malformed header, which may be the credential
         case _:
             return f"it cannot be reached ({cause})"

@@ -1,16 +1,16 @@
-"""What a call to a plain endpoint may cost before it is made, and what is charged for it afterwards. Pure.
+"""What to reserve for a call to a plain endpoint, and what to charge for it afterwards. Pure.
 
-Another gateway reports the cost of its runs and keeps to what was set aside. A plain endpoint may do neither, so its calls are
-held to a budget as those of an LLM are:
+Another gateway reports the cost of its runs and keeps to the reserved amount. A plain endpoint may do neither, so its calls are
+bounded by a budget as calls to an LLM are:
 
-| known of the model | set aside | charged |
+| known about the model | reserved | charged |
 |---|---|---|
 | its price | prompt and longest answer at that price | the reported cost, else the tokens at that price |
-| that the endpoint reports its cost | all that the run may still spend | the reported cost, else all that was set aside |
-| a stand-in price for unknown ones | prompt and longest answer at that price | the reported cost, else the tokens at that price |
-| nothing | refused where there is a budget | the reported cost, else unknown |
+| that the endpoint reports its cost | all that the run may still spend | the reported cost, else all that was reserved |
+| a nominal price for any model | prompt and longest answer at that price | the reported cost, else the tokens at that price |
+| nothing | refused if there is a budget | the reported cost, else unknown |
 
-Tokens that are not reported are estimated from the text that was sent and that arrived.
+Tokens that are not reported are estimated from the text that was sent and received.
 """
 
 from dataclasses import dataclass, replace
@@ -28,21 +28,21 @@ from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 _TOKENS_PER_MTOK: Final = 1_000_000
 _BYTES_PER_TOKEN: Final = 4
 _MOST_BYTES_PER_TOKEN: Final = 32
-"""16 of text, since no answer has longer tokens on average, and 16 that each piece counts beside its text."""
+"""16 bytes of text, because no answer has longer tokens on average, and 16 bytes that each piece counts beside its text."""
 _STATUSES_AFTER_WORK: Final = frozenset({408, 504, 524})
-"""Errors of a server that waited for work that had begun. With any other status the endpoint refused the request."""
+"""Statuses of a server that had begun the work and waited for it. With any other status the endpoint refused the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
-    """What a token costs; `is_nominal` marks a price that only stands in for an unknown one."""
+    """What a token costs. `is_nominal` marks a price that is assumed because the real one is unknown."""
 
     usd_per_prompt_token: Decimal
     usd_per_output_token: Decimal
     is_nominal: bool = False
 
     def micro_usd(self, usage: TokenUsage) -> int:
-        """Price tokens, rounded up: many small calls must not cost nothing together."""
+        """Return the price of tokens, rounded up: many small calls together must not cost nothing."""
         usd = usage.prompt * self.usd_per_prompt_token + usage.completion * self.usd_per_output_token
         return int((usd * MICRO_PER_USD).to_integral_value(ROUND_CEILING))
 
@@ -58,7 +58,7 @@ class Terms:
 
     @property
     def must_escrow(self) -> bool:
-        """Whether all that the run may spend is set aside, because only the endpoint knows the price."""
+        """Whether all that the run may spend is reserved, because only the endpoint knows the price."""
         return self.price is None and self.reports_cost
 
     def quote(self) -> CallQuote:
@@ -75,23 +75,23 @@ class Terms:
         )
 
     def used_micro_usd(self, answer_bytes: int) -> int:
-        """Estimate what the call has used once so much of its answer has arrived."""
+        """Estimate what the call has cost when `answer_bytes` of its answer have arrived."""
         prompt = max(1, -(-self.prompt.utf8_bytes // _BYTES_PER_TOKEN))
         usage = TokenUsage(prompt, -(-answer_bytes // _BYTES_PER_TOKEN))
         return 0 if self.price is None else self.price.micro_usd(usage)
 
     def output_bound(self, hold: Hold) -> int | None:
-        """Return the most output tokens to ask the endpoint for; None where no budget binds them."""
+        """Return the most output tokens to ask the endpoint for; None if no budget bounds them."""
         is_bound = hold.budget_micro_usd is not None and self.price is not None and self.price.usd_per_output_token > 0
         return hold.max_output_tokens if is_bound else None
 
     def is_shortened(self, hold: Hold) -> bool:
-        """Whether the budget allows a shorter answer than was asked for."""
+        """Return whether the budget allows only a shorter answer than was asked for."""
         bound = self.output_bound(hold)
         return bound is not None and bound < self.max_output_tokens
 
     def max_answer_bytes(self, hold: Hold, most: int) -> int:
-        """Bound the answer, for an endpoint that ignores its bound of tokens; `most` is the bound of any answer."""
+        """Return the bound of the answer in bytes, for an endpoint that ignores its bound of tokens. `most` bounds any answer."""
         bound = self.output_bound(hold)
         return most if bound is None else min(most, bound * _MOST_BYTES_PER_TOKEN)
 
@@ -105,11 +105,11 @@ def terms_of(
     unpriced: Decimal | None,
     asked_tokens: int | None,
 ) -> Terms:
-    """Find out how a call to a plain endpoint is paid.
+    """Return how a call to a plain endpoint is paid.
 
     Args:
-        listed: what the model costs by the endpoint's own list; believed only where its reported costs are, too.
-        unpriced: USD that a token of unknown price counts.
+        listed: the model's price in the endpoint's list; used only if the settings trust the costs that it reports.
+        unpriced: the nominal price of a token of unknown price, in USD.
         asked_tokens: the longest answer that the request asks for.
     """
     price = None
@@ -123,10 +123,10 @@ def terms_of(
 
 
 def charge_plain(result: DelegationResult, hold: Hold, terms: Terms, *, has_begun: bool, answer_bytes: int) -> Charge:
-    """Decide what a call to a plain endpoint is charged: never more than the budget had left, whatever is reported.
+    """Return the charge of a call to a plain endpoint: never more than the budget had left, whatever the endpoint reports.
 
     Args:
-        has_begun: an answer had begun, or may have, so something was executed.
+        has_begun: whether an answer had begun, or may have begun, so that something was executed.
     """
     if not has_begun and _was_refused(result):
         return Charge(turns=0)
@@ -136,7 +136,7 @@ def charge_plain(result: DelegationResult, hold: Hold, terms: Terms, *, has_begu
         usage = _estimate(terms, hold, answer_bytes)
     cost, complete = result.cost_micro_usd, result.cost_complete
     if cost is None or (cost == 0 and not terms.reports_cost):
-        # A reported 0 means that a proxy does not know the price, unless the operator vouches for the endpoint's numbers.
+        # A reported 0 means that a proxy does not know the price, unless the settings trust the endpoint's numbers.
         has_ended = result.status in (DelegationStatus.FINISHED, DelegationStatus.PARTIAL)
         is_known = terms.price is not None and not terms.price.is_nominal
         cost, complete = _price(usage, hold, terms), has_usage and has_ended and is_known

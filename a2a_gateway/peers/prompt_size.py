@@ -1,4 +1,4 @@
-"""Measure the prompt that a plain endpoint is sent."""
+"""Measure the prompt that is sent to a plain endpoint."""
 
 import json
 from collections.abc import Iterator

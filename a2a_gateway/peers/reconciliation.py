@@ -1,7 +1,15 @@
-"""Late truth: what runs on peers have cost, asked of the peers once they can be asked again.
+"""Reconciliation: ask peers for the final cost of runs whose outcome was lost.
 
-A crash, here, there or further away, leaves runs whose cost nobody here knows for sure. The peer's ledger does. The peer's own id
-of the run finds it there, or else the run's id here, which is the idempotency key of the request that the peer got.
+A crash of this gateway, of a peer or of a gateway behind it leaves runs whose cost is only an estimate here. The peer's ledger
+has the final cost. The run is found there by the peer's own id of it, or else by its id here, which was the idempotency key of
+the request to the peer.
+
+| the peer's answer | what happens |
+|---|---|
+| no answer | ask again after a longer pause |
+| unknown key | the request never arrived: charge nothing, if the peer must still know its keys of that age |
+| the run is live | cancel it, and ask again later |
+| the run has ended | replace the estimate by its cost; if that is not final, ask again later |
 """
 
 import asyncio
@@ -32,12 +40,12 @@ the hour is for clocks that differ or are set."""
 
 
 class Reconciler:
-    """Asks peers for late truth: at once when one is back, and then after growing pauses.
+    """Asks peers for the final cost of runs: at once when a peer is up, and then after growing pauses.
 
     Args:
-        clock: of the ledger.
-        first_pause_s: before a run is asked for again.
-        now: seconds, from any origin.
+        clock: the clock of the ledger.
+        first_pause_s: the pause before a peer is asked again for the same run.
+        now: returns seconds, from any origin.
     """
 
     def __init__(
@@ -57,7 +65,7 @@ class Reconciler:
         self._asked: dict[str, tuple[float, float]] = {}
 
     async def reconcile_often(self) -> None:
-        """Ask again and again, until cancelled."""
+        """Reconcile periodically, until cancelled."""
         while True:
             try:
                 await self.reconcile()
@@ -66,7 +74,7 @@ class Reconciler:
             await asyncio.sleep(self._first_pause_s)
 
     async def reconcile(self) -> None:
-        """Correct the cost of every run whose peer can tell it by now."""
+        """Correct the cost of every run whose peer reports it by now."""
         waiting = await self._ledger.list_unreconciled()
         self._asked = {hold.id: self._asked[hold.id] for _, hold in waiting if hold.id in self._asked}
         for run, hold in waiting:
@@ -79,7 +87,7 @@ class Reconciler:
                 log.info("run_reconciled", run_id=run.id, micro_usd=charge.cost_micro_usd, final=charge.final)
 
     def _is_due(self, hold: Hold) -> bool:
-        """Whether a run is to be asked for now; if so, the next time is later by a longer pause."""
+        """Return whether to ask for a run now. If so, schedule the next time after a longer pause."""
         due_at, pause_s = self._asked.get(hold.id, (0.0, self._first_pause_s))
         if self._now() < due_at:
             return False
@@ -88,7 +96,7 @@ class Reconciler:
 
 
 async def _ask(peer: Peer, run: RunRecord, *, age_s: float) -> Charge | None:
-    """What a run has cost, as its peer says; None while it does not answer, or is still at it, which it is told to end."""
+    """Ask a peer what a run has cost. Return None if it does not answer, or if the run was live and is cancelled now."""
     path = None if run.remote_run_id is None else f"/runs/{quote(run.remote_run_id, safe='')}"
     try:
         if path is not None:
@@ -100,9 +108,9 @@ async def _ask(peer: Peer, run: RunRecord, *, age_s: float) -> Charge | None:
     if found is None:
         return None
     if not found.is_known:
-        return Charge(turns=0) if age_s < _KEYS_ARE_KEPT_S else None  # the request never arrived, or it was too long ago
+        return Charge(turns=0) if age_s < _KEYS_ARE_KEPT_S else None  # the request never arrived, or the run is too old
     if found.is_live:
-        with suppress(NoAnswer):  # nobody here waits for it any more
+        with suppress(NoAnswer):  # no caller waits for this run any more
             headers: dict[str, str] = {Header.IDEMPOTENCY_KEY: run.id}
             await peer.ask("POST", f"{path or '/runs'}/cancel", within_s=_ASK_WITHIN_S, headers=headers)
         return None
@@ -110,18 +118,21 @@ async def _ask(peer: Peer, run: RunRecord, *, age_s: float) -> Charge | None:
 
 
 def _late_charge(report: RunReport, run: RunRecord) -> Charge | None:
-    """The charge that makes a run's record what its peer reports; of tokens, turns and runs what is not booked yet."""
-    told, most = report.cost_micro_usd, run.limits.budget_micro_usd
-    if told is None:
+    """Return the charge that brings a run's record to what its peer reports.
+
+    The cost replaces the estimate; tokens, turns and runs are those that have not been charged yet.
+    """
+    reported, budget = report.cost_micro_usd, run.limits.budget_micro_usd
+    if reported is None:
         return None
-    paid = told if most is None else min(told, most)
-    tokens, booked = report.tree_tokens, run.usage
-    usage = TokenUsage(max(0, tokens.prompt - booked.prompt), max(0, tokens.completion - booked.completion))
+    paid = reported if budget is None else min(reported, budget)
+    tokens, charged = report.tree_tokens, run.usage
+    usage = TokenUsage(max(0, tokens.prompt - charged.prompt), max(0, tokens.completion - charged.completion))
     return Charge(
         usage,
         paid,
-        report.cost_complete and paid == told,
+        report.cost_complete and paid == reported,
         turns=max(0, (report.turns or 0) - run.turns),
         runs=max(0, report.runs - 1 - run.descendants),
-        final=paid != told or report.cost_final,
+        final=paid != reported or report.cost_final,
     )

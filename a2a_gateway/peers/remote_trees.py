@@ -1,4 +1,4 @@
-"""The parts of a tree that run on peers: asked of each, all at once, for a moment. Who does not answer leaves a named gap."""
+"""Ask peers, all at once, for their parts of a tree of runs. A peer that does not answer leaves a gap with a reason."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from delegate_tool.protocol.money import parse_usd
 
 _ASK_WITHIN_S: Final = 2.0
 _LEFT_TO_THE_NEXT: Final = 0.8
-"""Share of its time that a gateway gives to the peers behind it."""
+"""Share of its own time that a gateway gives to the peers behind it."""
 _MOST_RUNS: Final = 1000
 
 type ShortText = Annotated[str, StringConstraints(max_length=300)]
@@ -45,7 +45,7 @@ class RemoteLimits(BaseModel):
 
 
 class RemoteRun(BaseModel):
-    """A run as a peer tells it. What is not named here is not passed on."""
+    """A run as a peer reports it. Members that are not declared here are not passed on."""
 
     id: ShortText
     agent: ShortText
@@ -70,16 +70,16 @@ class RemoteRun(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RemoteTrees:
-    """Asks for what the peers know of a tree."""
+    """Asks peers for their parts of a tree."""
 
     directory: PeerDirectory
 
     async def parts_of(self, records: Sequence[RunRecord], *, within_s: float | None = None) -> Mapping[RunId, FarPart | str]:
-        """Ask the peers for their parts; what cannot be had is a sentence that says why.
+        """Ask the peers for their parts. A part that is missing is replaced by a sentence with the reason.
 
         Args:
-            records: of the tree, those of other runs than peers' included.
-            within_s: what the one who asks has told; at most two seconds are taken.
+            records: all runs of the tree, also those that are not on peers.
+            within_s: the time that the client allows; at most two seconds are used.
         """
         most_s = min(_ASK_WITHIN_S, within_s or _ASK_WITHIN_S)
         found = [(record, self.directory.find(record.agent)) for record in records if "/" in record.agent]
@@ -92,18 +92,18 @@ class RemoteTrees:
 
 async def _ask(peer: Peer, record: RunRecord, within_s: float) -> tuple[RunId, FarPart | str]:
     if record.remote_run_id is None:
-        return record.id, f"The peer {peer.id} has not told its own id of this run."
+        return record.id, f"The peer {peer.id} has not sent its own id of this run."
     if peer.problem is not None:
         return record.id, f"The peer {peer.id} is not asked: {peer.problem}."
     path, params = f"/runs/{quote(record.remote_run_id, safe='')}/tree", {"within_s": f"{within_s * _LEFT_TO_THE_NEXT:.3f}"}
     try:
         run = RemoteRun.model_validate(await peer.ask("GET", path, within_s=within_s, params=params))
     except NoAnswer as error:
-        return record.id, f"The peer {peer.id} does not tell: {error}."
+        return record.id, f"The peer {peer.id} does not report its part: {error}."
     except ValidationError:
-        return record.id, f"The peer {peer.id} tells what cannot be read."
+        return record.id, f"The peer {peer.id} reports its part in a form that cannot be read."
     if _size(run) > _MOST_RUNS:
-        return record.id, f"The peer {peer.id} tells of more than {_MOST_RUNS} runs."
+        return record.id, f"The peer {peer.id} reports more than {_MOST_RUNS} runs."
     return record.id, _part(run)
 
 

@@ -1,7 +1,19 @@
-"""Executes runs of peers' agents: forwards each as a streamed chat completion, and settles what it cost. A `Runner` of the core.
+"""Execute runs of peers' agents: forward each as a streamed chat completion, and settle what it cost. Implements `Runner`.
 
-The run is one of this gateway like any other: opened, bounded and paid in its own ledger. What the peer does with it is the
-peer's affair, within the money that is set aside and the limits that are told.
+A forwarded run is a run of this gateway like any other: opened, bounded and paid in its own ledger. The peer executes it as it
+likes, within the reserved money and the limits that are sent. The steps of a forwarded run, in this order:
+
+| step | money | if it fails |
+|---|---|---|
+| check that the peer is up (`Peer.require`) | | the run fails, nothing was sent |
+| reserve: an escrow, or a hold for one call of a plain endpoint | reserved | the run fails, nothing was sent |
+| send, with retries, a new credential for each attempt | | charged only if an attempt may have reached the peer |
+| read the answer, pass on its text | | charged what the peer reports, else unknown |
+| time over, or cancelled: cancel the run at the peer | | charged what the peer reports, else unknown |
+| settle the hold | settled | always done, before the last event |
+
+An unknown cost of a gateway is asked for later by `reconciliation`. A plain endpoint has no runs to cancel or ask for; `pricing`
+has what it is charged.
 """
 
 import asyncio
@@ -18,12 +30,12 @@ import structlog
 from a2a_gateway.errors import ModelUnpriced
 from a2a_gateway.peers.connection import Unreadable
 from a2a_gateway.peers.directory import PeerDirectory
-from a2a_gateway.peers.forwarded_request import narrowed, render_body
+from a2a_gateway.peers.forwarded_request import limits_for_peer, render_body
 from a2a_gateway.peers.outcomes import UNKNOWN, charge_of, cut_by_budget, doubtful, is_sick, outcome_of, overdue
 from a2a_gateway.peers.peer import Peer
 from a2a_gateway.peers.pricing import Terms, charge_plain, terms_of
 from a2a_gateway.peers.prompt_size import measure_prompt
-from a2a_gateway.peers.send_retries import ATTEMPTS, send_patiently
+from a2a_gateway.peers.send_retries import ATTEMPTS, send_with_retries
 from a2a_gateway.runs.events import (
     Cancelled,
     ContentDelta,
@@ -54,9 +66,9 @@ class PeerRunner:
     """Runs agents of peers.
 
     Args:
-        unpriced_usd_per_token: what a token of unknown price counts at a plain endpoint.
-        plain_retries: how often a request to a plain endpoint is repeated, as a call to an LLM is. One that its client marks as
-            a retry is not: the client's attempts times these are too many.
+        unpriced_usd_per_token: the nominal price of a token of unknown price at a plain endpoint.
+        plain_retries: how often a request to a plain endpoint is retried, as a call to an LLM is. A request that its client marks
+            as a retry is not: the client's attempts times these would be too many.
     """
 
     def __init__(
@@ -90,7 +102,7 @@ class PeerRunner:
                 if forwarding.task.cancelled():  # before anything was sent
                     yield RunEnded(Cancelled(), run.transcript)
                 else:
-                    forwarding.task.result()  # what it raised is the run's failure
+                    forwarding.task.result()  # raises the run's failure, if there is one
             finally:
                 self._live.pop(run.record.id, None)
                 forwarding.cancel()
@@ -115,7 +127,7 @@ class PeerRunner:
 
 
 class _Forwarding:
-    """One run at a peer; `terms` are how a plain endpoint is paid, None for another gateway."""
+    """One run at a peer. `terms` are how a plain endpoint is paid; None for another gateway."""
 
     task: asyncio.Task[None]
 
@@ -141,7 +153,7 @@ class _Forwarding:
             peer.client,
             run.record.id,
             Reply(peer.secrets()),
-            retry=lambda send: send_patiently(send, knows_repeats=is_gateway, attempts=attempts),
+            retry=lambda send: send_with_retries(send, deduplicates=is_gateway, attempts=attempts),
             max_silence_s=_MAX_SILENCE_S if is_gateway else None,
         )
         self._is_cancelled = False
@@ -152,9 +164,9 @@ class _Forwarding:
             self.task.cancel()
 
     async def drive(self) -> None:
-        """Run to the end; the last event is `RunEnded`, and what was set aside is settled before it."""
+        """Run to the end. The hold is settled before the last event, which is `RunEnded`."""
         self._peer.require()
-        hold = await self._set_aside()
+        hold = await self._reserve()
         charge = UNKNOWN
         try:
             outcome, charge = await self._forward(hold)
@@ -167,19 +179,19 @@ class _Forwarding:
                 await self._meter.settle(hold, charge)
         self._emit(RunEnded(outcome, self._transcript()))
 
-    async def _set_aside(self) -> Hold:
-        """Set the money aside; while that waits for other runs, the time of this one passes."""
+    async def _reserve(self) -> Hold:
+        """Reserve the money, and subtract from the run's time what it waited for other runs."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         if self._terms is None or self._terms.must_escrow:
             hold = await self._meter.escrow()
         else:
-            hold = await self._reserve(self._terms)
+            hold = await self._reserve_call(self._terms)
         left_s = self._run.timeout_s - (loop.time() - begun)
         self._run = replace(self._run, timeout_s=max(left_s, MIN_TIMEOUT_S))
         return hold
 
-    async def _reserve(self, terms: Terms) -> Hold:
+    async def _reserve_call(self, terms: Terms) -> Hold:
         try:
             hold = await self._meter.reserve(terms.quote())
         except ModelUnpriced as error:
@@ -196,7 +208,7 @@ class _Forwarding:
     async def _forward(self, hold: Hold) -> tuple[Outcome, Charge]:
         run, call, breaker = self._run, self._call, self._peer.breaker
         conversation_id = _conversation_of(run.transcript)
-        context = narrowed(run, hold, gateway_id=self._gateway_id, peer_id=self._peer.id, conversation_id=conversation_id)
+        context = limits_for_peer(run, hold, gateway_id=self._gateway_id, peer_id=self._peer.id, conversation_id=conversation_id)
         body = render_body(run, run.profile, max_output_tokens=self._bound_output(hold))
         breaker.begin()
         try:
@@ -209,29 +221,29 @@ class _Forwarding:
             )
         except TimeoutError:
             if not call.has_begun:
-                breaker.failed()
+                breaker.record_failure()
             result = await self._cancel_there()
             return overdue(call.reply.text, run.timeout_s), self._charge(result, hold)
         if failure is not None and call.may_have_begun:
             failure = doubtful(failure)
         result = call.reply.conclude(failure)
         if is_sick(result):
-            breaker.failed()
+            breaker.record_failure()
         else:
-            breaker.succeeded()
+            breaker.record_success()
         return self._outcome(result, hold), self._charge(result, hold)
 
     def _outcome(self, result: DelegationResult, hold: Hold) -> Outcome:
         reply = self._call.reply
         if result.error_code == TooLarge.code and reply.max_answer_bytes < MAX_ANSWER_BYTES:
-            result = replace(result, status=DelegationStatus.PARTIAL, stop_reason="length")  # stopped here at its bound
+            result = replace(result, status=DelegationStatus.PARTIAL, stop_reason="length")  # cut off here at its bound
         outcome = outcome_of(result, self._peer.id, reply.text)
         if isinstance(outcome, Limited) and self._terms is not None and self._terms.is_shortened(hold):
             return cut_by_budget(outcome.text, hold)
         return outcome
 
     def _bound_output(self, hold: Hold) -> int | None:
-        """Bound the answer of a plain endpoint by its hold. Return the most output tokens to ask for; None if none is due."""
+        """Bound the answer of a plain endpoint by its hold. Return the most output tokens to ask for; None if unbounded."""
         if self._terms is None:
             return None
         self._call.reply.max_answer_bytes = self._terms.max_answer_bytes(hold, MAX_ANSWER_BYTES)
@@ -251,7 +263,7 @@ class _Forwarding:
     async def _note_response(self, response: httpx.Response) -> None:
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             raise Unreadable("it is not a stream of events")
-        self._peer.breaker.succeeded()
+        self._peer.breaker.record_success()
         mask = self._call.reply.secrets.mask
         if remote_run_id := response.headers.get(Header.RUN_ID):
             await self._meter.note_remote(mask(remote_run_id)[:64])
@@ -278,13 +290,14 @@ class _Forwarding:
         else:
             answer_bytes = self._call.reply.answer_bytes
             charge = charge_plain(result, hold, self._terms, has_begun=has_begun, answer_bytes=answer_bytes)
-        told, paid = result.cost_micro_usd, charge.cost_micro_usd
-        if told is not None and paid is not None and paid < told:
-            log.warning("peer_overrun", peer=self._peer.id, run_id=self._run.record.id, told_micro_usd=told, paid_micro_usd=paid)
+        reported, paid = result.cost_micro_usd, charge.cost_micro_usd
+        if reported is not None and paid is not None and paid < reported:
+            names = {"peer": self._peer.id, "run_id": self._run.record.id}
+            log.warning("peer_overrun", **names, reported_micro_usd=reported, paid_micro_usd=paid)
         return charge
 
     def _transcript(self) -> str:
-        """What continues the conversation: the peer's own name of it."""
+        """Return the transcript that continues the conversation: the peer's id of it."""
         conversation_id = self._call.reply.conclude(None).conversation_id
         return json.dumps({"conversation_id": conversation_id}) if conversation_id else self._run.transcript
 

@@ -1,4 +1,4 @@
-"""Sending a request to a peer again: only where nothing was executed, or where the peer knows that it is the same request."""
+"""Retry a request to a peer, only if nothing was executed or the peer deduplicates by idempotency key."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -10,21 +10,21 @@ from delegate_tool.failures import NOT_SENT, parse_retry_after
 from delegate_tool.protocol.fields import Header
 
 ATTEMPTS: Final = 3
-"""At a gateway. What is sent to a plain endpoint counts as an LLM call does."""
+"""Attempts at a gateway. A plain endpoint gets as many as an LLM does."""
 _LONGEST_PAUSE_S: Final = 8.0
 _backoff: Final = wait_exponential_jitter(initial=0.25, max=4.0, jitter=0.25)
 
 
-async def send_patiently[T](send: Callable[[], Awaitable[T]], *, knows_repeats: bool, attempts: int = ATTEMPTS) -> T:
-    """Send up to so many times, and raise what the last attempt raised.
+async def send_with_retries[T](send: Callable[[], Awaitable[T]], *, deduplicates: bool, attempts: int = ATTEMPTS) -> T:
+    """Send up to `attempts` times, and raise what the last attempt raised.
 
     Args:
-        knows_repeats: the peer carries out a request once, however often it comes (by its idempotency key).
+        deduplicates: whether the peer executes a request once, however often it arrives with the same idempotency key.
     """
     retrying = AsyncRetrying(
         stop=stop_after_attempt(attempts),
         wait=_pause_s,
-        retry=retry_if_exception(lambda error: may_repeat(error, knows_repeats=knows_repeats)),
+        retry=retry_if_exception(lambda error: may_retry(error, deduplicates=deduplicates)),
         reraise=True,
     )
     async for attempt in retrying:
@@ -33,15 +33,15 @@ async def send_patiently[T](send: Callable[[], Awaitable[T]], *, knows_repeats: 
     raise AssertionError("the last attempt returns or raises")
 
 
-def may_repeat(error: BaseException, *, knows_repeats: bool) -> bool:
-    """Whether a request that failed so may be sent again."""
+def may_retry(error: BaseException, *, deduplicates: bool) -> bool:
+    """Return whether a request that failed with this error may be sent again."""
     match error:
         case openai.APIConnectionError() if isinstance(error.__cause__, NOT_SENT):
             return True
         case openai.APITimeoutError():
-            return False  # it had all the time there is
+            return False  # no time is left
         case openai.APIConnectionError():
-            return knows_repeats
+            return deduplicates
         case openai.APIStatusError(status_code=429 | 503, response=response):
             was_admitted = Header.RUN_ID in response.headers
             is_soon = (parse_retry_after(response.headers) or 0.0) <= _LONGEST_PAUSE_S
@@ -52,5 +52,5 @@ def may_repeat(error: BaseException, *, knows_repeats: bool) -> bool:
 
 def _pause_s(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
-    told = parse_retry_after(error.response.headers) if isinstance(error, openai.APIStatusError) else None
-    return _backoff(state) if told is None else told
+    asked_s = parse_retry_after(error.response.headers) if isinstance(error, openai.APIStatusError) else None
+    return _backoff(state) if asked_s is None else asked_s

@@ -1,4 +1,4 @@
-"""The key by which this gateway signs its grants: made once, kept in its data directory, its public half told to whoever asks."""
+"""The key pair that signs this gateway's grants. It is made once and kept in the data directory; its public half is published."""
 
 import base64
 import hashlib
@@ -29,7 +29,7 @@ class SigningKey:
 
     @classmethod
     def of(cls, private: Ed25519PrivateKey) -> Self:
-        """Complete a private key."""
+        """Make the pair of a private key."""
         return cls(private, _base64url(private.public_key().public_bytes_raw()))
 
     @classmethod
@@ -39,7 +39,7 @@ class SigningKey:
 
     @classmethod
     def open(cls, data_dir: Path) -> Self:
-        """Read the key of a data directory; make it if there is none. Blocking.
+        """Read the key of a data directory, or create it if it is missing. Blocking.
 
         Raises:
             ConfigurationError: the file cannot be read or written, or holds no such key.
@@ -58,9 +58,9 @@ class SigningKey:
 
     @classmethod
     def renew(cls, data_dir: Path) -> Self:
-        """Put a new key in the place of a data directory's, or of the file that holds none. Blocking.
+        """Replace the key of a data directory, or its unusable file, by a new key. Blocking.
 
-        A gateway that runs goes on signing by the old one, and publishing that, until it ends: no token outlives it for long.
+        A running gateway signs with the old key, and publishes it, until it ends. Its tokens are short-lived.
 
         Raises:
             ConfigurationError: the file cannot be written.
@@ -74,25 +74,25 @@ class SigningKey:
 
     @property
     def kid(self) -> str:
-        """The key's name: its RFC 7638 thumbprint."""
+        """The key's id: its RFC 7638 thumbprint."""
         return key_id(self.public_key)
 
     def jwks(self, gateway_id: str) -> dict[str, object]:
-        """Render the public half as a JSON Web Key Set, with this gateway's name beside it."""
+        """Render the public half as a JSON Web Key Set, with this gateway's id beside it."""
         return {"keys": [{**_members(self.public_key), "kid": self.kid, "use": "sig", "alg": "EdDSA"}], "gateway_id": gateway_id}
 
 
 def key_id(public_key: str) -> str:
-    """Name a public key by its thumbprint (RFC 7638)."""
+    """Return the id of a public key: its RFC 7638 thumbprint."""
     canonical = json.dumps(dict(sorted(_members(public_key).items())), separators=(",", ":"))
     return _base64url(hashlib.sha256(canonical.encode()).digest())
 
 
 def load_public_key(public_key: str) -> Ed25519PublicKey:
-    """Make a key of its base64url text.
+    """Parse a public key from its base64url text.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: the text is not a key.
     """
     return Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(public_key + "=" * (-len(public_key) % 4)))
 
@@ -102,7 +102,7 @@ def _members(public_key: str) -> Mapping[str, str]:
 
 
 def _write(path: Path, *, replace: bool = False) -> None:
-    """Write a new key, whole or not at all; not over one that another process has made in the same instant, unless told to."""
+    """Write a new key atomically. Do not overwrite a key that another process has written at the same time, unless `replace`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pem = SigningKey.generate().private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".grant-key-") as drafts:

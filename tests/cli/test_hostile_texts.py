@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from a2a_gateway.cli.screen import note, show, show_piece, table, tell
+from a2a_gateway.cli.screen import note, show, show_error, show_piece, table
 from a2a_gateway.testing.serving import serve_app
 from delegate_tool.protocol.text import legible
 from tests.cli.conftest import CommandLine
@@ -167,7 +167,7 @@ def test_every_way_to_write_is_safe(capsys: pytest.CaptureFixture[str]) -> None:
     for text in (f"{EVIL}{MARKUP}", f"{MARKUP}{EVIL}"):
         show(text)
         note(text)
-        tell(text, text)
+        show_error(text, text)
         show_piece(text)
     show(listed)
     written = capsys.readouterr()

@@ -20,7 +20,7 @@ def opened() -> tuple[Breaker, Clock]:
     for _ in range(TOLERATED):
         assert breaker.wait_s == 0
         breaker.begin()
-        breaker.failed()
+        breaker.record_failure()
     return breaker, clock
 
 
@@ -34,8 +34,8 @@ def test_it_opens_after_failures_in_a_row() -> None:
 def test_an_answer_between_failures_keeps_it_closed() -> None:
     breaker = Breaker(Clock())
     for _ in range(3 * TOLERATED):
-        breaker.failed()
-        breaker.succeeded()
+        breaker.record_failure()
+        breaker.record_success()
     assert breaker.wait_s == 0
 
 
@@ -45,7 +45,7 @@ def test_after_its_pause_one_request_goes_as_a_trial_and_the_others_wait_for_it(
     assert breaker.wait_s == 0
     breaker.begin()
     assert breaker.wait_s == PAUSE_S
-    breaker.succeeded()
+    breaker.record_success()
     assert breaker.wait_s == 0
 
 
@@ -53,7 +53,7 @@ def test_a_trial_that_fails_makes_the_pause_longer() -> None:
     breaker, clock = opened()
     clock.at += PAUSE_S
     breaker.begin()
-    breaker.failed()
+    breaker.record_failure()
     assert breaker.wait_s == 2 * PAUSE_S
 
 
@@ -65,7 +65,7 @@ def test_a_trial_of_which_nothing_is_heard_blocks_nobody_for_good() -> None:
     assert breaker.wait_s == 0
 
 
-@given(st.lists(st.sampled_from(["begin", "failed", "succeeded", "wait"])))
+@given(st.lists(st.sampled_from(["begin", "record_failure", "record_success", "wait"])))
 def test_whatever_happens_the_pause_has_an_end_and_an_answer_ends_it(steps: list[str]) -> None:
     clock = Clock()
     breaker = Breaker(clock)
@@ -75,4 +75,4 @@ def test_whatever_happens_the_pause_has_an_end_and_an_answer_ends_it(steps: list
         else:
             getattr(breaker, step)()
         assert 0 <= breaker.wait_s <= LONGEST_PAUSE_S
-        assert step != "succeeded" or breaker.wait_s == 0
+        assert step != "record_success" or breaker.wait_s == 0

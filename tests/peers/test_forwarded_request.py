@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2a_gateway.peers.forwarded_request import narrowed, render_body
+from a2a_gateway.peers.forwarded_request import limits_for_peer, render_body
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import AdmittedRun, RunRecord, RunRequest
 from a2a_gateway.runs.ports import Hold
@@ -49,7 +49,7 @@ def run_of(request: RunRequest, record: RunRecord = RECORD) -> AdmittedRun:
 
 
 def context_of(record: RunRecord, hold: Hold) -> DelegationContext:
-    return narrowed(run_of(ASKED, record), hold, gateway_id="here", peer_id="box", conversation_id=None)
+    return limits_for_peer(run_of(ASKED, record), hold, gateway_id="here", peer_id="box", conversation_id=None)
 
 
 @given(requests())

@@ -93,18 +93,18 @@ async def test_a_peers_new_key_is_accepted_once_published_and_the_old_one_no_mor
     async with published(KEY.jwks("desk")) as (there, url):
         roster = KnownPeers(Settings(gateway_id="box", peers=(PeerSettings(id="desk", jwks_url=url),)), Added())
         issuers = GrantVerifier(roster, Identity("box", SigningKey.generate(), clock, {}), now=lambda: at[0])
-        assert (await issuers.identify(token(KEY))).told == Ask("desk")
+        assert (await issuers.identify(token(KEY))).token == Ask("desk")
         there.content = json.dumps(NEXT.jwks("desk")).encode()
         for _ in range(3):
             with pytest.raises(AuthenticationError):
                 await issuers.identify(token(NEXT))
         assert there.asked == 1  # whoever names keys that nobody has must not make this gateway ask all the time
         at[0] += 10
-        assert (await issuers.identify(token(NEXT))).told == Ask("desk")
+        assert (await issuers.identify(token(NEXT))).token == Ask("desk")
         with pytest.raises(AuthenticationError):
             await issuers.identify(token(KEY))
         at[0] += 10
         there.status = 500  # and what was known stays known
         with pytest.raises(AuthenticationError):
             await issuers.identify(token(KEY))
-        assert (await issuers.identify(token(NEXT))).told == Ask("desk")
+        assert (await issuers.identify(token(NEXT))).token == Ask("desk")
