@@ -5,11 +5,11 @@ import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.raw_http import read_request
+from tests.support.raw_http import RawRequest, raw_server, url_of
 
 type Answer = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Bytes after which the connection is closed, or a function that reads and writes by itself."""
@@ -29,25 +29,22 @@ class BareLLM:
     base_url: str = ""
     requests: list[Mapping[str, Any]] = field(default_factory=list)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            body = (await read_request(reader)).body
-            self.requests.append(body)
-            answer = self.choose(body)
-            if isinstance(answer, bytes):
-                writer.write(answer)
-                await writer.drain()
-            else:
-                await answer(reader, writer)
-        writer.close()
+    async def answer(self, request: RawRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.requests.append(request.body)
+        answer = self.choose(request.body)
+        if isinstance(answer, bytes):
+            writer.write(answer)
+            await writer.drain()
+        else:
+            await answer(reader, writer)
 
 
 @asynccontextmanager
 async def bare_llm(choose: Choose) -> AsyncIterator[BareLLM]:
     """Serve the answers that `choose` names."""
     llm = BareLLM(choose)
-    async with await asyncio.start_server(llm.serve, "127.0.0.1", 0) as server:
-        llm.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with raw_server(llm.answer) as server:
+        llm.base_url = f"{url_of(server)}/v1"
         yield llm
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.raw_http import read_request
+from tests.support.raw_http import RawRequest, raw_server, url_of
 
 type Json = Any
 
@@ -22,26 +22,19 @@ class RawEndpoint:
     received: list[dict[str, Json]] = field(default_factory=list)
     authorization: str = ""
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            request = await read_request(reader)
-            self.authorization = request.headers.get("authorization", "")
-            if request.method == "POST":
-                self.received.append(request.body)
-            writer.write(self.answer if request.method == "POST" else self.models)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the other side had enough
-        finally:
-            writer.close()
+    async def respond(self, request: RawRequest, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.authorization = request.headers.get("authorization", "")
+        if request.method == "POST":
+            self.received.append(request.body)
+        writer.write(self.answer if request.method == "POST" else self.models)
+        await writer.drain()
 
 
 @asynccontextmanager
 async def raw_endpoint(models: bytes) -> AsyncIterator[RawEndpoint]:
     endpoint = RawEndpoint(models=models)
-    async with await asyncio.start_server(endpoint.serve, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        endpoint.base_url = f"http://{host}:{port}/v1"
+    async with raw_server(endpoint.respond) as server:
+        endpoint.base_url = f"{url_of(server)}/v1"
         yield endpoint
 
 

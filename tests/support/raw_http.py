@@ -1,8 +1,9 @@
-"""Read HTTP requests from a bare socket, for servers whose answers are exact bytes."""
+"""An HTTP server on a bare socket, for answers that are exact bytes or none."""
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,30 @@ class RawRequest:
         """The content as JSON; empty if there is none."""
         body: dict[str, Any] = json.loads(self.content or b"{}")
         return body
+
+
+type Answer = Callable[[RawRequest, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Answers one request, after which its connection is closed."""
+
+
+@asynccontextmanager
+async def raw_server(answer: Answer) -> AsyncIterator[asyncio.Server]:
+    """Serve one request per connection on a port of this machine; `url_of` tells its URL."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):  # the client has closed its end
+                await answer(await read_request(reader), reader, writer)
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server
+
+
+def url_of(server: asyncio.Server) -> str:
+    """Return the root URL of a server."""
+    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def read_request(reader: asyncio.StreamReader) -> RawRequest:

@@ -10,7 +10,7 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
-from tests.support.raw_http import RawRequest, read_request
+from tests.support.raw_http import RawRequest, raw_server, url_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +58,16 @@ class RawLLM:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
         """Serve it; yields the root URL."""
-        async with await asyncio.start_server(self._answer, "127.0.0.1", 0) as server:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with raw_server(self._answer) as server:
+            yield url_of(server)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await read_request(reader)
+    async def _answer(self, request: RawRequest, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if request.path.endswith("/api/show"):  # it does not count
             reply = RawReply((), status=404)
         else:
             self.requests.append(request)
             reply = self.replies[min(len(self.requests), len(self.replies)) - 1]
-        try:
-            await _send(reply, writer)
-        finally:
-            writer.close()
+        await _send(reply, writer)
 
 
 async def _send(reply: RawReply, writer: asyncio.StreamWriter) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.raw_http import read_request
+from tests.support.raw_http import RawRequest, raw_server, url_of
 
 type Fault = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -25,39 +25,30 @@ class RoguePeer:
     tree: str = "{}"
     server: asyncio.Server | None = None
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            request = await read_request(reader)
-            door = f"{request.method} {request.path}"
-            if door == "GET /v1/models":
-                await respond(writer, json.dumps({"object": "list", "data": [{"id": f"openhands_{name}"} for name in FAULTS]}))
-            elif door.startswith("GET /v1/runs/far-run/tree"):
-                await respond(writer, self.tree)
-            elif door == "POST /v1/chat/completions":
-                fault = request.body["model"].removeprefix("openhands_")
-                self.received[fault] += 1
-                self.headers = dict(request.headers)
-                if fault == "dies" and self.server is not None:
-                    self.server.close()
-                await FAULTS[fault](writer)
-                if fault == "silent":
-                    await reader.read()  # until the other side has had enough
-            else:
-                await respond(writer, "{}", status="404 Not Found")
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the other side had enough
-        finally:
-            writer.close()
+    async def answer(self, request: RawRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        route = f"{request.method} {request.path}"
+        if route == "GET /v1/models":
+            await respond(writer, json.dumps({"object": "list", "data": [{"id": f"openhands_{name}"} for name in FAULTS]}))
+        elif route.startswith("GET /v1/runs/far-run/tree"):
+            await respond(writer, self.tree)
+        elif route == "POST /v1/chat/completions":
+            fault = request.body["model"].removeprefix("openhands_")
+            self.received[fault] += 1
+            self.headers = dict(request.headers)
+            if fault == "dies" and self.server is not None:
+                self.server.close()
+            await FAULTS[fault](writer)
+            if fault == "silent":
+                await reader.read()  # until the client closes the connection
+        else:
+            await respond(writer, "{}", status="404 Not Found")
 
 
 @asynccontextmanager
 async def rogue_peer() -> AsyncIterator[RoguePeer]:
     peer = RoguePeer("")
-    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    peer.base_url = f"http://{host}:{port}/v1"
-    peer.server = server
-    async with server:
+    async with raw_server(peer.answer) as server:
+        peer.base_url, peer.server = f"{url_of(server)}/v1", server
         yield peer
 
 
