@@ -102,7 +102,7 @@ def test_a_peer_is_listed_until_it_is_removed_and_may_be_added_again(command_lin
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "said"),
     [
-        (["add"], 2, "who the peer is"),
+        (["add"], 2, "id or the public key of the peer"),
         (["add", "--id", "x", "--public-key", "short"], 2, "no"),
         (["add", "--id", "laptop", "--public-key", "A" * 43], 1, "gateway's own"),
         (["add", "--id", "openhands_x", "--public-key", "A" * 43], 2, "may not begin with openhands_"),
