@@ -23,7 +23,7 @@ def ask(
     model: Annotated[str, typer.Argument(help="The agent, such as openhands_default.")],
     task: Annotated[str, typer.Argument(help="What it is to do; - reads it from standard input.")],
     budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What it and all its delegations may cost.")] = None,
-    max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 is none.")] = None,
+    max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 forbids it.")] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0.001, help="Time for it and all its delegations.")
     ] = None,

@@ -38,7 +38,7 @@ def demo(
     """Let a lead agent delegate to specialists and back, on a scripted LLM, or on LLM_MODEL if that is set."""
     from a2a_gateway.testing.demo import DEMO_TASK
 
-    with _made(keep), TemporaryDirectory(prefix="a2a-demo-") as scratch, _llm() as environ:
+    with _make_directory(keep), TemporaryDirectory(prefix="a2a-demo-") as scratch, _llm() as environ:
         data_dir = Path(scratch)
         with _gateway(data_dir, {**environ, "OH_PERSISTENCE_DIR": str(data_dir / "openhands")}) as gateway:
             show(f"Task for {_LEAD}: {DEMO_TASK}\n")
@@ -56,7 +56,7 @@ def demo(
 
 
 @contextmanager
-def _made(keep: Path | None) -> Iterator[None]:
+def _make_directory(keep: Path | None) -> Iterator[None]:
     """Make the directory before the agents run, so that a failure costs nothing."""
     if keep is None:
         yield
@@ -106,7 +106,7 @@ def _llm() -> Iterator[Mapping[str, str]]:
     """Yield OpenHands' variables for the LLM: the user's own, or a scripted one that lives as long as the context."""
     model = os.environ.get("LLM_MODEL", "").strip()
     if model:
-        show(f"The agents run on {model}, as LLM_MODEL says: this costs money.")
+        show(f"The agents run on {model}, because LLM_MODEL names it: this costs money.")
         yield {}
         return
     from a2a_gateway.testing.demo import direct_demo

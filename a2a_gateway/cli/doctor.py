@@ -129,7 +129,7 @@ def _profiles(settings: "Settings") -> Iterator[Finding]:
         yield Finding("profiles", "missing", "there is no agent", "Set LLM_MODEL and LLM_API_KEY, or write a profile.")
     for profile in found:
         if not profile.is_priced and _has_budget(profile, settings):
-            yield _unpriced(profile)
+            yield _price_finding(profile)
     for problem in catalog.problems():
         yield Finding("profile", "missing" if problem.is_warning else "broken", describe_problem(problem), "Correct the file.")
 
@@ -140,7 +140,7 @@ def _has_budget(profile: "Profile", settings: "Settings") -> bool:
     return any(each is not None for each in (*budgets, caps.total_micro_usd, caps.day_micro_usd, caps.month_micro_usd))
 
 
-def _unpriced(profile: "Profile") -> Finding:
+def _price_finding(profile: "Profile") -> Finding:
     return Finding(
         "price",
         "broken",
@@ -161,7 +161,7 @@ def _peers(settings: "Settings") -> Iterator[Finding]:
         yield Finding("database", "broken", error.message, DATABASE_REMEDY)
         return
     except GatewayError as error:
-        yield Finding("peers", "broken", error.message, "See what `a2a-gateway peer list` says.")
+        yield Finding("peers", "broken", error.message, "Run `a2a-gateway peer list` for the details.")
         return
     for peer in peers:
         yield _peer(peer, settings, identity)
@@ -210,7 +210,7 @@ def _agent_keys(settings: "Settings") -> Finding:
     if settings.agent_key_use == "allow":
         return Finding(what, "missing", "an agent that finds a key starts trees with it, as agent_key_use says", remedy)
     if not can_tell():
-        return Finding(what, "missing", "this system does not tell an agent that has found a key from its owner", remedy)
+        return Finding(what, "missing", "this system cannot distinguish an agent that has found a key from its owner", remedy)
     means = {"refuse": "is refused", "child": "stays a child of its own run"}[settings.agent_key_use]
     return Finding(what, "ok", f"an agent on this machine that has found a key {means}")
 

@@ -22,12 +22,12 @@ app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys."
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="For whom or what it is.")],
+    name: Annotated[str, typer.Argument(help="A name for the key: its user or its purpose.")],
     agents: Annotated[str | None, typer.Option(metavar="A,B", help="The only models that it may call.")] = None,
     budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What all its calls together may cost.")] = None,
     budget_per_day_usd: Annotated[str | None, typer.Option(metavar="USD", help="The same, for each day (UTC).")] = None,
     budget_per_month_usd: Annotated[str | None, typer.Option(metavar="USD", help="The same, for each month (UTC).")] = None,
-    max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 is none.")] = None,
+    max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 forbids it.")] = None,
     max_concurrent_runs: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Runs that it may have under way at once, without their children.")
     ] = None,

@@ -1,4 +1,4 @@
-"""The store of the local settings, for commands that work whether or not a gateway is running."""
+"""Open the store of the local settings, for commands that work whether or not a gateway is running."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def own_store(settings: "Settings") -> "AsyncIterator[Store]":
-    """Open the store, made if there is none.
+    """Open the store; create it if it does not exist.
 
     Raises:
         GatewayError: it can be neither read nor made.

@@ -1,4 +1,4 @@
-"""`a2a-gateway peer`: the gateways that this one calls, and those that may call it. Works on the store itself, as `keys` does."""
+"""`a2a-gateway peer`: the gateways that this one calls, and those that may call it. It works on the store, as `keys` does."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ def add(
     agents: Annotated[str | None, typer.Option(metavar=_AGENTS, help="The only models of it to serve here.")] = None,
     budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What one run there may cost.")] = None,
     accept_agents: Annotated[
-        str | None, typer.Option(metavar=_AGENTS, help="The only models here that it may run; '' is none.")
+        str | None, typer.Option(metavar=_AGENTS, help="The only models here that it may run; '' allows no model.")
     ] = None,
     accept_budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What one run of it here may cost.")] = None,
     accept_budget_per_day_usd: Annotated[
@@ -54,7 +54,7 @@ def add(
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Make another gateway known to this one, by its public key. The other needs the same command with this one's URL."""
+    """Add another gateway as a peer, by its public key. The other gateway needs the same command with this one's URL."""
     settings = read_settings(config, data_dir=data_dir)
     accepts = {
         "agents": _names(accept_agents),
@@ -64,8 +64,8 @@ def add(
         "max_concurrent_runs": accept_max_concurrent_runs,
         "requests_per_minute": accept_requests_per_minute,
     }
-    described = {"agents": _names(agents), "budget_usd": budget_usd, "accepts": _given(accepts)}
-    peer = asyncio.run(_add(settings, url, peer_id, public_key, _given(described)))
+    described = {"agents": _names(agents), "budget_usd": budget_usd, "accepts": _drop_missing(accepts)}
+    peer = asyncio.run(_add(settings, url, peer_id, public_key, _drop_missing(described)))
     if json_output:
         show_json(_as_json(peer))
         return
@@ -76,7 +76,7 @@ def add(
 
 @app.command("list")
 def list_peers(json_output: JsonOption = False, data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
-    """List the peers, those of gateway.toml included."""
+    """List the peers, also those of gateway.toml."""
     settings = read_settings(config, data_dir=data_dir)
     found = [*settings.peers, *added_peers(settings)]
     if json_output:
@@ -93,7 +93,7 @@ def remove(
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Forget an added peer; a running gateway takes no grant of it from now on, and calls it no more within half a minute."""
+    """Remove an added peer. A running gateway refuses its grants at once, and stops calling it within half a minute."""
     asyncio.run(_remove(read_settings(config, data_dir=data_dir), peer_id))
     show(f"Removed {peer_id}.")
 
@@ -105,7 +105,7 @@ def key(
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print the public key of this gateway, made if there is none yet; for `peer add --public-key` elsewhere."""
+    """Print the public key of this gateway, for `peer add --public-key` elsewhere. A missing key is created."""
     from a2a_gateway.peers import SigningKey
 
     settings = read_settings(config, data_dir=data_dir)
@@ -122,7 +122,7 @@ def key(
 
 
 def identity_of(settings: "Settings") -> "Identity":
-    """Who the gateway of these settings is to its peers; one that has never been started is nobody yet, and makes no key.
+    """Return the identity of the gateway of these settings. If it has no key yet, use a temporary one and store nothing.
 
     Raises:
         ConfigurationError: its key cannot be read.
@@ -137,7 +137,7 @@ def identity_of(settings: "Settings") -> "Identity":
 
 
 def added_peers(settings: "Settings") -> "Sequence[PeerSettings]":
-    """The peers that were added by command."""
+    """Return the peers that were added with `peer add`."""
     return asyncio.run(_list(settings))
 
 
@@ -162,13 +162,13 @@ async def _add(
     name = peer_id or gateway_id
     if name is None or public_key is None:
         raise CommandError(
-            "It is not said who the peer is.",
+            "The id or the public key of the peer is missing.",
             "Give its URL, or --id and --public-key, which `peer key` prints there.",
             exit_code=2,
         )
     described |= {"id": name, "gateway_id": gateway_id, "public_key": public_key, "base_url": root and f"{root}/v1"}
     try:
-        peer = PeerSettings.model_validate(_given(described))
+        peer = PeerSettings.model_validate(_drop_missing(described))
         settings.check_peer(peer)
     except ValidationError as error:
         raise CommandError(f"{describe(error)}.", exit_code=2) from None
@@ -201,7 +201,7 @@ async def _remove(settings: "Settings", peer_id: str) -> None:
 
     async with own_store(settings) as store:
         await store.peers.remove_peer(peer_id)
-        with suppress(ConfigurationError):  # it has never called
+        with suppress(ConfigurationError):  # the peer has never called, so it has no key here
             await store.keys.revoke(peer_key_name(peer_id))
 
 
@@ -209,7 +209,7 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
+def _drop_missing(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -220,7 +220,7 @@ def _as_json(peer: "PeerSettings") -> dict[str, object]:
 
 
 def _shows(peer: "PeerSettings") -> str | None:
-    """By what this gateway shows the peer who it is."""
+    """Describe the credential that this gateway sends to the peer."""
     if peer.base_url is None:
         return None
     if peer.has_api_key:

@@ -1,4 +1,4 @@
-"""`a2a-gateway profiles`: which agents a gateway with these settings would serve, and what is wrong with the others."""
+"""`a2a-gateway profiles`: list the agents that a gateway with these settings would serve, and the errors of the others."""
 
 import os
 from collections.abc import Sequence
@@ -31,17 +31,17 @@ def list_profiles(
     elif found:
         show(_as_table(found))
     else:
-        note("There is none. Set LLM_MODEL and LLM_API_KEY, or write a profile; README.md says how.")
+        note("No agent is configured. Set LLM_MODEL and LLM_API_KEY, or write a profile as README.md describes.")
     broken = [problem for problem in catalog.problems() if not problem.is_warning]
     if broken and not json_output:
-        note(f"{len(broken)} cannot be used as they are: `a2a-gateway profiles check` says why.")
+        note(f"{len(broken)} cannot be used as they are: `a2a-gateway profiles check` shows the reasons.")
 
 
 @app.command()
 def check(
     profiles: ProfilesOption = None, data_dir: DataDirOption = None, config: ConfigOption = None, json_output: JsonOption = False
 ) -> None:
-    """Say what is wrong, with file and line; exit with 1 if a profile cannot be used."""
+    """Report errors with file and line; exit with 1 if a profile cannot be used."""
     catalog = load_catalog(read_settings(config, data_dir=data_dir, profiles=profiles))
     problems = catalog.problems()
     if json_output:

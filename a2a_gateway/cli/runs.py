@@ -79,7 +79,7 @@ def draw_tree(root: "ListedRun") -> Table:
 
 def _draw(drawn: Table, node: "ListedRun", first: str, rest: str, *, home: str | None) -> None:
     where = f" @ {node.gateway}" if node.gateway != home else ""
-    gap = " (does not tell)" if node.unreachable else ""
+    gap = " (no answer)" if node.unreachable else ""
     drawn.add_row(
         Text.assemble(first, (node.agent, "bold"), (where, "cyan"), (gap, "yellow")),
         str(node.depth),

@@ -22,7 +22,7 @@ def serve(
     config: ConfigOption = None,
     json_output: Annotated[bool, typer.Option("--json", help="Announce the start as one line of JSON.")] = False,
 ) -> None:
-    """Serve agents until Ctrl-C, which cancels what still runs."""
+    """Serve agents until Ctrl-C, which cancels the runs under way."""
     settings = read_settings(config, host=host, port=port, data_dir=data_dir, profiles=profiles)
     from a2a_gateway.server.process import serve as serve_gateway
 

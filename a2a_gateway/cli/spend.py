@@ -1,4 +1,4 @@
-"""`a2a-gateway spend`: what the agents have cost. Reads the store itself, whether or not a gateway is running."""
+"""`a2a-gateway spend`: report what the agents have cost. It reads the store, whether or not a gateway is running."""
 
 import asyncio
 import csv
