@@ -54,8 +54,8 @@ def names_of(path: Path) -> tuple[set[str], set[str]]:
 def inherited_names() -> Iterator[str]:
     """The private names that classes of the project override, or set, in a base of another package."""
     for path in FILES:
-        if path.name in ("__init__.py", "__main__.py"):
-            continue
+        if not re.search(r"^class \w+\(", path.read_text(), re.MULTILINE):
+            continue  # it has nothing to inherit, and may be a program that reads its arguments when it is imported
         module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
         classes = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
         for own in classes:
