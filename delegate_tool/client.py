@@ -1,6 +1,6 @@
 """The delegation client: one delegation is one streamed chat completion. Also the plain-Python `delegate` for scripts.
 
-Below it stands `remote_call`, which sends, times and reads; above it the tool's executor. It works against any OpenAI-compatible
+Below it stands `remote.call`, which sends, times and reads; above it the tool's executor. It works against any OpenAI-compatible
 endpoint and does not know OpenHands.
 """
 
@@ -14,8 +14,7 @@ from typing import Final, Self
 
 from openai import AsyncOpenAI
 
-from delegate_tool.failures import overdue
-from delegate_tool.http_client import proxying_client
+from delegate_tool.http.client import proxying_client
 from delegate_tool.masking import Secrets
 from delegate_tool.protocol.context import (
     CONTEXT_HEADING,
@@ -27,8 +26,9 @@ from delegate_tool.protocol.context import (
 from delegate_tool.protocol.result import DelegationResult
 from delegate_tool.protocol.text import well_formed
 from delegate_tool.protocol.values import can_be_key
-from delegate_tool.remote_call import MIN_TIMEOUT_S, RemoteCall
-from delegate_tool.reply import Reply
+from delegate_tool.remote.call import MIN_TIMEOUT_S, RemoteCall
+from delegate_tool.remote.failures import overdue
+from delegate_tool.remote.reply import Reply
 
 BASE_URL_ENV: Final = "A2A_BASE_URL"
 API_KEY_ENV: Final = "A2A_API_KEY"

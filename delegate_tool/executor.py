@@ -20,11 +20,11 @@ from openhands.sdk.tool import ToolExecutor
 
 from delegate_tool.client import Delegation, call_agent, read_limits
 from delegate_tool.connection import ToolConnection
-from delegate_tool.failures import with_remedy
 from delegate_tool.protocol.context import ContextError, DelegationContext
 from delegate_tool.protocol.money import MICRO_PER_USD
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus, refused
 from delegate_tool.remaining import Allowance
+from delegate_tool.remote.failures import with_remedy
 from delegate_tool.schema import DelegationAction, DelegationObservation
 
 if TYPE_CHECKING:

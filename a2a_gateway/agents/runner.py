@@ -24,7 +24,7 @@ from a2a_gateway.agents.warmup import FreeMeter, rehearsal, rehearsal_llm, rehea
 from a2a_gateway.runs.events import RunnerEvent
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Meter
-from delegate_tool.http_client import direct_client
+from delegate_tool.http.client import direct_client
 
 
 class AgentRunner:

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from a2a_gateway.cli.command_error import CommandError, RemoteError
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.settings import load_settings
+from delegate_tool.http.proxies import ProxyRules
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.values import can_be_key
-from delegate_tool.proxies import ProxyRules
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 60.0

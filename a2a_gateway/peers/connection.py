@@ -6,10 +6,10 @@ from typing import Final, cast
 import httpx
 from openai import AsyncOpenAI
 
-from delegate_tool.http_client import proxying_client
+from delegate_tool.http.client import proxying_client
 
 _MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
-"""Bound of a streamed response. `delegate_tool.sse` and `delegate_tool.reply` bound how much of it is kept."""
+"""Bound of a streamed response. `delegate_tool.remote.sse` and `delegate_tool.remote.reply` bound how much of it is kept."""
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Bound of any other response. It is read whole, and the parsed objects take many times as much memory."""
 

@@ -25,10 +25,10 @@ from a2a_gateway.provider_errors import meaning_of
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome
 from a2a_gateway.runs.model import TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
-from delegate_tool.failures import Failure
 from delegate_tool.protocol.codes import UNREACHABLE, FromPeer, from_peer
 from delegate_tool.protocol.money import format_usd
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
+from delegate_tool.remote.failures import Failure
 
 _TOO_MANY_REQUESTS: Final = 429
 _RETRY_AFTER_S: Final = 5.0

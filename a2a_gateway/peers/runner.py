@@ -48,12 +48,12 @@ from a2a_gateway.runs.events import (
 )
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Charge, Hold, Meter
-from delegate_tool.failures import TooLarge
 from delegate_tool.protocol.context import DelegationContext, encode_headers
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
-from delegate_tool.remote_call import MIN_TIMEOUT_S, RemoteCall
-from delegate_tool.reply import MAX_ANSWER_BYTES, Delta, Reply
+from delegate_tool.remote.call import MIN_TIMEOUT_S, RemoteCall
+from delegate_tool.remote.failures import TooLarge
+from delegate_tool.remote.reply import MAX_ANSWER_BYTES, Delta, Reply
 
 log = structlog.get_logger(__name__)
 

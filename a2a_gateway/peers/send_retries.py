@@ -6,8 +6,8 @@ from typing import Final
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from delegate_tool.failures import NOT_SENT, parse_retry_after
 from delegate_tool.protocol.fields import Header
+from delegate_tool.remote.failures import NOT_SENT, parse_retry_after
 
 ATTEMPTS: Final = 3
 """Attempts at a gateway. A plain endpoint gets as many as an LLM does."""

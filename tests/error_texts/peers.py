@@ -14,10 +14,10 @@ from a2a_gateway.runs.events import Failed, Limited, Outcome
 from a2a_gateway.runs.model import Grant, RunId
 from a2a_gateway.runs.ports import Hold
 from delegate_tool import adelegate, delegate
-from delegate_tool.chunk import parse_chunk
 from delegate_tool.protocol.limits import LimitPolicy
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
-from delegate_tool.sse import MAX_EVENT_BYTES, EventDecoder, ServerSentEvent
+from delegate_tool.remote.chunk import parse_chunk
+from delegate_tool.remote.sse import MAX_EVENT_BYTES, EventDecoder, ServerSentEvent
 from tests.error_texts.texts import Case
 
 _NOW = 1_700_000_000.0

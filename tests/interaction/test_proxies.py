@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.testing.script import Step
-from delegate_tool.http_client import direct_client
+from delegate_tool.http.client import direct_client
 from tests.support.ask import delegation, user
 from tests.support.gateway import GatewayUnderTest, free_port, scripted_gateway
 from tests.support.proxy import PROXY_VARIABLES, RecordingProxy

@@ -16,8 +16,8 @@ from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import http2_enabled
 
 from a2a_gateway.agents.sdk_patches.patching import Patch
-from delegate_tool.http_client import ProxyTransport
-from delegate_tool.proxies import ProxyRules
+from delegate_tool.http.client import ProxyTransport
+from delegate_tool.http.proxies import ProxyRules
 
 
 def _find_proxy(self: LiteLLMAiohttpTransport, url: httpx.URL) -> str | None:

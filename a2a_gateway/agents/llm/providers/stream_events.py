@@ -6,7 +6,8 @@ it skips what is not JSON, and it takes comments and other fields for the end of
 the stream is parsed here, and LiteLLM receives each event as one line of ASCII. Anything that cannot be parsed is an error.
 
 The two other places that read server-sent events need less or something else: the command line and the tests use `httpx-sse`,
-and `delegate_tool.sse` bounds events and reports a truncated one, but knows no JSON lines and no events without an empty line.
+and `delegate_tool.remote.sse` bounds events and reports a truncated one, but knows no JSON lines and no events without an empty
+line.
 """
 
 import json

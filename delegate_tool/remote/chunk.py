@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from delegate_tool.protocol.text import well_formed
-from delegate_tool.sse import ServerSentEvent
+from delegate_tool.remote.sse import ServerSentEvent
 
 _KEEP_ALIVES: Final = frozenset({"heartbeat", "keep-alive", "keepalive", "ping"})
 """Names of events that carry no chunk, whatever their data."""

@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 import httpx
 from openai import DEFAULT_CONNECTION_LIMITS, DefaultAsyncHttpxClient
 
-from delegate_tool.proxies import ProxyRules
+from delegate_tool.http.proxies import ProxyRules
 
 _BAD_PROXY: Final = "The proxy that the environment names cannot be used: check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
 

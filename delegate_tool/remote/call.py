@@ -23,10 +23,10 @@ from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk
 from pydantic_core import from_json
 
-from delegate_tool.failures import NOT_SENT, Failure, explain
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.result import DelegationResult
-from delegate_tool.reply import Delta, Reply
+from delegate_tool.remote.failures import NOT_SENT, Failure, explain
+from delegate_tool.remote.reply import Delta, Reply
 
 MIN_TIMEOUT_S: Final = 0.001
 _CONNECT_TIMEOUT_S: Final = 5.0

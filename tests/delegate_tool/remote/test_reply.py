@@ -10,10 +10,10 @@ import pytest
 from openai import APIError, AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
-from delegate_tool.failures import explain
 from delegate_tool.masking import HIDDEN, Secrets
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus, Tokens
-from delegate_tool.reply import Delta, Reply
+from delegate_tool.remote.failures import explain
+from delegate_tool.remote.reply import Delta, Reply
 from tests.delegate_tool.far_side import chunk, sse
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delegate_tool.sse import MAX_EVENT_BYTES, EventDecoder, ServerSentEvent
+from delegate_tool.remote.sse import MAX_EVENT_BYTES, EventDecoder, ServerSentEvent
 
 LINES = st.lists(
     st.sampled_from(

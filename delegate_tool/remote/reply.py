@@ -1,6 +1,6 @@
 """Read the reply to one call: gather a stream of chunks into a `DelegationResult`.
 
-`remote_call` uses this module. `protocol.report` reads what the endpoint reports about the run.
+`call` uses this module. `protocol.report` reads what the endpoint reports about the run.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ import openai
 from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
-from delegate_tool.chunk import Chunk, ErrorInStream, is_end, parse_chunk
-from delegate_tool.failures import Failure, TooLarge, broken_off, filtered, stream_error, unanswered
 from delegate_tool.masking import Secrets
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.report import read_left, read_report, read_run
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 from delegate_tool.protocol.text import well_formed
-from delegate_tool.sse import EventDecoder, ServerSentEvent
+from delegate_tool.remote.chunk import Chunk, ErrorInStream, is_end, parse_chunk
+from delegate_tool.remote.failures import Failure, TooLarge, broken_off, filtered, stream_error, unanswered
+from delegate_tool.remote.sse import EventDecoder, ServerSentEvent
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """Bound of one answer with its reasoning: several times what the largest models can write. Several copies are kept in memory."""

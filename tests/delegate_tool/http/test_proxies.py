@@ -4,8 +4,8 @@ import httpx
 import pytest
 
 from delegate_tool import DelegationStatus, adelegate
-from delegate_tool.http_client import direct_client, proxying_client
-from delegate_tool.proxies import ProxyRules
+from delegate_tool.http.client import direct_client, proxying_client
+from delegate_tool.http.proxies import ProxyRules
 from tests.delegate_tool.far_side import Answer, FarSide
 from tests.support.proxy import PROXY_VARIABLES, RecordingProxy
 

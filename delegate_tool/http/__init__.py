@@ -1,0 +1,1 @@
+"""HTTP clients for delegations, and the one set of rules for their proxies."""
