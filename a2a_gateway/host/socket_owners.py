@@ -1,6 +1,6 @@
 """Finds the run whose processes have a socket open, by looking at what its shell has started. Linux only: it reads `/proc`.
 
-Implements `runs.ports.AgentProcesses`. Above it stands the door, which knows connections; below it the pool, which knows whose
+Implements `runs.site.AgentProcesses`. Above it stands the door, which knows connections; below it the pool, which knows whose
 each shell is. Whatever a shell started stays below it in the tree of processes (`shell_launch`), so the shells of live runs are
 looked at, and not the whole machine. Blocking: for threads.
 """
