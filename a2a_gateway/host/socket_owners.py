@@ -1,6 +1,6 @@
 """Find the run whose processes have a socket open, by searching the processes of its shell. Linux only: it reads `/proc`.
 
-Implements `runs.ports.AgentProcesses`. Processes that a shell started stay below it in the process tree (`shell_launch`), so
+Implements `runs.site.AgentProcesses`. Processes that a shell started stay below it in the process tree (`shell_launch`), so
 only the shells of live runs are searched, not the whole machine. Blocking: for threads.
 
 A process that cannot be inspected (`HIDDEN`) might have the socket. The rule is to raise an error unless it is certain that no

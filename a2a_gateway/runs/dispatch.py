@@ -12,7 +12,7 @@ from a2a_gateway.runs.site import Site
 
 @dataclass(frozen=True, slots=True)
 class Sites:
-    """All sites of a gateway. Satisfies `ports.Profiles`, `ports.Runner` and `ports.AgentProcesses` over theirs."""
+    """All sites of a gateway. Satisfies `ports.Profiles`, `ports.Runner` and `site.AgentProcesses` over theirs."""
 
     sites: Sequence[Site]
 

@@ -384,25 +384,6 @@ class Workspaces(Protocol):
         ...
 
 
-class AgentProcesses(Protocol):
-    """The processes that runs have started on this machine, as far as they can be distinguished from others."""
-
-    @property
-    def exist(self) -> bool:
-        """Whether there may be any; costs nothing."""
-        ...
-
-    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
-        """Find the run one of whose processes has a socket open, that the user `uid` has made; None if another process has it.
-
-        Blocks, about a millisecond.
-
-        Raises:
-            LookupError: it cannot be found out; the message is a clause with the reason.
-        """
-        ...
-
-
 class RunTokens(Protocol):
     """Short-lived secrets, one for each run."""
 

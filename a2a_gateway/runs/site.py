@@ -8,8 +8,29 @@ work, and which processes on this machine belong to them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from a2a_gateway.runs.ports import AgentProcesses, Profiles, Runner, Workspaces
+from a2a_gateway.runs.model import RunId
+from a2a_gateway.runs.ports import Profiles, Runner, Workspaces
+
+
+class AgentProcesses(Protocol):
+    """The processes that runs have started on this machine, as far as they can be distinguished from others."""
+
+    @property
+    def exist(self) -> bool:
+        """Whether there may be any; costs nothing."""
+        ...
+
+    def run_with_socket(self, inode: int, uid: int) -> RunId | None:
+        """Find the run one of whose processes has a socket open, that the user `uid` has made; None if another process has it.
+
+        Blocks, about a millisecond.
+
+        Raises:
+            LookupError: it cannot be found out; the message is a clause with the reason.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

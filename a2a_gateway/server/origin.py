@@ -14,7 +14,7 @@ from typing import Any, Self
 from a2a_gateway.errors import RootKeyFromAgent
 from a2a_gateway.host.tcp_sockets import Address, client_socket, supports_socket_queries
 from a2a_gateway.runs.model import RunId
-from a2a_gateway.runs.ports import AgentProcesses
+from a2a_gateway.runs.site import AgentProcesses
 from a2a_gateway.settings import AgentKeyUse
 
 _REMEDY = "An agent delegates with its tool `delegate`, which needs no key; A2A_AGENT_KEY_USE sets what happens to such keys."
