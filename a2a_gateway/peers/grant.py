@@ -77,7 +77,9 @@ class _TokenClaims(BaseModel):
     exp: float = Field(allow_inf_nan=False)
 
 
-class _GrantClaims(_TokenClaims):
+class _RunClaims(_TokenClaims):
+    """Claims of a grant that are not limits, and the depth that is left."""
+
     sub: _Text
     txn: _Text
     agent: _Text
@@ -101,7 +103,7 @@ _LIMIT_CLAIMS: Final[dict[str, Any]] = {
     limit.claim: (_CLAIM_TYPES[limit.codec], ...) if limit.claim in _REQUIRED else (_CLAIM_TYPES[limit.codec] | None, None)
     for limit in _ABSOLUTE
 }
-_Granted: Final = create_model("_Granted", __base__=_GrantClaims, **_LIMIT_CLAIMS)
+_GrantClaims: Final = create_model("_GrantClaims", __base__=_RunClaims, **_LIMIT_CLAIMS)
 
 
 def encode_grant(grant: Grant, *, audience: str, signer: Signer, now: float) -> str:
@@ -189,7 +191,7 @@ def decode_token(token: str, *, audience: str, verifier: Verifier, now: float) -
                 _check_time(asked, now)
                 return Ask(asked.iss)
             case _:
-                raise AuthenticationError("The token in the Authorization header is no grant.")
+                raise AuthenticationError("The token in the Authorization header is not a grant.")
     except jwt.PyJWTError as error:
         raise AuthenticationError(f"The grant is not valid: {error}.") from None
     except ValidationError as error:
@@ -207,7 +209,7 @@ def _check_time(claims: _TokenClaims, now: float) -> None:
         raise AuthenticationError(f"The grant is not valid: it claims to be good for more than {_LONGEST_S:g} s.")
 
 
-def _grant(granted: _GrantClaims) -> Grant:
+def _grant(granted: _RunClaims) -> Grant:
     return Grant(
         issuer=granted.iss,
         run_id=granted.sub,
