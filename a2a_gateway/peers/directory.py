@@ -35,11 +35,11 @@ class PeerDirectory:
         ConfigurationError: a secret that the settings of a peer name is missing.
     """
 
-    def __init__(self, roster: KnownPeers, identity: Identity, *, refresh_s: float) -> None:
-        self._roster = roster
+    def __init__(self, known_peers: KnownPeers, identity: Identity, *, refresh_s: float) -> None:
+        self._known_peers = known_peers
         self._identity = identity
         self._refresh_s = refresh_s
-        self._peers = {peer.id: _open(peer, identity) for peer in roster.peers.values() if peer.base_url is not None}
+        self._peers = {peer.id: _open(peer, identity) for peer in known_peers.peers.values() if peer.base_url is not None}
         self._refreshing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -102,10 +102,10 @@ class PeerDirectory:
     async def refresh(self) -> None:
         """Read the list of peers again, and ask every peer for its agents."""
         try:
-            await self._roster.reread()
+            await self._known_peers.reread()
         except StoreError as error:
             log.warning("peers_not_read", code=error.code)
-        await self._update_peers(self._roster.peers)
+        await self._update_peers(self._known_peers.peers)
         before = {peer.id: peer.unlisted for peer in self._peers.values()}
         await asyncio.gather(*(_ask(peer) for peer in self._peers.values()))
         for peer in self._peers.values():

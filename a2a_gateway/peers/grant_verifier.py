@@ -66,8 +66,8 @@ class _Fetched:
 class GrantVerifier:
     """Verifies the tokens of trusted peers. `now` is in seconds, from any origin."""
 
-    def __init__(self, roster: KnownPeers, identity: Identity, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._roster = roster
+    def __init__(self, known_peers: KnownPeers, identity: Identity, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._known_peers = known_peers
         self._identity = identity
         self._now = now
         self._fetched: dict[str, _Fetched] = {}
@@ -94,7 +94,7 @@ class GrantVerifier:
         label = read_label(token)
         found = await self._find_signer(label)
         if found is None:
-            await self._roster.reread()  # the peer may have been added a moment ago, or have a new key
+            await self._known_peers.reread()  # the peer may have been added a moment ago, or have a new key
             found = await self._find_signer(label)
         if found is None:
             raise AuthenticationError(
@@ -105,7 +105,7 @@ class GrantVerifier:
         return Visit(peer, decode_token(token, audience=identity.gateway_id, verifier=verifier, now=identity.clock.wall()))
 
     async def _find_signer(self, label: Label) -> tuple[PeerSettings, Verifier] | None:
-        for peer in self._roster.peers.values():
+        for peer in self._known_peers.peers.values():
             if peer.is_trusted and peer.name == label.issuer and (found := await self._verifier(peer, label)) is not None:
                 return peer, found
         return None

@@ -31,7 +31,9 @@ class KnownPeers:
     def __init__(self, settings: Settings, added: AddedPeers) -> None:
         self._settings = settings
         self._added = added
-        self._peers: Mapping[str, PeerSettings] = {peer.id: peer for peer in settings.peers}
+        self._of_settings = {peer.id: peer for peer in settings.peers}
+        self._peers: Mapping[str, PeerSettings] = self._of_settings
+        self._faults: Mapping[str, str] = {}
 
     @property
     def peers(self) -> Mapping[str, PeerSettings]:
@@ -49,14 +51,18 @@ class KnownPeers:
         except ConfigurationError as error:
             log.warning("added_peers_left_as_they_were", reason=error.message)
             return
-        usable = {peer.id: peer for peer in added if self._is_usable(peer)}
-        self._peers = {**usable, **{peer.id: peer for peer in self._settings.peers}}
+        considered = [peer for peer in added if peer.id not in self._of_settings]
+        faults = {peer.id: fault for peer in considered if (fault := self._find_fault(peer)) is not None}
+        for peer_id, fault in faults.items():
+            if self._faults.get(peer_id) != fault:  # log each fault once, not at every reading
+                log.warning("peer_left_out", peer=peer_id, reason=fault)
+        self._faults = faults
+        self._peers = {**{peer.id: peer for peer in considered if peer.id not in faults}, **self._of_settings}
 
-    def _is_usable(self, peer: PeerSettings) -> bool:
+    def _find_fault(self, peer: PeerSettings) -> str | None:
+        """Return why a peer cannot be used; None if it can."""
         try:
             self._settings.check_peer(peer)
         except ValueError as error:
-            if peer.id not in self._peers:  # not if the settings file has its id, or if it was usable at the last reading
-                log.warning("peer_left_out", peer=peer.id, reason=str(error))
-            return False
-        return True
+            return str(error)
+        return None

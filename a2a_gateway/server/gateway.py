@@ -205,8 +205,10 @@ async def open_engine(
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
             identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)
-            roster = peers.KnownPeers(settings, store.peers)
-            directory = await stack.enter_async_context(peers.PeerDirectory(roster, identity, refresh_s=settings.peer_refresh_s))
+            known_peers = peers.KnownPeers(settings, store.peers)
+            directory = await stack.enter_async_context(
+                peers.PeerDirectory(known_peers, identity, refresh_s=settings.peer_refresh_s)
+            )
             forwarder = peers.PeerRunner(
                 directory,
                 gateway_id=settings.gateway_id,
@@ -233,7 +235,7 @@ async def open_engine(
             removing = _background(_remove_runs_often(store, clock, settings.run_retention_s), "remove old runs")
             async with presuming, service, _sweeping(leases, store, clock), removing, reconciling, revoking:
                 origins = Origins(sites, _agent_key_use(settings))
-                auth = Authenticator(store.keys, store.ledger, tokens, peers.GrantVerifier(roster, identity), origins)
+                auth = Authenticator(store.keys, store.ledger, tokens, peers.GrantVerifier(known_peers, identity), origins)
                 far_trees = peers.RemoteTrees(directory)
                 yield Engine(
                     *(service, sites, store, auth, checker, clock, directory, far_trees),

@@ -1,4 +1,4 @@
-"""The peers that a command has added, for a roster without a store."""
+"""The peers that a command has added, for `KnownPeers` without a store."""
 
 from collections.abc import Sequence
 

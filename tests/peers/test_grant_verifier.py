@@ -91,8 +91,8 @@ async def test_a_peers_new_key_is_accepted_once_published_and_the_old_one_no_mor
         return encode_ask("desk", audience="box", signer=Signer("EdDSA", key.private, key.kid), now=clock.wall())
 
     async with published(KEY.jwks("desk")) as (there, url):
-        roster = KnownPeers(Settings(gateway_id="box", peers=(PeerSettings(id="desk", jwks_url=url),)), Added())
-        issuers = GrantVerifier(roster, Identity("box", SigningKey.generate(), clock, {}), now=lambda: at[0])
+        known_peers = KnownPeers(Settings(gateway_id="box", peers=(PeerSettings(id="desk", jwks_url=url),)), Added())
+        issuers = GrantVerifier(known_peers, Identity("box", SigningKey.generate(), clock, {}), now=lambda: at[0])
         assert (await issuers.identify(token(KEY))).token == Ask("desk")
         there.content = json.dumps(NEXT.jwks("desk")).encode()
         for _ in range(3):

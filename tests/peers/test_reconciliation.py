@@ -65,9 +65,9 @@ async def crashed(home: Path, far_side: FarSide, remote_run_id: str | None) -> A
             await store.ledger.note_remote(RunId("near-run"), remote_run_id)
         await store.ledger.mark_lost()
         box = PeerSettings(id="box", base_url=f"{url}/v1", api_key=SecretStr("sk-box"))
-        roster = KnownPeers(Settings(gateway_id="desk", peers=(box,)), Added())
+        known_peers = KnownPeers(Settings(gateway_id="desk", peers=(box,)), Added())
         identity = Identity("desk", SigningKey.generate(), SystemClock(), {})
-        async with PeerDirectory(roster, identity, refresh_s=600) as directory:
+        async with PeerDirectory(known_peers, identity, refresh_s=600) as directory:
             yield bench, Reconciler(store.ledger, directory, clock, first_pause_s=0)
 
 
