@@ -54,7 +54,7 @@ OPEN: Final = "open"
 PRESUMED: Final = "presumed"
 
 _INSERT_HOLD: Final = insert(holds)
-_TAKE_HOLD: Final = delete(holds).where(holds.c.id == bindparam("hold_id")).returning(holds)
+_REMOVE_HOLD: Final = delete(holds).where(holds.c.id == bindparam("hold_id")).returning(holds)
 _NOTE_PRESUMED: Final = (
     update(holds)
     .where(holds.c.id == bindparam("hold_id"), holds.c.state == OPEN)
@@ -65,7 +65,7 @@ _NOTE_PRESUMED: Final = (
         )
     )
 )
-_SET_ASIDE: Final = (
+_ADD_RESERVED: Final = (
     update(runs)
     .where(runs.c.id == bindparam("account_id"))
     .values(reserved_micro_usd=runs.c.reserved_micro_usd + bindparam("more_reserved"))
@@ -96,22 +96,24 @@ _CHARGE_KEY: Final = (
     .where(keys.c.id == bindparam("account_id"))
     .values(spent_micro_usd=keys.c.spent_micro_usd + bindparam("more_spent"))
 )
-_bill_of: Final[dict[Column[Any], BindParameter[Any]]] = {
+_spend_key: Final[dict[Column[Any], BindParameter[Any]]] = {
     spend.c.day: bindparam("on_day"),
     spend.c.key_id: bindparam("of_key"),
     spend.c.agent: bindparam("of_agent"),
 }
-_billed: Final[dict[Column[Any], BindParameter[Any]]] = {
+_spend_amounts: Final[dict[Column[Any], BindParameter[Any]]] = {
     spend.c.calls: bindparam("more_calls"),
     spend.c.prompt_tokens: bindparam("more_prompt"),
     spend.c.completion_tokens: bindparam("more_completion"),
     spend.c.cost_micro_usd: bindparam("more_cost"),
     spend.c.unknown_charges: bindparam("more_unknown"),
 }
-_added: Final = {column.name: column + amount for column, amount in _billed.items()}
-_ADD_TO_BILL: Final = update(spend).where(*(column == value for column, value in _bill_of.items())).values(_added)
-_BEGIN_BILL: Final = {
-    dialect: statement.values({**_bill_of, **_billed}).on_conflict_do_update(index_elements=list(_bill_of), set_=_added)
+_spend_sums: Final = {column.name: column + amount for column, amount in _spend_amounts.items()}
+_ADD_SPEND: Final = update(spend).where(*(column == value for column, value in _spend_key.items())).values(_spend_sums)
+_INSERT_SPEND: Final = {
+    dialect: statement.values({**_spend_key, **_spend_amounts}).on_conflict_do_update(
+        index_elements=list(_spend_key), set_=_spend_sums
+    )
     for dialect, statement in (("sqlite", sqlite.insert(spend)), ("postgresql", postgresql.insert(spend)))
 }
 _KEY: Final = select(keys).where(keys.c.id == bindparam("key_id"))
@@ -210,20 +212,20 @@ def place_hold(connection: Connection, hold: Hold, path: Sequence[RunRecord], *,
         },
     )
     if hold.reserved_micro_usd:
-        connection.execute(_SET_ASIDE, [{"account_id": one.id, "more_reserved": hold.reserved_micro_usd} for one in path])
+        connection.execute(_ADD_RESERVED, [{"account_id": one.id, "more_reserved": hold.reserved_micro_usd} for one in path])
     if hold.last:
         connection.execute(_MARK_LAST_CALL, {"account_id": run.id, "had_it": True})
 
 
 def remove_hold(connection: Connection, hold_id: str) -> AnyRow | None:
     """Remove a hold and return its row; None if it was removed before."""
-    return connection.execute(_TAKE_HOLD, {"hold_id": hold_id}).one_or_none()
+    return connection.execute(_REMOVE_HOLD, {"hold_id": hold_id}).one_or_none()
 
 
 def release_hold(connection: Connection, hold: AnyRow, path: Sequence[RunRecord]) -> None:
     """Release the money of a removed hold, and charge nothing."""
     if hold.reserved_micro_usd:
-        connection.execute(_SET_ASIDE, [{"account_id": one.id, "more_reserved": -hold.reserved_micro_usd} for one in path])
+        connection.execute(_ADD_RESERVED, [{"account_id": one.id, "more_reserved": -hold.reserved_micro_usd} for one in path])
 
 
 def book(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], charge: Charge) -> None:
@@ -241,7 +243,7 @@ def book(connection: Connection, hold: AnyRow, path: Sequence[RunRecord], charge
     connection.execute(_CHARGE_RUN, [*above, own])
     if cost:
         connection.execute(_CHARGE_KEY, {"account_id": run.key_id, "more_spent": cost})
-    _bill(connection, hold, charge.usage, cost, unknown, calls=0 if presumed else 1)
+    _record_spend(connection, hold, charge.usage, cost, unknown, calls=0 if presumed else 1)
     if not charge.final:
         charged = charge.cost_micro_usd or 0
         waiting = {"state": PRESUMED, "reserved_micro_usd": charged, "presumed_micro_usd": charged}
@@ -283,7 +285,7 @@ def _charge(
     }
 
 
-def _bill(connection: Connection, hold: AnyRow, usage: TokenUsage, cost: int, unknown: int, *, calls: int) -> None:
+def _record_spend(connection: Connection, hold: AnyRow, usage: TokenUsage, cost: int, unknown: int, *, calls: int) -> None:
     """Add to what the key spent on the agent, on the day on which the call began."""
     row = {"on_day": hold.day, "of_key": hold.key_id, "of_agent": hold.agent}
     amounts = {
@@ -293,6 +295,6 @@ def _bill(connection: Connection, hold: AnyRow, usage: TokenUsage, cost: int, un
         "more_cost": cost,
         "more_unknown": unknown,
     }
-    if not connection.execute(_ADD_TO_BILL, {**row, **amounts}).rowcount:
+    if not connection.execute(_ADD_SPEND, {**row, **amounts}).rowcount:
         # With PostgreSQL another transaction may insert the row at the same time. Then this statement updates it.
-        connection.execute(_BEGIN_BILL[connection.dialect.name], {**row, **amounts})
+        connection.execute(_INSERT_SPEND[connection.dialect.name], {**row, **amounts})

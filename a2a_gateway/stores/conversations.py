@@ -71,7 +71,7 @@ class SqlConversations:
         """Store or replace a conversation. The caller must have its lease."""
         queue = self._queues.get(conversation.id)
         if queue is None or not queue.lock.locked():
-            raise InternalError(f"Conversation {conversation.id} was saved by a run that does not hold it.")
+            raise InternalError(f"Conversation {conversation.id} was saved by a run that has not leased it.")
         values = values_of_conversation(conversation)
 
         def work(connection: Connection) -> None:

@@ -97,7 +97,7 @@ class Database:
             if self._file is not None:
                 self._file.keep_gateways_out()
             if self._lock is not None:
-                self._lock.hold(self._engine)
+                self._lock.acquire(self._engine)
         except DatabaseTaken as taken:
             raise ConfigurationError(
                 f"{taken} Stop it, or give each gateway a database of its own.", param="database_url"

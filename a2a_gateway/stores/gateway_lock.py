@@ -27,7 +27,7 @@ class GatewayLock:
         self._session: Connection | None = None
         self._one_at_a_time = threading.Lock()
 
-    def hold(self, engine: Engine) -> None:
+    def acquire(self, engine: Engine) -> None:
         """Take the lock, and take it again after the server that `engine` connects to was restarted.
 
         Raises:

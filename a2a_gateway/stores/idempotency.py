@@ -10,39 +10,46 @@ from a2a_gateway.errors import AuthenticationError, IdempotencyKeyReused
 from a2a_gateway.runs.model import LIVE_STATES, Grant, IdempotencyKey, RunId, RunRecord
 from a2a_gateway.runs.retry_rule import releases_idempotency_key
 from a2a_gateway.stores.rows import run_of
-from a2a_gateway.stores.schema import claims, grants, runs
+from a2a_gateway.stores.schema import grants, idempotency_keys, runs
 from delegate_tool.protocol.fields import Header
 
-_CLAIM: Final = select(claims).where(claims.c.scope == bindparam("of"), claims.c.key == bindparam("named"))
-_FREE_CLAIM: Final = delete(claims).where(
-    claims.c.scope == bindparam("of"),
-    claims.c.key == bindparam("named"),
-    # With PostgreSQL another transaction may have freed the key since it was read, and recorded it for a run of its own.
-    claims.c.run_id == bindparam("claimed_by"),
+_KEY: Final = select(idempotency_keys).where(
+    idempotency_keys.c.scope == bindparam("of"), idempotency_keys.c.key == bindparam("named")
 )
-_is_live: Final = exists().where(runs.c.id == claims.c.run_id, runs.c.state.in_(sorted(LIVE_STATES)))
-_FORGET_CLAIMS: Final = delete(claims).where(claims.c.expires_at <= bindparam("now"), ~_is_live)
-_FORGET_GRANTS: Final = delete(grants).where(grants.c.expires_at <= bindparam("now"))
+_FREE_KEY: Final = delete(idempotency_keys).where(
+    idempotency_keys.c.scope == bindparam("of"),
+    idempotency_keys.c.key == bindparam("named"),
+    # With PostgreSQL another transaction may have freed the key since it was read, and recorded it for a run of its own.
+    idempotency_keys.c.run_id == bindparam("of_run"),
+)
+_is_live: Final = exists().where(runs.c.id == idempotency_keys.c.run_id, runs.c.state.in_(sorted(LIVE_STATES)))
+_DELETE_EXPIRED_KEYS: Final = delete(idempotency_keys).where(idempotency_keys.c.expires_at <= bindparam("now"), ~_is_live)
+_DELETE_EXPIRED_GRANTS: Final = delete(grants).where(grants.c.expires_at <= bindparam("now"))
 _RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
 
 
-class ClaimedMeanwhile(Exception):
+class KeyTaken(Exception):
     """Another transaction recorded the same key first (PostgreSQL). Its run is visible now, so the caller tries again."""
 
 
-def find_claimed(connection: Connection, claim: IdempotencyKey, now: float, grant: Grant | None = None) -> RunRecord | None:
-    """Return the run of an idempotency key, and record the grant of the request as used.
+def resolve_key(connection: Connection, key: IdempotencyKey, now: float, grant: Grant | None = None) -> RunRecord | None:
+    """Return the run that a request with an idempotency key repeats, and record the request's grant as used.
 
-    A key is freed if it has expired and its run has ended, or if its run may be repeated.
+    Return None if there is no such run. That is so, and the key is freed, if it has expired and its run has ended, or if its run
+    may be repeated.
+
+    Raises:
+        IdempotencyKeyReused: the key was used for another request.
+        AuthenticationError: the grant was used before.
     """
-    found = connection.execute(_CLAIM, {"of": claim.scope, "named": claim.key}).one_or_none()
+    found = connection.execute(_KEY, {"of": key.scope, "named": key.key}).one_or_none()
     if found is None:
         return None
     run = run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
     if found.expires_at <= now and run.state not in LIVE_STATES:
-        _free(connection, claim, run.id)
+        _free(connection, key, run.id)
         return None
-    if found.fingerprint != claim.fingerprint:
+    if found.fingerprint != key.fingerprint:
         raise IdempotencyKeyReused(
             "This idempotency key was used for another request. Send the same request with it, or use a new key.",
             param=Header.IDEMPOTENCY_KEY,
@@ -50,39 +57,39 @@ def find_claimed(connection: Connection, claim: IdempotencyKey, now: float, gran
         )
     if releases_idempotency_key(run):
         # The earlier run did nothing, so executing the request now executes it once.
-        _free(connection, claim, run.id)
+        _free(connection, key, run.id)
         return None
     if grant is not None:
         record_grant(connection, grant)
     return run
 
 
-def _free(connection: Connection, claim: IdempotencyKey, run_id: RunId) -> None:
-    connection.execute(_FREE_CLAIM, {"of": claim.scope, "named": claim.key, "claimed_by": run_id})
+def _free(connection: Connection, key: IdempotencyKey, run_id: RunId) -> None:
+    connection.execute(_FREE_KEY, {"of": key.scope, "named": key.key, "of_run": run_id})
 
 
-def run_of_claim(connection: Connection, scope: str, key: str) -> RunRecord | None:
+def get_run_of_key(connection: Connection, scope: str, key: str) -> RunRecord | None:
     """Return the run of an idempotency key, whatever the request was."""
-    found = connection.execute(_CLAIM, {"of": scope, "named": key}).one_or_none()
+    found = connection.execute(_KEY, {"of": scope, "named": key}).one_or_none()
     return None if found is None else run_of(connection.execute(_RUN, {"run_id": found.run_id}).one())
 
 
-def record_claim(connection: Connection, claim: IdempotencyKey, run_id: RunId) -> None:
+def record_key(connection: Connection, key: IdempotencyKey, run_id: RunId) -> None:
     """Record an idempotency key for a run.
 
     Raises:
-        ClaimedMeanwhile: another transaction has recorded it.
+        KeyTaken: another transaction has recorded it.
     """
     try:
-        connection.execute(insert(claims), {**asdict(claim), "run_id": run_id})
+        connection.execute(insert(idempotency_keys), {**asdict(key), "run_id": run_id})
     except IntegrityError:
-        raise ClaimedMeanwhile from None
+        raise KeyTaken from None
 
 
 def delete_expired(connection: Connection, now: float) -> None:
     """Delete the expired idempotency keys whose runs have ended, and the grants that have expired."""
-    connection.execute(_FORGET_CLAIMS, {"now": now})
-    connection.execute(_FORGET_GRANTS, {"now": now})
+    connection.execute(_DELETE_EXPIRED_KEYS, {"now": now})
+    connection.execute(_DELETE_EXPIRED_GRANTS, {"now": now})
 
 
 def record_grant(connection: Connection, grant: Grant) -> None:

@@ -112,8 +112,8 @@ class SqlKeys:
         """
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
-                "A key's name has 1 to 64 printable characters, no space at its ends, and is not 12 hexadecimal digits, "
-                "which would read as an id, nor begins with peer:, as the accounts of peers do.",
+                "A key's name must have 1 to 64 printable characters and no space at its ends. It must not be 12 hexadecimal "
+                "digits, which is the form of an id, nor begin with peer:, as the accounts of peers do.",
                 param="name",
             )
         terms = policy or LimitPolicy(), caps or SpendCaps(), limits or RequestLimits()
@@ -125,7 +125,7 @@ class SqlKeys:
                 connection.execute(insert(keys), _values_of_new_key(key, _hash(secret)))
             except IntegrityError:
                 raise ConfigurationError(
-                    f"There is a key named {name!r} already. Revoke it, or take another name.", param="name"
+                    f"There is a key named {name!r} already. Revoke it, or choose another name.", param="name"
                 ) from None
 
         await self.database.transaction(work)
@@ -147,7 +147,9 @@ class SqlKeys:
                 return _insert_peer_key(connection, _new_key(name, policy, caps, limits, now))
             key = key_of(row)
             if key.revoked_at is not None:
-                raise AuthenticationError(f"The grants of {peer_id} are not taken here any more.")
+                raise AuthenticationError(
+                    f"The account of the peer {peer_id} was revoked, so its grants are refused. `peer add` makes a new one."
+                )
             if (key.policy, key.caps, key.request_limits) != (policy, caps, limits):
                 changed = _values_of_terms(policy, caps, limits)
                 connection.execute(update(keys).where(keys.c.id == key.id).values(changed))
@@ -155,7 +157,7 @@ class SqlKeys:
 
         try:
             return await self.database.transaction(work)
-        except _MadeMeanwhile:
+        except _PeerKeyExists:
             return await self.database.transaction(work)
 
     async def renew_peer(self, peer_id: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits = _NO_LIMITS) -> None:
@@ -226,11 +228,11 @@ def _insert_peer_key(connection: Connection, key: KeyRecord) -> KeyRecord:
     try:
         connection.execute(insert(keys), _values_of_new_key(key, secrets.token_bytes(len(_NO_HASH))))
     except IntegrityError:
-        raise _MadeMeanwhile from None
+        raise _PeerKeyExists from None
     return key
 
 
-class _MadeMeanwhile(Exception):
+class _PeerKeyExists(Exception):
     """Another transaction has created the same peer's key first (PostgreSQL)."""
 
 

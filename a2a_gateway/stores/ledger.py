@@ -56,12 +56,12 @@ from a2a_gateway.stores.charges import (
 )
 from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.idempotency import (
-    ClaimedMeanwhile,
+    KeyTaken,
     delete_expired,
-    find_claimed,
-    record_claim,
+    get_run_of_key,
     record_grant,
-    run_of_claim,
+    record_key,
+    resolve_key,
 )
 from a2a_gateway.stores.presumed_charges import presume_open, presume_overdue, undo_holds
 from a2a_gateway.stores.rows import run_of, values_of_new_run
@@ -132,7 +132,7 @@ class SqlLedger:
         now, day = self.clock.now(), today(self.clock)
 
         def work(connection: Connection) -> RunRecord:
-            earlier = find_claimed(connection, proposal.idempotency_key, now) if proposal.idempotency_key else None
+            earlier = resolve_key(connection, proposal.idempotency_key, now) if proposal.idempotency_key else None
             if earlier is not None:
                 return earlier
             ancestors = path_to(connection, proposal.parent_id, lock=True) if proposal.parent_id else []
@@ -144,7 +144,7 @@ class SqlLedger:
             record = admit(proposal, ancestors=ancestors, live_siblings=siblings, key=key, accounts=accounts, now=now)
             connection.execute(_INSERT_RUN, values_of_new_run(record))
             if proposal.idempotency_key:
-                record_claim(connection, proposal.idempotency_key, record.id)
+                record_key(connection, proposal.idempotency_key, record.id)
             if proposal.grant:
                 record_grant(connection, proposal.grant)
             if ancestors:
@@ -153,7 +153,7 @@ class SqlLedger:
 
         try:
             while True:
-                with suppress(ClaimedMeanwhile):
+                with suppress(KeyTaken):
                     return await self.database.transaction(work)
         except StoreError:
             self._orphaned_runs.add(proposal.id)
@@ -161,10 +161,10 @@ class SqlLedger:
 
     async def find_run_of_key(self, key: IdempotencyKey, grant: Grant | None = None) -> RunRecord | None:
         now = self.clock.now()
-        return await self.database.transaction(lambda connection: find_claimed(connection, key, now, grant))
+        return await self.database.transaction(lambda connection: resolve_key(connection, key, now, grant))
 
     async def get_run_of_key(self, scope: str, key: str) -> RunRecord | None:
-        return await self.database.transaction(lambda connection: run_of_claim(connection, scope, key))
+        return await self.database.transaction(lambda connection: get_run_of_key(connection, scope, key))
 
     async def start_run(self, run_id: RunId) -> RunRecord:
         now = self.clock.now()
@@ -248,13 +248,13 @@ class SqlLedger:
     async def settle(self, hold: Hold, charge: Charge) -> None:
         usage, cost = charge.usage, charge.cost_micro_usd or 0
         if min(cost, usage.prompt, usage.completion, usage.cached, usage.reasoning, charge.turns, charge.runs) < 0:
-            raise ValueError(f"a call cannot use less than nothing: {charge}")
+            raise ValueError(f"a charge must not be negative: {charge}")
 
         def work(connection: Connection) -> None:
             path = require_path(connection, hold.run_id, lock=True)
-            placed = remove_hold(connection, hold.id)
-            if placed is not None:
-                book(connection, placed, path, charge)
+            removed = remove_hold(connection, hold.id)
+            if removed is not None:
+                book(connection, removed, path, charge)
                 if hold.last and charge.is_nothing:
                     allow_last_call(connection, hold.run_id)
 

@@ -30,7 +30,7 @@ class SqlPeers:
             ValueError: its settings hold a secret, or name the source of one.
         """
         if peer.has_api_key or peer.has_shared_secret:
-            raise ValueError("a peer with a secret belongs into the file of settings")
+            raise ValueError("a peer with a secret belongs into the settings file")
         values = {"id": peer.id, "settings": peer.model_dump_json(exclude_defaults=True), "added_at": self.clock.now()}
 
         def work(connection: Connection) -> None:
@@ -50,7 +50,7 @@ class SqlPeers:
             return connection.execute(_REMOVE, {"peer_id": peer_id}).rowcount
 
         if not await self.database.transaction(work):
-            raise ConfigurationError(f"No peer {peer_id!r} was added. Those of the settings are removed from gateway.toml.")
+            raise ConfigurationError(f"No peer {peer_id!r} was added with `peer add`. Those of gateway.toml are removed there.")
 
     async def list_peers(self) -> Sequence[PeerSettings]:
         """Return all added peers, ordered by id.

@@ -31,8 +31,8 @@ _NEVER_RECONCILED: Final = delete(holds).where(holds.c.state == PRESUMED, holds.
 
 def presume_open(connection: Connection) -> None:
     """Charge each open hold of a dead process its presumed cost, as `runs.budget` explains."""
-    for placed, path in _take(connection, connection.scalars(_OPEN).all()):
-        charge_estimate(connection, placed, path, placed.presumed_micro_usd)
+    for hold, path in _take(connection, connection.scalars(_OPEN).all()):
+        charge_estimate(connection, hold, path, hold.presumed_micro_usd)
 
 
 def presume_overdue(connection: Connection, now: float) -> None:
@@ -40,24 +40,24 @@ def presume_overdue(connection: Connection, now: float) -> None:
 
     In full, because this process is alive: the runs above may go on, and with a low estimate they could exceed their budget.
     """
-    for placed, path in _take(connection, connection.scalars(_NEVER_SETTLED, {"ended_before": now - SETTLED_WITHIN_S}).all()):
-        charge_estimate(connection, placed, path, placed.reserved_micro_usd)
+    for hold, path in _take(connection, connection.scalars(_NEVER_SETTLED, {"ended_before": now - SETTLED_WITHIN_S}).all()):
+        charge_estimate(connection, hold, path, hold.reserved_micro_usd)
     connection.execute(_NEVER_RECONCILED, {"made_before": now - RECONCILED_WITHIN_S}).close()
 
 
 def undo_holds(connection: Connection, hold_ids: Collection[str]) -> None:
     """Release the money of calls that were never made. Ids without a hold are ignored."""
-    for placed, path in _take(connection, hold_ids):
-        if placed.state == PRESUMED:  # an estimate has been charged by now
-            book(connection, placed, path, Charge(turns=0))
+    for hold, path in _take(connection, hold_ids):
+        if hold.state == PRESUMED:  # an estimate has been charged by now
+            book(connection, hold, path, Charge(turns=0))
         else:
-            release_hold(connection, placed, path)
+            release_hold(connection, hold, path)
 
 
 def _take(connection: Connection, hold_ids: Collection[str]) -> Iterator[tuple[AnyRow, Sequence[RunRecord]]]:
     """Lock the runs of all holds, then remove each hold and yield it with the path of its run."""
     connection.execute(LOCK_PATHS_OF_HOLDS, {"hold_ids": list(hold_ids)}).close()
     for hold_id in sorted(hold_ids):
-        placed = remove_hold(connection, hold_id)
-        if placed is not None:
-            yield placed, require_path(connection, RunId(placed.run_id))
+        hold = remove_hold(connection, hold_id)
+        if hold is not None:
+            yield hold, require_path(connection, RunId(hold.run_id))

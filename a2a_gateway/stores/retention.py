@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, or_, select, tuple
 
 from a2a_gateway.runs.model import KeyId
 from a2a_gateway.stores.database import Database
-from a2a_gateway.stores.schema import answers, claims, holds, keys, runs
+from a2a_gateway.stores.schema import answers, holds, idempotency_keys, keys, runs
 
 BATCH_ROWS: Final = 500
 """About how many runs one transaction examines. A tree is never split, so a larger tree is a batch of its own."""
@@ -53,7 +53,7 @@ _NEEDED_ROOTS: Final = (
             runs.c.ended_at.is_(None),
             runs.c.ended_at > bindparam("ended_before"),
             runs.c.id.in_(select(holds.c.run_id)),
-            exists().where(claims.c.run_id == runs.c.id),
+            exists().where(idempotency_keys.c.run_id == runs.c.id),
             exists().where(answers.c.run_id == runs.c.id),
         )
     )

@@ -182,7 +182,7 @@ Index("ix_spend_key_id", spend.c.key_id, spend.c.day)
 Index("ix_spend_agent", spend.c.agent, spend.c.day)
 
 # Idempotency keys and their runs.
-claims = Table(
+idempotency_keys = Table(
     "claims",
     metadata,
     Column("scope", Text, primary_key=True),

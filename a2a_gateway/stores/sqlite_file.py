@@ -18,7 +18,7 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._found: tuple[int, int] | None = None
-        self._hold: int | None = None
+        self._lock_fd: int | None = None
 
     def make(self) -> None:
         """Create the file with private permissions before SQLite does. SQLite's `-wal` and `-shm` files copy its permissions.
@@ -44,8 +44,8 @@ class SqliteFile:
         """
         path = self._path.resolve()
         try:
-            self._hold = os.open(path.with_name(f"{path.name}-gateway"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock_fd = os.open(path.with_name(f"{path.name}-gateway"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DatabaseTaken("Another gateway uses this database.") from None
         except OSError as error:
@@ -53,9 +53,9 @@ class SqliteFile:
 
     def release(self) -> None:
         """Release the lock."""
-        if self._hold is not None:
-            os.close(self._hold)
-            self._hold = None
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
 
     def was_replaced(self) -> bool:
         """Return whether the file is another one than the last time, so that open connections to the old file are useless.
