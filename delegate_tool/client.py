@@ -27,7 +27,7 @@ from delegate_tool.protocol.result import DelegationResult
 from delegate_tool.protocol.text import well_formed
 from delegate_tool.protocol.values import can_be_key
 from delegate_tool.remote.call import MIN_TIMEOUT_S, RemoteCall
-from delegate_tool.remote.failures import overdue
+from delegate_tool.remote.failures import deadline_failure
 from delegate_tool.remote.reply import Reply
 
 BASE_URL_ENV: Final = "A2A_BASE_URL"
@@ -118,9 +118,9 @@ async def call_agent(
         "stream_options": {"include_usage": True},
     }
     try:
-        failure = await call.run(body, lambda: encode_headers(limits), timeout_s=timeout_s)
+        failure = await call.run(lambda: call.send(body, encode_headers(limits)), timeout_s=timeout_s)
     except TimeoutError:
-        failure = overdue(timeout_s)
+        failure = deadline_failure(timeout_s)
     except asyncio.CancelledError:
         if is_from_outside:
             await call.cancel()

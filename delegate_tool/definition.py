@@ -77,7 +77,7 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
         Args:
             base_url: default is the environment's `A2A_BASE_URL`.
             api_key_env: name of the environment variable that holds the key.
-            agents: the only model ids that may be called, optionally with what each is good at. Without it the description lists
+            agents: the only model ids that may be called, optionally with what each is good at. Default: the description lists
                 the endpoint's models, and the endpoint decides which may be called.
             budget_usd: cap on each delegation; `timeout_s` likewise, in seconds.
             withholdable: whether the caller leaves a `WithheldDelegationTool` out of what it renders for the LLM. If so, make one

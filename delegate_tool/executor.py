@@ -1,7 +1,7 @@
 """The delegation tool's executor: turn an action into a call on an event loop, and its result into an observation.
 
-It never raises to the agent. The run's credential is in the connection's client and nowhere else. `definition` uses this module;
-it uses `client` and `connection`.
+It never raises to the agent. The run's credential is in the connection's client and nowhere else. `definition` uses this module,
+which uses `client` and `connection`.
 """
 
 import asyncio
@@ -20,9 +20,10 @@ from openhands.sdk.tool import ToolExecutor
 
 from delegate_tool.client import Delegation, call_agent, read_limits
 from delegate_tool.connection import ToolConnection
+from delegate_tool.protocol.codes import AGENT_NOT_LISTED, DEPTH_EXCEEDED, INTERNAL_ERROR, INVALID_REQUEST, RUN_CANCELLED
 from delegate_tool.protocol.context import ContextError, DelegationContext
 from delegate_tool.protocol.money import MICRO_PER_USD
-from delegate_tool.protocol.result import DelegationResult, DelegationStatus, refused
+from delegate_tool.protocol.result import DelegationResult, DelegationStatus, make_refusal
 from delegate_tool.remaining import Allowance
 from delegate_tool.remote.failures import with_remedy
 from delegate_tool.schema import DelegationAction, DelegationObservation
@@ -72,7 +73,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
             _log.warning("a delegation to %s broke: %s", action.agent, type(error).__name__, exc_info=True)
             result = DelegationResult(
                 DelegationStatus.FAILED,
-                error_code="internal_error",
+                error_code=INTERNAL_ERROR,
                 error_message="The delegation tool itself failed. Do this part yourself.",
             )
         return DelegationObservation.from_result(action.agent, result, self._allowance.charge(result))
@@ -85,10 +86,10 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
             future.cancel()
 
     def close(self) -> None:
-        """Cancel what is in flight, then close the connection if it is the tool's own."""
+        """Cancel the delegations in flight, then close the connection."""
         self.interrupt()
         if self._is_from_outside:
-            with self._call_ended:  # a cancelled call still has to cancel its run at the gateway, over this connection
+            with self._call_ended:  # each cancelled call still has to cancel its run at the gateway, over this connection
                 self._call_ended.wait_for(lambda: not self._calls, timeout=_END_TIMEOUT_S)
         self._connection.close()
 
@@ -105,7 +106,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
                 conversation_id=action.conversation_id, budget_usd=action.budget_usd, timeout_s=action.timeout_s
             ).narrowed_by(self._delegator.defaults)
         except ContextError as error:
-            return refused("invalid_request_error", f"{error}. Correct it and call again.")
+            return make_refusal(INVALID_REQUEST, f"{error}. Correct it and call again.")
         key = self._idempotency_key(action, conversation)
         delegation = Delegation(action.agent, action.task, action.context, replace(limits, idempotency_key=key))
         result = self._wait(delegation, conversation)
@@ -114,27 +115,27 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         return result
 
     def _refusal(self, action: DelegationAction) -> DelegationResult | None:
-        """Refuse what the endpoint would refuse too. This saves a round trip, and the message uses the tool's own terms."""
+        """Refuse what the endpoint would refuse too: it saves a round trip, and the message uses the tool's own terms."""
         agents = self._delegator.agents
         if self._allowance.remaining().depth == 0:
-            code, message = "delegation_depth_exceeded", self._depth_message()
+            code, message = DEPTH_EXCEEDED, self._depth_message()
         elif not action.task.strip():
-            return refused("invalid_request_error", "The task is empty: write what the agent has to do, self-contained.")
+            return make_refusal(INVALID_REQUEST, "The task is empty: write what the agent has to do, self-contained.")
         elif action.budget_usd is not None and not re.search("[1-9]", action.budget_usd):
-            return refused("invalid_request_error", f"budget_usd is {action.budget_usd!r}: it must be more than 0, or left out.")
+            return make_refusal(INVALID_REQUEST, f"budget_usd is {action.budget_usd!r}: it must be more than 0, or left out.")
         elif action.timeout_s is not None and not action.timeout_s > 0:
-            return refused("invalid_request_error", f"timeout_s is {action.timeout_s:g}: it must be more than 0, or left out.")
+            return make_refusal(INVALID_REQUEST, f"timeout_s is {action.timeout_s:g}: it must be more than 0, or left out.")
         elif agents is not None and action.agent not in agents:
-            code, message = "agent_not_listed", f"{action.agent!r} is not an agent that may be called; {_list_callable(agents)}."
+            code, message = AGENT_NOT_LISTED, f"{action.agent!r} is not an agent that may be called; {_list_callable(agents)}."
         else:
             return None
-        return refused(code, with_remedy(code, message))
+        return make_refusal(code, with_remedy(code, message))
 
     def _depth_message(self) -> str:
         depth = self._delegator.depth
         if depth is None:
-            return "This run is at the deepest level allowed."
-        return f"The run would stand at depth {depth + 1}, and {depth} is the deepest level allowed here."
+            return "The run would be deeper than allowed."
+        return f"The run would be at depth {depth + 1}; the greatest depth allowed here is {depth}."
 
     def _wait(self, delegation: Delegation, conversation: "LocalConversation | None") -> DelegationResult:
         client, loop = self._connection.open()
@@ -146,7 +147,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
             raise
         with self._lock:
             self._in_flight.add(future)
-        # An interrupt that came before the future was known could not cancel it.
+        # An interrupt could not cancel the future before it was in the set.
         token = conversation.cancel_token if conversation is not None else None
         if token is not None and token.is_cancelled:
             future.cancel()
@@ -154,7 +155,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
             return future.result()
         except concurrent.futures.CancelledError:
             return DelegationResult(
-                DelegationStatus.CANCELLED, error_code="run_cancelled", error_message="The delegation was interrupted."
+                DelegationStatus.CANCELLED, error_code=RUN_CANCELLED, error_message="The delegation was interrupted."
             )
         finally:
             future.cancel()  # if this thread was interrupted (Ctrl-C in a synchronous run), the result is no longer wanted

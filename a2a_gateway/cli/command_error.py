@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from a2a_gateway.errors import AuthenticationError, LLMAuthFailed, ModelNotFound, NotReady, RouteNotFound, RunNotFound
 from delegate_tool.protocol.codes import REFUSALS
 
 EXIT_FAILED: Final = 1
@@ -13,7 +14,7 @@ DATABASE_REMEDY: Final = "Check that the database is running, and that database_
 
 
 class CommandError(Exception):
-    """A command cannot do what it was asked to.
+    """A command failed.
 
     Args:
         message: what is wrong, in a sentence.
@@ -28,19 +29,19 @@ class CommandError(Exception):
 
 
 class RemoteError(CommandError):
-    """An error that a gateway answered with; `code` is its stable name."""
+    """An error that a gateway answered with."""
 
     def __init__(self, message: str, *, code: str, status: int) -> None:
-        refused = status in REFUSALS or code == "invalid_api_key"
+        refused = status in REFUSALS or code == AuthenticationError.code
         super().__init__(message, _REMEDIES.get(code, ""), exit_code=EXIT_REFUSED if refused else EXIT_FAILED)
         self.code = code
 
 
 _REMEDIES: Final = {
-    "invalid_api_key": "Set A2A_API_KEY or pass --key; `a2a-gateway keys create NAME` makes a key.",
-    "model_not_found": "`a2a-gateway profiles list` shows the agents there are, `profiles check` what is wrong with the others.",
-    "run_not_found": "`a2a-gateway runs list` shows the latest trees of this key.",
-    "llm_auth_failed": "Check LLM_API_KEY, or the key saved with the LLM profile, and start the gateway again.",
-    "not_found": "Check the URL: a gateway's ends in /v1.",
-    "not_ready": "Try again in a few seconds.",
+    AuthenticationError.code: "Set A2A_API_KEY or pass --key; `a2a-gateway keys create NAME` makes a key.",
+    ModelNotFound.code: "`a2a-gateway profiles list` lists the agents, and `profiles check` reports errors of profiles.",
+    RunNotFound.code: "`a2a-gateway runs list` shows the latest trees of this key.",
+    LLMAuthFailed.code: "Check LLM_API_KEY, or the key saved with the LLM profile, and start the gateway again.",
+    RouteNotFound.code: "Check the URL: a gateway's ends in /v1.",
+    NotReady.code: "Try again in a few seconds.",
 }

@@ -10,7 +10,7 @@ from delegate_tool.http.client import proxying_client
 
 _MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
 """Bound of a streamed response. `delegate_tool.remote.sse` and `delegate_tool.remote.reply` bound how much of it is kept."""
-_MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+_MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 """Bound of any other response. It is read whole, and the parsed objects take many times as much memory."""
 
 
@@ -34,7 +34,7 @@ def bounded_client() -> httpx.AsyncClient:
 
 async def _bound(response: httpx.Response) -> None:
     body = cast("httpx.AsyncByteStream", response.stream)  # the client is asynchronous
-    max_bytes = _MAX_STREAM_BYTES if _is_stream(response) else _MAX_ANSWER_BYTES
+    max_bytes = _MAX_STREAM_BYTES if _is_stream(response) else _MAX_RESPONSE_BYTES
     response.stream = _BoundedBody(body, encoding=response.headers.get("content-encoding", "identity"), max_bytes=max_bytes)
 
 
@@ -53,12 +53,12 @@ class _BoundedBody(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._encoding.lower() != "identity":
-            raise Unreadable("its answer is packed, which was not asked for")  # a few bytes could become very many
-        answer_bytes = 0
+            raise Unreadable("its response is compressed, although that was not requested")  # a few bytes could become very many
+        received_bytes = 0
         async for piece in self._body:
-            answer_bytes += len(piece)
-            if answer_bytes > self._max_bytes:
-                raise Unreadable("its answer is larger than any that makes sense")
+            received_bytes += len(piece)
+            if received_bytes > self._max_bytes:
+                raise Unreadable(f"its response is larger than {self._max_bytes // 1024**2} MiB")
             yield piece
 
     async def aclose(self) -> None:

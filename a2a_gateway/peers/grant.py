@@ -202,11 +202,11 @@ def decode_token(token: str, *, audience: str, verifier: Verifier, now: float) -
 
 def _check_time(claims: _TokenClaims, now: float) -> None:
     if claims.exp <= now:
-        raise AuthenticationError("The grant has expired. The gateway that sends it makes a fresh one for each call.")
+        raise AuthenticationError("The grant has expired. The gateway that sends it must make a new one for each call.")
     if claims.iat - CLOCKS_DIFFER_S > now:
-        raise AuthenticationError("The grant comes from the future: the clocks of the two gateways differ by more than a minute.")
+        raise AuthenticationError("The grant was issued in the future: the two gateways' clocks differ by more than a minute.")
     if claims.exp - claims.iat > _LONGEST_S:
-        raise AuthenticationError(f"The grant is not valid: it claims to be good for more than {_LONGEST_S:g} s.")
+        raise AuthenticationError(f"The grant is not valid: its lifetime is longer than {_LONGEST_S:g} s.")
 
 
 def _grant(granted: _RunClaims) -> Grant:

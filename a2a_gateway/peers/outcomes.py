@@ -25,7 +25,7 @@ from a2a_gateway.provider_errors import meaning_of
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome
 from a2a_gateway.runs.model import TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
-from delegate_tool.protocol.codes import UNREACHABLE, FromPeer, from_peer
+from delegate_tool.protocol.codes import MALFORMED_RESPONSE, STREAM_BROKEN, UNREACHABLE, FromPeer, from_peer
 from delegate_tool.protocol.money import format_usd
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 from delegate_tool.remote.failures import Failure
@@ -55,26 +55,28 @@ def outcome_of(result: DelegationResult, peer_id: str, text: str) -> Outcome:
             return Failed(_error(result, peer_id), text)
 
 
-def doubtful(failure: Failure) -> Failure:
+def downgrade_denial(failure: Failure) -> Failure:
     """Downgrade "nothing was executed" to "unknown", because an earlier attempt of the request may have reached the peer."""
     is_denial = from_peer(failure.code) is FromPeer.NOT_EXECUTED
-    return replace(failure, status=DelegationStatus.FAILED, code="stream_broken") if is_denial else failure
+    return replace(failure, status=DelegationStatus.FAILED, code=STREAM_BROKEN) if is_denial else failure
 
 
-def overdue(text: str, timeout_s: float) -> Outcome:
+def deadline_outcome(text: str, timeout_s: float) -> Outcome:
     """Make the outcome of a run that its peer did not end before the deadline."""
-    return Limited(text, "deadline_exceeded", DeadlineExceeded(f"The peer had {timeout_s:g} s and did not finish."))
+    return Limited(text, DeadlineExceeded.code, DeadlineExceeded(f"The peer had {timeout_s:g} s and did not finish."))
 
 
-def cut_by_budget(text: str, hold: Hold) -> Outcome:
+def budget_outcome(text: str, hold: Hold) -> Outcome:
     """Make the outcome of an answer that the budget has cut short."""
     left = f"{format_usd(hold.left_micro_usd or 0)} USD of the budget were left"
-    error = BudgetExceeded(f"{left}, which pay for {hold.max_output_tokens} tokens of output. Ask for a larger one, or for less.")
-    return Limited(text, "budget_exceeded", error)
+    error = BudgetExceeded(
+        f"{left}, which pay for {hold.max_output_tokens} tokens of output. Allow a larger budget, or ask for a shorter answer."
+    )
+    return Limited(text, error.code, error)
 
 
-def is_sick(result: DelegationResult) -> bool:
-    """Return whether the peer was unreachable, broke off or failed with 5xx, rather than gave an answer."""
+def has_failed(result: DelegationResult) -> bool:
+    """Return whether the peer was unreachable, broke off, or failed with 5xx instead of answering."""
     code = result.error_code or ""
     return code == UNREACHABLE or from_peer(code) is FromPeer.BROKEN_OFF or code.startswith("http_5")
 
@@ -114,7 +116,7 @@ def _was_refused(result: DelegationResult) -> bool:
     """
     if result.status is DelegationStatus.REFUSED or result.error_code == UNREACHABLE:
         return result.cost_micro_usd in (None, 0)
-    is_an_answer = result.error_code is not None and not is_sick(result) and result.error_code != "malformed_response"
+    is_an_answer = result.error_code is not None and not has_failed(result) and result.error_code != MALFORMED_RESPONSE
     return is_an_answer and result.run_id is None
 
 
@@ -133,10 +135,10 @@ def _error(result: DelegationResult, peer_id: str) -> GatewayError:
     is_429 = result.http_status == _TOO_MANY_REQUESTS and kind is not FromPeer.SAME and code not in _USED_UP
     if code == LLMRateLimited.code or is_429 or meaning is LLMRateLimited:
         return LLMRateLimited(message, details=details, retry_after_s=result.retry_after_s)
-    if is_sick(result) or kind is FromPeer.NOT_EXECUTED:
+    if has_failed(result) or kind is FromPeer.NOT_EXECUTED:
         return PeerLost(f"The peer {peer_id} broke off in the middle of the run ({code}).", details=details)
-    if code == "malformed_response":
-        return PeerRejected(f"The peer {peer_id} answered what cannot be read.", details=details)
+    if code == MALFORMED_RESPONSE:
+        return PeerRejected(f"The response of the peer {peer_id} cannot be read.", details=details)
     return (_kind(code, None) or meaning or PeerRejected)(message, details=details)
 
 
@@ -147,7 +149,7 @@ def _kind[T: type[GatewayError] | None](code: str, otherwise: T) -> type[Gateway
 def _meaning(result: DelegationResult, code: str) -> type[GatewayError] | None:
     """Return the error that a plain endpoint's message describes, if the caller can act on it; None for all others."""
     has_own_code = error_class(code) is not None and code != RequestError.code  # plain endpoints use this code for everything
-    if has_own_code or result.http_status is None or is_sick(result):
+    if has_own_code or result.http_status is None or has_failed(result):
         return None
     meaning = meaning_of(result.error_message or "", result.http_status)
     return meaning if meaning in (ContentFiltered, ContextLengthExceeded, LLMRateLimited) else None

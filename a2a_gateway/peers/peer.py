@@ -67,7 +67,7 @@ class Peer:
         """Why the peer is down and nothing is sent to it; None if it is up."""
         wait_s = self.breaker.wait_s
         if wait_s and self.unlisted is None:
-            return f"it has failed {self.breaker.failures} times in a row, and is left alone for {wait_s:.0f} s"
+            return f"it has failed {self.breaker.failures} times in a row; the next request is sent in {wait_s:.0f} s"
         return self.unlisted
 
     def secrets(self, *presented: str) -> Secrets:
@@ -88,7 +88,7 @@ class Peer:
         if problem is not None:
             details = {"peer": self.id}
             raise PeerUnavailable(
-                f"The peer {self.id} is not asked: {problem}.", details=details, retry_after_s=self.breaker.wait_s or 5.0
+                f"The peer {self.id} is down: {problem}.", details=details, retry_after_s=self.breaker.wait_s or 5.0
             )
 
     @asynccontextmanager
@@ -139,12 +139,12 @@ class Peer:
             status = error.status_code
             raise NoAnswer(f"it answers HTTP {status}", is_not_offered=status in _NO_SUCH_ROUTE) from None
         except (TimeoutError, openai.APITimeoutError):
-            raise NoAnswer(f"it has not answered within {within_s:g} s") from None
+            raise NoAnswer(f"it did not answer within {within_s:g} s") from None
         except openai.APIConnectionError as error:
             # The reason may quote a malformed response.
             raise NoAnswer(secrets.mask(_why_unreached(error.__cause__))) from None
         except ValueError:
-            raise NoAnswer("it answers what cannot be read", is_not_offered=True) from None
+            raise NoAnswer("its response cannot be read", is_not_offered=True) from None
 
 
 def _why_unreached(cause: BaseException | None) -> str:

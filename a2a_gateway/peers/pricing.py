@@ -22,6 +22,7 @@ from a2a_gateway.peers.outcomes import usage_of
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 from a2a_gateway.runs.ports import Charge, Hold
 from a2a_gateway.runs.prompt_size import PromptSize
+from delegate_tool.protocol.codes import UNREACHABLE
 from delegate_tool.protocol.money import MICRO_PER_USD
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 
@@ -160,6 +161,6 @@ def _estimate(terms: Terms, hold: Hold, answer_bytes: int) -> TokenUsage:
 
 
 def _was_refused(result: DelegationResult) -> bool:
-    if result.status is DelegationStatus.REFUSED or result.error_code == "unreachable":
+    if result.status is DelegationStatus.REFUSED or result.error_code == UNREACHABLE:
         return True
     return result.http_status is not None and result.http_status not in _STATUSES_AFTER_WORK

@@ -28,7 +28,7 @@ from a2a_gateway.runs.model import RunRecord, TokenUsage
 from a2a_gateway.runs.ports import Charge, Clock, Hold, Ledger
 from a2a_gateway.settings import LEAST_KEPT_S
 from delegate_tool.protocol.fields import Header
-from delegate_tool.protocol.report import FoundRun, RunReport, find_run, found_run
+from delegate_tool.protocol.report import FoundRun, RunReport, read_known_run, read_run_list
 
 log = structlog.get_logger(__name__)
 
@@ -100,9 +100,9 @@ async def _ask(peer: Peer, run: RunRecord, *, age_s: float) -> Charge | None:
     path = None if run.remote_run_id is None else f"/runs/{quote(run.remote_run_id, safe='')}"
     try:
         if path is not None:
-            found: FoundRun | None = found_run(await peer.ask("GET", path, within_s=_ASK_WITHIN_S))
+            found: FoundRun | None = read_known_run(await peer.ask("GET", path, within_s=_ASK_WITHIN_S))
         else:
-            found = find_run(await peer.ask("GET", "/runs", within_s=_ASK_WITHIN_S, params={"idempotency_key": run.id}))
+            found = read_run_list(await peer.ask("GET", "/runs", within_s=_ASK_WITHIN_S, params={"idempotency_key": run.id}))
     except NoAnswer:
         return None
     if found is None:

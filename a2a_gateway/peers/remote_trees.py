@@ -94,7 +94,7 @@ async def _ask(peer: Peer, record: RunRecord, within_s: float) -> tuple[RunId, F
     if record.remote_run_id is None:
         return record.id, f"The peer {peer.id} has not sent its own id of this run."
     if peer.problem is not None:
-        return record.id, f"The peer {peer.id} is not asked: {peer.problem}."
+        return record.id, f"The peer {peer.id} is down: {peer.problem}."
     path, params = f"/runs/{quote(record.remote_run_id, safe='')}/tree", {"within_s": f"{within_s * _LEFT_TO_THE_NEXT:.3f}"}
     try:
         run = RemoteRun.model_validate(await peer.ask("GET", path, within_s=within_s, params=params))

@@ -31,7 +31,15 @@ from a2a_gateway.errors import ModelUnpriced
 from a2a_gateway.peers.connection import Unreadable
 from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.forwarded_request import limits_for_peer, render_body
-from a2a_gateway.peers.outcomes import UNKNOWN, charge_of, cut_by_budget, doubtful, is_sick, outcome_of, overdue
+from a2a_gateway.peers.outcomes import (
+    UNKNOWN,
+    budget_outcome,
+    charge_of,
+    deadline_outcome,
+    downgrade_denial,
+    has_failed,
+    outcome_of,
+)
 from a2a_gateway.peers.peer import Peer
 from a2a_gateway.peers.pricing import Terms, charge_plain, terms_of
 from a2a_gateway.peers.prompt_size import measure_prompt
@@ -51,7 +59,7 @@ from a2a_gateway.runs.ports import Charge, Hold, Meter
 from delegate_tool.protocol.context import DelegationContext, encode_headers
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
-from delegate_tool.remote.call import MIN_TIMEOUT_S, RemoteCall
+from delegate_tool.remote.call import MIN_TIMEOUT_S, ChunkStream, RemoteCall
 from delegate_tool.remote.failures import TooLarge
 from delegate_tool.remote.reply import MAX_ANSWER_BYTES, Delta, Reply
 
@@ -91,8 +99,7 @@ class PeerRunner:
         peer = self._directory.peer(run.peer or "")
         async with peer.calling():
             terms = self._terms(run, peer) if peer.settings.opaque else None
-            attempts = ATTEMPTS if terms is None else 1 if run.is_marked_retry else 1 + self._plain_retries
-            forwarding = _Forwarding(run, meter, peer, terms, self._gateway_id, attempts, events.put_nowait)
+            forwarding = _Forwarding(run, meter, peer, terms, self._gateway_id, self._attempts(run, terms), events.put_nowait)
             self._live[run.record.id] = forwarding
             forwarding.task = asyncio.create_task(forwarding.drive(), name=f"run {run.record.id} at {peer.id}")
             forwarding.task.add_done_callback(lambda _: events.put_nowait(None))
@@ -114,6 +121,11 @@ class PeerRunner:
         forwarding = self._live.get(run_id)
         if forwarding is not None:
             forwarding.cancel()
+
+    def _attempts(self, run: AdmittedRun, terms: Terms | None) -> int:
+        if terms is None:
+            return ATTEMPTS
+        return 1 if run.is_marked_retry else 1 + self._plain_retries
 
     def _terms(self, run: AdmittedRun, peer: Peer) -> Terms:
         return terms_of(
@@ -147,15 +159,10 @@ class _Forwarding:
         self._terms = terms
         self._gateway_id = gateway_id
         self._emit = emit
+        self._attempts = attempts
         self._presented: list[str] = []
-        is_gateway = not peer.settings.opaque
-        self._call = RemoteCall(
-            peer.client,
-            run.record.id,
-            Reply(peer.secrets()),
-            retry=lambda send: send_with_retries(send, deduplicates=is_gateway, attempts=attempts),
-            max_silence_s=_MAX_SILENCE_S if is_gateway else None,
-        )
+        max_silence_s = None if peer.settings.opaque else _MAX_SILENCE_S
+        self._call = RemoteCall(peer.client, run.record.id, Reply(peer.secrets()), max_silence_s=max_silence_s)
         self._is_cancelled = False
 
     def cancel(self) -> None:
@@ -197,8 +204,8 @@ class _Forwarding:
         except ModelUnpriced as error:
             raise ModelUnpriced(
                 f"A budget is in force, and no price is known for {self._run.profile[:100]} at the peer {self._peer.id}, so "
-                "nothing could hold the run to it. Give the peer prices (input_usd_per_mtok, output_usd_per_mtok), set "
-                "reports_cost if it reports the cost of each answer, let tokens of unknown price count at a price of your own "
+                "the run could exceed it. Give the peer prices (input_usd_per_mtok, output_usd_per_mtok), set "
+                "reports_cost if it reports the cost of each answer, set a nominal price for tokens of unknown price "
                 "(A2A_UNPRICED_USD_PER_MTOK), or allow any cost (A2A_BUDGET_USD=none).",
                 details=error.details,
             ) from None
@@ -210,24 +217,26 @@ class _Forwarding:
         conversation_id = _conversation_of(run.transcript)
         context = limits_for_peer(run, hold, gateway_id=self._gateway_id, peer_id=self._peer.id, conversation_id=conversation_id)
         body = render_body(run, run.profile, max_output_tokens=self._bound_output(hold))
+
+        async def send() -> ChunkStream:
+            return await send_with_retries(
+                lambda: call.send(body, self._make_headers(context)),
+                deduplicates=not self._peer.settings.opaque,
+                attempts=self._attempts,
+            )
+
         breaker.begin()
         try:
-            failure = await call.run(
-                body,
-                lambda: self._make_headers(context),
-                timeout_s=run.timeout_s,
-                on_response=self._note_response,
-                on_delta=self._emit_delta,
-            )
+            failure = await call.run(send, timeout_s=run.timeout_s, on_response=self._note_response, on_delta=self._emit_delta)
         except TimeoutError:
             if not call.has_begun:
                 breaker.record_failure()
             result = await self._cancel_there()
-            return overdue(call.reply.text, run.timeout_s), self._charge(result, hold)
+            return deadline_outcome(call.reply.text, run.timeout_s), self._charge(result, hold)
         if failure is not None and call.may_have_begun:
-            failure = doubtful(failure)
+            failure = downgrade_denial(failure)
         result = call.reply.conclude(failure)
-        if is_sick(result):
+        if has_failed(result):
             breaker.record_failure()
         else:
             breaker.record_success()
@@ -239,7 +248,7 @@ class _Forwarding:
             result = replace(result, status=DelegationStatus.PARTIAL, stop_reason="length")  # cut off here at its bound
         outcome = outcome_of(result, self._peer.id, reply.text)
         if isinstance(outcome, Limited) and self._terms is not None and self._terms.is_shortened(hold):
-            return cut_by_budget(outcome.text, hold)
+            return budget_outcome(outcome.text, hold)
         return outcome
 
     def _bound_output(self, hold: Hold) -> int | None:

@@ -53,7 +53,7 @@ class SigningKey:
             why = error.strerror if isinstance(error, OSError) else "it holds no private key"
             raise ConfigurationError(f"The key for grants cannot be used ({path}): {why}. Restore it, or remove it.") from None
         if not isinstance(private, Ed25519PrivateKey):
-            raise ConfigurationError(f"The key for grants cannot be used ({path}): it is no Ed25519 key. Remove it.")
+            raise ConfigurationError(f"The key for grants cannot be used ({path}): it is not an Ed25519 key. Remove it.")
         return cls.of(private)
 
     @classmethod

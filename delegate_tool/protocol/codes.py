@@ -65,11 +65,28 @@ class ClientCode:
 REFUSALS: Final = frozenset({402, 403, 404, 508})
 """HTTP statuses by which an endpoint refuses a run. 499 and 508 in the table are as nginx and RFC 5842 use them."""
 
+# The codes that a client makes by itself.
 UNREACHABLE: Final = "unreachable"
+TIMEOUT: Final = "timeout"
+STREAM_BROKEN: Final = "stream_broken"
+STREAM_ERROR: Final = "stream_error"
+MALFORMED_RESPONSE: Final = "malformed_response"
+ANSWER_TOO_LARGE: Final = "answer_too_large"
+EMPTY_ANSWER: Final = "empty_answer"
+UNANSWERED_TOOL_CALL: Final = "unanswered_tool_call"
+AGENT_NOT_LISTED: Final = "agent_not_listed"
+
+# Codes of gateways that a client also makes, for what it refuses or ends itself.
+INVALID_REQUEST: Final = "invalid_request_error"
+DEPTH_EXCEEDED: Final = "delegation_depth_exceeded"
+CONTENT_FILTER: Final = "content_filter"
+RUN_CANCELLED: Final = "run_cancelled"
+INTERNAL_ERROR: Final = "internal_error"
+DEADLINE_EXCEEDED: Final = "deadline_exceeded"
 
 _GATEWAY: Final = (
     ErrorCode(
-        "invalid_request_error",
+        INVALID_REQUEST,
         400,
         "a body, header or field cannot be read; `param` names it",
         "Correct what the message names, and send the request again.",
@@ -91,7 +108,7 @@ _GATEWAY: Final = (
         FromPeer.SAME,
     ),
     ErrorCode(
-        "content_filter",
+        CONTENT_FILTER,
         400,
         "the LLM's provider blocked the request or the answer",
         "Rephrase the task, or do it yourself.",
@@ -113,10 +130,10 @@ _GATEWAY: Final = (
     ),
     ErrorCode("admission_refused", 403, "a policy without a code of its own", "Do it yourself, or choose another agent."),
     ErrorCode(
-        "delegation_depth_exceeded",
+        DEPTH_EXCEEDED,
         403,
         "the run would be deeper than allowed",
-        "Do this part yourself: nothing at this level may delegate.",
+        "Do this part yourself: nothing at this depth may delegate.",
         FromPeer.SAME,
     ),
     ErrorCode(
@@ -210,14 +227,14 @@ _GATEWAY: Final = (
         retry=Retry.YES,
     ),
     ErrorCode(
-        "run_cancelled",
+        RUN_CANCELLED,
         499,
         "a caller cancelled it, its client disconnected, or the gateway shut down",
         "Delegate again only if the result is still needed.",
         ends_as=DelegationStatus.CANCELLED,
     ),
     ErrorCode(
-        "internal_error", 500, "a fault of the gateway; its log has the cause", "Do it yourself: the gateway's log has the cause."
+        INTERNAL_ERROR, 500, "a fault of the gateway; its log has the cause", "Do it yourself: the gateway's log has the cause."
     ),
     ErrorCode("configuration_error", 500, "a profile or a setting that cannot work", "Choose another agent, or do it yourself."),
     ErrorCode("run_failed", 500, "a failure without a code of its own", "Do it yourself, or delegate a smaller part."),
@@ -286,7 +303,7 @@ _GATEWAY: Final = (
         retry=Retry.BEFORE_RUN,
     ),
     ErrorCode(
-        "deadline_exceeded",
+        DEADLINE_EXCEEDED,
         504,
         "the time is over, and there is no text to show",
         "Use what there is, delegate a smaller task, or allow more time.",
@@ -307,24 +324,24 @@ _CLIENT: Final = (
         "Do it yourself, or try again later.",
         FromPeer.NOT_EXECUTED,
     ),
-    ClientCode("timeout", "the endpoint was silent for too long", "Do it yourself, or try again later.", FromPeer.BROKEN_OFF),
+    ClientCode(TIMEOUT, "the endpoint was silent for too long", "Do it yourself, or try again later.", FromPeer.BROKEN_OFF),
     ClientCode(
-        "stream_broken",
+        STREAM_BROKEN,
         "the connection broke before the answer was complete",
         "Do it yourself, or try again later.",
         FromPeer.BROKEN_OFF,
     ),
-    ClientCode("stream_error", "the answer ended with an error that has no code", "Do it yourself, or ask in other words."),
-    ClientCode("malformed_response", "the answer is not in OpenAI's format", "Choose another agent, or do it yourself."),
-    ClientCode("answer_too_large", "the answer is longer than may be kept of one", "Ask for less at once."),
-    ClientCode("empty_answer", "the answer has no text", "Ask again in other words, or do it yourself."),
+    ClientCode(STREAM_ERROR, "the answer ended with an error that has no code", "Do it yourself, or ask in other words."),
+    ClientCode(MALFORMED_RESPONSE, "the answer is not in OpenAI's format", "Choose another agent, or do it yourself."),
+    ClientCode(ANSWER_TOO_LARGE, "the answer is longer than may be kept of one", "Ask for less at once."),
+    ClientCode(EMPTY_ANSWER, "the answer has no text", "Ask again in other words, or do it yourself."),
     ClientCode(
-        "unanswered_tool_call",
+        UNANSWERED_TOOL_CALL,
         "the endpoint asked for a tool instead of answering, and was offered none",
         "Choose another agent, or do it yourself.",
     ),
     ClientCode(
-        "agent_not_listed",
+        AGENT_NOT_LISTED,
         "the tool's description does not list the agent",
         "Choose an agent that the tool's description lists, or do it yourself.",
     ),

@@ -96,7 +96,7 @@ class DelegationBinding:
     Attributes:
         token: the run's credential. It is kept out of `repr` and must never be persisted, logged or sent to an LLM.
         depth: of the run itself.
-        deadline_at: instant on `time.monotonic()`.
+        timeout_s: the time that was left when the binding was passed to the runner.
         traceparent: of the run's own request (W3C); sent on unchanged, as is `tracestate`.
     """
 
@@ -109,8 +109,8 @@ class DelegationBinding:
     depth_left: int | None = None
     runs_left: int | None = None
     budget_left_micro_usd: int | None = None
-    timeout_s: float | None = None  # left when the binding was handed to the runner
-    traceparent: str | None = None  # W3C trace context of the run's own request, passed on as it came
+    timeout_s: float | None = None
+    traceparent: str | None = None
     tracestate: str | None = None
 
 

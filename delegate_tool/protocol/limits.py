@@ -37,7 +37,7 @@ class Limit:
         name: attribute of `LimitPolicy` and of the gateway's `Limits`; the database's column.
         field: name in JSON, YAML and settings, in which money is a decimal amount of USD.
         header: request header.
-        claim: name in a grant.
+        claim: name of the claim in a grant.
         codec: how its values are written.
         meaning: what it limits, for the documentation.
         is_always_set: whether every run has a value; otherwise a run may be without this limit.
@@ -70,7 +70,7 @@ MAX_DEPTH: Final = Limit(
     header=Header.MAX_DEPTH,
     claim="depth_left",  # the only claim that is relative: counted from the run that the grant is for
     codec=COUNT_FROM_ZERO,
-    meaning="deepest level in this subtree",
+    meaning="greatest depth in this subtree",
 )
 BUDGET: Final = Limit(
     name="budget_micro_usd",

@@ -71,23 +71,23 @@ def read_report(
     )
 
 
-def read_left(told: Mapping[str, object], *, by_refusal: bool = False) -> CallerLeft | None:
+def read_left(reported: Mapping[str, object], *, by_refusal: bool = False) -> CallerLeft | None:
     """Read what is left to the caller from `usage.delegation` or from the details of an error; None if it is not in them.
 
     Args:
         by_refusal: the run was refused, so its details describe what the caller has left.
     """
-    parent = _object(told, DelegationField.PARENT)
+    parent = _object(reported, DelegationField.PARENT)
     if parent:
         return CallerLeft(_count(parent, DelegationField.RUNS_LEFT, None), _money(_text(parent, DelegationField.REMAINING)))
-    if by_refusal and "runs_left" in told:
-        return CallerLeft(_count(told, "runs_left", None), _money(_text(told, "budget_remaining_usd")))
+    if by_refusal and "runs_left" in reported:
+        return CallerLeft(_count(reported, "runs_left", None), _money(_text(reported, "budget_remaining_usd")))
     return None
 
 
-def read_run(told: object) -> RunReport | None:
+def read_run(value: object) -> RunReport | None:
     """Read the JSON object of one run (`GET /v1/runs/{id}`); None if it is malformed."""
-    run = told if isinstance(told, Mapping) else _NOTHING
+    run = value if isinstance(value, Mapping) else _NOTHING
     cost, tokens = _object(run, "cost"), _object(run, "tokens")
     spent = _money(_text(cost, "tree"))
     if spent is None:
@@ -114,17 +114,17 @@ class FoundRun:
     report: RunReport | None = None
 
 
-def find_run(told: object) -> FoundRun | None:
+def read_run_list(value: object) -> FoundRun | None:
     """Read a list of at most one run (`GET /v1/runs?idempotency_key=…`); None if it is malformed."""
-    data = told.get("data") if isinstance(told, Mapping) else None
+    data = value.get("data") if isinstance(value, Mapping) else None
     if not isinstance(data, list):
         return None
-    return found_run(data[0]) if data else FoundRun(is_known=False)
+    return read_known_run(data[0]) if data else FoundRun(is_known=False)
 
 
-def found_run(told: object) -> FoundRun:
+def read_known_run(value: object) -> FoundRun:
     """Read the JSON object of a run that an endpoint knows (`GET /v1/runs/{id}`)."""
-    run = told if isinstance(told, Mapping) else _NOTHING
+    run = value if isinstance(value, Mapping) else _NOTHING
     return FoundRun(is_known=True, is_live=run.get("state") in ("queued", "running"), report=read_run(run))
 
 
@@ -134,8 +134,8 @@ def _cost(headers: Mapping[str, str], usage: Mapping[str, object], details: Mapp
         return exact[0] + exact[1]
     if (reported := _money_of_number(_reported_usd(usage, details))) is not None:
         return reported
-    told = _money(_header(headers, Header.COST_USD))
-    return told if told is not None else _money_of_float(_header(headers, Header.LITELLM_COST))
+    in_header = _money(_header(headers, Header.COST_USD))
+    return in_header if in_header is not None else _money_of_float(_header(headers, Header.LITELLM_COST))
 
 
 def _reported_usd(usage: Mapping[str, object], details: Mapping[str, object]) -> object:

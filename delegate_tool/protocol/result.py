@@ -82,7 +82,7 @@ class DelegationResult:
     retry_after_s: float | None = None
 
 
-def refused(code: str, message: str) -> DelegationResult:
+def make_refusal(code: str, message: str) -> DelegationResult:
     """Make the result of a delegation that is refused before a request is sent, so it costs nothing."""
     return DelegationResult(
         DelegationStatus.REFUSED, cost_micro_usd=0, cost_complete=True, error_code=code, error_message=message

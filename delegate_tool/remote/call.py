@@ -6,10 +6,11 @@ points, which each of them decides:
 | | delegation tool | runner for peers' agents |
 |---|---|---|
 | attempts | the OpenAI client's own retries | its own retries, with a new credential for each attempt |
-| longest silence | the whole time of the call | 90 s at a gateway, because a gateway sends heartbeats |
+| longest silence | the whole time of the call, because plain endpoints send no heartbeat | the same; 90 s at a gateway |
 | the time is over | the delegation failed | the run is cancelled at the peer, and its end counts as a limit |
 
-The agent gets `timeout_s`. The caller waits a little longer: so the endpoint ends the run itself, and its partial answer arrives.
+The agent gets `timeout_s`. The caller waits a little longer, so that the endpoint ends the run itself and its partial answer
+arrives.
 """
 
 import asyncio
@@ -33,8 +34,7 @@ _CONNECT_TIMEOUT_S: Final = 5.0
 _CANCEL_TIMEOUT_S: Final = 2.0
 _MAX_GRACE_S: Final = 5.0
 
-type _Stream = AsyncStream[ChatCompletionChunk]
-type _Send = Callable[[], Awaitable[_Stream]]
+type ChunkStream = AsyncStream[ChatCompletionChunk]
 
 
 @dataclass(slots=True)
@@ -45,9 +45,7 @@ class RemoteCall:
         client: a client of the endpoint.
         idempotency_key: key of the request, by which its run can be cancelled.
         reply: what has arrived of the answer.
-        retry: sends the request by calling the function that it is given, again where that is safe.
-        max_silence_s: how long the endpoint may send nothing. None is the whole time of the call, because plain endpoints send
-            no heartbeat.
+        max_silence_s: how long the endpoint may send nothing. None is the whole time of the call.
         has_begun: whether a response has begun.
         may_have_begun: whether an attempt that got no response may have reached the endpoint.
     """
@@ -55,15 +53,13 @@ class RemoteCall:
     client: AsyncOpenAI
     idempotency_key: str | None
     reply: Reply
-    retry: Callable[[_Send], Awaitable[_Stream]] = lambda send: send()
     max_silence_s: float | None = None
     has_begun: bool = False
     may_have_begun: bool = False
 
     async def run(
         self,
-        body: Mapping[str, Any],
-        make_headers: Callable[[], Mapping[str, str]],
+        send: Callable[[], Awaitable[ChunkStream]],
         *,
         timeout_s: float,
         on_response: Callable[[httpx.Response], Awaitable[None]] | None = None,
@@ -72,30 +68,28 @@ class RemoteCall:
         """Send the request and read the answer to its end. Return what went wrong remotely, if anything did.
 
         Args:
-            body: the members of the chat completion request, without `stream`.
-            make_headers: called for each attempt.
+            send: sends the request by `send`, more than once where that is safe.
             on_response: called when the response begins.
             on_delta: called with each piece of the answer.
 
         Raises:
             TimeoutError: the answer was not complete within `timeout_s` and the grace.
         """
-        wait_s = timeout_s + min(_MAX_GRACE_S, 0.1 * timeout_s)
         try:
-            async with asyncio.timeout(wait_s):
-                async with await self.retry(lambda: self._send(body, make_headers(), wait_s)) as stream:
-                    self.has_begun = True
-                    if on_response is not None:
-                        await on_response(stream.response)
-                    await self.reply.read(stream, on_delta)
+            async with asyncio.timeout(timeout_s + min(_MAX_GRACE_S, 0.1 * timeout_s)), await send() as stream:
+                self.has_begun = True
+                if on_response is not None:
+                    await on_response(stream.response)
+                await self.reply.read(stream, on_delta)
         except (openai.APIError, httpx.HTTPError, ValueError) as error:
             return explain(error, self.reply.secrets)
         return None
 
-    async def _send(self, body: Mapping[str, Any], headers: Mapping[str, str], wait_s: float) -> _Stream:
-        timeout = httpx.Timeout(self.max_silence_s or wait_s, connect=min(_CONNECT_TIMEOUT_S, wait_s))
+    async def send(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> ChunkStream:
+        """Send the chat completion request and return its streamed response. `run` bounds the time of the whole call."""
+        timeout = httpx.Timeout(self.max_silence_s, connect=_CONNECT_TIMEOUT_S)
         try:
-            stream: _Stream = await self.client.chat.completions.create(
+            stream: ChunkStream = await self.client.chat.completions.create(
                 **body, stream=True, extra_headers=headers, timeout=timeout
             )
         except openai.APIConnectionError as error:
@@ -106,7 +100,7 @@ class RemoteCall:
     async def cancel(self, headers: Mapping[str, str] | None = None) -> DelegationResult:
         """Cancel the run by its idempotency key, because a gateway waits a while for a lost client to come back.
 
-        Return what the endpoint reports of the cancelled run, or what has arrived of it if the endpoint does not know how.
+        Return what the endpoint reports of the cancelled run. If it cannot cancel a run, return what has arrived of it.
         """
         arrived = self.reply.conclude(None)
         if self.idempotency_key is None:

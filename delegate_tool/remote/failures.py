@@ -13,7 +13,21 @@ import httpx
 import openai
 
 from delegate_tool.masking import Secrets
-from delegate_tool.protocol.codes import UNREACHABLE, delegation_status, remedy_of
+from delegate_tool.protocol.codes import (
+    ANSWER_TOO_LARGE,
+    CONTENT_FILTER,
+    DEADLINE_EXCEEDED,
+    EMPTY_ANSWER,
+    MALFORMED_RESPONSE,
+    RUN_CANCELLED,
+    STREAM_BROKEN,
+    STREAM_ERROR,
+    TIMEOUT,
+    UNANSWERED_TOOL_CALL,
+    UNREACHABLE,
+    delegation_status,
+    remedy_of,
+)
 from delegate_tool.protocol.result import DelegationStatus
 from delegate_tool.protocol.text import well_formed
 
@@ -27,7 +41,7 @@ _LIMITS: Final = ("depth", "max_depth", "runs_left", "budget_remaining_usd")
 class TooLarge(ValueError):
     """An answer exceeds the size limit, which the message states."""
 
-    code: ClassVar[str] = "answer_too_large"
+    code: ClassVar[str] = ANSWER_TOO_LARGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +80,15 @@ def explain(error: openai.APIError | httpx.HTTPError | ValueError, secrets: Secr
         case openai.APIError():
             return _from_stream(error, secrets)
         case httpx.TimeoutException():
-            code, message = "timeout", "The connection fell silent before the answer was complete."
+            code, message = TIMEOUT, "The endpoint stopped sending before the answer was complete."
         case httpx.HTTPError():
             why = str(error) or type(error).__name__
-            code, message = "stream_broken", f"The connection broke before the answer was complete: {why}."
+            code, message = STREAM_BROKEN, f"The connection broke before the answer was complete: {why}."
         case TooLarge():
             code, message = error.code, str(error)
         case _:
-            code, message = "malformed_response", f"The endpoint does not answer in OpenAI's format: {error}"
-    return _failed(code, secrets.mask(message))
+            code, message = MALFORMED_RESPONSE, f"The endpoint does not answer in OpenAI's format: {error}"
+    return _failure(code, secrets.mask(message))
 
 
 def _read_connection_error(error: openai.APIConnectionError) -> tuple[str, str]:
@@ -82,41 +96,41 @@ def _read_connection_error(error: openai.APIConnectionError) -> tuple[str, str]:
     if isinstance(error.__cause__, NOT_SENT):
         return UNREACHABLE, f"{host} cannot be reached: {why}."
     if isinstance(error, openai.APITimeoutError):
-        return "timeout", f"{host} did not answer in time."
-    return "stream_broken", f"{host} broke the connection before it answered: {why}."
+        return TIMEOUT, f"{host} did not answer in time."
+    return STREAM_BROKEN, f"{host} broke the connection before it answered: {why}."
 
 
-def overdue(timeout_s: float) -> Failure:
+def deadline_failure(timeout_s: float) -> Failure:
     """Make the failure of a delegation that the endpoint did not end before the deadline."""
-    return _failed("deadline_exceeded", f"The delegation did not end within {timeout_s:g} s.")
+    return _failure(DEADLINE_EXCEEDED, f"The delegation did not end within {timeout_s:g} s.")
 
 
-def broken_off() -> Failure:
+def broken_stream_failure() -> Failure:
     """Make the failure of a stream that ended without an error before the answer was complete."""
-    return _failed("stream_broken", "The stream ended before the answer was complete.")
+    return _failure(STREAM_BROKEN, "The stream ended before the answer was complete.")
 
 
-def stream_error() -> Failure:
+def stream_error_failure() -> Failure:
     """Make the failure of an answer that the endpoint marked as failed without a reason."""
-    return _failed("stream_error", "The endpoint ended its answer with an error and gave no reason.")
+    return _failure(STREAM_ERROR, "The endpoint ended its answer with an error and gave no reason.")
 
 
-def unanswered(*, asks_for_tools: bool) -> Failure:
+def no_answer_failure(*, asks_for_tools: bool) -> Failure:
     """Make the failure of a plain endpoint that ended without an answer."""
     if asks_for_tools:
-        return _failed("unanswered_tool_call", "The endpoint asked for a tool instead of answering, and it was offered no tools.")
-    return _failed("empty_answer", "The endpoint ended without any text in its answer.")
+        return _failure(UNANSWERED_TOOL_CALL, "The endpoint asked for a tool instead of answering, although it was offered none.")
+    return _failure(EMPTY_ANSWER, "The endpoint ended without any text in its answer.")
+
+
+def content_filter_failure() -> Failure:
+    """Make the failure of an answer that the LLM's provider withheld."""
+    return _failure(CONTENT_FILTER, "The provider's content filter withheld the answer.")
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read `Retry-After` in seconds; a date, which it may also be, is not read."""
+    """Read `Retry-After` in seconds; return None for a date, which it may also be."""
     text = headers.get("retry-after", "").strip()
     return float(text) if _SECONDS.fullmatch(text) else None
-
-
-def filtered() -> Failure:
-    """Make the failure of an answer that the LLM's provider withheld."""
-    return _failed("content_filter", "The answer was withheld by the provider's content filter.")
 
 
 def with_remedy(code: str, message: str, details: Mapping[str, object] | None = None) -> str:
@@ -126,7 +140,7 @@ def with_remedy(code: str, message: str, details: Mapping[str, object] | None = 
     return " ".join(part for part in parts if part)
 
 
-def _failed(code: str, message: str) -> Failure:
+def _failure(code: str, message: str) -> Failure:
     return Failure(DelegationStatus.FAILED, code, with_remedy(code, message))
 
 
@@ -143,8 +157,8 @@ def _from_status(error: openai.APIStatusError, secrets: Secrets) -> Failure:
 def _from_stream(error: openai.APIError, secrets: Secrets) -> Failure:
     # The run had been admitted when it failed, so this is never a refusal, whatever the code.
     code, message, details = _read_body(error, secrets)
-    code = code or "stream_error"
-    status = DelegationStatus.CANCELLED if code == "run_cancelled" else DelegationStatus.FAILED
+    code = code or STREAM_ERROR
+    status = DelegationStatus.CANCELLED if code == RUN_CANCELLED else DelegationStatus.FAILED
     return Failure(status, code, with_remedy(code, message or secrets.mask(error.message), details), details)
 
 

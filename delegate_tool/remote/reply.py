@@ -19,7 +19,14 @@ from delegate_tool.protocol.report import read_left, read_report, read_run
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 from delegate_tool.protocol.text import well_formed
 from delegate_tool.remote.chunk import Chunk, ErrorInStream, is_end, parse_chunk
-from delegate_tool.remote.failures import Failure, TooLarge, broken_off, filtered, stream_error, unanswered
+from delegate_tool.remote.failures import (
+    Failure,
+    TooLarge,
+    broken_stream_failure,
+    content_filter_failure,
+    no_answer_failure,
+    stream_error_failure,
+)
 from delegate_tool.remote.sse import EventDecoder, ServerSentEvent
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
@@ -146,7 +153,7 @@ class Reply:
             stop_reason=report.stop_reason or (self._finish_reason and self.secrets.mask(self._finish_reason)),
             left=report.left,
         )
-        return result if failure is None else _failed(result, failure)
+        return result if failure is None else _add_failure(result, failure)
 
     def conclude_run(self, run: object) -> DelegationResult | None:
         """Make the result of a cancelled run from its JSON object (`GET /v1/runs/{id}`); None if it is not such an object."""
@@ -170,22 +177,22 @@ class Reply:
         """Return the failure that the finish reason means, for a stream that ended without an error."""
         match self._finish_reason:
             case None:
-                return broken_off()
+                return broken_stream_failure()
             case "error":
-                return stream_error()
+                return stream_error_failure()
             case "content_filter":
-                return filtered()
+                return content_filter_failure()
             case "tool_calls" | "function_call":
-                return unanswered(asks_for_tools=True)
+                return no_answer_failure(asks_for_tools=True)
             case _:
                 return None
 
     def _missing_answer(self) -> Failure | None:
         """Return a failure if a plain endpoint gave no answer. A gateway reports by itself how its run ended."""
         if self._asks_for_tools:
-            return unanswered(asks_for_tools=True)
+            return no_answer_failure(asks_for_tools=True)
         if self._finish_reason != "length" and not self.text.strip():
-            return unanswered(asks_for_tools=False)
+            return no_answer_failure(asks_for_tools=False)
         return None
 
     def _mask_failure(self, failure: Failure | None) -> Failure | None:
@@ -256,7 +263,7 @@ def _as_api_error(error: ErrorInStream, request: httpx.Request) -> openai.APIErr
     return openai.APIError(message, request, body=body)
 
 
-def _failed(result: DelegationResult, failure: Failure) -> DelegationResult:
+def _add_failure(result: DelegationResult, failure: Failure) -> DelegationResult:
     partial = failure.details.get("partial")
     result = replace(
         result,

@@ -6,7 +6,7 @@ import pytest
 from openhands.sdk import TextContent
 
 from delegate_tool.protocol.context import DelegationBinding
-from delegate_tool.protocol.result import CallerLeft, DelegationResult, DelegationStatus, refused
+from delegate_tool.protocol.result import CallerLeft, DelegationResult, DelegationStatus, make_refusal
 from delegate_tool.remaining import Allowance, Remaining
 from delegate_tool.schema import DelegationAction, DelegationObservation
 
@@ -38,7 +38,7 @@ def test_the_llm_reads_the_facts_then_the_answer() -> None:
 
 
 def test_the_llm_reads_why_it_was_refused_and_what_is_left() -> None:
-    assert told(refused("agent_not_allowed", "Not that one. Do it yourself."), Remaining()) == (
+    assert told(make_refusal("agent_not_allowed", "Not that one. Do it yourself."), Remaining()) == (
         "[openhands_reviewer: refused; 0.0 s, $0.000000]\nNot that one. Do it yourself."
     )
 
@@ -96,7 +96,7 @@ def test_what_is_left_counts_down_and_never_below_nothing() -> None:
     )
     allowance = Allowance(binding)
     assert allowance.charge(FINISHED) == Remaining(depth=1, runs=1, budget_micro_usd=7_700)
-    assert allowance.charge(refused("agent_not_allowed", "No.")) == Remaining(depth=1, runs=1, budget_micro_usd=7_700)
+    assert allowance.charge(make_refusal("agent_not_allowed", "No.")) == Remaining(depth=1, runs=1, budget_micro_usd=7_700)
     assert allowance.charge(FINISHED) == Remaining(depth=1, runs=0, budget_micro_usd=0)
 
 

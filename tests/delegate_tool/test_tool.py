@@ -130,8 +130,8 @@ async def test_the_hidden_tool_of_a_run_that_may_not_delegate_refuses(far_side: 
     assert isinstance(delegator.conversation.agent.tools_map["delegate"], WithheldDelegationTool)
     assert (observation.status, observation.error_code) == ("refused", "delegation_depth_exceeded")
     assert observation.message == (
-        "The run would stand at depth 2, and 1 is the deepest level allowed here. "
-        "Do this part yourself: nothing at this level may delegate."
+        "The run would be at depth 2; the greatest depth allowed here is 1. "
+        "Do this part yourself: nothing at this depth may delegate."
     )
     assert far_side.requests_to(CODER) == []
 

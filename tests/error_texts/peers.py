@@ -8,7 +8,7 @@ import jwt
 from a2a_gateway.peers.grant import Signer, Verifier, decode_token, encode_grant, read_label
 from a2a_gateway.peers.grant_verifier import fetch_keys
 from a2a_gateway.peers.models_list import parse_models
-from a2a_gateway.peers.outcomes import cut_by_budget, outcome_of, overdue
+from a2a_gateway.peers.outcomes import budget_outcome, deadline_outcome, outcome_of
 from a2a_gateway.peers.signing_key import SigningKey
 from a2a_gateway.runs.events import Failed, Limited, Outcome
 from a2a_gateway.runs.model import Grant, RunId
@@ -83,8 +83,8 @@ CASES: dict[str, Case] = {
     "budget_exceeded: at the peer": lambda _: _error_of(
         outcome_of(DelegationResult(DelegationStatus.PARTIAL, stop_reason="budget_exceeded"), "box", "")
     ),
-    "budget_exceeded: it cut the answer of a peer": lambda _: _error_of(cut_by_budget("", _ESCROW)),
-    "deadline_exceeded: of a run on a peer": lambda _: _error_of(overdue("", 5)),
+    "budget_exceeded: it cut the answer of a peer": lambda _: _error_of(budget_outcome("", _ESCROW)),
+    "deadline_exceeded: of a run on a peer": lambda _: _error_of(deadline_outcome("", 5)),
     "ValueError: a list of models that is none": lambda _: parse_models({}),
     # Grants
     "invalid_api_key: a token that cannot be read": lambda _: read_label("x"),

@@ -163,8 +163,8 @@ FAR_RUN = {
 @pytest.mark.parametrize(
     ("tree", "said"),
     [
-        ("no JSON", "answers what cannot be read"),
-        ("[" * 100_000, "answers what cannot be read"),
+        ("no JSON", "its response cannot be read"),
+        ("[" * 100_000, "its response cannot be read"),
         ("[]", "in a form that cannot be read"),
         (json.dumps({**FAR_RUN, "cost": {"self": "-1", "tree": "lots", "complete": True}}), "in a form that cannot be read"),
         (json.dumps({**FAR_RUN, "seconds": 1}).replace('"seconds": 1', '"seconds": 1e999'), "cannot be read"),
