@@ -54,7 +54,7 @@ class PeerPolicy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     agents: frozenset[str] | None = Field(default=None, description="The only models that it may run. Default: all.")
-    max_depth: int | None = Field(default=None, ge=0, description="Deepest level of its trees.")
+    max_depth: int | None = Field(default=None, ge=0, description="Greatest depth of its trees.")
     max_runs: int | None = Field(default=None, ge=0, description="Descendants of each of its runs.")
     timeout_s: float | None = Field(default=None, gt=0, description="Duration of each of its runs.")
     budget_usd: Usd | None = Field(default=None, description="Budget of each of its runs.")
@@ -134,7 +134,7 @@ class PeerSettings(BaseModel):
         le=10**9,
         description="Tokens of one answer under a budget, if the request has no maximum; plain endpoints only.",
     )
-    max_depth: int | None = Field(default=None, ge=0, description="Deepest level of trees with a run there.")
+    max_depth: int | None = Field(default=None, ge=0, description="Greatest depth of trees with a run there.")
     max_runs: int | None = Field(default=None, ge=0, description="Descendants of each run there.")
     timeout_s: float | None = Field(default=None, gt=0, description="Duration of each run there.")
     budget_usd: Usd | None = Field(default=None, description="Budget of each run there.")
@@ -143,13 +143,13 @@ class PeerSettings(BaseModel):
     @classmethod
     def _check_id(cls, value: str) -> str:
         if value.startswith("openhands_"):
-            raise ValueError("a peer's id may not begin with openhands_, as this gateway's own models do")
+            raise ValueError("a peer's id must not begin with openhands_, as this gateway's own models do")
         return value
 
     @model_validator(mode="after")
     def _check_use(self) -> Self:
         if self.base_url is None and not self.is_trusted:
-            raise ValueError("it has neither a base_url, to be called, nor a public_key, jwks_url or shared secret, to call")
+            raise ValueError("it needs a base_url, to be called, or a public_key, jwks_url or shared secret, to call")
         if self.opaque and (self.is_trusted or not self.has_api_key or self.base_url is None):
             raise ValueError("a plain endpoint (opaque) needs a base_url and an API key, and cannot present grants")
         return self
@@ -157,7 +157,7 @@ class PeerSettings(BaseModel):
     @model_validator(mode="after")
     def _check_prices(self) -> Self:
         if (self.input_usd_per_mtok is None) != (self.output_usd_per_mtok is None):
-            raise ValueError("input_usd_per_mtok and output_usd_per_mtok are given together or not at all")
+            raise ValueError("input_usd_per_mtok and output_usd_per_mtok must be given together or not at all")
         if not self.opaque and _PLAIN_ONLY & self.model_fields_set:
             names = ", ".join(sorted(_PLAIN_ONLY & self.model_fields_set))
             raise ValueError(f"{names}: only for a plain endpoint (opaque = true); a gateway reports what its runs cost")

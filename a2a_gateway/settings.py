@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         default=None, description="SQLAlchemy URL of the database. Default: an SQLite file in `data_dir`."
     )
 
-    max_depth: int = Field(default=3, ge=0, description="Deepest level of a tree, inclusive; its root is at 0.")
+    max_depth: int = Field(default=3, ge=0, description="Greatest depth of a tree, inclusive; its root has depth 0.")
     max_breadth: int = Field(default=5, ge=1, description="Live children of one run. More wait, and are then refused with 429.")
     max_runs: int = Field(default=50, ge=0, description="Descendants of the root of a tree.")
     timeout_s: float = Field(default=1800.0, gt=0, le=10**9, description="Duration of a tree.")
@@ -186,7 +186,7 @@ class Settings(BaseSettings):
     @field_validator("idempotency_ttl_s", "run_retention_s")
     @classmethod
     def _check_kept(cls, value: float) -> float:
-        # A peer concludes from an unknown idempotency key that its request was never executed, and books no cost.
+        # A peer concludes from an unknown idempotency key that its request was never executed, and charges nothing.
         if value < LEAST_KEPT_S:
             raise ValueError(
                 f"{value:g} s is less than a day ({LEAST_KEPT_S:g} s), for which peers rely on it. "
@@ -233,9 +233,9 @@ class Settings(BaseSettings):
             ValueError: they are the same, or this gateway has no id of its own.
         """
         if self.gateway_id in (peer.id, peer.name):
-            raise ValueError(f"a peer's id may not be this gateway's own, as {peer.id!r} is")
+            raise ValueError(f"a peer's id must differ from this gateway's own id, {self.gateway_id!r}")
         if "gateway_id" not in self.model_fields_set:
-            raise ValueError("peers need a gateway_id of this gateway's own, by which requests that go in a circle are found")
+            raise ValueError("a gateway with peers needs a gateway_id of its own, by which it detects loops of requests")
 
     @property
     def budget_micro_usd(self) -> int | None:
@@ -274,7 +274,7 @@ class Settings(BaseSettings):
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                f"The data directory {self.data_dir} cannot be made: {error.strerror}. Choose another with --data-dir."
+                f"The data directory {self.data_dir} cannot be created: {error.strerror}. Choose another with --data-dir."
             ) from None
 
     @classmethod
@@ -291,7 +291,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(config_file: Path | None = None, **overrides: object) -> Settings:
-    """Read the settings. `overrides` come from the command line and win; None among them means not given.
+    """Read the settings. `overrides` come from the command line and win; those that are None count as not given.
 
     Raises:
         ConfigurationError: a value is malformed or unknown, or the file cannot be read; the message names each one.
@@ -308,7 +308,7 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
         given = {name: value for name, value in overrides.items() if value is not None}
         return FileSettings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
-        # A fault of the settings together, such as two peers with the same id, is of no field.
+        # An error of several settings together, such as two peers with the same id, has an empty location.
         faults = [".".join(map(str, fault["loc"])) for fault in error.errors()]
         raise ConfigurationError(
             f"Settings cannot be used: {describe(error)}.", param=faults[0] or None, details={"settings": faults}
@@ -322,7 +322,7 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the names in an environment that look like settings but are not, such as misspelled limits.
 
-    They only deserve a warning: other programs, and Kubernetes for a service named `a2a`, set such variables, too.
+    They deserve only a warning: other programs set such variables too, as Kubernetes does for a service named `a2a`.
     """
     known = _OF_CLIENTS | {_PREFIX + name.upper() for name in Settings.model_fields}
     return sorted(name for name in environ if name.upper().startswith(_PREFIX) and name.upper() not in known)

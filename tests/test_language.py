@@ -8,14 +8,34 @@ import pytest
 from tests.support.language import check_code, check_document, public_types
 from tests.support.pages import DOCUMENTS, ROOT, name_of
 
-CODE: Final[tuple[str, ...]] = ("bench", "scripts")
-"""Folders whose Python files are held to the language."""
-TYPES: Final[tuple[str, ...]] = ()
+CODE: Final[tuple[str, ...]] = (
+    "bench",
+    "scripts",
+    "delegate_tool",
+    "a2a_gateway/peers",
+    "a2a_gateway/stores",
+    "a2a_gateway/cli",
+    "a2a_gateway/errors.py",
+    "a2a_gateway/settings.py",
+    "a2a_gateway/peer_settings.py",
+    "a2a_gateway/provider_errors.py",
+)
+"""Files, and folders whose Python files are held to the language."""
+TYPES: Final[tuple[str, ...]] = (
+    "delegate_tool",
+    "a2a_gateway/peers",
+    "a2a_gateway/stores",
+    "a2a_gateway/cli",
+    "a2a_gateway/errors.py",
+    "a2a_gateway/settings.py",
+    "a2a_gateway/peer_settings.py",
+)
 """Folders in which each public type has a name of its own."""
 
 
 def python_files(folders: tuple[str, ...]) -> list[Path]:
-    return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+    paths = [ROOT / folder for folder in folders]
+    return [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

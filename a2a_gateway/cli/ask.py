@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 def ask(
     model: Annotated[str, typer.Argument(help="The agent, such as openhands_default.")],
-    task: Annotated[str, typer.Argument(help="What it is to do; - reads it from standard input.")],
+    task: Annotated[str, typer.Argument(help="The task; - reads it from standard input.")],
     budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What it and all its delegations may cost.")] = None,
-    max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 forbids it.")] = None,
+    max_depth: Annotated[int | None, typer.Option(min=0, help="Greatest depth of the tree; 0 forbids delegation.")] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0.001, help="Time for it and all its delegations.")
     ] = None,
-    conversation: Annotated[str | None, typer.Option(metavar="ID", help="Go on with this conversation.")] = None,
+    conversation: Annotated[str | None, typer.Option(metavar="ID", help="Continue this conversation.")] = None,
     json_output: JsonOption = False,
     url: UrlOption = None,
     key: KeyOption = None,
 ) -> None:
     """Give an agent a task, and stream its answer. Ctrl-C cancels it.
 
-    Exit codes: 0 answered, 1 failed, 2 wrong usage, 3 stopped by a limit with what it had, 4 refused, 130 cancelled.
+    Exit codes: 0 answered, 1 failed, 2 wrong usage, 3 ended by a limit, with the answer so far, 4 refused, 130 cancelled.
     """
     from a2a_gateway.cli.gateway_client import connect
     from delegate_tool.protocol.context import DelegationContext, encode_headers
@@ -51,9 +51,9 @@ def ask(
     else:
         show()
         show(draw_tree(tree))
-        note(f"Go on with: a2a-gateway ask {model} --conversation {answer.conversation_id} …")
+        note(f"Continue with: a2a-gateway ask {model} --conversation {answer.conversation_id} …")
     if answer.finish_reason != "stop":
-        note(f"Stopped by a limit: {tree.stop_reason or answer.finish_reason}.")
+        note(f"Ended by a limit: {tree.stop_reason or answer.finish_reason}.")
         raise typer.Exit(EXIT_LIMITED)
 
 
@@ -68,7 +68,7 @@ class StreamedAnswer:
 
     @property
     def text(self) -> str:
-        """The answer as far as it has come."""
+        """The answer, as far as it has arrived."""
         return "".join(self._pieces)
 
     def take(self, event: "ChatEvent") -> str:
@@ -94,14 +94,14 @@ def stream_answer(
     """Give an agent a task and print its answer as it arrives. Ctrl-C, or a closed output, cancels the run and all runs below it.
 
     Raises:
-        CommandError: it was refused, failed or was cancelled.
+        CommandError: the run was refused, failed or was cancelled.
     """
     from a2a_gateway.cli.chat_stream import ChatHeartbeat, read_chat
     from delegate_tool.protocol.fields import Header
 
-    # The run's id arrives with the response, and the run may have to be cancelled before. So it is cancelled by its key.
-    request = uuid.uuid4().hex
-    headers = {**headers, Header.IDEMPOTENCY_KEY: request}
+    # The run may have to be cancelled before the response with its id has begun, so it is cancelled by its idempotency key.
+    key = uuid.uuid4().hex
+    headers = {**headers, Header.IDEMPOTENCY_KEY: key}
     body = {"model": model, "messages": [{"role": "user", "content": task}], "stream": True}
     answer = StreamedAnswer()
     try:
@@ -116,10 +116,10 @@ def stream_answer(
                 elif isinstance(event, ChatHeartbeat):
                     spinner.show()
     except KeyboardInterrupt:
-        _cancel(gateway, request)
+        _cancel(gateway, key)
         raise CommandError("Cancelled.", exit_code=EXIT_INTERRUPTED) from None
     except BrokenPipeError:
-        _cancel(gateway, request)  # the reader of the output has closed it
+        _cancel(gateway, key)  # the reader of the output has closed it
         raise
     finally:
         if answer.text and not answer.finish_reason and not quiet:
@@ -127,7 +127,7 @@ def stream_answer(
     return answer
 
 
-def _cancel(gateway: "RemoteGateway", request: str) -> None:
-    """Cancel by idempotency key too: a gateway may let the run of a client that has disconnected go on for a while."""
+def _cancel(gateway: "RemoteGateway", idempotency_key: str) -> None:
+    """Cancel the run by its idempotency key, because a gateway lets the run of a disconnected client go on for a while."""
     with suppress(CommandError):
-        gateway.cancel_request(request)
+        gateway.cancel_request(idempotency_key)

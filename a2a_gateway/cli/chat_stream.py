@@ -8,7 +8,7 @@ import httpx
 from httpx_sse import EventSource, SSEError
 
 from a2a_gateway.cli.command_error import CommandError
-from a2a_gateway.cli.gateway_client import remote_error
+from a2a_gateway.cli.gateway_client import not_a_gateway, remote_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,17 @@ def read_chat(response: httpx.Response) -> Iterator[ChatEvent]:
     """Yield the events of a streamed completion; the last one is `ChatEnd`.
 
     Raises:
-        CommandError: the run failed in mid-stream, or the stream broke off.
+        CommandError: the run failed, or the stream ended before the run had.
     """
     ended = False
     for data in _read_events(response):
-        for fact in _read_chunk(data, response.status_code):
-            ended = ended or isinstance(fact, ChatEnd)
-            yield fact
+        for event in _read_chunk(data, response.status_code):
+            ended = ended or isinstance(event, ChatEnd)
+            yield event
     if not ended:
-        raise CommandError("The answer broke off.", "`a2a-gateway runs list` shows what became of the run.")
+        raise CommandError(
+            "The stream ended before the answer was complete.", "`a2a-gateway runs list` shows the state of the run."
+        )
 
 
 def _read_events(response: httpx.Response) -> Iterator[str]:
@@ -61,18 +63,14 @@ def _read_events(response: httpx.Response) -> Iterator[str]:
             if event.data not in ("", "[DONE]"):
                 yield event.data
     except SSEError:
-        raise _not_a_gateway() from None
-
-
-def _not_a_gateway() -> CommandError:
-    return CommandError("The server's answer is not that of a gateway.", "Check the URL.")
+        raise not_a_gateway() from None
 
 
 def _read_chunk(data: str, status: int) -> Iterator[ChatEvent]:
     try:
         chunk = json.loads(data)
     except ValueError:
-        raise _not_a_gateway() from None
+        raise not_a_gateway() from None
     match chunk:
         case {"error": _}:
             raise remote_error(chunk, status)
@@ -89,4 +87,4 @@ def _read_chunk(data: str, status: int) -> Iterator[ChatEvent]:
                 case {"finish_reason": str(reason)}:
                     yield ChatEnd(reason)
         case _:
-            pass  # the usage chunk: the run's record has more
+            pass  # the usage chunk; the tree of runs reports more

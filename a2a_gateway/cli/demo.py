@@ -51,8 +51,8 @@ def demo(
             show("\nThe tree of runs, with each run's own tokens (read + written) and cost:\n")
             tree = gateway.tree(answer.run_id)
             show(draw_tree(tree))
-            show(f"\n{_try_one_level_deeper(gateway, tree)}")
-    note(f"\n{'Copied to ' + str(keep) if keep else 'The files are gone again; --keep DIR keeps them'}.")
+            show(f"\n{_try_too_deep(gateway, tree)}")
+    note(f"\n{'Copied to ' + str(keep) if keep else 'The files are removed again; --keep DIR keeps them'}.")
 
 
 @contextmanager
@@ -64,9 +64,9 @@ def _make_directory(keep: Path | None) -> Iterator[None]:
     try:
         keep.mkdir(parents=True)
     except FileExistsError:
-        raise CommandError(f"{keep} exists already.", "Name a directory that does not.", exit_code=2) from None
+        raise CommandError(f"{keep} exists already.", "Name a directory that does not exist.", exit_code=2) from None
     except OSError as error:
-        raise CommandError(f"{keep} cannot be made: {error.strerror}.", "Name another directory.", exit_code=2) from None
+        raise CommandError(f"{keep} cannot be created: {error.strerror}.", "Name another directory.", exit_code=2) from None
     try:
         yield
     except BaseException:
@@ -88,17 +88,17 @@ def _gateway(data_dir: Path, environ: Mapping[str, str]) -> "Iterator[RemoteGate
         yield stack.enter_context(RemoteGateway(started.url, started.key))
 
 
-def _try_one_level_deeper(gateway: "RemoteGateway", tree: "ListedRun") -> str:
-    """Call an agent from below the deepest level that the lead allows, and return how the gateway refuses it."""
+def _try_too_deep(gateway: "RemoteGateway", tree: "ListedRun") -> str:
+    """Call an agent at a greater depth than the lead allows, and return how the gateway refuses it."""
     from delegate_tool.protocol.context import DelegationContext, encode_headers
 
     max_depth = tree.limits.max_depth
-    claim = encode_headers(DelegationContext(depth=max_depth + 1))
+    headers = encode_headers(DelegationContext(depth=max_depth + 1))
     try:
-        stream_answer(gateway, _LEAD, "One level deeper.", claim, quiet=True)
+        stream_answer(gateway, _LEAD, "Go deeper.", headers, quiet=True)
     except RemoteError as error:
-        return f"A call from below level {max_depth} is refused ({error.code}): {error.message}"
-    raise CommandError(f"A call from below level {max_depth} should have been refused, and was not.")
+        return f"A call at depth {max_depth + 1} is refused ({error.code}): {error.message}"
+    raise CommandError(f"The gateway accepted a call at depth {max_depth + 1}, although the greatest depth is {max_depth}.")
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def _llm() -> Iterator[Mapping[str, str]]:
 def _workspace(data_dir: Path, answer: StreamedAnswer) -> Path:
     found = list(data_dir.glob(f"gateway/workspaces/{answer.conversation_id}-*"))
     if len(found) != 1:
-        raise CommandError("The workspace of the run is not there.")
+        raise CommandError("The workspace of the run is missing.")
     return found[0]
 
 

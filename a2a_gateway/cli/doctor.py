@@ -18,7 +18,7 @@ from rich.text import Text
 from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_FAILED, CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, KeyOption, ProfilesOption, UrlOption, read_settings
 from a2a_gateway.cli.screen import show, show_json, table
-from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.errors import AuthenticationError, ConfigurationError, GatewayError, StoreError
 
 if TYPE_CHECKING:
     from a2a_gateway.peer_settings import PeerSettings
@@ -48,7 +48,7 @@ def doctor(
     key: KeyOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Look at everything that a gateway needs; exit with 1 if something is broken."""
+    """Check everything that a gateway needs; exit with 1 if something is broken."""
     findings = list(_examine(config, data_dir, profiles, url, key))
     if json_output:
         show_json([asdict(finding) for finding in findings])
@@ -69,7 +69,7 @@ def _examine(
     except ConfigurationError as error:
         yield Finding("settings", "broken", error.message, "Correct the option, the A2A_… variable or the line of gateway.toml.")
         return
-    yield Finding("settings", "ok", f"gateway.toml {'read' if Path('gateway.toml').is_file() or config else 'not there'}")
+    yield Finding("settings", "ok", f"gateway.toml {'is read' if Path('gateway.toml').is_file() or config else 'does not exist'}")
     from a2a_gateway.settings import unknown_variables
 
     for name in unknown_variables(os.environ):
@@ -104,13 +104,13 @@ def _data_dir(path: Path) -> Finding:
     if not path.exists():
         parent = next(each for each in path.absolute().parents if each.exists())
         if os.access(parent, os.W_OK | os.X_OK):
-            return Finding("data directory", "missing", f"{path}", "Nothing: the first start makes it.")
-        return Finding("data directory", "broken", f"{path} cannot be made", f"Make {parent} writable, or choose --data-dir.")
+            return Finding("data directory", "missing", f"{path}", "Nothing: the first start creates it.")
+        return Finding("data directory", "broken", f"{path} cannot be created", f"Make {parent} writable, or choose --data-dir.")
     if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         return Finding("data directory", "broken", f"{path} is not a writable directory", "Choose another with --data-dir.")
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        return Finding("data directory", "broken", f"{path} is open to others ({mode:o})", f"chmod 700 {path}")
+        return Finding("data directory", "broken", f"{path} is accessible to other users ({mode:o})", f"chmod 700 {path}")
     return Finding("data directory", "ok", str(path))
 
 
@@ -152,7 +152,6 @@ def _price_finding(profile: "Profile") -> Finding:
 
 def _peers(settings: "Settings") -> Iterator[Finding]:
     from a2a_gateway.cli.peer import added_peers, identity_of
-    from a2a_gateway.errors import GatewayError, StoreError
 
     try:
         peers = [*settings.peers, *(added_peers(settings) if settings.data_dir.is_dir() else ())]
@@ -171,7 +170,7 @@ def _peer(peer: "PeerSettings", settings: "Settings", identity: "Identity") -> F
     from a2a_gateway.peers import examine
 
     if peer.base_url is None:
-        return Finding(f"peer {peer.id}", "ok", "it calls this gateway, and is not called")
+        return Finding(f"peer {peer.id}", "ok", "it calls this gateway, and is never called")
     try:
         settings.check_peer(peer)
         found = asyncio.run(examine(peer, identity))
@@ -180,13 +179,13 @@ def _peer(peer: "PeerSettings", settings: "Settings", identity: "Identity") -> F
     except ConfigurationError as error:
         return Finding(f"peer {peer.id}", "broken", error.message, "Set the variable or write the file that it names.")
     if found.problem is not None:
-        remedy = f"Start it, or correct its base_url ({peer.base_url}) and its key; what it serves is absent until then."
+        remedy = f"Start it, or correct its base_url ({peer.base_url}) and its key. Its agents are not served until then."
         if not peer.has_api_key:
-            remedy += " It must know this gateway, too: `a2a-gateway peer add` there."
+            remedy += " Add this gateway with `a2a-gateway peer add` there."
         return Finding(f"peer {peer.id}", "broken", found.problem, remedy)
     if not found.profiles:
-        remedy = "Name agents that it has in `agents`, and see what its key allows."
-        return Finding(f"peer {peer.id}", "missing", "it answers, and has no agent for this gateway", remedy)
+        remedy = "Check `agents` in its settings, and what its key allows."
+        return Finding(f"peer {peer.id}", "missing", "it answers, but has no agent for this gateway", remedy)
     unpriced = [profile for profile in found.profiles.values() if not profile.is_priced and _has_budget(profile, settings)]
     if unpriced and settings.unpriced_usd_per_mtok is None:
         models = ", ".join(sorted(profile.model for profile in unpriced))
@@ -203,12 +202,10 @@ def _peer(peer: "PeerSettings", settings: "Settings", identity: "Identity") -> F
 def _agent_keys(settings: "Settings") -> Finding:
     from a2a_gateway.server.origin import can_tell
 
-    what, remedy = (
-        "keys of agents",
-        "Keep keys where agents cannot read them, or run the gateway in a container; see SECURITY.md.",
-    )
+    what = "keys of agents"
+    remedy = "Keep keys where agents cannot read them, or run the gateway in a container; see docs/security.md."
     if settings.agent_key_use == "allow":
-        return Finding(what, "missing", "an agent that finds a key starts trees with it, as agent_key_use says", remedy)
+        return Finding(what, "missing", "agent_key_use is `allow`: an agent that finds a key can start trees with it", remedy)
     if not can_tell():
         return Finding(what, "missing", "this system cannot distinguish an agent that has found a key from its owner", remedy)
     means = {"refuse": "is refused", "child": "stays a child of its own run"}[settings.agent_key_use]
@@ -224,8 +221,8 @@ def _gateway(settings: "Settings", url: str | None, key: str | None) -> Finding:
         with RemoteGateway(address, key or "none", own_url=settings.own_url) as gateway:
             gateway.recent_runs(1)
     except RemoteError as error:
-        if error.code == "invalid_api_key" and not key:
-            return Finding("gateway", "missing", f"{address} answers; no key is given", "Set A2A_API_KEY to ask it.")
+        if error.code == AuthenticationError.code and not key:
+            return Finding("gateway", "missing", f"{address} answers; no key is given", "Set A2A_API_KEY to check access.")
         return Finding("gateway", "broken", f"{address}: {error.message}", error.remedy)
     except CommandError as error:
         return _port(settings) if url is None else Finding("gateway", "broken", error.message, error.remedy)
@@ -239,7 +236,7 @@ def _port(settings: "Settings") -> Finding:
         ).close()
     except OSError as error:
         detail = f"{settings.host}:{settings.port} cannot be used: {error.strerror or error}"
-        return Finding("gateway", "broken", detail, "Choose another with --port, or end what has it.")
+        return Finding("gateway", "broken", detail, "Choose another with --port, or end the program that uses it.")
     return Finding(
         "gateway", "missing", f"not running; {settings.host}:{settings.port} is free", "`a2a-gateway serve` starts it."
     )

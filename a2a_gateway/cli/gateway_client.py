@@ -77,13 +77,17 @@ class RemoteGateway:
 
     def __init__(self, base_url: str, key: str, *, own_url: str | None = None) -> None:
         if not can_be_key(key):
-            raise CommandError("The API key has characters that none can have.", "Look at A2A_API_KEY or --key.", exit_code=2)
+            raise CommandError(
+                "The API key has characters that an API key cannot have, such as spaces.",
+                "Check A2A_API_KEY or --key.",
+                exit_code=2,
+            )
         self.base_url = base_url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"}
         try:
             url = httpx.URL(self.base_url)
         except (httpx.InvalidURL, UnicodeError):
-            raise CommandError(f"{base_url!r} is not a URL.", exit_code=2) from None
+            raise CommandError(f"{base_url!r} is not a URL.", "Give one such as http://127.0.0.1:8420/v1.", exit_code=2) from None
         self._http = httpx.Client(
             base_url=url,
             headers=headers,
@@ -163,13 +167,20 @@ def _transport(proxy: str | None) -> httpx.HTTPTransport:
         ) from None
 
 
+def not_a_gateway() -> CommandError:
+    """Make the error of a response that a gateway would not send."""
+    return CommandError("The server's response is not a gateway's.", "Check the URL.")
+
+
 def remote_error(body: object, status: int) -> RemoteError:
     """Read an OpenAI error object, from a response's body or from a stream."""
     match body:
         case {"error": {"message": str(message), "code": str(code)}}:
             return RemoteError(message, code=code, status=status)
         case _:
-            return RemoteError(f"The server answered {status}, and not as a gateway does.", code="", status=status)
+            return RemoteError(
+                f"The server answered with HTTP {status}, but not with an error of a gateway.", code="", status=status
+            )
 
 
 def _raise_for_error(response: httpx.Response) -> None:
@@ -191,9 +202,7 @@ def _connection_errors(base_url: str) -> Iterator[None]:
             f"No gateway answers at {base_url}.", "Start one with `a2a-gateway serve`, or name it with --url or A2A_BASE_URL."
         ) from None
     except httpx.TimeoutException:
-        raise CommandError(
-            f"The gateway at {base_url} has gone silent.", "`a2a-gateway doctor` looks at what is there."
-        ) from None
+        raise CommandError(f"The gateway at {base_url} has stopped answering.", "`a2a-gateway doctor` examines it.") from None
     except httpx.HTTPError as error:
         raise CommandError(f"The connection to {base_url} broke: {str(error) or type(error).__name__}.", "Try again.") from None
 
@@ -202,4 +211,4 @@ def _parse[M: BaseModel](model: type[M], content: bytes) -> M:
     try:
         return model.model_validate_json(content)
     except ValidationError:
-        raise CommandError("The server's answer is not that of a gateway.", "Check the URL.") from None
+        raise not_a_gateway() from None

@@ -19,7 +19,7 @@ _LOG_LINES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class OwnGateway:
-    """A started gateway: its URL, the key that its first start made, and its models."""
+    """A gateway that was started: its URL, the key that its first start created, and its models."""
 
     url: str
     key: str

@@ -27,18 +27,18 @@ def create(
     budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What all its calls together may cost.")] = None,
     budget_per_day_usd: Annotated[str | None, typer.Option(metavar="USD", help="The same, for each day (UTC).")] = None,
     budget_per_month_usd: Annotated[str | None, typer.Option(metavar="USD", help="The same, for each month (UTC).")] = None,
-    max_depth: Annotated[int | None, typer.Option(min=0, help="Deepest level of delegation; 0 forbids it.")] = None,
+    max_depth: Annotated[int | None, typer.Option(min=0, help="Greatest depth of its trees; 0 forbids delegation.")] = None,
     max_concurrent_runs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Runs that it may have under way at once, without their children.")
+        int | None, typer.Option(metavar="N", min=1, help="Trees that it may have under way at the same time.")
     ] = None,
     requests_per_minute: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Runs that it may begin within a minute.")
+        int | None, typer.Option(metavar="N", min=1, help="Trees that it may begin within a minute.")
     ] = None,
     json_output: JsonOption = False,
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Make a key and print it, this once."""
+    """Make a key and print it, only this once."""
     settings = read_settings(config, data_dir=data_dir)
     caps = _caps(budget_usd, budget_per_day_usd, budget_per_month_usd)
     limits = _request_limits(max_concurrent_runs, requests_per_minute)
@@ -47,12 +47,12 @@ def create(
         show_json({"name": record.name, "key": secret, "id": record.id})
     else:
         show(secret)
-        note("It is shown this once. To use it: export A2A_API_KEY=<key>")
+        note("It is printed only this once. To use it: export A2A_API_KEY=<key>")
 
 
 @app.command("list")
 def list_keys(json_output: JsonOption = False, data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
-    """List the keys with what they may do and have spent."""
+    """List the keys, with what they may do and what they have spent."""
     records = asyncio.run(_list(read_settings(config, data_dir=data_dir)))
     if json_output:
         show_json([_as_json(record) for record in records])
@@ -68,7 +68,7 @@ def revoke(
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Revoke a key; a running gateway refuses it from that moment on, and stops what it has started."""
+    """Revoke a key. A running gateway refuses it at once, and cancels the runs that it has started."""
     record = asyncio.run(_revoke(read_settings(config, data_dir=data_dir), name))
     show(f"Revoked {record.name} ({record.id}).")
 

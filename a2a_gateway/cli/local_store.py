@@ -14,7 +14,7 @@ async def own_store(settings: "Settings") -> "AsyncIterator[Store]":
     """Open the store; create it if it does not exist.
 
     Raises:
-        GatewayError: it can be neither read nor made.
+        GatewayError: the store can be neither opened nor created.
     """
     from a2a_gateway.host.clock import SystemClock
     from a2a_gateway.stores import open_store, store_url

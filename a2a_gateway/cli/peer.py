@@ -25,12 +25,12 @@ _AGENTS = "A,B"
 
 @app.command()
 def add(
-    url: Annotated[str | None, typer.Argument(help="Where it is; left out for one that only calls this gateway.")] = None,
+    url: Annotated[str | None, typer.Argument(help="Its base URL; left out for a peer that only calls this gateway.")] = None,
     peer_id: Annotated[
-        str | None, typer.Option("--id", metavar="NAME", help="Its name here; default what it calls itself.")
+        str | None, typer.Option("--id", metavar="NAME", help="Its name here; default is its own gateway_id.")
     ] = None,
     public_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Its key, as `peer key` prints it there; default is to ask it.")
+        str | None, typer.Option(metavar="KEY", help="Its key, as `peer key` prints it there; default is to fetch it.")
     ] = None,
     agents: Annotated[str | None, typer.Option(metavar=_AGENTS, help="The only models of it to serve here.")] = None,
     budget_usd: Annotated[str | None, typer.Option(metavar="USD", help="What one run there may cost.")] = None,
@@ -41,11 +41,9 @@ def add(
     accept_budget_per_day_usd: Annotated[
         str | None, typer.Option(metavar="USD", help="What its runs here may cost together, each day (UTC).")
     ] = None,
-    accept_max_depth: Annotated[
-        int | None, typer.Option(min=0, help="Deepest level at which it may have something run here.")
-    ] = None,
+    accept_max_depth: Annotated[int | None, typer.Option(min=0, help="Greatest depth of its trees here.")] = None,
     accept_max_concurrent_runs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Runs of it that may be under way here at once.")
+        int | None, typer.Option(metavar="N", min=1, help="Its runs that may be under way here at the same time.")
     ] = None,
     accept_requests_per_minute: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Runs that it may begin here within a minute.")
@@ -71,7 +69,7 @@ def add(
         return
     show(f"Added {peer.id}{f' at {peer.base_url}' if peer.base_url else ''}.")
     show(f"Its key is {peer.public_key}\nIt must be the one that `a2a-gateway peer key` prints there.")
-    note(f"There, this gateway is made known by: a2a-gateway peer add {settings.own_url}")
+    note(f"To add this gateway there, run: a2a-gateway peer add {settings.own_url}")
 
 
 @app.command("list")
@@ -84,7 +82,7 @@ def list_peers(json_output: JsonOption = False, data_dir: DataDirOption = None, 
     elif found:
         show(_as_table(found))
     else:
-        note("There is no peer. `a2a-gateway peer add URL` makes one known.")
+        note("There is no peer. `a2a-gateway peer add URL` adds one.")
 
 
 @app.command()
@@ -100,7 +98,7 @@ def remove(
 
 @app.command()
 def key(
-    rotate: Annotated[bool, typer.Option("--rotate", help="Make a new key in its place, for when it may be known.")] = False,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Replace the key by a new one, because it may have leaked.")] = False,
     json_output: JsonOption = False,
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
@@ -116,7 +114,7 @@ def key(
         show(own.public_key)
     if rotate:
         note(
-            "Restart this gateway to sign with it. Peers that know it by `peer add`, or by public_key, believe the old key until "
+            "Restart this gateway to sign with it. Peers that know it by `peer add`, or by public_key, accept the old key until "
             "they have this one; those with a jwks_url fetch it themselves."
         )
 
@@ -189,7 +187,7 @@ async def _ask_for_key(root: str) -> tuple[str | None, str]:
     except PeerUnavailable as error:
         raise CommandError(error.message, "Start the gateway there, or check the URL.") from None
     if not keys:
-        raise CommandError(f"{root} publishes no key that can be used.", "Is it a gateway?")
+        raise CommandError(f"{root} publishes no key that can be used.", "Check that the URL is a gateway's.")
     return gateway_id, keys[0]
 
 
@@ -201,7 +199,7 @@ async def _remove(settings: "Settings", peer_id: str) -> None:
 
     async with own_store(settings) as store:
         await store.peers.remove_peer(peer_id)
-        with suppress(ConfigurationError):  # the peer has never called, so it has no key here
+        with suppress(ConfigurationError):  # a peer that has never called has no key here
             await store.keys.revoke(peer_key_name(peer_id))
 
 
@@ -216,11 +214,11 @@ def _drop_missing(values: dict[str, Any]) -> dict[str, Any]:
 def _as_json(peer: "PeerSettings") -> dict[str, object]:
     shown = ("id", "gateway_id", "base_url", "public_key", "jwks_url", "agents", "budget_usd", "opaque")
     accepts = peer.accepts.model_dump(mode="json", exclude_none=True) if peer.is_trusted else None
-    return {**peer.model_dump(mode="json", include=set(shown)), "shows": _shows(peer), "accepts": accepts}
+    return {**peer.model_dump(mode="json", include=set(shown)), "shows": _credential_of(peer), "accepts": accepts}
 
 
-def _shows(peer: "PeerSettings") -> str | None:
-    """Describe the credential that this gateway sends to the peer."""
+def _credential_of(peer: "PeerSettings") -> str | None:
+    """Describe the credential that this gateway presents to the peer."""
     if peer.base_url is None:
         return None
     if peer.has_api_key:
@@ -229,9 +227,9 @@ def _shows(peer: "PeerSettings") -> str | None:
 
 
 def _as_table(peers: "Sequence[PeerSettings]") -> Table:
-    listed = table("peer", "at", "is shown", "may run here")
+    listed = table("peer", "at", "credential", "may run here")
     for peer in peers:
         agents = peer.accepts.agents
         may_run = "nothing" if not peer.is_trusted else "anything" if agents is None else ", ".join(sorted(agents)) or "nothing"
-        listed.add_row(peer.id, peer.base_url or "–", _shows(peer) or "–", may_run)
+        listed.add_row(peer.id, peer.base_url or "–", _credential_of(peer) or "–", may_run)
     return listed

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from a2a_gateway.runs.ports import Profiles
     from a2a_gateway.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="List and check the agents there are.")
+app = typer.Typer(no_args_is_help=True, help="List and check the agents.")
 
 
 @app.command("list")
@@ -34,7 +34,7 @@ def list_profiles(
         note("No agent is configured. Set LLM_MODEL and LLM_API_KEY, or write a profile as README.md describes.")
     broken = [problem for problem in catalog.problems() if not problem.is_warning]
     if broken and not json_output:
-        note(f"{len(broken)} cannot be used as they are: `a2a-gateway profiles check` shows the reasons.")
+        note(f"{len(broken)} profiles cannot be used; `a2a-gateway profiles check` reports why.")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from a2a_gateway.cli.screen import note, show, show_json, table
 if TYPE_CHECKING:
     from a2a_gateway.cli.gateway_client import ListedRun
 
-app = typer.Typer(no_args_is_help=True, help="Look at runs and cancel them.")
+app = typer.Typer(no_args_is_help=True, help="List, show and cancel runs.")
 
 RunArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a run.")]
 
@@ -34,12 +34,12 @@ def list_runs(
     elif found:
         show(_as_table(found))
     else:
-        note("This key has not run anything yet.")
+        note("This key has no runs yet.")
 
 
 @app.command()
 def tree(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
-    """Show a run and all below it, with depth, state, time, tokens and cost."""
+    """Show a run and all runs below it, with depth, state, time, tokens and cost."""
     from a2a_gateway.cli.gateway_client import connect
 
     with connect(url, key) as gateway:
@@ -52,7 +52,7 @@ def tree(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = 
 
 @app.command()
 def cancel(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
-    """Stop a run and all below it."""
+    """Cancel a run and all runs below it."""
     from a2a_gateway.cli.gateway_client import connect
 
     with connect(url, key) as gateway:
@@ -71,7 +71,7 @@ def draw_tree(root: "ListedRun") -> Table:
     drawn = table(
         "run", "depth", "state", "time", "tokens", "cost", "in all", right=("depth", "time", "tokens", "cost", "in all")
     )
-    drawn.columns[0].no_wrap = True  # a folded name would tear the branches apart
+    drawn.columns[0].no_wrap = True  # a folded name would break the lines of the tree
     drawn.columns[0].overflow = "ellipsis"
     _draw(drawn, root, "", "", home=root.gateway)
     return drawn
@@ -96,7 +96,7 @@ def _draw(drawn: Table, node: "ListedRun", first: str, rest: str, *, home: str |
 
 
 def _in_all(node: "ListedRun") -> str:
-    reserved = f" (+ ${node.cost.reserved} set aside)" if float(node.cost.reserved) else ""
+    reserved = f" (+ ${node.cost.reserved} reserved)" if float(node.cost.reserved) else ""
     if not node.cost.complete:
         return f"${node.cost.tree} + ?{reserved}"
     return f"${node.cost.tree}{reserved}" if node.children or reserved else ""

@@ -68,7 +68,7 @@ def note(text: str = "") -> None:
 
 
 def show_error(message: str, remedy: str = "") -> None:
-    """Write a failure as one line, and the remedy."""
+    """Write an error as one line, then its remedy."""
     console = _console(stderr=True, soft_wrap=True)
     console.print(legible(f"a2a-gateway: {message}"), style="red")
     if remedy:

@@ -40,14 +40,14 @@ def _announce(ready: "Announcement") -> None:
     show(f"Models: {', '.join(ready.models) or 'none: set LLM_MODEL and LLM_API_KEY, or add a profile'}")
     if ready.first_key is not None:
         show(f"Key: {ready.first_key}")
-        show("It is shown this once. To use it in a shell, also for `a2a-gateway ask`: export A2A_API_KEY=<key>")
+        show("It is printed only this once. To use it in a shell, also for `a2a-gateway ask`: export A2A_API_KEY=<key>")
     if ready.models:
         show(f"\nTry it{'' if ready.first_key else ', with your key in A2A_API_KEY'}:\n{_curl_line(ready)}\n")
     show("Ctrl-C ends it.")
 
 
 def _curl_line(ready: "Announcement") -> str:
-    body = {"model": ready.models[0], "stream": True, "messages": [{"role": "user", "content": "Say hello."}]}
+    body = {"model": ready.models[0], "stream": True, "messages": [{"role": "user", "content": "Hello!"}]}
     key = ready.first_key or "$A2A_API_KEY"
     url = shlex.quote(f"{ready.url}/chat/completions")
     return (

@@ -23,7 +23,7 @@ _COLUMNS = ("name", "calls", "prompt_tokens", "completion_tokens", "cost_usd", "
 
 
 def spend(
-    by: Annotated[str, typer.Option(metavar="key|agent|day", help="What a line is about.")] = "key",
+    by: Annotated[str, typer.Option(metavar="key|agent|day", help="What each line sums up.")] = "key",
     since: Annotated[datetime | None, typer.Option(formats=_DAY, help="First day (UTC), included.")] = None,
     until: Annotated[datetime | None, typer.Option(formats=_DAY, help="Last day (UTC), included.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -47,7 +47,7 @@ async def _lines(settings: "Settings", by: str, since: datetime | None, until: d
     from a2a_gateway.stores import SpendBy
 
     if by not in list(SpendBy):
-        raise typer.BadParameter(f"it is one of {', '.join(SpendBy)}, not {by!r}", param_hint="--by")
+        raise typer.BadParameter(f"it must be one of {', '.join(SpendBy)}, not {by!r}", param_hint="--by")
     async with own_store(settings) as store:
         return await store.spending.lines(SpendBy(by), since=since and since.date(), until=until and until.date())
 

@@ -44,8 +44,20 @@ def test_the_demo_delegates_makes_files_that_work_and_shows_what_it_cost(command
     assert drawn_tree((ROOT / "README.md").read_text()) == drawn_tree(stdout)
 
 
-def drawn_tree(text: str) -> list[tuple[str, str]]:
-    return re.findall(r"^([ │├└─]*openhands_\w+) +(\d) finished", text, re.MULTILINE)
+type Drawn = list[tuple[str, Drawn]]
+
+
+def drawn_tree(text: str) -> Drawn:
+    """Return the runs as a tree. Siblings are sorted, because calls of one turn start in any order."""
+    rows = re.findall(r"^[ │├└─]*(openhands_\w+) +(\d) finished", text, re.MULTILINE)
+
+    def take(depth: int) -> Drawn:
+        taken = []
+        while rows and int(rows[0][1]) == depth:
+            taken.append((rows.pop(0)[0], take(depth + 1)))
+        return sorted(taken)
+
+    return take(0)
 
 
 def micro_usd(text: str) -> int:

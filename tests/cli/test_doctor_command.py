@@ -50,7 +50,7 @@ def test_what_a_key_in_the_hands_of_an_agent_means_is_told(command_line: Command
         [finding] = [finding for finding in json.loads(result.stdout) if finding["what"] == "keys of agents"]
         return finding["status"], finding["detail"]
 
-    assert told("allow") == ("missing", "an agent that finds a key starts trees with it, as agent_key_use says")
+    assert told("allow") == ("missing", "agent_key_use is `allow`: an agent that finds a key can start trees with it")
     if sys.platform == "linux":
         assert told("child") == ("ok", "an agent on this machine that has found a key stays a child of its own run")
 
