@@ -1,23 +1,31 @@
 """What raises the errors of peers, of grants, and of the delegation tool."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jwt
 
+from a2a_gateway.peer_settings import PeerSettings
+from a2a_gateway.peers.breaker import TOLERATED, Breaker
 from a2a_gateway.peers.grant import Signer, Verifier, decode_token, encode_grant, read_label
 from a2a_gateway.peers.grant_verifier import fetch_keys
 from a2a_gateway.peers.models_list import parse_models
 from a2a_gateway.peers.outcomes import cut_by_budget, outcome_of, overdue
+from a2a_gateway.peers.peer import Peer
 from a2a_gateway.peers.signing_key import SigningKey
 from a2a_gateway.runs.events import Failed, Limited, Outcome
 from a2a_gateway.runs.model import Grant, RunId
 from a2a_gateway.runs.ports import Hold
 from delegate_tool import adelegate, delegate
+from delegate_tool.connection import ToolConnection
+from delegate_tool.executor import DelegationExecutor, Delegator
+from delegate_tool.protocol.context import DelegationBinding
 from delegate_tool.protocol.limits import LimitPolicy
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
+from delegate_tool.remaining import Allowance
 from delegate_tool.remote.chunk import parse_chunk
 from delegate_tool.remote.sse import MAX_EVENT_BYTES, EventDecoder, ServerSentEvent
+from delegate_tool.schema import DelegationAction
 from tests.error_texts.texts import Case
 
 _NOW = 1_700_000_000.0
@@ -37,6 +45,27 @@ def answered(code: str, message: str | None = None) -> Case:
     """A peer that answers with an error."""
     result = DelegationResult(DelegationStatus.FAILED, error_code=code, error_message=message)
     return lambda _: _error_of(outcome_of(result, "box", ""))
+
+
+def _resting_peer(_: Path) -> object:
+    """A peer that has failed so often that it is sent nothing for a while."""
+    breaker, unused = Breaker(lambda: 0.0), cast("Any", None)
+    for _number in range(TOLERATED):
+        breaker.record_failure()
+    return Peer(PeerSettings(id="flaky", base_url="x"), unused, unused, breaker, unlisted=None).require()
+
+
+def refused_by_tool(**given: Any) -> Case:
+    """A delegation that the tool refuses by itself."""
+
+    def case(_: Path) -> object:
+        delegator = Delegator(frozenset({"openhands_a", "openhands_b"}), "parent", depth=1)
+        allowance = Allowance(DelegationBinding("http://gateway", "token", "parent", "openhands_lead", **left))
+        executor = DelegationExecutor(cast("ToolConnection", None), delegator, allowance)
+        return executor(DelegationAction(**{"agent": "openhands_a", "task": "Do it.", **given}))
+
+    left = {"depth_left": given.pop("depth_left", 1)}
+    return case
 
 
 def with_claims(header: dict[str, object] | None = None, /, **claims: object) -> Case:
@@ -84,6 +113,7 @@ CASES: dict[str, Case] = {
         outcome_of(DelegationResult(DelegationStatus.PARTIAL, stop_reason="budget_exceeded"), "box", "")
     ),
     "budget_exceeded: it cut the answer of a peer": lambda _: _error_of(cut_by_budget("", _ESCROW)),
+    "peer_unavailable: it keeps failing": _resting_peer,
     "deadline_exceeded: of a run on a peer": lambda _: _error_of(overdue("", 5)),
     "ValueError: a list of models that is none": lambda _: parse_models({}),
     # Grants
@@ -99,6 +129,13 @@ CASES: dict[str, Case] = {
     "EndpointMissing: no URL": _without_an_endpoint,
     "EndpointMissing: no key": _delegated(api_key=" "),
     "EndpointMissing: a key that no header can hold": _delegated(api_key="a\nb"),
+    "delegation_depth_exceeded: the tool of the deepest run": refused_by_tool(depth_left=0),
+    "agent_not_listed: the tool's agent": refused_by_tool(agent="openhands_c"),
+    "invalid_request_error: the tool's task is empty": refused_by_tool(task=" "),
+    "invalid_request_error: the tool's budget is 0": refused_by_tool(budget_usd="0.00"),
+    "invalid_request_error: the tool's time is 0": refused_by_tool(timeout_s=0),
+    "invalid_request_error: the tool's budget is no amount": refused_by_tool(budget_usd="1 dollar"),
+    "invalid_request_error: the tool's conversation is no id": refused_by_tool(conversation_id="the first one"),
     "RuntimeError: the blocking form in an event loop": _blocking_in_a_loop,
     "ContextError: a budget that is no amount": _delegated(budget_usd="lots"),
     "ValueError: an event without an end": _endless_event,

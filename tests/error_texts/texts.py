@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 type Case = Callable[[Path], object]
-"""Raises an error in an empty directory, or returns it, or returns a coroutine that does either."""
+"""Raises an error in an empty directory, or returns it or the tool's refusal, or returns a coroutine that does one of these."""
 
 FILE: Final = Path(__file__).with_name("texts.toml")
 _VOLATILE: Final = (
@@ -17,6 +17,7 @@ _VOLATILE: Final = (
     (re.compile(r"\b0\.\d{3,} s\b"), "<seconds> s"),
     (re.compile(r"127\.0\.0\.1:[1-9]\d{2,}"), "127.0.0.1:<port>"),
 )
+_VALUE: Final = re.compile(r"'[^']*'|<\w+>[\w./-]*|\b\d[\d.]*\b")
 
 
 def check_text(name: str, text: str, tmp_path: Path | None = None) -> None:
@@ -32,6 +33,14 @@ def check_text(name: str, text: str, tmp_path: Path | None = None) -> None:
         lines = sorted({**texts(), name: text}.items())
         FILE.write_text(_HEAD + "".join(f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in lines))
     assert texts()[name] == text
+
+
+def pattern_of(name: str) -> str:
+    """Return a pattern for `match=` that finds the text of a situation, with any values in it.
+
+    Values are what is quoted, numbers, and what is volatile.
+    """
+    return ".+?".join(map(re.escape, _VALUE.split(texts()[name].strip())))
 
 
 def texts() -> dict[str, str]:

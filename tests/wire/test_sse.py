@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2a_gateway.wire.sse import encode_event
+from tests.error_texts.texts import pattern_of
 from tests.support.sse import decode_events
 
 one_line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), min_size=1)
@@ -25,5 +26,5 @@ def test_any_chunking_of_a_stream_decodes_to_the_events_encoded(
 
 @pytest.mark.parametrize(("text", "event", "event_id"), [(b"a\rb", None, None), (b"a", "x\ny", None), (b"a", None, "1\0")])
 def test_what_would_change_an_event_is_not_encoded(text: bytes, event: str | None, event_id: str | None) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=pattern_of("ValueError: an SSE event with a CR")):
         encode_event(text, event=event, event_id=event_id)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delegate_tool.remote.sse import MAX_EVENT_BYTES, EventDecoder, ServerSentEvent
+from tests.error_texts.texts import pattern_of
 
 LINES = st.lists(
     st.sampled_from(
@@ -61,6 +62,6 @@ def test_lines_of_data_are_joined_and_a_byte_order_mark_is_left_out() -> None:
 @pytest.mark.parametrize("piece", [b"x" * 65_536, b"data: " + b"x" * 65_000 + b"\n"], ids=["one line", "many lines"])
 def test_an_event_without_end_is_given_up(piece: bytes) -> None:
     decoder = EventDecoder()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=pattern_of("ValueError: an event without an end")):
         for _ in range(2 * MAX_EVENT_BYTES // len(piece)):
             list(decoder.feed(piece))
