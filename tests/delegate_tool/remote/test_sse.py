@@ -29,6 +29,12 @@ def test_events_do_not_depend_on_how_the_stream_is_cut(lines: list[str], line_en
     assert decoded(*(body[start:end] for start, end in pairwise(bounds))) == decoded(body)
 
 
+@given(st.lists(st.sampled_from([b"data", b"id", b"event", b":", b" ", b"{", b"\r", b"\n", b"\r\n", b"\xc3\xa9", b"\xff"])))
+def test_any_bytes_decode_alike_whole_and_byte_by_byte(pieces: list[bytes]) -> None:
+    body = b"".join(pieces)
+    assert decoded(body) == decoded(*(body[at : at + 1] for at in range(len(body))))
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
 def test_only_the_three_line_ends_of_the_format_end_a_line(line_end: str) -> None:
     text = "one\u2028two\u2029three\x85four\x0bfive\x0csix"
