@@ -60,7 +60,7 @@ def test_a_directory_that_cannot_be_made_is_reported_before_the_agents_begin(com
     result = command_line.run("demo", "--keep", str(tmp_path / "file" / "kept"))
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert re.search(pattern_of("exit 2: the demo's files where none can be made"), result.stderr)
+    assert re.search(pattern_of("exit 2: the demo's files where no directory can be made"), result.stderr)
     assert str(tmp_path / "file" / "kept") in result.stderr
 
 

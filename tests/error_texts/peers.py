@@ -41,22 +41,23 @@ def _error_of(outcome: Outcome) -> Exception:
     return outcome.error
 
 
-def answered(code: str, message: str | None = None) -> Case:
-    """A peer that answers with an error."""
+def peer_answer(code: str, message: str | None = None) -> Case:
+    """Make a case of a peer that answers with an error."""
     result = DelegationResult(DelegationStatus.FAILED, error_code=code, error_message=message)
     return lambda _: _error_of(outcome_of(result, "box", ""))
 
 
 def _resting_peer(_: Path) -> object:
-    """A peer that has failed so often that it is sent nothing for a while."""
+    """Send a run to a peer that has failed so often that it gets no requests for a while."""
     breaker, unused = Breaker(lambda: 0.0), cast("Any", None)
     for _number in range(TOLERATED):
         breaker.record_failure()
-    return Peer(PeerSettings(id="flaky", base_url="x"), unused, unused, breaker, unlisted=None).require()
+    Peer(PeerSettings(id="flaky", base_url="x"), unused, unused, breaker, unlisted=None).require()
+    return None
 
 
-def refused_by_tool(**given: Any) -> Case:
-    """A delegation that the tool refuses by itself."""
+def refusal_of_tool(**given: Any) -> Case:
+    """Make a case of a delegation that the tool refuses without a request."""
 
     def case(_: Path) -> object:
         delegator = Delegator(frozenset({"openhands_a", "openhands_b"}), "parent", depth=1)
@@ -69,7 +70,7 @@ def refused_by_tool(**given: Any) -> Case:
 
 
 def with_claims(header: dict[str, object] | None = None, /, **claims: object) -> Case:
-    """A grant with these claims, signed by the right key."""
+    """Make a case of a grant with these claims, signed by the right key."""
 
     def case(_: Path) -> object:
         token = encode_grant(_GRANT, audience="box", signer=_SIGNER, now=_NOW)
@@ -96,19 +97,19 @@ async def _without_an_endpoint(_: Path) -> object:
     return await adelegate("openhands_a", "t", base_url="", api_key="key")
 
 
-def _delegated(**given: Any) -> Case:
+def _delegation(**given: Any) -> Case:
     return lambda _: adelegate("openhands_a", "t", **{"base_url": "http://127.0.0.1:1/v1", "api_key": "key", **given})
 
 
 CASES: dict[str, Case] = {
     # What peers answer
-    "peer_unavailable: it cannot be reached": answered("unreachable"),
-    "peer_unavailable: it is full": answered("capacity_exceeded", "Full."),
-    "peer_unavailable: it broke off": answered("stream_broken"),
-    "peer_rejected: its answer cannot be read": answered("malformed_response"),
-    "peer_rejected: it refused": answered("agent_not_allowed", "Not here."),
-    "llm_rate_limited: by the peer's provider": answered("llm_rate_limited", "Slow down."),
-    "agent_stuck: at the peer": answered("agent_stuck", "Stuck."),
+    "peer_unavailable: it cannot be reached": peer_answer("unreachable"),
+    "peer_unavailable: it is full": peer_answer("capacity_exceeded", "Full."),
+    "peer_unavailable: it broke off": peer_answer("stream_broken"),
+    "peer_rejected: its answer cannot be read": peer_answer("malformed_response"),
+    "peer_rejected: it refused": peer_answer("agent_not_allowed", "Not here."),
+    "llm_rate_limited: by the peer's provider": peer_answer("llm_rate_limited", "Slow down."),
+    "agent_stuck: at the peer": peer_answer("agent_stuck", "Stuck."),
     "budget_exceeded: at the peer": lambda _: _error_of(
         outcome_of(DelegationResult(DelegationStatus.PARTIAL, stop_reason="budget_exceeded"), "box", "")
     ),
@@ -127,17 +128,17 @@ CASES: dict[str, Case] = {
     "peer_unavailable: no keys at its URL": lambda _: fetch_keys("no url"),
     # The delegation tool
     "EndpointMissing: no URL": _without_an_endpoint,
-    "EndpointMissing: no key": _delegated(api_key=" "),
-    "EndpointMissing: a key that no header can hold": _delegated(api_key="a\nb"),
-    "delegation_depth_exceeded: the tool of the deepest run": refused_by_tool(depth_left=0),
-    "agent_not_listed: the tool's agent": refused_by_tool(agent="openhands_c"),
-    "invalid_request_error: the tool's task is empty": refused_by_tool(task=" "),
-    "invalid_request_error: the tool's budget is 0": refused_by_tool(budget_usd="0.00"),
-    "invalid_request_error: the tool's time is 0": refused_by_tool(timeout_s=0),
-    "invalid_request_error: the tool's budget is no amount": refused_by_tool(budget_usd="1 dollar"),
-    "invalid_request_error: the tool's conversation is no id": refused_by_tool(conversation_id="the first one"),
+    "EndpointMissing: no key": _delegation(api_key=" "),
+    "EndpointMissing: a key that no header can hold": _delegation(api_key="a\nb"),
+    "delegation_depth_exceeded: the tool of the deepest run": refusal_of_tool(depth_left=0),
+    "agent_not_listed: the tool's agent": refusal_of_tool(agent="openhands_c"),
+    "invalid_request_error: the tool's task is empty": refusal_of_tool(task=" "),
+    "invalid_request_error: the tool's budget is 0": refusal_of_tool(budget_usd="0.00"),
+    "invalid_request_error: the tool's time is 0": refusal_of_tool(timeout_s=0),
+    "invalid_request_error: the tool's budget is no amount": refusal_of_tool(budget_usd="1 dollar"),
+    "invalid_request_error: the tool's conversation is no id": refusal_of_tool(conversation_id="the first one"),
     "RuntimeError: the blocking form in an event loop": _blocking_in_a_loop,
-    "ContextError: a budget that is no amount": _delegated(budget_usd="lots"),
+    "ContextError: a budget that is no amount": _delegation(budget_usd="lots"),
     "ValueError: an event without an end": _endless_event,
     "ValueError: a chunk that is not JSON": lambda _: parse_chunk(ServerSentEvent("", b"{")),
 }

@@ -189,7 +189,7 @@ CASES: dict[str, Case] = {
     "configuration_error: no live key of that name": on_a_store(lambda bench: bench.store.keys.revoke("phone")),
     "configuration_error: the key's name is taken": on_a_store(lambda bench: bench.store.keys.create_key("laptop")),
     "configuration_error: the key's name is a peer's": on_a_store(lambda bench: bench.store.keys.create_key("peer:x")),
-    "configuration_error: no such peer was added": on_a_store(lambda bench: bench.store.peers.remove_peer("nobody")),
+    "configuration_error: no such peer was added": on_a_store(lambda bench: bench.store.peers.remove_peer("missing")),
     # The ledger
     "budget_exceeded: the key's of this day": on_a_store(lambda bench: _spent(bench, SpendCaps(day_micro_usd=50))),
     "budget_exceeded: the key's of this month": on_a_store(lambda bench: _spent(bench, SpendCaps(month_micro_usd=50))),
@@ -214,7 +214,7 @@ CASES: dict[str, Case] = {
     "configuration_error: a public URL that is none": with_settings('public_url = "gateway.example"'),
     "configuration_error: an infinite time": with_settings("timeout_s = inf"),
     "configuration_error: a budget that is no amount": with_settings('budget_usd = "lots"'),
-    "configuration_error: the home of an unknown user": with_settings('data_dir = "~nobody-of-that-name/data"'),
+    "configuration_error: the home of an unknown user": with_settings('data_dir = "~no-such-user/data"'),
     "configuration_error: a settings file that is not TOML": with_settings("port = "),
     # Peers in the settings
     "configuration_error: peers without a gateway_id": with_settings('[[peers]]\nid = "b"\nbase_url = "x"'),

@@ -48,6 +48,6 @@ def texts() -> dict[str, str]:
 
 
 _HEAD: Final = (
-    "# The text of each error, by its code and situation. After rewording, edit the line, or write all lines anew:\n"
+    "# The text of each error, by its code and situation. After rewording, edit the line, or write all lines again:\n"
     "#   WRITE_ERROR_TEXTS=1 .venv/bin/python -m pytest -n 0 tests/error_texts\n"
 )
