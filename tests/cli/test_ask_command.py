@@ -1,11 +1,13 @@
 """`a2a-gateway ask` and `runs`, against a real gateway on a scripted LLM."""
 
 import json
+import re
 import signal
 
 import pytest
 
 from tests.cli.conftest import CommandLine, Served
+from tests.error_texts.texts import pattern_of
 from tests.support.proxy import PROXY_VARIABLES, RecordingProxy
 
 AGENT = "openhands_default"
@@ -52,7 +54,7 @@ def test_a_gateway_by_its_public_name_is_asked_without_the_proxy(served: Served)
         environ = {**dict.fromkeys(PROXY_VARIABLES), "ALL_PROXY": proxy.url, "A2A_PUBLIC_URL": "http://gateway.invalid:1"}
         for url in (None, "http://gateway.invalid:1/v1"):
             result = served.run("runs", "list", **{**environ, "A2A_BASE_URL": url})
-            assert (result.exit_code, "a2a-gateway serve" in result.stderr) == (1, True)
+            assert (result.exit_code, "No gateway answers at" in result.stderr) == (1, True)
     assert proxy.heads == []
 
 
@@ -107,7 +109,7 @@ def test_a_refusal_has_an_exit_code_of_its_own(served: Served) -> None:
 def test_without_a_key_it_says_how_to_make_one(command_line: CommandLine) -> None:
     result = command_line.run("ask", AGENT, "hello")
     assert result.exit_code == 1
-    assert "a2a-gateway keys create" in result.stderr
+    assert re.search(pattern_of("exit 1: no key"), result.stderr)
 
 
 def test_a_key_may_end_with_a_line(served: Served) -> None:
@@ -159,14 +161,14 @@ def test_a_run_can_be_cancelled_by_its_id(served: Served) -> None:
 def test_a_key_that_is_none_is_not_quoted(served: Served, key: str) -> None:
     result = served.run("runs", "list", A2A_API_KEY=key)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "A2A_API_KEY" in result.stderr
+    assert re.search(pattern_of("exit 2: a key that no header can hold"), result.stderr)
     assert "secret" not in result.stderr
 
 
 def test_a_url_without_its_end_is_told(served: Served) -> None:
     result = served.run("runs", "list", A2A_BASE_URL=served.gateway.base_url.removesuffix("/v1"))
     assert result.exit_code == 4
-    assert "/v1" in result.stderr
+    assert re.search(pattern_of("exit 4: a URL without its end"), result.stderr)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CommandLine
+from tests.error_texts.texts import pattern_of
 from tests.support.pages import ROOT
 
 pytestmark = pytest.mark.slow
@@ -21,6 +22,7 @@ def test_the_demo_delegates_makes_files_that_work_and_shows_what_it_cost(command
     with command_line.start("demo", "--keep", str(kept), **proxied) as process:
         stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
+    assert "The LLM is scripted" in stdout
 
     tested = subprocess.run([sys.executable, "-m", "unittest", "-q", "test_primes"], cwd=kept, capture_output=True, text=True)
     assert tested.returncode == 0, tested.stderr
@@ -69,10 +71,12 @@ def test_a_directory_that_cannot_be_made_is_reported_before_the_agents_begin(com
     result = command_line.run("demo", "--keep", str(tmp_path / "file" / "kept"))
     assert result.exit_code == 2
     assert result.stdout == ""
+    assert re.search(pattern_of("exit 2: the demo's files where no directory can be made"), result.stderr)
     assert str(tmp_path / "file" / "kept") in result.stderr
 
 
 def test_a_directory_that_exists_is_not_overwritten(command_line: CommandLine, tmp_path: Path) -> None:
     result = command_line.run("demo", "--keep", str(tmp_path))
     assert result.exit_code == 2
+    assert re.search(pattern_of("exit 2: the demo's files in a directory that exists"), result.stderr)
     assert str(tmp_path) in result.stderr

@@ -1,11 +1,13 @@
 """`a2a-gateway doctor`: tells apart what is as it should be, what is missing and what is broken."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.cli.conftest import CommandLine, Served
+from tests.error_texts.texts import pattern_of
 
 
 def statuses(command_line: CommandLine, *arguments: str, **environ: str) -> tuple[int, dict[str, str]]:
@@ -109,5 +111,7 @@ def test_each_peer_is_asked_for_its_agents_and_what_is_wrong_with_one_is_said(se
     }
     assert "well/openhands_" in found["peer well"][1]
     assert "HTTP 401" in found["peer wrong-key"][1]
-    assert "unpriced/openhands_" in found["peer unpriced"][1]
+    assert re.search(pattern_of("doctor: a peer without a key"), found["peer no-key"][1])
+    assert re.search(pattern_of("doctor: a peer that is down"), found["peer down"][1])
+    assert re.search(pattern_of("doctor: a peer without prices"), found["peer unpriced"][1])
     assert result.exit_code == 1

@@ -1,11 +1,13 @@
 """What answers before anything heavy is loaded."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from tests.cli.conftest import CommandLine
+from tests.error_texts.texts import pattern_of
 
 _HEAVY = ("openhands", "litellm", "openai", "fastapi", "sqlalchemy", "httpx", "pydantic_settings")
 
@@ -51,4 +53,4 @@ main()
 def test_where_a_user_has_no_home_a_command_says_what_to_do(command_line: CommandLine) -> None:
     done = command_line.run("keys", "list", HOME="~")  # what Python finds where the user is a mere number
     assert done.exit_code == 1
-    assert "HOME" in done.stderr
+    assert re.search(pattern_of("exit 1: a user without a home"), done.stderr)

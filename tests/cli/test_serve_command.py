@@ -1,6 +1,7 @@
 """`a2a-gateway serve` as a process: what it announces works, and signals end it."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.cli.conftest import CommandLine
+from tests.error_texts.texts import pattern_of
 from tests.support.gateway import scripted_environ
 
 
@@ -161,7 +163,7 @@ def test_a_port_that_is_taken_is_told_in_a_line(command_line: CommandLine, llm: 
         with command_line.start("serve", "--port", port, **scripted_environ(llm.base_url)) as process:
             _, stderr = process.communicate()
     assert process.returncode == 1
-    assert f"127.0.0.1:{port}" in stderr
+    assert f"Cannot listen on 127.0.0.1:{port}" in stderr
     assert "Traceback" not in stderr
 
 
@@ -173,6 +175,7 @@ def test_a_start_that_fails_prints_a_line_and_names_unknown_variables(
     with command_line.start("serve", "--port", "0", **scripted_environ(llm.base_url), **environ) as process:
         _, stderr = process.communicate()
     assert process.returncode == 1
+    assert re.search(pattern_of("exit 1: a data directory that cannot be made"), stderr)
     assert str(tmp_path / "file" / "data") in stderr
     assert "A2A_MAX_DEPHT" in stderr
     assert "Traceback" not in stderr

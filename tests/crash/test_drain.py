@@ -13,6 +13,7 @@ from openai import APIError, APIStatusError, AsyncOpenAI
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.crash.books import Books
+from tests.error_texts.texts import pattern_of
 from tests.support.ask import call, content_of, delegation, partial_of, user
 from tests.support.gateway import scripted_gateway
 from tests.support.process import GatewayProcess
@@ -92,7 +93,7 @@ async def test_sigterm_drains_and_a_second_signal_cancels_with_partial_answers(g
         finished = await finishing
 
         signals(gateway, signal.SIGTERM)
-        with pytest.raises(APIStatusError) as cancelled:
+        with pytest.raises(APIStatusError, match=pattern_of("run_cancelled: the gateway shut down")) as cancelled:
             await whole
         said, broken = await streamed
     exit_code = await asyncio.to_thread(gateway.wait)

@@ -14,6 +14,7 @@ from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.runs.model import LIVE_STATES
 from a2a_gateway.stores import Store, open_store
 from a2a_gateway.testing.script import Step, Usage
+from tests.error_texts.texts import pattern_of
 from tests.support.ask import partial_of, user
 from tests.support.gateway import scripted_gateway
 from tests.support.postgresql import PostgresqlServer, make_postgresql_database, required_postgresql, running_postgresql
@@ -67,7 +68,7 @@ async def test_runs_during_a_database_restart_are_booked_and_the_lock_is_kept(tm
                     await booked(store)
                     runs = await store.ledger.recent_runs(None, 100)
                 answer = await ask(client, Step(content="as before"))
-                with pytest.raises(ConfigurationError):
+                with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: a database of two gateways")):
                     async with open_store(f"{url}&options=-c%20lock_timeout%3D100ms", SystemClock(), as_gateway=True):
                         pass
     assert at_the_door.response.headers["x-should-retry"] == "true"

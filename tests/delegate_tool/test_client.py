@@ -13,6 +13,7 @@ from delegate_tool.masking import HIDDEN
 from delegate_tool.protocol.context import ContextError
 from delegate_tool.protocol.result import CallerLeft, Tokens
 from tests.delegate_tool.far_side import Answer, Behaviour, FarSide, Hang, Raw, Refusal, chunk, sse
+from tests.error_texts.texts import pattern_of
 
 pytestmark = pytest.mark.anyio
 
@@ -362,7 +363,7 @@ async def test_a_key_that_cannot_be_sent_is_refused_before_an_http_client_quotes
 
 
 async def test_the_blocking_form_says_what_to_use_where_an_event_loop_runs() -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=pattern_of("RuntimeError: the blocking form in an event loop")):
         delegate(AGENT, "t", base_url="http://127.0.0.1:1/v1", api_key="key")
 
 

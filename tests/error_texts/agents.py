@@ -21,13 +21,13 @@ _CITY: Final[dict[str, object]] = {"type": "object", "properties": {"name": {"ty
 _FORMER_KEY = "8a5f1d3b7c9e2f4a6b8d0c1e3f5a7b9d"
 
 
-def failed_with(error: Exception) -> Case:
-    """An LLM call that raises this."""
+def failing_call(error: Exception) -> Case:
+    """Make a case of an LLM call that raises this."""
     return lambda _: failure_of(error, Secrets())
 
 
-def answered(text: str, schema: dict[str, object] | None = None) -> Case:
-    """A final answer that must be an object, or one of a schema."""
+def final_answer(text: str, schema: dict[str, object] | None = None) -> Case:
+    """Make a case of a final answer that must be an object, or one of a schema."""
 
     async def case(_: Path) -> object:
         wanted = AnswerFormat("json_object") if schema is None else AnswerFormat("json_schema", schema=schema)
@@ -44,7 +44,7 @@ def _broken_profile(directory: Path) -> object:
 
 
 def _unknown_profile(directory: Path) -> object:
-    return Place.make(directory).open().get("nobody")
+    return Place.make(directory).open().get("missing")
 
 
 def _untested_sdk(_: Path) -> None:
@@ -64,20 +64,20 @@ async def _machine_without_bash(directory: Path) -> object:
 
 
 CASES: dict[str, Case] = {
-    "llm_bad_request": failed_with(sdk.LLMBadRequestError("no such parameter")),
-    "llm_auth_failed": failed_with(sdk.LLMAuthenticationError("no")),
-    "llm_rate_limited": failed_with(sdk.LLMRateLimitError("slow down")),
-    "llm_unavailable: the provider does not answer": failed_with(sdk.LLMServiceUnavailableError("down")),
+    "llm_bad_request": failing_call(sdk.LLMBadRequestError("no such parameter")),
+    "llm_auth_failed": failing_call(sdk.LLMAuthenticationError("no")),
+    "llm_rate_limited": failing_call(sdk.LLMRateLimitError("slow down")),
+    "llm_unavailable: the provider does not answer": failing_call(sdk.LLMServiceUnavailableError("down")),
     "llm_unavailable: answers without text": lambda _: empty_answers_error(),
-    "context_length_exceeded": failed_with(sdk.LLMContextWindowExceedError("8192 tokens")),
-    "content_filter": failed_with(sdk.LLMContentPolicyViolationError("no")),
-    "agent_error": failed_with(ValueError("a bug")),
+    "context_length_exceeded": failing_call(sdk.LLMContextWindowExceedError("8192 tokens")),
+    "content_filter": failing_call(sdk.LLMContentPolicyViolationError("no")),
+    "agent_error": failing_call(ValueError("a bug")),
     "budget_exceeded: before the agent had finished": lambda _: budget_spent_error(),
     "run_failed: cut off at the limit of output tokens": lambda _: output_limit_error(),
-    "response_format_violated: not JSON": answered("Here it is: {}"),
-    "response_format_violated: not an object": answered("[1]"),
-    "response_format_violated: a property of the wrong type": answered('{"name": 7}', _CITY),
-    "response_format_violated: a property is missing": answered("{}", _CITY),
+    "response_format_violated: not JSON": final_answer("Here it is: {}"),
+    "response_format_violated: not an object": final_answer("[1]"),
+    "response_format_violated: a property of the wrong type": final_answer('{"name": 7}', _CITY),
+    "response_format_violated: a property is missing": final_answer("{}", _CITY),
     "model_not_found: a broken profile": _broken_profile,
     "model_not_found: no such profile": _unknown_profile,
     "configuration_error: LLM profiles of another cipher key": _wrong_cipher_key,

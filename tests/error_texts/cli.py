@@ -12,15 +12,16 @@ from tests.cli.conftest import CommandLine
 type Command = Callable[[CommandLine, Path], Result]
 
 _UNUSED: Final = "http://127.0.0.1:9/v1"
+_KEY: Final = SigningKey.generate().public_key
 
 
-def running(*arguments: str, **environ: str | None) -> Command:
+def run(*arguments: str, **environ: str | None) -> Command:
     return lambda command_line, _: command_line.run(*arguments, **environ)
 
 
-def asking(*arguments: str, **environ: str) -> Command:
-    """A command that asks a gateway where there is none."""
-    return running(*arguments, **{"A2A_BASE_URL": _UNUSED, "A2A_API_KEY": "key", **environ})
+def run_without_gateway(*arguments: str, **environ: str) -> Command:
+    """Run a command that needs a gateway where no gateway runs."""
+    return run(*arguments, **{"A2A_BASE_URL": _UNUSED, "A2A_API_KEY": "key", **environ})
 
 
 def _data_dir_below_a_file(command_line: CommandLine, directory: Path) -> Result:
@@ -37,19 +38,51 @@ def _files_that_exist(command_line: CommandLine, directory: Path) -> Result:
     return command_line.run("demo", "--keep", str(directory))
 
 
+def add_peer(*arguments: str) -> Command:
+    return run("peer", "add", *arguments, A2A_GATEWAY_ID="laptop")
+
+
 CASES: dict[str, Command] = {
-    "exit 1: no key": running("ask", "openhands_default", "hello"),
-    "exit 1: no gateway": asking("runs", "list"),
-    "exit 2: a key that no header can hold": asking("runs", "list", A2A_API_KEY="a\nb"),
-    "exit 1: a database that cannot be reached": running("keys", "list", A2A_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:9/d"),
+    "exit 1: no key": run("ask", "openhands_default", "hello"),
+    "exit 1: no gateway": run_without_gateway("runs", "list"),
+    "exit 2: a key that no header can hold": run_without_gateway("runs", "list", A2A_API_KEY="a\nb"),
+    "exit 1: a database that cannot be reached": run("keys", "list", A2A_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:9/d"),
     "exit 1: a data directory that cannot be made": _data_dir_below_a_file,
-    "exit 1: a user without a home": running("keys", "list", HOME="~"),
-    "exit 2: a key's budget that is no amount": running("keys", "create", "x", "--budget-usd", "much"),
-    "exit 1: a peer without a gateway_id": running(
-        "peer", "add", "--id", "box", "--public-key", SigningKey.generate().public_key
-    ),
-    "exit 2: a peer that nothing names": running("peer", "add", A2A_GATEWAY_ID="laptop"),
-    "exit 1: a peer that publishes no keys": running("peer", "add", _UNUSED, A2A_GATEWAY_ID="laptop"),
+    "exit 1: a user without a home": run("keys", "list", HOME="~"),
+    "exit 2: a key's budget that is no amount": run("keys", "create", "x", "--budget-usd", "much"),
+    "exit 1: a peer without a gateway_id": run("peer", "add", "--id", "box", "--public-key", _KEY),
+    "exit 2: a peer that nothing names": add_peer(),
+    "exit 1: a peer that publishes no keys": add_peer(_UNUSED),
+    "exit 1: a peer at what is no URL": add_peer("not a url"),
+    "exit 1: a peer with the gateway's own id": add_peer("--id", "laptop", "--public-key", _KEY),
+    "exit 2: a peer whose id begins like a profile's": add_peer("--id", "openhands_x", "--public-key", _KEY),
+    "exit 0: a new key for grants": run("peer", "key", "--rotate"),
     "exit 2: the demo's files in a directory that exists": _files_that_exist,
-    "exit 2: the demo's files where none can be made": _files_below_a_file,
+    "exit 2: the demo's files where no directory can be made": _files_below_a_file,
 }
+
+SERVED: dict[str, Command] = {"exit 4: a URL without its end": run("runs", "list")}
+"""Of commands that know a running gateway, by its URL without `/v1`."""
+
+PEERS: Final = """gateway_id = "here"
+[[peers]]
+id = "no-key"
+base_url = "http://127.0.0.1:9/v1"
+api_key_env = "NOT_SET"
+[[peers]]
+id = "down"
+base_url = "http://127.0.0.1:9/v1"
+api_key = "x"
+[[peers]]
+id = "unpriced"
+base_url = "{base_url}"
+api_key = "{key}"
+opaque = true
+"""
+"""Settings with a peer for each finding."""
+FINDINGS: dict[str, str] = {
+    "doctor: a peer without a key": "peer no-key",
+    "doctor: a peer that is down": "peer down",
+    "doctor: a peer without prices": "peer unpriced",
+}
+"""What `doctor` finds wrong, by the name of the finding."""

@@ -59,7 +59,7 @@ CASES: dict[str, Ask] = {
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]}
         ]
     ),
-    "invalid_api_key: none was sent": get("/v1/models", Authorization=""),
+    "invalid_api_key: no key was sent": get("/v1/models", Authorization=""),
     "model_not_found: not a model of this gateway": chat(model="gpt-4o"),
     "model_not_found: `self` with a key": chat(model="self"),
     "model_not_found: asked about": get("/v1/models/openhands_nobody"),

@@ -14,6 +14,7 @@ from a2a_gateway.runs.model import RunId
 from a2a_gateway.server.connection_limits import ConnectionLimits, Phase
 from a2a_gateway.server.origin import ConnectionEnds, Origins
 from a2a_gateway.testing.scripted_runner import Until
+from a2a_gateway.wire.outcome import render_outcome
 from tests.error_texts.texts import Case
 from tests.runs.service_bench import bench_of, by_task, finished, follow
 
@@ -59,6 +60,13 @@ async def _conversation_of_the_parent(directory: Path) -> object:
     return outcome.error
 
 
+async def _cut_off_by_a_shutdown(directory: Path) -> object:
+    async with bench_of(directory, by_task(task=[Until(asyncio.Event())])) as bench:
+        run = await bench.start()
+        await bench.service.drain(timeout_s=0)
+        return render_outcome(finished(await follow(run)))
+
+
 async def _lost_run(directory: Path) -> object:
     async with bench_of(directory, by_task(task=[RunEnded(Finished("done"), "history")])) as bench:
         await follow(await bench.start(idempotency_key="once"))
@@ -85,6 +93,7 @@ async def _key_of_an_agents_process(_: Path) -> object:
 
 CASES: dict[str, Case] = {
     "conversation_busy: it is the parent's": _conversation_of_the_parent,
+    "run_cancelled: the gateway shut down": _cut_off_by_a_shutdown,
     "run_lost: its answer is not kept": _lost_run,
     "not_ready: the gateway is shutting down": _while_draining,
     "not_ready: the gateway has not been entered": lambda directory: Gateway(Settings(data_dir=directory)).started,

@@ -19,7 +19,9 @@ from a2a_gateway.stores import open_store, sqlite_url
 from delegate_tool.protocol.limits import LimitPolicy
 from tests.error_texts.texts import Case
 from tests.stores.ledger_bench import NOW, Bench, SteppedClock
-from tests.stores.quotes import FREE
+from tests.stores.quotes import FREE, calls_of
+
+_SHARING = PeerSettings(id="b", base_url="x", shared_secret_env="PAIR")
 
 
 def on_a_store(work: Callable[[Bench], Awaitable[object]]) -> Case:
@@ -74,6 +76,13 @@ async def _spent(bench: Bench, caps: SpendCaps) -> object:
     await capped.running("one")
     await capped.turn("one", TokenUsage(1, 1), 50)
     return await capped.open("two")
+
+
+async def _spent_by_agent(bench: Bench) -> object:
+    await bench.running("one")
+    hold = await bench.store.ledger.reserve(RunId("one"), calls_of(60), SpendCaps(day_micro_usd=100))
+    await bench.store.ledger.settle(hold, Charge(TokenUsage(1, 1), 60))
+    return await bench.store.ledger.reserve(RunId("one"), calls_of(60), SpendCaps(day_micro_usd=100))
 
 
 async def _negative_charge(bench: Bench) -> object:
@@ -162,6 +171,10 @@ def _ec_key(directory: Path) -> object:
     return _signing_key(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))(directory)
 
 
+def _missing_peer_key(directory: Path) -> object:
+    return PeerSettings(id="b", base_url="x", api_key_file=directory / "none").read_api_key({})
+
+
 def _binary_peer_key(directory: Path) -> object:
     (directory / "binary").write_bytes(b"\xff\xfe")
     return PeerSettings(id="b", base_url="x", api_key_file=directory / "binary").read_api_key({})
@@ -176,10 +189,11 @@ CASES: dict[str, Case] = {
     "configuration_error: no live key of that name": on_a_store(lambda bench: bench.store.keys.revoke("phone")),
     "configuration_error: the key's name is taken": on_a_store(lambda bench: bench.store.keys.create_key("laptop")),
     "configuration_error: the key's name is a peer's": on_a_store(lambda bench: bench.store.keys.create_key("peer:x")),
-    "configuration_error: no such peer was added": on_a_store(lambda bench: bench.store.peers.remove_peer("nobody")),
+    "configuration_error: no such peer was added": on_a_store(lambda bench: bench.store.peers.remove_peer("missing")),
     # The ledger
     "budget_exceeded: the key's of this day": on_a_store(lambda bench: _spent(bench, SpendCaps(day_micro_usd=50))),
     "budget_exceeded: the key's of this month": on_a_store(lambda bench: _spent(bench, SpendCaps(month_micro_usd=50))),
+    "budget_exceeded: the agent's of this day": on_a_store(_spent_by_agent),
     "internal_error: a run is started twice": on_a_store(_start_twice),
     "ValueError: a negative charge": on_a_store(_negative_charge),
     # The database
@@ -200,7 +214,7 @@ CASES: dict[str, Case] = {
     "configuration_error: a public URL that is none": with_settings('public_url = "gateway.example"'),
     "configuration_error: an infinite time": with_settings("timeout_s = inf"),
     "configuration_error: a budget that is no amount": with_settings('budget_usd = "lots"'),
-    "configuration_error: the home of an unknown user": with_settings('data_dir = "~nobody-of-that-name/data"'),
+    "configuration_error: the home of an unknown user": with_settings('data_dir = "~no-such-user/data"'),
     "configuration_error: a settings file that is not TOML": with_settings("port = "),
     # Peers in the settings
     "configuration_error: peers without a gateway_id": with_settings('[[peers]]\nid = "b"\nbase_url = "x"'),
@@ -220,8 +234,8 @@ CASES: dict[str, Case] = {
     ),
     "configuration_error: a peer's key is not set": peer_key({}, api_key_env="KEY"),
     "configuration_error: a peer's key that no header can hold": peer_key({"KEY": "a\nb"}, api_key_env="KEY"),
+    "configuration_error: a peer's key file that is missing": _missing_peer_key,
     "configuration_error: a peer's key file that is no text": _binary_peer_key,
-    "configuration_error: a shared secret that could be guessed": lambda _: PeerSettings(
-        id="b", base_url="x", shared_secret_env="PAIR"
-    ).read_shared_secret({"PAIR": "short"}),
+    "configuration_error: a shared secret that could be guessed": lambda _: _SHARING.read_shared_secret({"PAIR": "short"}),
+    "configuration_error: a shared secret that is not set": lambda _: _SHARING.read_shared_secret({}),
 }

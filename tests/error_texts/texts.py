@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 type Case = Callable[[Path], object]
-"""Raises an error in an empty directory, or returns it, or returns a coroutine that does either."""
+"""Raises an error in an empty directory, or returns it or the tool's refusal, or returns a coroutine that does one of these."""
 
 FILE: Final = Path(__file__).with_name("texts.toml")
 _VOLATILE: Final = (
@@ -17,6 +17,7 @@ _VOLATILE: Final = (
     (re.compile(r"\b0\.\d{3,} s\b"), "<seconds> s"),
     (re.compile(r"127\.0\.0\.1:[1-9]\d{2,}"), "127.0.0.1:<port>"),
 )
+_VALUE: Final = re.compile(r"'[^']*'|<\w+>[\w./-]*|\b\d[\d.]*\b")
 
 
 def check_text(name: str, text: str, tmp_path: Path | None = None) -> None:
@@ -34,11 +35,19 @@ def check_text(name: str, text: str, tmp_path: Path | None = None) -> None:
     assert texts()[name] == text
 
 
+def pattern_of(name: str) -> str:
+    """Return a pattern for `match=` that finds the text of a situation, with any values in it.
+
+    Values are what is quoted, numbers, and what is volatile.
+    """
+    return ".+?".join(map(re.escape, _VALUE.split(texts()[name].strip())))
+
+
 def texts() -> dict[str, str]:
     return tomllib.loads(FILE.read_text()) if FILE.exists() else {}
 
 
 _HEAD: Final = (
-    "# The text of each error, by its code and situation. After rewording, edit the line, or write all lines anew:\n"
+    "# The text of each error, by its code and situation. After rewording, edit the line, or write all lines again:\n"
     "#   WRITE_ERROR_TEXTS=1 .venv/bin/python -m pytest -n 0 tests/error_texts\n"
 )

@@ -1,5 +1,6 @@
 """Nothing outside a directory is reached through it, whatever stands in it, and however it changes meanwhile."""
 
+import errno
 import os
 import resource
 import socket
@@ -160,7 +161,7 @@ def test_a_write_that_fails_leaves_nothing_behind(inside: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # Python ignores the signal, and sees an error as of a full disk
     try:
-        with pytest.raises(Refused):
+        with pytest.raises(Refused, match=os.strerror(errno.EFBIG)):
             Confinement(str(inside)).write("new", b"x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -9,6 +9,7 @@ import pytest
 
 from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.runs.model import ConversationId
+from tests.error_texts.texts import pattern_of
 
 pytestmark = pytest.mark.anyio
 ID = ConversationId("1b4e28ba-2fa1-11d2-883f-0016d3cca427")
@@ -71,7 +72,7 @@ async def test_what_is_missing_is_ignored_and_what_was_not_made_here_is_refused(
     await workspaces.remove(path)
     (tmp_path / "precious").mkdir()
     for other in (tmp_path / "precious", workspaces.root, workspaces.root / "a" / "b", workspaces.root / "..", Path("/")):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=pattern_of("ValueError: a workspace that was not made here")):
             await workspaces.remove(str(other))
     assert (tmp_path / "precious").is_dir()
 

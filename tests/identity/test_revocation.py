@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from openai.types.chat import ChatCompletionChunk
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.testing.script import Gate, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
+from tests.error_texts.texts import pattern_of
 from tests.support.ask import call, content_of, delegation, user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
 from tests.support.terminal import AGENT, PROFILE
@@ -55,7 +57,7 @@ async def test_a_stream_under_way_ends_with_an_error_that_says_why(pair: Pair) -
                     await revoke(gateway, "streaming")
     await llm.wait_until(lambda traffic: traffic.in_flight == 0)
     assert ended.value.code == "run_cancelled"
-    assert "'streaming'" in ended.value.message
+    assert re.search(pattern_of("run_cancelled: the key was revoked").replace(".+?", "'streaming'"), ended.value.message)
     assert "three" not in content_of(chunks)
 
 
@@ -77,7 +79,7 @@ async def test_the_whole_tree_ends_with_its_terminals_and_makes_no_further_call(
     await until(lambda: not any(process.info["cmdline"] == ["sleep", marker] for process in psutil.process_iter(["cmdline"])))
     assert depths == [0, 1]
     assert ended.value.code == "run_cancelled"
-    assert "'working'" in ended.value.message
+    assert re.search(pattern_of("run_cancelled: the key was revoked").replace(".+?", "'working'"), ended.value.message)
     assert llm.traffic.received == before
 
 

@@ -23,6 +23,7 @@ from a2a_gateway.runs.model import Grant
 from a2a_gateway.testing.script import Gate, Step, Usage
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from delegate_tool.protocol.limits import LimitPolicy
+from tests.error_texts.texts import pattern_of
 from tests.support.ask import call, content_of, delegation, direct, user
 from tests.support.gateway import GatewayUnderTest, free_port, gateway_in_thread, scripted_environ
 from tests.support.rogue_peer import RoguePeer, rogue_peer
@@ -240,7 +241,7 @@ async def test_a_stolen_grant_opens_the_run_it_is_for_and_nothing_else_and_only_
         opened = await client.chat.completions.with_raw_response.create(**body, extra_headers=wide)
         told: Any = opened.parse().usage
         # Also the same request again, which would be a repeat if it came with a fresh grant.
-        with pytest.raises(APIStatusError) as again:
+        with pytest.raises(APIStatusError, match=pattern_of("invalid_api_key: a grant is used twice")) as again:
             await client.chat.completions.create(**body, extra_headers=wide)
     assert (told.delegation["budget"], told.delegation["depth"], told.delegation["max_depth"]) == ("0.050000", 0, 2)
     assert float(opened.headers["x-a2a-timeout"]) <= 1800

@@ -13,7 +13,16 @@ from pydantic import SecretStr
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.runs.model import SpendCaps
 from tests.support.gateway import GatewayUnderTest, gateway_in_thread, scripted_environ
-from tests.support.raw_endpoint import RawEndpoint, answered, json_response, raw_endpoint, response, said, stream, used
+from tests.support.raw_endpoint import (
+    RawEndpoint,
+    answer_stream,
+    delta_chunk,
+    json_response,
+    raw_endpoint,
+    response,
+    stream,
+    usage_chunk,
+)
 
 SECRET = "sk-of-this-gateway-0123456789"
 PRICES = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
@@ -95,7 +104,7 @@ def test_without_a_known_price_no_budget_can_bind_so_the_run_is_refused(client: 
 
 
 def test_reported_tokens_are_charged_at_the_known_price(client: OpenAI, endpoint: RawEndpoint) -> None:
-    endpoint.answer = answered("hi")
+    endpoint.answer = answer_stream("hi")
     assert call(client, "priced/m") == {"text": "hi", "cost": "0.002000", "complete": True}
 
 
@@ -109,7 +118,7 @@ def test_a_budget_that_does_not_pay_the_prompt_refuses_before_anything_is_sent(c
 def test_calls_are_refused_once_they_have_used_up_the_budget_of_their_key(
     gateway: GatewayUnderTest, client: OpenAI, endpoint: RawEndpoint
 ) -> None:
-    endpoint.answer = answered("hi")
+    endpoint.answer = answer_stream("hi")
     _, key = gateway.create_key(f"poor {uuid4()}", caps=SpendCaps(total_micro_usd=4_000))
     poor = client.with_options(api_key=key)
     costs = [call(poor, "priced/m")["cost"] for _ in range(2)]
@@ -120,7 +129,7 @@ def test_calls_are_refused_once_they_have_used_up_the_budget_of_their_key(
 
 
 def test_an_answer_may_be_as_long_as_the_budget_pays_for(client: OpenAI, endpoint: RawEndpoint) -> None:
-    endpoint.answer = stream(said("half"), said(finish_reason="length"), used(100, 400))
+    endpoint.answer = stream(delta_chunk("half"), delta_chunk(finish_reason="length"), usage_chunk(100, 400))
     assert call(client, "priced/m", "0.001") == {"text": "half", "cost": "0.000900", "complete": True}
     bound = endpoint.received[-1]["max_completion_tokens"]
     assert 400 <= bound < 500
@@ -129,7 +138,7 @@ def test_an_answer_may_be_as_long_as_the_budget_pays_for(client: OpenAI, endpoin
 
 
 def test_an_endpoint_that_ignores_its_bound_is_stopped(client: OpenAI, endpoint: RawEndpoint) -> None:
-    endpoint.answer = stream(*[said("word " * 100)] * 1000, said(finish_reason="stop"), used(100, 100_000))
+    endpoint.answer = stream(*[delta_chunk("word " * 100)] * 1000, delta_chunk(finish_reason="stop"), usage_chunk(100, 100_000))
     run = call(client, "priced/m", "0.001")
     assert 0 < len(run["text"]) < 32 * 500
     assert 0.0008 < float(run["cost"]) <= 0.001
@@ -137,19 +146,20 @@ def test_an_endpoint_that_ignores_its_bound_is_stopped(client: OpenAI, endpoint:
 
 
 def test_small_pieces_do_not_stop_an_answer_within_its_bound(client: OpenAI, endpoint: RawEndpoint) -> None:
-    endpoint.answer = stream(*[said("a")] * 20, said(finish_reason="length"), used(100, 20))
+    endpoint.answer = stream(*[delta_chunk("a")] * 20, delta_chunk(finish_reason="length"), usage_chunk(100, 20))
     assert call(client, "priced/m", max_completion_tokens=20)["text"] == "a" * 20
 
 
 def test_an_answer_as_long_as_was_asked_for_is_ended_by_that_limit(client: OpenAI, endpoint: RawEndpoint) -> None:
-    endpoint.answer = stream(said("half"), said(finish_reason="length"), used(100, 20))
+    endpoint.answer = stream(delta_chunk("half"), delta_chunk(finish_reason="length"), usage_chunk(100, 20))
     raw = ask(client, "priced/m", max_completion_tokens=20)
     assert endpoint.received[-1]["max_completion_tokens"] == 20
     assert raw.headers["x-a2a-stop-reason"] == "max_tokens"
 
 
 @pytest.mark.parametrize(
-    "broken", [stream(said("x" * 4000), done=False), stream(said("x" * 4000), said(finish_reason="stop")), b""]
+    "broken",
+    [stream(delta_chunk("x" * 4000), done=False), stream(delta_chunk("x" * 4000), delta_chunk(finish_reason="stop")), b""],
 )
 def test_a_call_without_reported_usage_is_charged_an_estimate(client: OpenAI, endpoint: RawEndpoint, broken: bytes) -> None:
     endpoint.answer = broken
@@ -166,37 +176,37 @@ def test_a_request_that_the_endpoint_turned_down_costs_nothing(client: OpenAI, e
     endpoint.answer = json_response({"error": {"message": "No."}}, status, headers="x-should-retry: false\r\n")
     run = call(client, "priced/m")
     assert (run["cost"], run["complete"]) == ("0.000000", True)
-    endpoint.answer = answered("hi")
+    endpoint.answer = answer_stream("hi")
     call(client, "priced/m")  # an answer closes the circuit breaker
 
 
 def test_a_reported_cost_is_charged_and_a_reported_zero_is_not_believed(client: OpenAI, endpoint: RawEndpoint) -> None:
-    endpoint.answer = answered("hi", cost=0.0123)
+    endpoint.answer = answer_stream("hi", cost=0.0123)
     assert call(client, "priced/m") == {"text": "hi", "cost": "0.012300", "complete": True}
-    endpoint.answer = answered("hi", cost=0)
+    endpoint.answer = answer_stream("hi", cost=0)
     assert call(client, "priced/m") == {"text": "hi", "cost": "0.002000", "complete": True}
     zero = "x-litellm-response-cost: 0\r\n"
-    endpoint.answer = stream(said("hi"), said(finish_reason="stop"), used(1000, 500), headers=zero)
+    endpoint.answer = stream(delta_chunk("hi"), delta_chunk(finish_reason="stop"), usage_chunk(1000, 500), headers=zero)
     assert call(client, "priced/m") == {"text": "hi", "cost": "0.002000", "complete": True}
 
 
 def test_an_endpoint_that_reports_its_cost_is_charged_what_it_reports(client: OpenAI, endpoint: RawEndpoint) -> None:
-    endpoint.answer = answered("hi", cost=0.0005, is_byok=True, cost_details={"upstream_inference_cost": 0.01})
+    endpoint.answer = answer_stream("hi", cost=0.0005, is_byok=True, cost_details={"upstream_inference_cost": 0.01})
     assert call(client, "reporting/m") == {"text": "hi", "cost": "0.010500", "complete": True}
-    endpoint.answer = answered("hi", cost=0)
+    endpoint.answer = answer_stream("hi", cost=0)
     assert call(client, "reporting/m") == {"text": "hi", "cost": "0.000000", "complete": True}
-    endpoint.answer = answered("hi", cost=7)
+    endpoint.answer = answer_stream("hi", cost=7)
     assert call(client, "reporting/m") == {"text": "hi", "cost": "1.000000", "complete": False}
 
 
 def test_an_endpoint_that_keeps_its_cost_back_is_charged_all_that_was_set_aside(client: OpenAI, endpoint: RawEndpoint) -> None:
-    endpoint.answer = answered("hi")
+    endpoint.answer = answer_stream("hi")
     assert call(client, "reporting/m", "0.25") == {"text": "hi", "cost": "0.250000", "complete": False}
 
 
 def test_the_price_that_such_an_endpoint_lists_bounds_a_call(client: OpenAI, endpoint: RawEndpoint) -> None:
     assert call(client, "reporting/listed", "0.000001")["code"] == "budget_exceeded"
-    endpoint.answer = answered("hi")
+    endpoint.answer = answer_stream("hi")
     assert call(client, "reporting/listed") == {"text": "hi", "cost": "0.002000", "complete": True}
 
 
@@ -236,15 +246,15 @@ def test_a_quota_that_is_used_up_is_not_a_rate_limit(client: OpenAI, endpoint: R
 @pytest.mark.parametrize(
     ("end", "code"),
     [
-        (said(finish_reason="stop"), "empty_answer"),
-        (said(finish_reason="stop", reasoning="Hm."), "empty_answer"),
-        (said(finish_reason="tool_calls", tool_calls=[{"index": 0}]), "unanswered_tool_call"),
+        (delta_chunk(finish_reason="stop"), "empty_answer"),
+        (delta_chunk(finish_reason="stop", reasoning="Hm."), "empty_answer"),
+        (delta_chunk(finish_reason="tool_calls", tool_calls=[{"index": 0}]), "unanswered_tool_call"),
     ],
 )
 def test_an_answer_without_text_is_an_error_and_is_paid(
     client: OpenAI, endpoint: RawEndpoint, end: dict[str, Any], code: str
 ) -> None:
-    endpoint.answer = stream(end, used(1000, 500))
+    endpoint.answer = stream(end, usage_chunk(1000, 500))
     with pytest.raises(APIStatusError) as refused:
         ask(client, "priced/m")
     body: Any = refused.value.body
@@ -253,8 +263,8 @@ def test_an_answer_without_text_is_an_error_and_is_paid(
 
 
 def test_reasoning_is_read_by_either_name(client: OpenAI, endpoint: RawEndpoint) -> None:
-    thoughts = [said(reasoning="one "), said(reasoning_content="two", reasoning="two")]
-    endpoint.answer = stream(*thoughts, said("text", "stop"), used(1, 1))
+    thoughts = [delta_chunk(reasoning="one "), delta_chunk(reasoning_content="two", reasoning="two")]
+    endpoint.answer = stream(*thoughts, delta_chunk("text", "stop"), usage_chunk(1, 1))
     message = ask(client, "priced/m").parse().choices[0].message.model_dump()
     assert (message["content"], message["reasoning_content"]) == ("text", "one two")
 
@@ -263,7 +273,7 @@ def test_keep_alives_and_line_separators_leave_the_text_whole(client: OpenAI, en
     text = "one tw\u2028o thr\u2029ee fo\x85ur"
     raw = f'data: {{"created": 1.5, "id": 7, "choices": [{{"delta": {{"content": "{text}"}}}}]}}\n\n'.encode()
     idle = b'id: 5\n\n: idle\n\nretry: 5\n\nevent: ping\n\ndata: {"choices": null}\n\ndata: {"choices": [{"delta": null}]}\n\n'
-    endpoint.answer = stream(idle, raw, idle, said(finish_reason="stop"), idle, used(1000, 500), idle)
+    endpoint.answer = stream(idle, raw, idle, delta_chunk(finish_reason="stop"), idle, usage_chunk(1000, 500), idle)
     assert call(client, "priced/m") == {"text": text, "cost": "0.002000", "complete": True}
 
 
@@ -273,10 +283,10 @@ def test_keep_alives_and_line_separators_leave_the_text_whole(client: OpenAI, en
 @pytest.mark.parametrize(
     "quoting",
     [
-        stream(said(f"Key {SECRET[:7]}"), said(SECRET[7:]), said(finish_reason="stop"), used(1, 1)),
-        stream(said(reasoning=SECRET[:7]), said(reasoning=SECRET[7:]), said("x", "stop"), used(1, 1)),
-        stream(said("half"), {"error": {"message": SECRET, "code": SECRET, "details": {SECRET: [SECRET]}}}),
-        stream(said("half", SECRET), headers=f"x-a2a-run-id: {SECRET}\r\nx-openhands-serverconversation-id: {SECRET}\r\n"),
+        stream(delta_chunk(f"Key {SECRET[:7]}"), delta_chunk(SECRET[7:]), delta_chunk(finish_reason="stop"), usage_chunk(1, 1)),
+        stream(delta_chunk(reasoning=SECRET[:7]), delta_chunk(reasoning=SECRET[7:]), delta_chunk("x", "stop"), usage_chunk(1, 1)),
+        stream(delta_chunk("half"), {"error": {"message": SECRET, "code": SECRET, "details": {SECRET: [SECRET]}}}),
+        stream(delta_chunk("half", SECRET), headers=f"x-a2a-run-id: {SECRET}\r\nx-openhands-serverconversation-id: {SECRET}\r\n"),
         json_response({"error": {"message": f"Incorrect API key provided: {SECRET}"}}, "401 Unauthorized"),
         json_response({"error": {"message": "No.", "code": SECRET, "details": {"a": SECRET}}}, "400 Bad Request"),
         response(f"<html>{SECRET}</html>".encode(), "502 Bad Gateway", kind="text/html"),
@@ -296,5 +306,5 @@ def test_an_endpoint_that_quotes_our_key_shows_it_to_no_caller(
     asked = [response_of(client, f"/runs/{run_id}{path}") for path in ("", "/tree", "/events")]
     assert endpoint.authorization == f"Bearer {SECRET}"
     assert SECRET not in "".join(f"{each.headers} {each.text}" for each in (told, *asked))
-    endpoint.answer = answered("hi")
+    endpoint.answer = answer_stream("hi")
     call(client, "priced/m")  # an answer closes the circuit breaker

@@ -11,6 +11,7 @@ from openai import APIStatusError
 from pydantic import SecretStr
 
 from a2a_gateway.peer_settings import PeerSettings
+from tests.error_texts.texts import pattern_of
 from tests.support.gateway import GatewayUnderTest, gateway_in_thread, scripted_environ
 from tests.support.rogue_peer import RoguePeer, rogue_peer
 
@@ -221,7 +222,7 @@ async def test_a_peer_that_keeps_failing_is_left_alone_and_its_agents_are_gone_m
         assert (await call(gateway, "flaky/openhands_flaky"))["status"] == 503
     received = rogue.received["flaky"]
     async with gateway.client() as client, gateway.http() as http:
-        with pytest.raises(APIStatusError) as refused:
+        with pytest.raises(APIStatusError, match=pattern_of("peer_unavailable: it keeps failing")) as refused:
             await client.chat.completions.create(model="flaky/openhands_flaky", messages=[{"role": "user", "content": "Hi."}])
         listed = {model.id for model in (await client.models.list()).data}
         ready = (await http.get("/ready")).json()

@@ -65,14 +65,14 @@ async def test_what_is_no_set_of_keys_is_none_and_leads_nowhere(
     content: bytes | object, status: int, headers: dict[str, str]
 ) -> None:
     async with published(content, status, **headers) as (there, url):
-        with pytest.raises(PeerUnavailable):
+        with pytest.raises(PeerUnavailable, match="publishes no keys"):
             await fetch_keys(url)
     assert there.asked == 1
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "no url", "http://127.0.0.1:9/jwks.json", "http://[::1/x"])
 async def test_what_cannot_be_fetched_is_an_error_of_one_line(url: str) -> None:
-    with pytest.raises(PeerUnavailable):
+    with pytest.raises(PeerUnavailable, match="publishes no keys"):
         await fetch_keys(url)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from a2a_gateway.peers.models_list import parse_models
+from tests.error_texts.texts import pattern_of
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ def test_models_are_read_whatever_stands_around_them(listed: object, ids: list[s
 
 @pytest.mark.parametrize("listed", [None, 5, "text", {}, {"data": None}, {"data": {"id": "a"}}, {"data": [{}, 5]}])
 def test_what_is_no_list_of_models_is_an_error(listed: object) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=pattern_of("ValueError: a list of models that is none")):
         parse_models(listed)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.peers.signing_key import FILE_NAME, SigningKey
+from tests.error_texts.texts import pattern_of
 
 
 def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_new_key_takes_the_place_of_the_old_one_or_of_a_file_without_any(tmp_p
 def test_a_new_key_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     old = SigningKey.open(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: a signing key that cannot be written")):
         SigningKey.renew(tmp_path / "file")
     assert SigningKey.open(tmp_path).public_key == old.public_key
 
@@ -53,7 +54,7 @@ def test_the_published_key_is_one_that_other_software_reads(tmp_path: Path) -> N
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
 def test_a_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: a signing key that is none")):
         SigningKey.open(tmp_path)
 
 
@@ -63,5 +64,5 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
 
     other = generate_private_key(SECP256R1())
     (tmp_path / FILE_NAME).write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: a signing key of another kind")):
         SigningKey.open(tmp_path)

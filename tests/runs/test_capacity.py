@@ -7,9 +7,11 @@ import pytest
 from a2a_gateway.errors import CapacityExceeded
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.model import RunId
+from tests.error_texts.texts import pattern_of
 from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
+FULL_QUEUE = pattern_of("capacity_exceeded: the queue is full")
 
 
 async def _wait_for_waiters(capacity: Capacity, number: int) -> None:
@@ -28,7 +30,7 @@ async def test_a_full_gateway_queues_in_order_and_refuses_what_exceeds_the_queue
         for name in ("first", "second", "third"):
             group.create_task(_hold(capacity, name, None, started, release))
         await _wait_for_waiters(capacity, 2)
-        with pytest.raises(CapacityExceeded) as refused:
+        with pytest.raises(CapacityExceeded, match=FULL_QUEUE) as refused:
             async with capacity.slot(RunId("fourth"), None, timeout_s=60):
                 pass
         release.set()
@@ -43,7 +45,7 @@ async def test_children_that_wait_take_no_place_in_the_queue_from_new_trees() ->
         await _wait_for_waiters(capacity, 2)
         group.create_task(_hold(capacity, "next", None, started, release))
         await _wait_for_waiters(capacity, 3)
-        with pytest.raises(CapacityExceeded):
+        with pytest.raises(CapacityExceeded, match=FULL_QUEUE):
             async with capacity.slot(RunId("one too many"), None, timeout_s=60):
                 pass
         release.set()
@@ -55,7 +57,7 @@ async def test_a_wait_that_is_too_long_is_refused_and_leaves_no_trace() -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(_hold(capacity, "first", None, [], release))
         await asyncio.sleep(0)
-        with pytest.raises(CapacityExceeded):
+        with pytest.raises(CapacityExceeded, match=pattern_of("capacity_exceeded: no slot in time")):
             async with capacity.slot(RunId("second"), None, timeout_s=0):
                 pass
         release.set()

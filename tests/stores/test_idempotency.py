@@ -7,6 +7,7 @@ import pytest
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.model import Grant, IdempotencyKey, RunId, RunState, TokenUsage
 from delegate_tool.protocol.limits import LimitPolicy
+from tests.error_texts.texts import pattern_of
 from tests.stores.ledger_bench import NOW, Bench
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +70,7 @@ async def test_a_grant_opens_one_run(bench: Bench) -> None:
     opened = await bench.propose("one", grant=grant, claimed_depth=2)
     assert (opened.depth, opened.parent_id, opened.origin) == (2, None, "box-a/far-parent")
     assert await bench.store.ledger.run_of_origin(bench.key.id, "box-a/far-parent") == opened
-    with pytest.raises(GatewayError) as replayed:
+    with pytest.raises(GatewayError, match=pattern_of("invalid_api_key: a grant is used twice")) as replayed:
         await bench.propose("two", grant=grant, claimed_depth=2)
     assert replayed.value.code == "invalid_api_key"
     assert await bench.store.ledger.get_run(RunId("two")) is None

@@ -14,6 +14,7 @@ from a2a_gateway.runs.model import KeyId, KeyRecord, SpendCaps
 from a2a_gateway.stores import SqlKeys, open_store, sqlite_url
 from a2a_gateway.stores.keys import is_secret
 from delegate_tool.protocol.limits import LimitPolicy
+from tests.error_texts.texts import pattern_of
 from tests.stores.ledger_bench import NOW, SteppedClock
 
 pytestmark = pytest.mark.anyio
@@ -81,7 +82,7 @@ async def test_a_revoked_key_is_refused_at_once(keys: SqlKeys) -> None:
     await keys.authenticate(secret)
     revoked = await keys.revoke("laptop")
     assert revoked == replace(made, revoked_at=NOW, last_used_at=NOW)
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(AuthenticationError, match=pattern_of("invalid_api_key: revoked")):
         await keys.authenticate(secret)
     assert await keys.get_key(made.id) == revoked
 
@@ -92,13 +93,13 @@ async def test_a_key_is_revoked_by_id_too_and_twice_is_once(keys: SqlKeys, clock
     clock.at += 10
     assert await keys.revoke(made.id) == first
     for unknown in ("laptop", "server"):
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: no live key of that name")):
             await keys.revoke(unknown)
 
 
 async def test_a_name_belongs_to_one_live_key(keys: SqlKeys, clock: SteppedClock) -> None:
     first, _ = await keys.create_key("laptop")
-    with pytest.raises(ConfigurationError) as taken:
+    with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: the key's name is taken")) as taken:
         await keys.create_key("laptop")
     assert taken.value.param == "name"
     revoked = await keys.revoke("laptop")
@@ -159,7 +160,7 @@ async def test_a_peers_account_follows_its_policy_and_stays_revoked_until_renewe
     assert len(await keys.list_keys()) == 1
 
     await keys.revoke("peer:box")
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(AuthenticationError, match=pattern_of("invalid_api_key: the peer's account was revoked")):
         await keys.of_peer("box", policy, caps)
     clock.at += 1
     await keys.renew_peer("box", policy, caps)
@@ -170,7 +171,7 @@ async def test_a_peers_account_is_no_key_that_somebody_has(keys: SqlKeys) -> Non
     account = await keys.of_peer("box", LimitPolicy(), SpendCaps())
     made, _ = await keys.create_key("laptop")
     assert (is_secret(account), is_secret(made)) == (False, True)
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: the key's name is a peer's")) as refused:
         await keys.create_key("peer:other")
     assert refused.value.param == "name"
 

@@ -15,6 +15,7 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.stores import SpendBy, SpendLine
+from tests.error_texts.texts import pattern_of
 from tests.stores.ledger_bench import NOW, Bench
 from tests.stores.quotes import FREE, calls_of
 
@@ -84,7 +85,7 @@ async def test_tokens_at_an_unknown_price_make_the_cost_of_all_above_incomplete(
 async def test_a_turn_cannot_give_money_back(bench: Bench) -> None:
     await bench.running("root")
     hold = await bench.store.ledger.reserve(RunId("root"), FREE)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="less than nothing"):
         await bench.store.ledger.settle(hold, Charge(TokenUsage(1, 1), -1))
 
 
@@ -183,13 +184,13 @@ async def test_a_keys_budget_of_a_day_begins_anew_at_midnight(bench: Bench) -> N
     daily = replace(bench, key=key)
     await daily.running("one")
     await daily.turn("one", TokenUsage(1, 1), 50)
-    with pytest.raises(GatewayError) as spent:
+    with pytest.raises(GatewayError, match=pattern_of("budget_exceeded: the key's of this day")) as spent:
         await daily.open("two")
     assert (spent.value.code, spent.value.details["budget_remaining_usd"]) == ("budget_exceeded", "0.000000")
     bench.clock.at += 86_400
     assert (await daily.running("three")).limits.budget_micro_usd == 30
     await daily.turn("three", TokenUsage(1, 1), 30)
-    with pytest.raises(GatewayError) as spent:
+    with pytest.raises(GatewayError, match=pattern_of("budget_exceeded: the key's of this month")) as spent:
         await daily.open("four")
     assert (spent.value.code, spent.value.details["budget_remaining_usd"]) == ("budget_exceeded", "0.000000")
 
@@ -203,7 +204,7 @@ async def test_a_profiles_budget_binds_all_its_runs_whoever_starts_them(bench: B
     with pytest.raises(BudgetHeld):
         await ledger.reserve(RunId("two"), calls_of(60), caps)
     await ledger.settle(hold, Charge(TokenUsage(1, 1), 60))
-    with pytest.raises(GatewayError) as refusal:
+    with pytest.raises(GatewayError, match=pattern_of("budget_exceeded: the agent's of this day")) as refusal:
         await ledger.reserve(RunId("two"), calls_of(60), caps)
     assert (refusal.value.code, type(refusal.value).__name__) == ("budget_exceeded", "BudgetExceeded")
     assert refusal.value.details["budget_remaining_usd"] == "0.000040"

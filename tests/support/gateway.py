@@ -24,7 +24,7 @@ from tests.support.ask import direct
 
 @dataclass(frozen=True)
 class GatewayUnderTest:
-    """A running gateway, and clients of it. `key` is the one that the first start in a data directory makes."""
+    """A running gateway and its clients. `key` is the one that the first start in a data directory creates."""
 
     running: RunningGateway
     portal: Any
@@ -33,14 +33,14 @@ class GatewayUnderTest:
     data_dir: Path
 
     def client(self, key: str | None = None, **options: Any) -> AsyncOpenAI:
-        """The official client; it does not retry, unless told to."""
+        """Return the official client; it does not retry, unless `options` ask for it."""
         return AsyncOpenAI(base_url=self.base_url, api_key=key or self.key, **{"max_retries": 0, **options})
 
     def sync_client(self, key: str | None = None, **options: Any) -> OpenAI:
         return OpenAI(base_url=self.base_url, api_key=key or self.key, **{"max_retries": 0, **options})
 
     def http(self, key: str | None = None) -> httpx.AsyncClient:
-        """A plain HTTP client with the key; its base URL is the server's root."""
+        """Return a plain HTTP client with the key; its base URL is the server's root."""
         headers = {"authorization": f"Bearer {key or self.key}"}
         return httpx.AsyncClient(base_url=self.base_url.removesuffix("/v1"), headers=headers, timeout=60)
 
@@ -63,13 +63,13 @@ class GatewayUnderTest:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody has, for a gateway whose address others must know before it starts."""
+    """Return an unused port of this machine, for a gateway whose address must be known before it starts."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 def scripted_environ(llm_url: str, **more: str) -> dict[str, str]:
-    """OpenHands' conventional variables for a scripted LLM, which is free; nothing of the machine's own environment."""
+    """Return OpenHands' variables for a scripted LLM, which is free; nothing of the machine's own environment."""
     llm = {"LLM_MODEL": "openai/scripted", "LLM_BASE_URL": llm_url, "LLM_API_KEY": "sk-scripted-secret-0123456789"}
     return {**llm, "A2A_UNPRICED_USD_PER_MTOK": "0", **more}
 
@@ -106,7 +106,7 @@ def gateway_in_thread(
 def scripted_gateway(
     data_dir: Path, profiles: Mapping[str, str] | None = None, **settings: Any
 ) -> Iterator[tuple[GatewayUnderTest, ScriptedLLM]]:
-    """A gateway whose agents run on a scripted LLM. `profiles` are markdown definitions by name; see `gateway_in_thread`."""
+    """Run a gateway whose agents use a scripted LLM. `profiles` are markdown definitions by name; see `gateway_in_thread`."""
     directory = data_dir / "profiles"
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in (profiles or {}).items():

@@ -18,7 +18,7 @@ _DEBIAN = Path("/usr/lib/postgresql")
 
 
 def find_postgresql() -> Path | None:
-    """The directory of the server's programs; Debian keeps them out of PATH, by version."""
+    """Find the directory of the server's programs; Debian keeps them out of PATH, by version."""
     newest = sorted(_DEBIAN.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     found = newest[-1] if newest else shutil.which("initdb")
     return Path(found).parent if found else None
@@ -46,7 +46,7 @@ class PostgresqlServer:
         self._run("pg_ctl", "-w", "-o", options, "-l", str(self.directory / "log"), "start")
 
     def stop(self) -> None:
-        """Stop as a crash does, without a word to its clients."""
+        """Stop as a crash does, without notifying clients."""
         self._run("pg_ctl", "-m", "immediate", "-w", "stop")
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -78,7 +78,7 @@ def running_postgresql(programs: Path) -> Iterator[PostgresqlServer]:
 
 
 def required_postgresql() -> Path:
-    """The directory of the server's programs, without which these tests are skipped; where it has to be there, they fail."""
+    """Return the directory of the server's programs. Without them skip the test, or, in CI, fail it."""
     programs = find_postgresql()
     if programs is None:
         if os.environ.get("CI"):

@@ -53,14 +53,16 @@ def stream(*chunks: Json, done: bool = True, headers: str = "") -> bytes:
     return response(b"".join(events) + (b"data: [DONE]\n\n" if done else b""), headers=headers, kind="text/event-stream")
 
 
-def said(content: str | None = None, finish_reason: str | None = None, **delta: Json) -> dict[str, Json]:
+def delta_chunk(content: str | None = None, finish_reason: str | None = None, **delta: Json) -> dict[str, Json]:
     return {"choices": [{"delta": {"content": content, **delta}, "finish_reason": finish_reason}]}
 
 
-def used(prompt: int, completion: int, **more: Json) -> dict[str, Json]:
+def usage_chunk(prompt: int, completion: int, **more: Json) -> dict[str, Json]:
     return {"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": completion, **more}}
 
 
-def answered(text: str, **usage: Json) -> bytes:
-    """Make an ordinary answer of 1000 tokens of prompt and 500 of output, unless `usage` says otherwise."""
-    return stream(said(text), said(finish_reason="stop"), used(**{"prompt": 1000, "completion": 500, **usage}))
+def answer_stream(text: str, **usage: Json) -> bytes:
+    """Make an ordinary answer of 1000 tokens of prompt and 500 of output, unless `usage` has other numbers."""
+    return stream(
+        delta_chunk(text), delta_chunk(finish_reason="stop"), usage_chunk(**{"prompt": 1000, "completion": 500, **usage})
+    )

@@ -19,7 +19,7 @@ class RawRequest:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The content as JSON; empty if there is none."""
+        """The content as JSON; an empty object if it is empty."""
         body: dict[str, Any] = json.loads(self.content or b"{}")
         return body
 
@@ -30,7 +30,7 @@ type Answer = Callable[[RawRequest, asyncio.StreamReader, asyncio.StreamWriter],
 
 @asynccontextmanager
 async def raw_server(answer: Answer) -> AsyncIterator[asyncio.Server]:
-    """Serve one request per connection on a port of this machine; `url_of` tells its URL."""
+    """Serve one request per connection on a port of this machine; `url_of` returns its URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

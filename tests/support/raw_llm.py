@@ -28,19 +28,19 @@ class RawReply:
     is_cut: bool = False
 
 
-def streamed(*pieces: str | bytes, **more: Any) -> RawReply:
-    """A stream of these pieces."""
+def stream_reply(*pieces: str | bytes, **more: Any) -> RawReply:
+    """Return a reply that streams these pieces."""
     return RawReply(tuple(piece.encode() if isinstance(piece, str) else piece for piece in pieces), **more)
 
 
-def whole(answer: Mapping[str, Any], **more: Any) -> RawReply:
-    """A JSON document."""
+def document_reply(answer: Mapping[str, Any], **more: Any) -> RawReply:
+    """Return a reply that is one JSON document."""
     return RawReply((json.dumps(answer).encode(),), content_type="application/json", **more)
 
 
 @dataclass
 class RawLLM:
-    """Gives the replies in turn, the last one to all further requests.
+    """Sends the replies in turn, and the last one to all further requests.
 
     Attributes:
         requests: what was received, in order.

@@ -27,12 +27,12 @@ class Recording:
         base: path of the base URL on the provider's server.
         asks: user messages, one request each, on one conversation.
         answers: the final texts, one per request; `A … B` is a text that begins with A and ends with B.
-        usage: tokens of all requests together; None where the provider reported none.
-        cost_usd: of all requests together, exact; None where no price is known.
+        usage: tokens of all requests together; None if the provider reported no usage.
+        cost_usd: of all requests together, exact; None if no price is known.
         finish_reason: of the last answer.
         prices: USD per million tokens, in and out, that the profile must give.
         error_code: how every request fails, instead of an answer.
-        used: how many interactions belong to this conversation; None is all.
+        used: how many interactions belong to this conversation; None means all.
         api_version: Azure wants one.
     """
 
@@ -368,7 +368,7 @@ FAILED: Final[Sequence[Recording]] = (
     Recording("openai/err_404_model_not_found.yaml", "openai/not-found-TEST_CHAT_MODEL", "/v1", error_code="llm_not_found"),
     Recording("openai/err_500_on_chat_path.yaml", "openai/gpt-4o-mini", "/v1", error_code="llm_unavailable"),
     Recording("openai/responses_err_context_length.yaml", "openai/gpt-5-nano", "/v1", error_code="context_length_exceeded"),
-    # Not a rate limit, though it says so: no retry brings the money back.
+    # Not a rate limit, although its status is 429: no retry brings the money back.
     Recording("openai/responses_stream_insufficient_quota.yaml", "openai/gpt-5-nano", "/v1", error_code="llm_unavailable"),
     Recording(
         "openrouter/err_429.yaml", "openrouter/google/gemini-2.0-flash-exp:free", "/api/v1", error_code="llm_rate_limited", used=1

@@ -47,7 +47,7 @@ class Interaction:
 
     @property
     def asks_for_stream(self) -> bool:
-        """Whether the request asked for a stream; where it was not recorded, the answer tells."""
+        """Whether the request asked for a stream; a recording without the request's body shows it by its answer."""
         return self.is_stream or _asks_for_stream(self.path, self.request_body)
 
     @property
@@ -91,7 +91,7 @@ class Replay:
     """One recording being played.
 
     A request that is not the recorded one (by path, or by whether it asks for a stream), or that comes after the last, gets a 500
-    that says so.
+    with the reason.
 
     Attributes:
         requests: what was received, in order.
@@ -152,7 +152,7 @@ def _difference(recorded: Interaction, received: ReceivedRequest) -> str | None:
 
 
 def _asks_for_stream(path: str, body: Mapping[str, Any]) -> bool:
-    # Gemini says it in the path, everybody else in the body.
+    # Gemini has it in the path, all other providers have it in the body.
     return bool(body.get("stream")) or path.endswith(":streamGenerateContent")
 
 

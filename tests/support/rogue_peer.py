@@ -17,7 +17,7 @@ _SSE = "content-type: text/event-stream\r\n"
 
 @dataclass
 class RoguePeer:
-    """A rogue on a port of this machine; `received` counts the chat requests by model, `tree` is what it tells of any run."""
+    """A rogue on a port of this machine; `received` counts the chat requests by model, `tree` is its answer about any run."""
 
     base_url: str
     received: Counter[str] = field(default_factory=Counter)

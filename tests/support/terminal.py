@@ -85,11 +85,11 @@ def curl(url: str, secret: str | Path, body: dict[str, Any] | None = None, *, me
 
 
 def chat(answer: str = "a tree of its own") -> dict[str, Any]:
-    """A request for a run of the same agent that answers with a text."""
+    """Return a request for a run of the same agent that answers with a text."""
     return {"model": AGENT, "messages": [user("Sub-task.", Step(content=answer))]}
 
 
 def types(*commands: str) -> Any:
-    """A user message whose agent types commands, one after the other, and answers with the output of the last."""
+    """Return a user message; the agent types the commands one after the other, and answers with the output of the last."""
     typed = [Step(tool_calls=(call("terminal", command=command),)) for command in commands]
     return user("Work.", *typed, Step(content="$LAST"))

@@ -10,7 +10,7 @@ from typing import Any
 from openhands.sdk import LLM
 
 from tests.agents.driver import an_llm
-from tests.support.raw_llm import RawReply, streamed, whole
+from tests.support.raw_llm import RawReply, document_reply, stream_reply
 
 type Json = dict[str, Any]
 
@@ -58,10 +58,10 @@ class Family:
         return [*map(self.line, self.calls(calls)), *map(self.line, self.end("tool_calls")), *filter(None, [self.mark])]
 
     def stream(self, *lines: str | bytes, **more: Any) -> RawReply:
-        return streamed(*lines, content_type="application/x-ndjson" if self.is_lines else "text/event-stream", **more)
+        return stream_reply(*lines, content_type="application/x-ndjson" if self.is_lines else "text/event-stream", **more)
 
     def document(self, text: str, *calls: "Call") -> RawReply:
-        return whole(self.whole(text, calls))
+        return document_reply(self.whole(text, calls))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from delegate_tool.protocol.result import DelegationResult, DelegationStatus, To
 from delegate_tool.remote.failures import explain
 from delegate_tool.remote.reply import Delta, Reply
 from tests.delegate_tool.far_side import chunk, sse
+from tests.error_texts.texts import pattern_of
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +81,7 @@ async def test_chunks_that_arrive_together_are_passed_on_together_and_in_order()
 
 async def test_what_arrived_before_a_fault_in_the_same_piece_is_passed_on() -> None:
     reply = Reply()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=pattern_of("ValueError: a chunk that is not JSON")):
         await read(reply, sse(chunk("ab"), done=False) + b"data: {\n\n")
     assert reply.text == "ab"
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delegate_tool.remote.sse import MAX_EVENT_BYTES, EventDecoder, ServerSentEvent
+from tests.error_texts.texts import pattern_of
 
 LINES = st.lists(
     st.sampled_from(
@@ -26,6 +27,12 @@ def test_events_do_not_depend_on_how_the_stream_is_cut(lines: list[str], line_en
     body = "".join(line + line_end for line in lines).encode()
     bounds = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
     assert decoded(*(body[start:end] for start, end in pairwise(bounds))) == decoded(body)
+
+
+@given(st.lists(st.sampled_from([b"data", b"id", b"event", b":", b" ", b"{", b"\r", b"\n", b"\r\n", b"\xc3\xa9", b"\xff"])))
+def test_any_bytes_decode_alike_whole_and_byte_by_byte(pieces: list[bytes]) -> None:
+    body = b"".join(pieces)
+    assert decoded(body) == decoded(*(body[at : at + 1] for at in range(len(body))))
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
@@ -61,6 +68,6 @@ def test_lines_of_data_are_joined_and_a_byte_order_mark_is_left_out() -> None:
 @pytest.mark.parametrize("piece", [b"x" * 65_536, b"data: " + b"x" * 65_000 + b"\n"], ids=["one line", "many lines"])
 def test_an_event_without_end_is_given_up(piece: bytes) -> None:
     decoder = EventDecoder()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=pattern_of("ValueError: an event without an end")):
         for _ in range(2 * MAX_EVENT_BYTES // len(piece)):
             list(decoder.feed(piece))

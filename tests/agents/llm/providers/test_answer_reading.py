@@ -15,7 +15,7 @@ from a2a_gateway.agents.sdk_patches.patching import require
 from a2a_gateway.errors import ConfigurationError
 from tests.agents.driver import RecordingMeter, a_recipe, driving, user
 from tests.agents.llm.provider_bytes import OPENAI
-from tests.support.raw_llm import RawLLM, streamed, whole
+from tests.support.raw_llm import RawLLM, document_reply, stream_reply
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ def test_a_version_of_httpx_that_cannot_be_read_from_is_refused_at_the_start(mon
 async def test_other_requests_of_the_process_are_left_alone() -> None:
     document = b'{"choices":  null}'
     with require(ANSWER_READING):
-        async with RawLLM([streamed(document)]).serving() as url, httpx.AsyncClient() as client:
+        async with RawLLM([stream_reply(document)]).serving() as url, httpx.AsyncClient() as client:
             async with client.stream("POST", url, json={}) as response:
                 assert [line async for line in response.aiter_lines()] == [document.decode()]
             assert (await client.post(url, json={})).content == document
@@ -54,7 +54,7 @@ async def test_other_requests_of_the_process_are_left_alone() -> None:
 
 async def test_a_side_call_of_a_tool_is_repaired_as_well(tmp_path: Path) -> None:
     answer = {"choices": [{"message": {"role": "assistant", "content": "Yes."}}], "id": 7, "created": None}
-    with require(ANSWER_READING), RawLLM([whole(answer)]).in_thread() as url:
+    with require(ANSWER_READING), RawLLM([document_reply(answer)]).in_thread() as url:
         account = RunAccount(RecordingMeter(), max_turns=1, emit=lambda _: None)
         llm = build_metered_llm(OPENAI.llm(url), account, Prices("openai/m"))
         question = Message(role="user", content=[TextContent(text="Is it?")])

@@ -26,7 +26,7 @@ from tests.agents.llm.provider_bytes import (
     chat_call,
     chat_chunk,
 )
-from tests.support.raw_llm import RawLLM, RawReply, streamed, whole
+from tests.support.raw_llm import RawLLM, RawReply, document_reply, stream_reply
 
 pytestmark = pytest.mark.anyio
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -220,7 +220,7 @@ async def test_an_answer_s_id_time_and_model_may_be_anything_or_missing(
 def an_answer(family: Family, head: dict[str, Any], is_streamed: bool) -> RawReply:
     thinking = Call("think", {"thought": f"hm {head}"})
     if not is_streamed:
-        return whole(with_head(family.whole("", [thinking]), head))
+        return document_reply(with_head(family.whole("", [thinking]), head))
     events = [*family.calls([thinking]), *family.end("tool_calls")]
     return family.stream(*(family.line(with_head(event, head)) for event in events))
 
@@ -277,7 +277,7 @@ async def test_text_is_read_however_it_is_spelt(tmp_path: Path, family: Family) 
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=str)
 async def test_the_text_of_a_whole_answer_is_read_however_it_is_spelt(tmp_path: Path, spelling: dict[str, Any]) -> None:
     answer = {**OPENAI.whole("", []), "choices": [{"index": 0, "finish_reason": "stop", "message": spelling}]}
-    ran, _ = await run(tmp_path, OPENAI, whole(answer), stream=False)
+    ran, _ = await run(tmp_path, OPENAI, document_reply(answer), stream=False)
     assert isinstance(ran.outcome, Finished)
     assert ran.outcome.text in {"a", "bc", "d", "5", "e", "f"}
 
@@ -322,7 +322,7 @@ async def test_bedrock_s_binary_stream_is_an_answer_with_its_end_only(tmp_path: 
         frames += [bedrock_frame("messageStop", {"stopReason": "end_turn"})]
     keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "aws_region_name": "us-east-1"}
     bedrock = replace(OPENAI, model="bedrock/anthropic.claude-3-haiku-20240307-v1:0", path="", fields=keys)
-    ran, _ = await run(tmp_path, bedrock, streamed(*frames, content_type="application/vnd.amazon.eventstream"))
+    ran, _ = await run(tmp_path, bedrock, stream_reply(*frames, content_type="application/vnd.amazon.eventstream"))
     assert ran.content == SEPARATORS
     assert isinstance(ran.outcome, Failed if is_cut else Finished)
 
@@ -333,7 +333,7 @@ async def test_a_server_that_does_not_stream_is_read_as_a_whole(
     tmp_path: Path, family: Family, content_type: str, indent: int | None
 ) -> None:
     documents = family.whole("", [Call("think", {"thought": "hm"})]), family.whole("It is 42.", [])
-    replies = [streamed(json.dumps(document, indent=indent), content_type=content_type) for document in documents]
+    replies = [stream_reply(json.dumps(document, indent=indent), content_type=content_type) for document in documents]
     ran, _ = await run(tmp_path, family, *replies)
     assert ran.outcome == Finished("It is 42.")
     assert [event.tool for event in ran.events if isinstance(event, ToolFinished)] == ["think"]
@@ -354,7 +354,7 @@ async def test_what_stands_beside_an_answer_in_other_formats_may_be_null(
     tmp_path: Path, family: Family, names: set[str], is_streamed: bool
 ) -> None:
     events = [with_nulls(event, names) for event in [*family.texts(["ab ", "cd"]), *family.end("stop")]]
-    document = whole(with_nulls(family.whole("ab cd", []), names))
+    document = document_reply(with_nulls(family.whole("ab cd", []), names))
     ran, _ = await run(
         tmp_path, family, family.stream(*map(family.line, events)) if is_streamed else document, stream=is_streamed
     )
