@@ -201,7 +201,7 @@ def _peer(peer: "PeerSettings", settings: "Settings", identity: "Identity") -> F
 
 
 def _agent_keys(settings: "Settings") -> Finding:
-    from a2a_gateway.server.origin import can_tell
+    from a2a_gateway.server.origin import can_identify_senders
 
     what, remedy = (
         "keys of agents",
@@ -209,7 +209,7 @@ def _agent_keys(settings: "Settings") -> Finding:
     )
     if settings.agent_key_use == "allow":
         return Finding(what, "missing", "an agent that finds a key starts trees with it, as agent_key_use says", remedy)
-    if not can_tell():
+    if not can_identify_senders():
         return Finding(what, "missing", "this system cannot distinguish an agent that has found a key from its owner", remedy)
     means = {"refuse": "is refused", "child": "stays a child of its own run"}[settings.agent_key_use]
     return Finding(what, "ok", f"an agent on this machine that has found a key {means}")

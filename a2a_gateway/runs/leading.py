@@ -81,11 +81,11 @@ class Leading:
         """Run an entered run under its lease, and finish it whatever happens.
 
         Args:
-            in_turn: see `Leases.hold`.
+            in_turn: see `Leases.acquire`.
         """
         run_id, caps = live.record.id, intake.profile.caps
         try:
-            async with self.leases.hold(live, intake.profile, in_turn=in_turn) as lease:
+            async with self.leases.acquire(live, intake.profile, in_turn=in_turn) as lease:
                 if live.record.state is RunState.QUEUED:
                     live.record = await self.ledger.start_run(run_id)
                 if live.cancelled.is_set():

@@ -275,7 +275,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class FarPart:
+class PeerReport:
     """What a peer reports of a run that it executes, beside what is recorded here.
 
     Attributes:

@@ -47,7 +47,7 @@ class Clock(Protocol):
 class SettableClock(Clock, Protocol):
     """A clock that may be corrected while no deadline depends on it."""
 
-    def set_right(self) -> None:
+    def synchronise(self) -> None:
         """Let `now` jump to the machine's clock."""
         ...
 
@@ -181,7 +181,7 @@ class RunProposal:
         key_id: the key that is charged; for a child, that of its tree's root.
         policies: what the profile, the request and the grant allow; each can only narrow.
         defaults: the server's limits for a root run, before anything narrows them.
-        claimed_depth: depth that a foreign caller states; can only raise the real one.
+        stated_depth: depth that a foreign caller states; can only raise the real one.
         caps: what all runs of the agent may cost together.
         starts: whether it begins a conversation, and so has nothing to wait for once it is admitted.
         on_peer: whether a peer executes it.
@@ -198,7 +198,7 @@ class RunProposal:
     conversation_id: ConversationId
     defaults: Limits
     policies: tuple[LimitPolicy, ...] = ()
-    claimed_depth: int | None = None
+    stated_depth: int | None = None
     caps: SpendCaps = field(default_factory=SpendCaps)
     starts: bool = False
     on_peer: bool = False

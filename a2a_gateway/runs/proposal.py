@@ -101,7 +101,7 @@ def propose(
         conversation_id=ConversationId(asked.conversation_id or str(uuid.uuid4())),
         defaults=defaults,
         policies=(profile.policy, limits_of(asked), *([grant.policy] if grant else [])),
-        claimed_depth=max(asked.depth or 0, grant.depth) if grant else asked.depth,
+        stated_depth=max(asked.depth or 0, grant.depth) if grant else asked.depth,
         starts=asked.conversation_id is None,  # else it may have to wait for another run on the conversation
         caps=profile.caps,
         on_peer=profile.peer is not None,

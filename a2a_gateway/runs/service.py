@@ -189,7 +189,7 @@ class RunService:
         """Start the task of a run, and wait until the run is admitted."""
         proposal = intake.proposal
         if not self._tasks:
-            self.clock.set_right()  # no deadline depends on it now
+            self.clock.synchronise()  # no deadline depends on it now
         admitted: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._open_and_lead(intake, admitted), name=f"run {proposal.id}")
         self._tasks[proposal.id] = task

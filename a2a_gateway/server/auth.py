@@ -32,7 +32,7 @@ class Authenticator:
     keys: Keys
     ledger: Ledger
     tokens: JwtRunTokens
-    issuers: "GrantVerifier"
+    grant_verifier: "GrantVerifier"
     origins: Origins
 
     async def authenticate(self, headers: Mapping[str, str], connection: ConnectionEnds | None) -> Caller:
@@ -48,7 +48,7 @@ class Authenticator:
             return await self._caller_of(self.tokens.read(secret))
         caller = await self._owner_of(secret)
         try:
-            run_id = await self.origins.parent_of(connection)
+            run_id = await self.origins.find_parent(connection)
         except RootKeyFromAgent as error:
             raise error.with_details(key_id=caller.key.id) from None
         if run_id is None:
@@ -57,12 +57,12 @@ class Authenticator:
         return await self._caller_of(run_id)
 
     def _is_run_token(self, secret: str) -> bool:
-        return _is_jwt(secret) and self.tokens.is_one(secret)
+        return _is_jwt(secret) and self.tokens.is_run_token(secret)
 
     async def _owner_of(self, secret: str) -> Caller:
         """Return the caller that owns a long-lived secret: a key or a peer."""
         if _is_jwt(secret):
-            return await self.issuers.caller(secret, self.keys)
+            return await self.grant_verifier.caller(secret, self.keys)
         return Caller(await self.keys.authenticate(secret))
 
     async def _caller_of(self, run_id: RunId) -> Caller:

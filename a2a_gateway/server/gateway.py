@@ -35,7 +35,7 @@ from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.site import Site
 from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.server.auth import Authenticator
-from a2a_gateway.server.origin import Origins, can_tell
+from a2a_gateway.server.origin import Origins, can_identify_senders
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.settings import AgentKeyUse, Settings
 from a2a_gateway.stores import Store, open_store, store_url
@@ -68,7 +68,7 @@ class Engine:
     checker: SchemaChecker
     clock: Clock
     directory: "PeerDirectory"
-    far_trees: "RemoteTrees"
+    remote_trees: "RemoteTrees"
     ignored_options: Callable[[str, Sampling], tuple[str, ...]]
     started_at: int
 
@@ -234,9 +234,9 @@ async def open_engine(
             async with presuming, service, _sweeping(leases, store, clock), removing, reconciling, revoking:
                 origins = Origins(sites, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.GrantVerifier(roster, identity), origins)
-                far_trees = peers.RemoteTrees(directory)
+                remote_trees = peers.RemoteTrees(directory)
                 yield Engine(
-                    *(service, sites, store, auth, checker, clock, directory, far_trees),
+                    *(service, sites, store, auth, checker, clock, directory, remote_trees),
                     ignored_options=agents.ignored_options,
                     started_at=int(clock.now()),
                 )
@@ -249,7 +249,7 @@ def _open_signing_key(data_dir: Path) -> "SigningKey":
 
 
 def _agent_key_use(settings: Settings) -> AgentKeyUse:
-    if settings.agent_key_use != "allow" and not can_tell():
+    if settings.agent_key_use != "allow" and not can_identify_senders():
         log.warning("agents_not_told_from_clients", remedy="keep keys where agents cannot read them; see SECURITY.md")
         return "allow"
     return settings.agent_key_use

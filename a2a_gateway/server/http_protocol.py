@@ -54,7 +54,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         if not self._limits.make_room(others, len(others)):
             self.app = self._answer_full
         super().connection_made(transport)
-        self.transport = cast("asyncio.Transport", _HeadHolder(transport, self.loop))
+        self.transport = cast("asyncio.Transport", _HeadBuffer(transport, self.loop))
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -142,8 +142,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             return Phase.UNREAD
         if cycle is None or is_answered:
             return Phase.HEAD
-        is_held_up = self.pipeline or self.flow.read_paused or cycle.waiting_for_100_continue
-        return Phase.BODY if self._body_is_coming and not is_held_up and not cycle.response_started else Phase.ANSWER
+        is_paused = self.pipeline or self.flow.read_paused or cycle.waiting_for_100_continue
+        return Phase.BODY if self._body_is_coming and not is_paused and not cycle.response_started else Phase.ANSWER
 
     def note_reading(self) -> None:
         """Begin to wait anew if the client has read something of what is left."""
@@ -179,7 +179,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         await response(scope, receive, send)
 
 
-class _HeadHolder:
+class _HeadBuffer:
     """A transport that holds a head until more is written, or this turn of the loop is over; otherwise the transport."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

@@ -12,7 +12,7 @@ from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.host.orphans import become_parent_of_orphans
 from a2a_gateway.host.process_hardening import forbid_inspection, scrub_environment
 from a2a_gateway.server.logs import configure_logs
-from a2a_gateway.server.origin import can_tell
+from a2a_gateway.server.origin import can_identify_senders
 from a2a_gateway.server.uvicorn_server import Announcement, RunningGateway, running_gateway
 from a2a_gateway.settings import Settings, unknown_variables
 
@@ -40,7 +40,7 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
     of_tracers = {name for name in environ if name.startswith(_TRACING)}
     scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers | of_tracers | _SETTINGS_WITH_SECRETS)
     forbid_inspection()
-    if settings.agent_key_use != "allow" and can_tell():
+    if settings.agent_key_use != "allow" and can_identify_senders():
         become_parent_of_orphans()  # or an agent that kills what stands between could pass for anybody
     asyncio.run(_serve(settings, environ, on_ready), loop_factory=_loop_factory())
 

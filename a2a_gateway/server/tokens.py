@@ -31,7 +31,7 @@ class JwtRunTokens:
         claims = {"iss": self.gateway_id, "sub": record.id, "txn": record.tree_id}
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM, headers={"typ": _TYPE})
 
-    def is_one(self, token: str) -> bool:
+    def is_run_token(self, token: str) -> bool:
         """Return whether a JWT has the type of a run token; one that cannot be parsed does, so that `read` refuses it."""
         try:
             return jwt.get_unverified_header(token).get("typ") == _TYPE

@@ -93,7 +93,7 @@ async def running_gateway(
     settings.make_data_dir()
     with _listener(settings) as listener:
         bound = settings.model_copy(update={"port": listener.getsockname()[1]})
-        await _refuse_strangers(bound)
+        await _require_key_if_reachable(bound)
         async with Gateway(bound, environ, clock or SystemClock(), owns_process) as gateway:
             limits = ConnectionLimits(bound.max_connections, bound.head_timeout_s, bound.body_timeout_s)
             config = uvicorn.Config(
@@ -136,7 +136,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _refuse_strangers(settings: Settings) -> None:
+async def _require_key_if_reachable(settings: Settings) -> None:
     """Make sure that there is a key if others than this machine can reach the gateway.
 
     Raises:

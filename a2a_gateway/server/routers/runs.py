@@ -105,9 +105,9 @@ async def cancel_run_of_key(
 async def get_tree(engine: EngineDep, record: VisibleRunDep, within_s: Annotated[float | None, Query(gt=0)] = None) -> Response:
     """Get a run with its descendants nested, those on peers included."""
     records = await engine.store.ledger.subtree(record.id)
-    far = await engine.far_trees.parts_of(records, within_s=within_s)
+    reports = await engine.remote_trees.parts_of(records, within_s=within_s)
     gateway_id = engine.service.policy.gateway_id
-    return JSONResponse(render_tree(records, now=engine.clock.now(), gateway_id=gateway_id, far=far))
+    return JSONResponse(render_tree(records, now=engine.clock.now(), gateway_id=gateway_id, reports=reports))
 
 
 @router.post(
