@@ -1,6 +1,10 @@
 """Authenticate requests: from the credential in the headers to a `Caller`.
 
-A key starts trees; a run token starts children of its run; a peer's grant starts one run, and its lesser token asks about it.
+credential                what it allows
+key                       to start trees, and to read and cancel them
+run token                 to start children of its run, and to read and cancel what is below it
+a peer's grant            to start one run
+a peer's lesser token     to list models, and to read and cancel the runs that the peer has had here (`asks_as`)
 """
 
 import re
@@ -36,12 +40,14 @@ class Authenticator:
     origins: Origins
 
     async def authenticate(self, headers: Mapping[str, str], connection: ConnectionEnds | None) -> Caller:
-        """Find the caller. An agent that presents a key calls as its own run, as if with its token, or not at all.
+        """Find the caller of a request.
+
+        An agent that presents a key calls as its own run, as if with its run token, or is refused (`A2A_AGENT_KEY_USE`).
 
         Raises:
             AuthenticationError: no credential, or an unknown one.
             RunTokenRevoked: the token of a run that has ended.
-            RootKeyFromAgent: a key in the hands of an agent.
+            RootKeyFromAgent: an agent sent a key.
         """
         secret = _credential(headers)
         if self._is_run_token(secret):
@@ -75,7 +81,7 @@ class Authenticator:
         return Caller(key, run)
 
     async def visible_run(self, caller: Caller, run_id: str) -> RunRecord:
-        """Return a run that the caller may see: a key its own trees, a run token its own descendants (and itself).
+        """Return a run that the caller may see: a key sees its own trees, a run token its run and what is below it.
 
         Raises:
             RunNotFound: it does not exist, or the caller may not see it; the error is the same for both.

@@ -49,12 +49,12 @@ class Origins:
     agent_key_use: AgentKeyUse
 
     async def find_parent(self, connection: ConnectionEnds | None) -> RunId | None:
-        """Find the run of which a request with a key is a child; None if it is no agent's.
+        """Find the run whose agent sent a request with a key; None if no agent sent it.
 
         Raises:
-            RootKeyFromAgent: it is an agent's, or may be, and agents may not use keys.
+            RootKeyFromAgent: an agent sent it, or may have, and agents may not use keys.
         """
-        # Asked for every request: a connection may be handed on, and its numbers are used again.
+        # For every request, because a process can pass its connection on, and its port is reused.
         if self.agent_key_use == "allow" or connection is None or not self.processes.exist:
             return None
         try:

@@ -20,6 +20,7 @@ from a2a_gateway.wire.run_events import render_answer
 from a2a_gateway.wire.run_view import RunView, render_run, render_tree
 from a2a_gateway.wire.schemas import RunDetailsObject, RunListObject, RunObject, RunTreeObject
 from a2a_gateway.wire.usage import render_tree_tokens
+from delegate_tool.protocol import fields
 
 _ERRORS: Final = openapi.error_responses(openapi.QUERY_ERRORS)
 router: Final = APIRouter(route_class=GatewayRoute, tags=["Runs"], responses=_ERRORS)
@@ -87,12 +88,12 @@ async def stream_events(
     responses=openapi.success("The run as it ended.", examples.RUN),
 )
 async def cancel_run_of_key(
-    engine: EngineDep, caller: CallerDep, idempotency_key: Annotated[str, Header(alias="Idempotency-Key")] = ""
+    engine: EngineDep, caller: CallerDep, idempotency_key: Annotated[str, Header(alias=fields.Header.IDEMPOTENCY_KEY)] = ""
 ) -> Response:
     """Cancel the run that a request with this `Idempotency-Key` has started, and wait until it has ended."""
     cancelled = await engine.service.cancel_run_of_key(idempotency_key, caller)
     if cancelled is None:
-        raise RunNotFound("No run of yours has this Idempotency-Key.", param="Idempotency-Key")
+        raise RunNotFound("No run of yours has this Idempotency-Key.", param=fields.Header.IDEMPOTENCY_KEY)
     return JSONResponse(await _with_sums(engine, cancelled))
 
 
