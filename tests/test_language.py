@@ -8,9 +8,9 @@ import pytest
 from tests.support.language import check_code, check_document, public_types
 from tests.support.pages import DOCUMENTS, ROOT, name_of
 
-CODE: Final[tuple[str, ...]] = ("bench", "scripts")
+CODE: Final[tuple[str, ...]] = ("a2a_gateway/runs", "a2a_gateway/wire", "a2a_gateway/server", "bench", "scripts")
 """Folders whose Python files are held to the language."""
-TYPES: Final[tuple[str, ...]] = ()
+TYPES: Final[tuple[str, ...]] = ("a2a_gateway/runs", "a2a_gateway/wire", "a2a_gateway/server")
 """Folders in which each public type has a name of its own."""
 
 

@@ -71,7 +71,7 @@ class RunDoor:
                 await self.engine.checker.check_schema(wanted.schema, self.caller.key.id)
         except TimeoutError:
             raise CapacityExceeded(
-                f"The schema was not checked within {_SCHEMA_CHECK_S:g} s, because earlier ones of this key took long. Try again later.",
+                f"The schema was not checked within {_SCHEMA_CHECK_S:g} s, because others of this key took long. Try again.",
                 param="response_format",
                 retry_after_s=_SCHEMA_CHECK_S,
             ) from None

@@ -75,7 +75,7 @@ def render_tree(
         reports: what the peers report of the runs that they execute, or why there is no report.
 
     Raises:
-        ValueError: there is no record, or one whose parent does not stand before it.
+        ValueError: there is no record, or a parent does not precede its child.
     """
     if not records:
         raise ValueError("a tree has at least its root")
@@ -93,10 +93,10 @@ def render_tree(
 
 
 def _join_report(node: RunView, record: RunRecord, report: PeerReport | str) -> RunView:
-    """Join a run on a peer with the peer's report of it: one run, which has a record on either side.
+    """Merge a run on a peer with the peer's report of it: one run, with a record on each gateway.
 
-    Here all tokens and all money of the peer's part are those of this one run. If the peer reports what is below it, the run is
-    shown with its own, so that the sum of `self` over the tree stays what its root has cost.
+    The record of this gateway contains all tokens and money used on the peer. If the peer reports the runs below, only those of
+    this run itself are rendered, so that the sum of `self` over the tree is still the cost of the root.
     """
     if isinstance(report, str):
         return {**node, "unreachable": report}
@@ -112,7 +112,7 @@ def _instant(seconds: float | None) -> str | None:
 
 
 def _seconds(record: RunRecord, now: float) -> float:
-    """Return how long it has been executed; 0 while it waits in the queue."""
+    """Return for how long a run has been executed; 0 while it waits in the queue."""
     if record.started_at is None:
         return 0.0
     return max(0.0, (now if record.ended_at is None else record.ended_at) - record.started_at)
