@@ -1,6 +1,6 @@
 """A gateway that serves OpenHands agents as OpenAI-compatible models, which delegate to each other.
 
-Names are imported when first used: `import a2a_gateway` loads neither FastAPI nor the OpenHands SDK, which takes seconds.
+Names are imported at their first use, because FastAPI and the OpenHands SDK take seconds to import.
 
 To mount it in an application of your own, enter a `Gateway` in the application's lifespan and include `create_router(gateway)`.
 """

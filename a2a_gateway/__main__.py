@@ -10,9 +10,9 @@ def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # an answer may have letters that an old terminal has not
+            stream.reconfigure(errors="replace")  # an answer may contain characters that the terminal's encoding lacks
     try:
-        from a2a_gateway.cli.app import app  # not above: Ctrl-C may come while it is imported, which is no fault to trace
+        from a2a_gateway.cli.app import app  # not above: Ctrl-C during the import must not print a traceback
 
         app(prog_name="a2a-gateway")
     except KeyboardInterrupt:

@@ -200,13 +200,13 @@ def _peer(peer: "PeerSettings", settings: "Settings", identity: "Identity") -> F
 
 
 def _agent_keys(settings: "Settings") -> Finding:
-    from a2a_gateway.server.origin import can_tell
+    from a2a_gateway.server.origin import can_identify_senders
 
     what = "keys of agents"
     remedy = "Keep keys where agents cannot read them, or run the gateway in a container; see docs/security.md."
     if settings.agent_key_use == "allow":
         return Finding(what, "missing", "agent_key_use is `allow`: an agent that finds a key can start trees with it", remedy)
-    if not can_tell():
+    if not can_identify_senders():
         return Finding(what, "missing", "this system cannot distinguish an agent that has found a key from its owner", remedy)
     means = {"refuse": "is refused", "child": "stays a child of its own run"}[settings.agent_key_use]
     return Finding(what, "ok", f"an agent on this machine that has found a key {means}")

@@ -18,7 +18,7 @@ class SystemClock:
     def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
         self._wall = wall
         self._steady = steady
-        self.set_right()
+        self.synchronise()
 
     def now(self) -> float:
         """Return the present time; two values differ by the time that has passed between them."""
@@ -28,6 +28,6 @@ class SystemClock:
         """Return the present time of the wall clock, for calendar days and for times that other machines compare with theirs."""
         return self._wall()
 
-    def set_right(self) -> None:
+    def synchronise(self) -> None:
         """Set `now` to the wall clock. Safe only while there is no deadline."""
         self._epoch = self._wall() - self._steady()

@@ -183,7 +183,7 @@ def decode_token(token: str, *, audience: str, verifier: Verifier, now: float) -
         )
         match header.get("typ"):
             case "a2a-grant+jwt":
-                granted = _Granted.model_validate(claims)
+                granted = _GrantClaims.model_validate(claims)
                 _check_time(granted, now)
                 return _grant(granted)
             case "a2a-ask+jwt":

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
-from a2a_gateway.runs.model import FarPart, RunId, RunRecord, TokenUsage
+from a2a_gateway.runs.model import PeerReport, RunId, RunRecord, TokenUsage
 from delegate_tool.protocol.money import parse_usd
 
 _ASK_WITHIN_S: Final = 2.0
@@ -74,7 +74,7 @@ class RemoteTrees:
 
     directory: PeerDirectory
 
-    async def parts_of(self, records: Sequence[RunRecord], *, within_s: float | None = None) -> Mapping[RunId, FarPart | str]:
+    async def parts_of(self, records: Sequence[RunRecord], *, within_s: float | None = None) -> Mapping[RunId, PeerReport | str]:
         """Ask the peers for their parts. A part that is missing is replaced by a sentence with the reason.
 
         Args:
@@ -90,7 +90,7 @@ class RemoteTrees:
         )
 
 
-async def _ask(peer: Peer, record: RunRecord, within_s: float) -> tuple[RunId, FarPart | str]:
+async def _ask(peer: Peer, record: RunRecord, within_s: float) -> tuple[RunId, PeerReport | str]:
     if record.remote_run_id is None:
         return record.id, f"The peer {peer.id} has not sent its own id of this run."
     if peer.problem is not None:
@@ -107,8 +107,8 @@ async def _ask(peer: Peer, record: RunRecord, within_s: float) -> tuple[RunId, F
     return record.id, _part(run)
 
 
-def _part(run: RemoteRun) -> FarPart:
-    return FarPart(
+def _part(run: RemoteRun) -> PeerReport:
+    return PeerReport(
         gateway=run.gateway,
         usage=TokenUsage(run.tokens.prompt, run.tokens.completion, run.tokens.cached, run.tokens.reasoning),
         turns=run.turns,

@@ -54,7 +54,7 @@ class _Case:
     @property
     def depth(self) -> int:
         real = self.parent.depth + 1 if self.parent else 0
-        return max(real, self.proposal.claimed_depth or 0)
+        return max(real, self.proposal.stated_depth or 0)
 
     @property
     def limits(self) -> Limits:

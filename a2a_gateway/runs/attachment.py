@@ -8,13 +8,13 @@ An attachment covers a client's whole interest in one run:
 
     step       what happens
     start      a run is admitted and begins, or the earlier run that the request repeats is found (`is_replay`)
-    listen     events arrive from the first on, also where the client comes late
+    listen     events arrive from the first one on, however late the client attaches
     deliver    the client has the outcome: the scope was left without an exception after the last event was taken
-    leave      the client left before the end: if no other client listens, the run service cancels the run, perhaps after a while
+    leave      the client left before the end: if no other client listens, the run is cancelled after a grace (`cancellation`)
 
 `watch` reads the same events without attaching: a run does not depend on its watchers.
 
-A failed run ends here with the error that its caller may act on: `retry_rule` forbids the retry if the run has worked. So doors
+The end of a failed run is passed on with the error for its caller: `retry_rule` forbids the retry if the run has worked. So doors
 only render.
 """
 
@@ -46,11 +46,11 @@ class Attachment:
 
     @property
     def record(self) -> RunRecord:
-        """Return the run's record as it stands now."""
+        """The run's record as it stands now."""
         return self._live.record
 
     async def take(self, timeout_s: float | None = None) -> Sequence[RunEvent]:
-        """Wait for new events and return all there are; an empty sequence after `timeout_s` of silence."""
+        """Wait for new events and return all of them; an empty sequence after `timeout_s` without any."""
         events = await self._listener.take(timeout_s)
         if events and isinstance(last := events[-1], RunFinished):
             self.has_ended = True
@@ -64,7 +64,7 @@ class Attachment:
                 yield event
 
     def record_content_sent(self) -> None:
-        """Record that text of the answer was written to the client, so that leaving now means that a person pressed stop."""
+        """Record that text of the answer was written to the client. If it leaves from now on, a person has pressed stop."""
         self._live.receive_text()
 
 
@@ -85,7 +85,7 @@ async def attach(service: RunService, request: RunRequest, caller: Caller) -> As
 
 @contextmanager
 def watch(live: LiveRun, position: int) -> Iterator[Attachment]:
-    """Read the events of a run from a position on, at most the number of those so far, without keeping the run alive."""
+    """Read the events of a run from a position on, at most the number of events so far, without keeping the run alive."""
     with live.watch(position) as watcher:
         watching = Attachment(is_replay=True, _live=live, _listener=watcher)
         watching.has_ended = live.has_ended and position == len(live.events)

@@ -5,7 +5,7 @@ A run draws on several accounts: its own, those of all runs above it, its key's 
     cap         its limit
     spent       charged by settled calls
     held        set aside by calls under way; a settled call is charged, and releases the rest
-    kept back   of each run's own cap, 5 %: for the one call in which an agent whose budget is used up sums up what it has
+    kept back   5 % of each run's own cap: for a last call, in which an agent whose budget is used up concludes
     presumed    of each hold: what the call is charged if the process dies before it is settled
 
 The money of one call:
@@ -16,8 +16,8 @@ The money of one call:
 
 The ledger books, in one transaction each, what is decided here.
 
-What is presumed is an estimate of what the call has used, never more than what was set aside. What an estimate that is too low
-can do is bounded:
+The presumed amount is an estimate of what the call has used, at most what was set aside. The effect of too low an estimate is
+bounded:
 
 - A run of the dead process exceeds no budget. Its tree ends with the process, so nothing more is spent from its accounts, and
   what was really spent is at most what was spent and held before the crash.
@@ -25,9 +25,9 @@ can do is bounded:
   under way, less what is presumed of them.
 - A run on a peer is presumed in full, because the peer may continue it.
 
-If a peer breaks off instead, the runs above live on, and what was held for the peer is released, so that they can continue
-without it. Until the peer has reported a cost, which may itself be an estimate, that money may be spent again. So each such break
-lets every budget on which the run on the peer draws be exceeded by at most what was held for that run.
+If a peer fails instead, the runs above continue, and what was held for the peer is released for them. Until the peer reports a
+cost, which may itself be an estimate, that money may be spent again. So each such failure lets every budget on which the run on
+the peer draws be exceeded by at most what was held for that run.
 """
 
 from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ ENOUGH_OUTPUT_TOKENS: Final = 1024
 LAST_OUTPUT_TOKENS: Final = 64
 """The last call is worth making with this many."""
 SETTLED_WITHIN_S: Final = 600.0
-"""How long after the end of its run a call may still be settled (the database was unavailable); then it is charged in full."""
+"""How long after its run an open hold may still be settled (the database was unavailable); then it is charged in full."""
 RECONCILED_WITHIN_S: Final = 30 * 86_400.0
 """How long a peer is asked for the cost of a run whose outcome was lost; then the presumed cost is final."""
 

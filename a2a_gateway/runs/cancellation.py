@@ -1,4 +1,4 @@
-"""Cancellation: a run that is cancelled takes all runs below it along; a run whose clients have left is cancelled after a grace.
+"""Cancellation: of a run with all runs below it, and, after a grace, of a run whose clients have left.
 
     who asks                            what happens
     a client or peer, by id or key      `request`; the caller waits for `LiveRun.closed`
@@ -27,7 +27,7 @@ class Cancellation:
 
     Attributes:
         grace_s: how long an abandoned run waits for a client to attach.
-        tasks: what is under way; the owner waits for them at the end.
+        tasks: those under way; the run service waits for them at the end.
     """
 
     live_runs: LiveRuns
@@ -36,7 +36,7 @@ class Cancellation:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def request(self, live: LiveRun, reason: str = "") -> None:
-        """Ask a run and everything below it to stop, all at once rather than level by level."""
+        """Mark a run and all below it as cancelled, at once rather than level by level, and interrupt them."""
         if live.cancel(reason):
             self.spawn(self.runner.cancel(live.record.id))
         for child in self.live_runs.list_children(live.record.id):
@@ -57,7 +57,7 @@ class Cancellation:
             self.spawn(self._cancel_if_abandoned(live))
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
-        """Run something that its caller does not wait for."""
+        """Run a coroutine in a task for which the caller does not wait."""
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)

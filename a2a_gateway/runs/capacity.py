@@ -2,9 +2,9 @@
 
 A run that delegates only waits. So it lends its slot to one child at a time, and gets it back when that child ends:
 
-    a run is admitted          its slot is
-    a root                     a free slot; else it waits in the queue, at most `queue_limit` roots at a time
-    a child                    the parent's slot; if a sibling has that, a free one or the sibling's when it ends
+    run      its slot
+    root     a free one; if all are in use it waits in the queue, with at most `queue_limit` roots
+    child    its parent's; while a sibling has that, a free one, or the parent's when the sibling ends
 
 Theorem: some run always works. A child waits for a slot only while a sibling works with their parent's, so the innermost runs
 always have one. Pure asyncio; independent of what a run does.
@@ -21,18 +21,20 @@ from a2a_gateway.runs.model import RunId
 
 
 @dataclass(slots=True, eq=False)
-class _Seat:
-    run_id: RunId
+class _Run:
+    """A run that has a slot, has lent it to a child, or waits for one. `assigned` is done when it has got its first slot."""
+
+    id: RunId
     parent_id: RunId | None
-    granted: asyncio.Future[None]
-    lender: "_Seat | None" = None
+    assigned: asyncio.Future[None]
+    lender: "_Run | None" = None
     has_slot: bool = False
     live: bool = True
 
 
 @dataclass(slots=True)
 class Capacity:
-    """Grants slots to runs that work at the same time.
+    """Assigns slots to runs that work at the same time.
 
     Attributes:
         limit: slots.
@@ -42,17 +44,17 @@ class Capacity:
     limit: int
     queue_limit: int
     _used: int = 0
-    _seats: dict[RunId, _Seat] = field(default_factory=dict)
-    _waiting: deque[_Seat] = field(default_factory=deque)
+    _runs: dict[RunId, _Run] = field(default_factory=dict)
+    _waiting: deque[_Run] = field(default_factory=deque)
 
     @property
     def waiting(self) -> int:
-        """Runs in the queue."""
+        """The number of runs that wait for a slot."""
         return len(self._waiting)
 
     @property
     def working(self) -> int:
-        """Slots in use."""
+        """The number of slots in use."""
         return self._used
 
     @asynccontextmanager
@@ -62,42 +64,42 @@ class Capacity:
         Raises:
             CapacityExceeded: the queue is full, or the wait was too long.
         """
-        seat = await self._take(run_id, parent_id, timeout_s)
+        run = await self._take(run_id, parent_id, timeout_s)
         try:
             yield
         finally:
-            self._leave(seat)
+            self._leave(run)
 
-    async def _take(self, run_id: RunId, parent_id: RunId | None, timeout_s: float) -> _Seat:
-        seat = _Seat(run_id, parent_id, asyncio.get_running_loop().create_future())
-        parent = self._seats.get(parent_id) if parent_id else None
+    async def _take(self, run_id: RunId, parent_id: RunId | None, timeout_s: float) -> _Run:
+        run = _Run(run_id, parent_id, asyncio.get_running_loop().create_future())
+        parent = self._runs.get(parent_id) if parent_id else None
         if parent is not None and parent.has_slot:
             parent.has_slot = False
-            self._grant(seat, lender=parent)
+            self._assign(run, lender=parent)
         elif self._used < self.limit and not self._waiting:
             self._used += 1
-            self._grant(seat, lender=None)
+            self._assign(run, lender=None)
         else:
-            await self._wait(seat, timeout_s)
-        self._seats[run_id] = seat
-        return seat
+            await self._wait(run, timeout_s)
+        self._runs[run_id] = run
+        return run
 
-    async def _wait(self, seat: _Seat, timeout_s: float) -> None:
-        if seat.parent_id is None and self._waiting_roots() >= self.queue_limit:
+    async def _wait(self, run: _Run, timeout_s: float) -> None:
+        if run.parent_id is None and self._waiting_roots() >= self.queue_limit:
             raise self._refusal(f"{self.queue_limit} more are waiting, which is the limit")
-        self._waiting.append(seat)
+        self._waiting.append(run)
         try:
             async with asyncio.timeout(timeout_s):
-                await seat.granted
+                await run.assigned
         except TimeoutError:
-            self._give_up(seat)
+            self._give_up(run)
             raise self._refusal(f"none ended within {timeout_s:g} s") from None
         except BaseException:
-            self._give_up(seat)
+            self._give_up(run)
             raise
 
     def _waiting_roots(self) -> int:
-        return sum(seat.parent_id is None for seat in self._waiting)
+        return sum(run.parent_id is None for run in self._waiting)
 
     def _refusal(self, why: str) -> CapacityExceeded:
         return CapacityExceeded(
@@ -106,36 +108,36 @@ class Capacity:
             retry_after_s=5,
         )
 
-    def _grant(self, seat: _Seat, lender: _Seat | None) -> None:
-        seat.lender, seat.has_slot = lender, True
-        if not seat.granted.done():
-            seat.granted.set_result(None)
+    def _assign(self, run: _Run, lender: _Run | None) -> None:
+        run.lender, run.has_slot = lender, True
+        if not run.assigned.done():
+            run.assigned.set_result(None)
 
-    def _give_up(self, seat: _Seat) -> None:
-        if seat.has_slot:  # it was granted in the same instant
-            self._leave(seat)
-        elif seat in self._waiting:
-            self._waiting.remove(seat)
+    def _give_up(self, run: _Run) -> None:
+        if run.has_slot:  # it was assigned in the same instant
+            self._leave(run)
+        elif run in self._waiting:
+            self._waiting.remove(run)
 
-    def _leave(self, seat: _Seat) -> None:
-        seat.live = False
-        self._seats.pop(seat.run_id, None)
-        if seat.has_slot:
-            seat.has_slot = False
-            self._pass_on(seat.lender)
+    def _leave(self, run: _Run) -> None:
+        run.live = False
+        self._runs.pop(run.id, None)
+        if run.has_slot:
+            run.has_slot = False
+            self._pass_on(run.lender)
 
-    def _pass_on(self, lender: _Seat | None) -> None:
+    def _pass_on(self, lender: _Run | None) -> None:
         while lender is not None and not lender.live:
             lender = lender.lender
         if lender is None:
             self._used -= 1
             if self._waiting:
                 self._used += 1
-                self._grant(self._waiting.popleft(), lender=None)
+                self._assign(self._waiting.popleft(), lender=None)
             return
-        for seat in self._waiting:
-            if seat.parent_id == lender.run_id:
-                self._waiting.remove(seat)
-                self._grant(seat, lender=lender)
+        for run in self._waiting:
+            if run.parent_id == lender.id:
+                self._waiting.remove(run)
+                self._assign(run, lender=lender)
                 return
         lender.has_slot = True

@@ -5,7 +5,7 @@ runs that wait for one conversation at most one holds a slot, and no run holds a
 
 There are two lines for each conversation, one for root runs and one for delegated runs. With one line a gateway could deadlock:
 a root run that has its turn waits for a slot; the only slot belongs to a run that waits for its child; the child waits behind the
-root run for its turn. Delegated runs get slots from their parents, so their line always moves (see `capacity`).
+root run for its turn. Delegated runs get slots from their parents, so their line always advances (see `capacity`).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Dispatch by site: every agent that is served here, the runner of each run, and the run behind each process."""
+"""Dispatch by site: find the site of a model id, and use its profiles, runner, directories and processes."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from a2a_gateway.runs.site import Site
 
 @dataclass(frozen=True, slots=True)
 class Sites:
-    """All sites of a gateway. Satisfies `ports.Profiles`, `ports.Runner` and `site.AgentProcesses` over theirs."""
+    """All sites of a gateway as one: satisfies `ports.Profiles`, `ports.Runner` and `site.AgentProcesses`."""
 
     sites: Sequence[Site]
 
@@ -20,7 +20,7 @@ class Sites:
         """Return the site that serves a model id.
 
         Raises:
-            ModelNotFound: none does.
+            ModelNotFound: no site serves it.
         """
         site = next((site for site in self.sites if site.serves(model)), None)
         if site is None:

@@ -1,4 +1,4 @@
-"""Runs that have ended: their ends are read from memory or from the ledger, and rebuilt for clients that read them again.
+"""Ended runs: read their ends from memory or from the ledger, and rebuild them for clients that read them again.
 
     where                          what                                  how long
     `LiveRuns`, not shed           all events                            about ten minutes, if no client received the end

@@ -108,7 +108,7 @@ def _encode_if_kept(live: LiveRun, outcome: Outcome) -> str | None:
 
 
 def _explain(live: LiveRun, outcome: Outcome, *, has_begun: bool) -> Outcome:
-    """Add why a run was cancelled; and turn a database failure of a run that has begun into one that no repetition helps."""
+    """Add the reason of a cancellation, and make a database failure of a run that has begun final: a repetition cannot help."""
     match outcome:
         case Cancelled() if live.cancel_reason:
             return replace(outcome, why=live.cancel_reason)

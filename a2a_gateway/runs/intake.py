@@ -1,4 +1,4 @@
-"""Intake: one request on its way to a run, with all that is derived from it before anything is recorded. Plain frozen data."""
+"""Intake: one request with all that is derived from it before anything is recorded. Plain frozen data."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from a2a_gateway.runs.proposal import Caller
 
 @dataclass(frozen=True, slots=True)
 class RequestIdentity:
-    """By what a request without an idempotency key is recognised: its caller's scope, and a fingerprint of what is asked."""
+    """Identifies a request that has no idempotency key: the scope of its caller, and a fingerprint of its content."""
 
     scope: str
     fingerprint: str
@@ -22,7 +22,7 @@ class Intake:
     Attributes:
         profile: of the agent that it names.
         proposal: the run that it asks for, with its idempotency key.
-        identity: None if the request is never taken for a repeated one.
+        identity: None if repetitions of the request are not recognised.
     """
 
     request: RunRequest

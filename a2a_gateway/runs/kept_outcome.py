@@ -62,7 +62,7 @@ def keep_outcome(outcome: Outcome, events: Iterable[RunEvent]) -> KeptOutcome:
             texts.append([])
         texts[-1].append(text)
     output = tuple(kind("".join(pieces)) for kind, pieces in zip(kinds, texts, strict=True))
-    if _text_of(output) != outcome.text:  # the outcome of a failure, say, has text that was not published
+    if _text_of(output) != outcome.text:  # such as the outcome of a failure, whose text was not published
         output = (*(item for item in output if isinstance(item, ReasoningItem)), *_message(outcome.text))
     return KeptOutcome(outcome, output)
 

@@ -1,8 +1,8 @@
-"""Requests without an idempotency key that repeat others: which run each of them means.
+"""Find the run that a request without an idempotency key repeats.
 
-Most clients repeat a request unmarked, after a timeout or a failure, while the run that they have given up on continues and
-costs money. The runs are remembered in memory, by one process: what must survive a restart has an idempotency key, which the
-ledger keeps. What an equal request gets depends on what became of the earlier run:
+Most clients repeat a request unmarked, after a timeout or a failure, while its first run continues and costs money. Runs are
+remembered in the memory of this process; a request that must be recognised after a restart needs an idempotency key, which the
+ledger keeps. What an equal request gets depends on the state of the earlier run:
 
     the earlier run                                     an equal request, and one that is marked as a retry
     under way, its client is attached                   a run of its own; the marked one gets this run
@@ -13,7 +13,7 @@ ledger keeps. What an equal request gets depends on what became of the earlier r
     failed after work, or for a permanent reason        the failure, for a minute; each repetition renews it if the run had worked
     failed otherwise (see `retry_rule`)                 a run of its own
 
-Of several runs the one that was begun first is meant, so that each of several clients that come back gets one of its own.
+Of several equal runs, the one that began first is returned. So if several clients return, each gets a run of its own.
 """
 
 from collections import OrderedDict
@@ -34,7 +34,7 @@ REMEMBERED_S: Final = 60.0
 """How long after its end a run is still what an equal request means."""
 _REMEMBERED_RUNS: Final = 1_000
 _FAILURE_CHARS: Final = 8 * 1024
-"""What is kept of the text of a failed run: as much as an error shows."""
+"""Length to which the text of a failed run is cut: about as much as an error contains (`wire.errors.PARTIAL_BYTES`)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +85,7 @@ class KeylessRetries:
         self._forget_old()
 
     def note_received(self, live: LiveRun) -> None:
-        """Record that a client has received the end of a run; of what it was, only a failure is of further use."""
+        """Record that a client has received the end of a run. From then on only a failure is sent again."""
         is_first = not live.was_received
         live.receive_end()
         entry, end = self._runs.get(live.record.id), _end_of(live)
@@ -109,7 +109,7 @@ class KeylessRetries:
         return None
 
     def _copy_failure(self, end: RunFinished) -> LiveRun:
-        """Copy a failed run, whose end was received, as far as it is sent again."""
+        """Return a brief copy of a failed run whose end was received: its error, and the start of its text."""
         outcome = replace(end.outcome, text=end.outcome.text[:_FAILURE_CHARS])
         if isinstance(outcome, Cancelled):
             outcome = replace(outcome, why=f"{outcome.why} {REMEDY}".lstrip())
@@ -118,7 +118,7 @@ class KeylessRetries:
         return brief
 
     def _forget_old(self) -> None:
-        """Forget runs that no request can mean any more, and the oldest ended ones beyond the bound."""
+        """Forget runs that ended too long ago, and the oldest ended ones beyond the bound."""
         for entry in list(self._runs.values()):
             if not entry.live.has_ended:
                 continue
@@ -135,7 +135,7 @@ class KeylessRetries:
 
     def _is_recent(self, entry: _RememberedRun) -> bool:
         since = entry.renewed_at or entry.live.happened_at[-1]
-        return 0 <= self.clock.now() - since <= REMEMBERED_S  # negative if the clock was set back since
+        return 0 <= self.clock.now() - since <= REMEMBERED_S  # negative if the clock was set back
 
 
 def _find_under_way(equal: Sequence[_RememberedRun], request: RunRequest) -> LiveRun | None:
@@ -147,12 +147,12 @@ def _find_under_way(equal: Sequence[_RememberedRun], request: RunRequest) -> Liv
 
 
 def _is_meant(live: LiveRun, request: RunRequest) -> bool:
-    """Return whether a request means an ended run: its end was not received, or it is a failure to be sent again."""
+    """Return whether a request gets an ended run: its end was not received, or it is a failure to be sent again."""
     is_missed = live.has_left and not live.was_received and (request.is_marked_retry or not live.was_stopped_by_client)
     failure = _failure_of(live)
     if failure is None:
         return is_missed
-    # A run that was cancelled because its client had left is not a failure that the client knows of.
+    # A client that left does not know that its run was cancelled for that.
     is_known = live.was_received or (is_missed and failure is not RunCancelled)
     return is_known and not may_rerun(live.record, failure)
 

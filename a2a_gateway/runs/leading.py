@@ -1,14 +1,14 @@
 """Leading: one admitted run from its entry among the live runs to its end.
 
-    enter    a `LiveRun` is made; it is cancelled at once if its parent has ended meanwhile
+    enter    a `LiveRun` is made, and cancelled at once if its parent has ended meanwhile
     lease    conversation and workspace are acquired, for a run that continues a conversation in its turn
     start    the ledger records the run as running; `RunStarted` is published
     run      the runner's events are published
     keep     the conversation is stored
     finish   the end is recorded, descendants are stopped, `RunFinished` is published
 
-The conversation is kept before the end is published: a client that has an answer may continue from it, even if the gateway is
-killed now. The runner cleans up after the end is published, because no client needs to wait for that.
+The conversation is kept before the end is published, so a client that has an answer can continue from it, even if the gateway is
+killed at that moment. The runner cleans up after the end is published, because no client needs to wait for that.
 """
 
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -81,11 +81,11 @@ class Leading:
         """Run an entered run under its lease, and finish it whatever happens.
 
         Args:
-            in_turn: see `Leases.hold`.
+            in_turn: see `Leases.acquire`.
         """
         run_id, caps = live.record.id, intake.profile.caps
         try:
-            async with self.leases.hold(live, intake.profile, in_turn=in_turn) as lease:
+            async with self.leases.acquire(live, intake.profile, in_turn=in_turn) as lease:
                 if live.record.state is RunState.QUEUED:
                     live.record = await self.ledger.start_run(run_id)
                 if live.cancelled.is_set():
@@ -99,7 +99,7 @@ class Leading:
             log.info("run_ended_early", run_id=run_id, code=error.code)
             outcome = Cancelled(why=error.message) if isinstance(error, RunCancelled) else Failed(error)
             await self.finalization.finish(live, outcome, caps)
-        except Exception as error:  # the run's boundary: whatever fails, the ledger and the caller must receive an end
+        except Exception as error:  # the last line of the run: the ledger and the caller must receive an end
             log.exception("run_failed_internally", run_id=run_id)
             failure = AgentFailed(f"The run failed inside the gateway ({type(error).__name__}).")
             await self.finalization.finish(live, Failed(failure), caps)

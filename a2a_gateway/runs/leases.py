@@ -54,7 +54,7 @@ class Leases:
     queue: ConversationQueue = field(default_factory=ConversationQueue)
 
     @asynccontextmanager
-    async def hold(
+    async def acquire(
         self, live: LiveRun, profile: Profile, *, in_turn: AbstractAsyncContextManager[None] | None
     ) -> AsyncIterator[Lease]:
         """Lease a run its conversation and directory while the context lasts, after other runs on the conversation.

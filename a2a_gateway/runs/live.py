@@ -1,7 +1,7 @@
-"""Runs that are under way in this process: their events so far, their readers, and how they form trees.
+"""Live runs: those under way in this process, with their events so far, their readers, and their trees.
 
-What a live run may do next is decided by the tables of `run_life`; this module adds what cannot be pure: events with their
-times, wake-ups for those who wait, and memory. One event loop, so there are no locks.
+The tables of `run_life` decide what a live run may do next. This module adds what is not pure: events with their times, wake-ups
+of readers, and memory. All of it belongs to one event loop, so there are no locks.
 
 The events of a run are kept until the run is removed, so that a client that attaches later reads them from the first one on. A
 run that ended with no client attached keeps its events for a client that returns, within bounds of number, bytes and age. Beyond

@@ -67,8 +67,8 @@ class CallQuote:
         prompt_tokens: an upper estimate.
         max_output_tokens: the most that the call may produce if nothing lowers it.
         usd_per_prompt_token: like `usd_per_output_token`, None if no price is known.
-        sent_micro_usd: what the call has probably used once it is sent: its prompt, and output that does not arrive in pieces; if
-            None, a crash charges all that was set aside.
+        sent_micro_usd: estimated cost once the call is sent: of its prompt, and of output that is not streamed. If None, a crash
+            charges the whole hold.
         is_turn: False for a side call, which may not use what is kept back for the last call.
     """
 
@@ -82,12 +82,12 @@ class CallQuote:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """An idempotency key with what it stands for: a request that is carried out once.
+    """An idempotency key, with the request that is to be carried out once.
 
     Attributes:
-        scope: of the key, see `Caller.scope`.
-        fingerprint: of what is requested: model, messages, narrowing values.
-        expires_at: from when it, and the outcome kept for it, may be deleted if the run has ended (seconds since the epoch).
+        scope: see `Caller.scope`.
+        fingerprint: see `RunRequest.fingerprint`.
+        expires_at: after this instant the key and its kept outcome may be deleted, if the run has ended.
     """
 
     scope: str
@@ -105,11 +105,11 @@ class Grant:
         run_id: the peer's own id of the run that it opened for this call.
         tree_id: id of the peer's tree, for the audit.
         jti: single use, per issuer.
-        expires_at: from when it is invalid, and need no longer be recorded as used (seconds since the epoch).
+        expires_at: after this instant it is invalid, and need no longer be recorded as used.
         agent: the model for which it is valid.
-        depth: of the run, as the peer counts.
+        depth: of the run in the peer's tree.
         policy: the limits that the peer sets.
-        actors: the chain of agents that led here, root first; for the audit.
+        actors: the agents that led to the run, root first; for the audit.
     """
 
     issuer: str
@@ -134,7 +134,7 @@ class Profile:
         workspace_path: directory for `WorkspacePolicy.FIXED`, else None.
         source: where it was loaded from, for messages.
         caps: what its runs may cost together, whichever key starts them.
-        is_priced: whether the tokens of its LLM have a price, without which no budget can be enforced.
+        is_priced: whether the price of its LLM's tokens is known; without a price no budget can be enforced.
         peer: id of the peer that runs it; for a profile of this gateway, None.
     """
 
@@ -157,7 +157,7 @@ class Profile:
 
     @property
     def model(self) -> str:
-        """The model id under which it is served: `openhands_{name}`, or `{peer}/{name}`."""
+        """The model id under which the profile is served: `openhands_{name}`, or `{peer}/{name}`."""
         return MODEL_PREFIX + self.name if self.peer is None else f"{self.peer}/{self.name}"
 
 
@@ -210,11 +210,12 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One request for a run, as parsed by a wire. It names no caller, and nothing about the form of the response.
+    """One request for a run, as parsed by a wire. The caller and the form of the response are kept elsewhere.
 
     Attributes:
         model: the model id as the caller named it; `self` means the caller's own profile.
-        fingerprint: hash of everything that is asked, except the form of the response; empty if repetitions are not recognised.
+        fingerprint: hash of all that the request asks for, except the form of the response; empty if repetitions are not
+            recognised.
         is_marked_retry: whether the client marks the request as a repetition.
     """
 
@@ -234,16 +235,15 @@ class RunRecord:
     Attributes:
         agent: model id of the agent, such as `openhands_reviewer`.
         depth: edges from the root of its tree.
-        deadline_at: when the run and all below it must have ended (seconds since the epoch).
+        deadline_at: when the run and all below it must have ended.
         task_hash: mark of agent and task, for the detection of cycles; see `task_marks`.
         usage: tokens of this run's own LLM calls.
         cost_self_micro_usd: money for this run's own LLM calls.
         cost_tree_micro_usd: the same plus that of all descendants.
-        cost_complete: False once this run or a descendant used tokens at an unknown price, and while a call of an ended run is
-            not booked yet.
-        descendants: runs ever opened below this one, with those on peers.
+        cost_complete: False if a part of the cost is unknown: a price is missing, or a call of an ended run is not booked yet.
+        descendants: runs ever opened below this one, those on peers included.
         reserved_micro_usd: set aside by LLM calls under way in this run and below it, and for runs on peers.
-        remote_run_id: the peer's own id of the run, if a peer runs it and has sent the id.
+        remote_run_id: the peer's own id of the run, if a peer executes it and has sent the id.
         origin: `gateway id/run id` of the run on a peer that this one was opened for.
     """
 
@@ -275,14 +275,14 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class FarPart:
+class PeerReport:
     """What a peer reports of a run that it executes, beside what is recorded here.
 
     Attributes:
         gateway: the peer's own name.
-        usage: tokens of the run itself; the record here has those of its descendants, too.
-        cost_below_micro_usd: what the runs directly below it have cost, with their descendants.
-        children: these runs as the peer rendered them: JSON objects.
+        usage: tokens of the run itself; the record in this ledger includes those of its descendants.
+        cost_below_micro_usd: cost of the runs directly below it, with their descendants.
+        children: these runs, as JSON objects that the peer rendered.
     """
 
     gateway: str | None
@@ -319,16 +319,16 @@ class AdmittedRun:
 
     Attributes:
         profile: name of the profile to run.
-        transcript: what an earlier run of the same conversation handed back, empty for a new one.
+        transcript: what the runner returned for an earlier run of the conversation; empty for a new one.
         workspace_dir: existing directory in which the agent's tools work.
         timeout_s: time left, from now.
-        binding: for the delegation tool; None when this run may not delegate (any deeper).
+        binding: for the delegation tool; None if the agent does not have it.
         peer: id of the peer that executes it, whose model id is then `profile`; None for this gateway.
         via: gateways that the request has come through.
-        actors: the agents that led here, root first, the run's own last; on which gateway stands before the `/`.
-        trail: marks of the runs that led here, its own last, for other gateways to pass on; see `task_marks`.
+        actors: the agents that led to the run, root first, its own last, each as `gateway id/model id`.
+        trail: marks of the runs that led to it, its own last; other gateways pass them on (`task_marks`).
         traceparent: of the caller (W3C); None without.
-        is_marked_retry: whether the client says that it repeats a request.
+        is_marked_retry: see `RunRequest`.
     """
 
     record: RunRecord

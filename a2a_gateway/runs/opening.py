@@ -1,14 +1,13 @@
 """Opening: from a request to a run that the ledger has admitted, or to the earlier run that the request repeats.
 
-    step          decides                                                  on refusal
-    take_in       which agent is meant, which run is proposed              nothing was recorded
-    find_earlier  whether the request repeats an earlier one               nothing was recorded
-    enter         whether the key may begin one more tree                  nothing was recorded
-    open          whether the ledger admits the run; waits for a sibling   nothing was recorded
-                  to end where the parent has too many live children
+    step          decides
+    take_in       which agent the request names, and which run it proposes
+    find_earlier  whether the request repeats an earlier one
+    enter         whether the key may begin one more tree
+    open          whether the ledger admits the run; if the parent has too many live children, waits for one of them to end
 
-No run stays open in the ledger without a task that leads it: when the caller gives up while the transaction is under way, the
-run is closed again (`_discard`).
+A refusal at any step leaves nothing in the ledger. No run stays open there without a task that leads it: if the caller gives up
+while the transaction is under way, the run is closed again (`_discard`).
 """
 
 import asyncio
@@ -35,7 +34,7 @@ class Opening:
     """Opens runs.
 
     Attributes:
-        marks: by which an agent's task is recognised when it comes back.
+        marks: see `task_marks`.
         run_ended: notified when a run has ended, so that a sibling may begin.
     """
 
@@ -52,11 +51,11 @@ class Opening:
     run_ended: Signal = field(default_factory=Signal)
 
     def take_in(self, request: RunRequest, caller: Caller) -> Intake:
-        """Resolve a request: its agent, the run that it asks for, and by what it is recognised when it comes again.
+        """Resolve a request: its agent, the run that it proposes, and its identity for deduplication.
 
         Raises:
             GatewayLoop: this gateway has forwarded the request before.
-            ModelNotFound: there is no such agent.
+            ModelNotFound: no profile has that name.
             AuthenticationError: the caller's token opens no runs; `AgentNotAllowed` if it is for another agent.
         """
         refuse_loop(request, self.policy.gateway_id)
@@ -106,7 +105,7 @@ class Opening:
         return IdempotencyKey(caller.scope, key, request.fingerprint, self.clock.now() + self.policy.idempotency_ttl_s)
 
     async def _open(self, proposal: RunProposal) -> RunRecord:
-        """Open the run; where the parent has too many live children, after one of them has ended."""
+        """Open the run; if the parent has too many live children, wait until one of them has ended."""
         give_up_at = asyncio.get_running_loop().time() + self.policy.queue_timeout_s
         while True:
             run_ended = self.run_ended.next  # taken before the attempt: a sibling may end during it

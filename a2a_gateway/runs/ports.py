@@ -1,7 +1,7 @@
 """The ports of the core: what it needs of others, as Protocols. Implementers satisfy them structurally and import only `runs`.
 
-The Runner seam is narrow and serialisable: an `AdmittedRun` in, `RunnerEvent`s out, a cancel, a meter around each LLM call. So an
-agent can run in this process, in a confined worker, or on another machine.
+The `Runner` is a narrow seam of plain data: an `AdmittedRun` in, `RunnerEvent`s out, a cancel, a meter around each LLM call. So
+an agent can run in this process, in a confined worker, or on another machine.
 """
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
@@ -47,8 +47,8 @@ class Clock(Protocol):
 class SettableClock(Clock, Protocol):
     """A clock that may be corrected while no deadline depends on it."""
 
-    def set_right(self) -> None:
-        """Let `now` jump to the machine's clock."""
+    def synchronise(self) -> None:
+        """Set `now` to the machine's clock."""
         ...
 
 
@@ -57,8 +57,8 @@ class Hold:
     """Money set aside for one LLM call, or one run on a peer; settled exactly once, whatever happens to the call.
 
     Attributes:
-        reserved_micro_usd: set aside for the call; 0 without a budget.
-        presumed_micro_usd: charged if this process dies before it is settled; recorded again as the call goes on.
+        reserved_micro_usd: set aside for the call; 0 if the call has no price.
+        presumed_micro_usd: charged if this process dies before it is settled; updated while the call lasts.
         max_output_tokens: the most that the call may produce: what was requested, or less where the budget needs it.
         last: the budget allows no call after this one, so the agent must conclude.
         budget_micro_usd: the tightest budget; without a budget, None.
@@ -82,8 +82,8 @@ class Charge:
     Attributes:
         cost_micro_usd: None if no price is known.
         complete: False if `cost_micro_usd` is a part of the cost, or an estimate.
-        turns: LLM calls of the run; 0 for a side call.
-        runs: descendants of a run on a peer.
+        turns: LLM calls of the run to count; 0 for a side call.
+        runs: descendants of a run on a peer to count.
         final: False if the cost may be reconciled later: the hold then stays, to be settled once more.
     """
 
@@ -104,7 +104,7 @@ class Meter(Protocol):
     """Reserves money before each LLM call of one run, side calls included, and settles it afterwards."""
 
     async def reserve(self, quote: CallQuote) -> Hold:
-        """Set money aside for one LLM call; waits while only the holds of other calls are in the way.
+        """Set money aside for one LLM call; waits while only the holds of other calls prevent it.
 
         Raises:
             BudgetExceeded: not even one last short call fits what the run, its ancestors, its profile and its key have left.
@@ -115,11 +115,11 @@ class Meter(Protocol):
         ...
 
     async def escrow(self) -> Hold:
-        """Set aside all that the run may spend, for a peer that executes it; waits, and raises, as `reserve` does."""
+        """Set aside all that the run may spend, for a peer that executes it; waits and raises as `reserve` does."""
         ...
 
     def follow(self, hold: Hold, used_micro_usd: Callable[[], int]) -> None:
-        """Read now and then, until the hold is settled, what its call has used so far: a crash then charges that."""
+        """Read periodically, until the hold is settled, what its call has used so far: a crash charges that."""
         ...
 
     async def settle(self, hold: Hold, charge: Charge) -> None:
@@ -134,26 +134,26 @@ class Meter(Protocol):
 class Runner(Protocol):
     """Executes admitted runs, in this process or elsewhere: what crosses this port is plain data that survives a pickle.
 
-    `tests/interaction/test_runner_contract.py` tries what follows on every runner.
+    `tests/interaction/test_runner_contract.py` runs on every runner.
     """
 
     def run(self, run: AdmittedRun, meter: Meter) -> AsyncGenerator[RunnerEvent]:
         """Execute a run; the last event, and only that, is `RunEnded`.
 
-        Closing the iterator early (`aclose`) or cancelling the task that iterates stops the agent, its tools and its LLM call
-        within milliseconds, and releases everything before it returns. When `timeout_s` has passed, the run ends as `Limited`
-        with what it has written. Every hold is settled before the last event. Failures of the agent are outcomes; only a run
-        that could not begin raises its `GatewayError`.
+        Closing the iterator early (`aclose`), or cancelling the task that iterates, interrupts the agent, its tools and its LLM
+        call within milliseconds, and returns when all is released. When `timeout_s` has passed, the run ends as `Limited` with
+        the text so far. Every hold is settled before the last event. Failures of the agent are outcomes; only a run that could
+        not begin raises its `GatewayError`.
         """
         ...
 
     async def cancel(self, run_id: RunId) -> None:
-        """Stop a run from outside its iterator; it then ends with `Cancelled`. Unknown ids are ignored."""
+        """Interrupt a run from outside its iterator; it then ends with `Cancelled`. Unknown ids are ignored."""
         ...
 
 
 class Profiles(Protocol):
-    """The profiles that are served. Reloads itself when a file changes."""
+    """The profiles that are served; files that change are loaded again."""
 
     def get(self, model: str) -> Profile:
         """Find a profile by the model id under which it is served.
@@ -181,13 +181,13 @@ class RunProposal:
         key_id: the key that is charged; for a child, that of its tree's root.
         policies: what the profile, the request and the grant allow; each can only narrow.
         defaults: the server's limits for a root run, before anything narrows them.
-        claimed_depth: depth that a foreign caller states; can only raise the real one.
+        stated_depth: depth that a request or a grant states; can only raise the real one.
         caps: what all runs of the agent may cost together.
-        starts: whether it begins a conversation, and so has nothing to wait for once it is admitted.
+        starts: whether it begins a conversation, and so need not wait for another run on it.
         on_peer: whether a peer executes it.
         idempotency_key: of the request, or the run id of a peer's; None without either.
         grant: of a peer, used up when the run is opened.
-        trail: marks of the runs that led here, also on other gateways.
+        trail: marks of the runs that led to it, on other gateways too.
     """
 
     id: RunId
@@ -198,7 +198,7 @@ class RunProposal:
     conversation_id: ConversationId
     defaults: Limits
     policies: tuple[LimitPolicy, ...] = ()
-    claimed_depth: int | None = None
+    stated_depth: int | None = None
     caps: SpendCaps = field(default_factory=SpendCaps)
     starts: bool = False
     on_peer: bool = False
@@ -213,7 +213,7 @@ class Ledger(Protocol):
     async def open_run(self, proposal: RunProposal) -> RunRecord:
         """Decide, with `admission.admit`, whether a run may start, and record it: as queued, or as running if it `starts`.
 
-        If the proposal's idempotency key stands for an earlier run, returns the record of that run instead, which has another id.
+        If the proposal's idempotency key has a run already, returns the record of that run, which has another id.
         The grant is then used up by `find_run_of_key`.
 
         Raises:
@@ -225,7 +225,7 @@ class Ledger(Protocol):
         ...
 
     async def find_run_of_key(self, key: IdempotencyKey, grant: Grant | None = None) -> RunRecord | None:
-        """Return the run for which an idempotency key stands, using up the grant; None if the key is free.
+        """Return the run of an idempotency key, and use up the grant; None if the key has no run.
 
         Raises:
             IdempotencyKeyReused: the key belongs to a request that asked for something else.

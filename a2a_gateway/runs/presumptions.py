@@ -1,14 +1,13 @@
-"""Presumptions: what a crash would charge for the LLM calls under way, kept up to date while their answers arrive.
+"""Presumptions: the estimates that a crash would charge for the LLM calls under way, updated while their output arrives.
 
-A crash leaves calls whose cost is not known; `budget` explains why each is then charged an estimate, and what an estimate that is
-too low can do. A hold is created with the estimate for a call that was sent and has not answered yet. While its answer streams,
-the estimate grows:
+A crash leaves calls whose cost is unknown. `budget` explains why each is then charged an estimate, and what too low an estimate
+can do. A hold is created with an estimate for a call that was sent and has no output yet. As output arrives, the estimate grows:
 
-    once a period    the estimates of all calls that have grown enough are recorded, in one transaction
-    at settlement    the call is forgotten; its real cost replaces the estimate
+    once a period    all estimates that have grown enough are recorded, in one transaction
+    at settlement    the call is forgotten, and its real cost replaces the estimate
 
-So a piece of a stream costs no write, and a call is not written before it has lasted a whole period. A crash misses at most what
-two periods, and the last tenth of an estimate, would have added.
+So a delta costs no write, and a call that lasts less than a period costs no write either. A crash charges too little by at most
+what two periods, and the last tenth of an estimate, would have added.
 """
 
 import asyncio
@@ -74,7 +73,7 @@ class Presumptions:
                 recorded.recorded_micro_usd = used
 
     async def record_often(self) -> None:
-        """Record again and again, until cancelled."""
+        """Record once a period, until cancelled."""
         while True:
             await asyncio.sleep(PERIOD_S)
             try:

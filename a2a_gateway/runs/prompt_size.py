@@ -1,17 +1,17 @@
 """The size of a prompt: its bytes, and an upper estimate of its tokens, without a tokenizer. Pure.
 
-`agents` and `peers` each measure what they send, because an LLM and a plain endpoint are sent different things.
+`agents` and `peers` each measure what they send, because an LLM and a plain endpoint are sent different bodies.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 _BYTES_PER_TOKEN: Final = 3
-"""English and code have four or more, dense scripts about three: a prompt rarely has more tokens than its bytes by three."""
+"""English and code have four or more, dense scripts about three, so this rarely yields too few tokens."""
 _TOKENS_PER_MESSAGE: Final = 8
 _TOKENS_PER_IMAGE: Final = 2_000
 _TOKENS_PER_CALL: Final = 100
-"""For what is added to the messages: a note on the budget, the provider's own mark-up."""
+"""For what is added to the messages, such as a note on the budget and the provider's own mark-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class PromptSize:
     images: int = 0
 
     def most_tokens(self) -> int:
-        """Estimate the tokens, rather too many than too few."""
+        """Return an upper estimate of the tokens."""
         around = self.messages * _TOKENS_PER_MESSAGE + self.images * _TOKENS_PER_IMAGE + _TOKENS_PER_CALL
         return -(-self.utf8_bytes // _BYTES_PER_TOKEN) + around
 

@@ -1,7 +1,8 @@
-"""Proposal: from a request and its caller to the run that they ask for, its agent and its limits. Pure."""
+"""Proposals: derive from a request and its caller the run that is to be opened. Pure."""
 
 import uuid
 from dataclasses import dataclass
+from typing import Final
 
 from a2a_gateway.errors import AgentNotAllowed, AuthenticationError, GatewayLoop, ModelNotFound
 from a2a_gateway.runs.limits import Limits
@@ -20,8 +21,8 @@ from a2a_gateway.runs.ports import Profiles, RunProposal
 from a2a_gateway.runs.task_marks import TaskMarks
 from delegate_tool.protocol.limits import limits_of
 
-SELF = "self"
-"""In a delegation, the caller's own profile."""
+SELF: Final = "self"
+"""Model id by which an agent delegates to its own profile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,9 @@ class Caller:
 
     Attributes:
         key: on which everything is charged; a peer has one, too.
-        run: whose run token was presented; None for any other credential.
-        grant: of a peer, for one run.
-        asks_as: name of a peer that may read the runs that it has had here, and may start no run.
+        run: the run that sent the request, by its run token or as an agent with a key; None for any other caller.
+        grant: of a peer, for one run; None for any other credential.
+        asks_as: name of a peer whose token only allows to read and cancel the runs that it has had here.
     """
 
     key: KeyRecord
@@ -42,7 +43,7 @@ class Caller:
 
     @property
     def scope(self) -> str:
-        """Whose requests are compared with each other, and whose idempotency keys they are."""
+        """The namespace of idempotency keys and of repeated requests: the run, or else the key, that sends them."""
         return f"key:{self.key.id}" if self.run is None else f"run:{self.run.id}"
 
 
@@ -55,7 +56,7 @@ def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> 
     """
     model, grant = request.model, caller.grant
     if caller.asks_as is not None:
-        raise AuthenticationError("This token asks about runs; it opens none. A run needs a grant.")
+        raise AuthenticationError("This token can read runs, and start none. A run needs a grant.")
     if grant is not None and grant.agent != model:
         raise AgentNotAllowed(f"The grant is for {grant.agent}, not for {model[:200]}.", param="model")
     if model == SELF:
@@ -71,11 +72,11 @@ def refuse_loop(request: RunRequest, gateway_id: str) -> None:
     """Refuse a request that this gateway has forwarded before.
 
     Raises:
-        GatewayLoop: it has.
+        GatewayLoop: this gateway is among those that the request has passed.
     """
     if gateway_id in request.context.via:
         raise GatewayLoop(
-            f"This gateway ({gateway_id}) has forwarded this request before: it goes in a circle. Break the loop.",
+            f"This gateway ({gateway_id}) has forwarded this request before. Remove the loop between the peers.",
             details={"via": list(request.context.via)},
         )
 
@@ -101,7 +102,7 @@ def propose(
         conversation_id=ConversationId(asked.conversation_id or str(uuid.uuid4())),
         defaults=defaults,
         policies=(profile.policy, limits_of(asked), *([grant.policy] if grant else [])),
-        claimed_depth=max(asked.depth or 0, grant.depth) if grant else asked.depth,
+        stated_depth=max(asked.depth or 0, grant.depth) if grant else asked.depth,
         starts=asked.conversation_id is None,  # else it may have to wait for another run on the conversation
         caps=profile.caps,
         on_peer=profile.peer is not None,

@@ -1,4 +1,4 @@
-"""The rule for repeated requests whose run failed: is it carried out again, or is the failure sent again? Pure.
+"""The rule for a request that repeats one whose run failed: run it again, or send the failure again. Pure.
 
 A transient failure (a rate limit, a provider or a database that is unavailable, a crash) is worth another attempt only while the
 run has done nothing. Clients repeat a failed request up to thirty times, mostly unmarked, so after any work an equal request
@@ -24,12 +24,12 @@ from a2a_gateway.errors import (
 from a2a_gateway.runs.model import RunRecord, RunState, TokenUsage
 
 _TRANSIENT: Final = (InternalError, LLMUnavailable, NotReady, RunCancelled, RunLost, StoreError)
-"""Failures that a later attempt may not meet although `x-should-retry` advises against an immediate one."""
+"""Failures that a later attempt may not meet, even if `x-should-retry` advises against an immediate one."""
 REMEDY: Final = (
     "The run had worked before it failed or was cancelled, so the same request gets this error again instead of doing the work "
     "twice. To run it again, change the request, send another Idempotency-Key, or, without a key, send nothing for a minute."
 )
-"""For callers with a key. The first error of a cancelled run does without, because it has a reason of its own."""
+"""For callers with a key. The first error of a cancelled run lacks it, because that has a reason of its own."""
 
 
 def has_worked(run: RunRecord) -> bool:
@@ -43,7 +43,7 @@ def has_worked(run: RunRecord) -> bool:
 
 
 def may_rerun(run: RunRecord, failure: type[GatewayError]) -> bool:
-    """Return whether a request equal to that of a failed run is to be carried out, rather than sent the same failure."""
+    """Return whether a repetition of a failed run's request begins a run, rather than gets the failure again."""
     return _is_transient(failure) and not has_worked(run)
 
 

@@ -1,7 +1,7 @@
 """Revocation: the runs of a revoked key end at once, not at their next LLM call.
 
-A key is revoked in the store, perhaps by another process, so the gateway reads the store again and again. From the revocation on
-the ledger refuses whatever a run of the key requests. This module also ends the calls that are under way.
+A key is revoked in the store, perhaps by another process, so the gateway polls the store. After the revocation the ledger refuses
+every new call and run of the key. This module also cancels the runs, and with them the calls under way.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class Revocation:
     service: RunService
 
     async def enforce(self) -> None:
-        """Cancel the trees of revoked keys, and wait until they have ended. Reads nothing while nothing runs.
+        """Cancel the trees of revoked keys, and wait until they have ended. Without runs under way the store is not read.
 
         Raises:
             StoreError: the keys cannot be read.

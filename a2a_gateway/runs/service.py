@@ -1,16 +1,16 @@
 """The run service: the way of every request from the doors to the end of its run.
 
     RunService.start ── Opening: take in, deduplicate, count against the key, wait for a slot, open in the ledger
-         │                  (refused, or led to an earlier run: nothing is left)
-         └─ one task a run ── Leading: lease, start, run, keep, finish
+         │                  (a refused or repeated request leaves nothing behind)
+         └─ one task per run ── Leading: lease, start, run, keep, finish
                                   ├─ Finalization: ledger, descendants, `RunFinished`
-                                  └─ Cancellation: on request, on a client that left, on shutdown
+                                  └─ Cancellation: on request, when the client leaves, on shutdown
 
-It decides nothing about money or depth: the ledger does, in the transaction that opens a run. It decides nothing about an agent:
-the runner does. It owns the order of the steps and the tasks, each of which ends before the service does.
+The ledger decides about money and depth, in the transaction that opens a run; the runner decides about the agent. The service
+owns the order of the steps, and the tasks. Each task ends before the service does.
 
-Two waits come before a run works, and their order matters. A run that begins a conversation takes its slot first. A run that
-continues one takes its slot when it is its turn on the conversation, so that the runs that wait for it hold no slots
+A run waits twice before it works, and the order matters. A run that begins a conversation takes its slot first. A run that
+continues one waits for its turn on the conversation and then takes its slot, so that runs in that queue occupy no slots
 (`conversation_queue`).
 """
 
@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 
 class StartedRun(NamedTuple):
-    """The run that a request has led to; `is_replay` is True if an earlier request began it."""
+    """The run of a request; `is_replay` is True if an earlier request began it."""
 
     live: LiveRun
     is_replay: bool
@@ -59,7 +59,7 @@ class RunService:
     Attributes:
         throttle: refuses requests beyond the limits of their keys.
         draining: no new trees are started.
-        marks: by which an agent's task is recognised when it comes back.
+        marks: see `task_marks`.
         deduplication: finds the run that a request repeats.
         ended_runs: reads what is kept of runs that have ended.
         presumptions: what a crash would charge for the LLM calls under way.
@@ -131,8 +131,8 @@ class RunService:
     async def start(self, request: RunRequest, caller: Caller) -> StartedRun:
         """Admit a run and begin it, or find the run that the request repeats; `LiveRun.listen` follows its events.
 
-        Waits for a slot, and for a sibling to end where the parent has too many live children. Cancelling the wait leaves
-        nothing.
+        Waits for a slot, and, if the parent has too many live children, for one of them to end. If this wait is cancelled, no run
+        stays open.
 
         Raises:
             GatewayError: the run was not admitted.
@@ -148,7 +148,7 @@ class RunService:
         return StartedRun(live, is_replay=live.record.id != intake.proposal.id)
 
     async def cancel(self, run_id: RunId, *, why: str = "") -> None:
-        """Cancel a run and all its live descendants, and wait until they have stopped. A run that has ended is left alone.
+        """Cancel a run and all its live descendants, and wait until they have closed. Does nothing if the run has ended.
 
         Args:
             why: a sentence for the callers of these runs.
@@ -189,7 +189,7 @@ class RunService:
         """Start the task of a run, and wait until the run is admitted."""
         proposal = intake.proposal
         if not self._tasks:
-            self.clock.set_right()  # no deadline depends on it now
+            self.clock.synchronise()  # safe: no run is under way, so no deadline depends on the clock
         admitted: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._open_and_lead(intake, admitted), name=f"run {proposal.id}")
         self._tasks[proposal.id] = task
@@ -227,9 +227,12 @@ class RunService:
                     self._opening.run_ended.notify()
         except GatewayError as error:
             _refuse(admitted, error)
-        except Exception as error:  # the task's boundary: an error of the gateway itself must reach the caller as an error
+        except Exception as error:  # the last line of the task: a fault of the gateway must reach the caller as an error
             log.exception("run_failed_internally", run_id=proposal.id)
-            _refuse(admitted, InternalError(f"The gateway failed to run this request ({type(error).__name__}); see its log."))
+            _refuse(
+                admitted,
+                InternalError(f"The gateway failed to run this request ({type(error).__name__}); its log has the details."),
+            )
 
     def _queue_timeout_s(self, intake: Intake) -> float:
         # A child waits as long as its parent may: a refusal would only make the parent ask again.

@@ -1,4 +1,4 @@
-"""The server's own settings of runs. Plain frozen data."""
+"""The settings of the run service. Plain frozen data."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,11 @@ from a2a_gateway.runs.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class ServicePolicy:
-    """The server's own settings, as far as runs are concerned.
+    """The settings of the run service.
 
     Attributes:
-        base_url: under which this gateway's own agents reach it, ending in `/v1`.
+        base_url: OpenAI base URL under which this gateway's own agents reach it, ending in `/v1`.
+        defaults: limits of a root run, before anything narrows them.
         disconnect_grace_s: how long an abandoned run waits for a client to attach.
         retry_store_after_s: pause before a write that the database refused is tried again.
     """

@@ -1,9 +1,9 @@
-"""A site: somewhere runs are executed, with all that the gateway must know of the place.
+"""A site: a place where runs are executed, with all that the gateway needs to use it.
 
-This process is a site, and the peers together are another. A further one, such as a confined worker or a cluster, is a module
-that makes its `Site`, and one more item in the list that `server.gateway` gives to `Sites`. A run belongs to the site that serves
-its model id, and everything that leads the run asks that site: which agents there are, what executes them, where their tools
-work, and which processes on this machine belong to them.
+This process is one site, and the peers together are another. To add one, such as a confined worker or a cluster, write a module
+that makes its `Site`, and add that to the list in `server.gateway`. A run belongs to the site that serves its model id. The site
+provides the profiles, the runner that executes them, the directories in which their tools work, and the processes on this machine
+that belong to them. `dispatch.Sites` selects among all sites.
 """
 
 from collections.abc import Callable
@@ -15,34 +15,35 @@ from a2a_gateway.runs.ports import Profiles, Runner, Workspaces
 
 
 class AgentProcesses(Protocol):
-    """The processes that runs have started on this machine, as far as they can be distinguished from others."""
+    """The processes that runs have started on this machine, as far as these can be identified."""
 
     @property
     def exist(self) -> bool:
-        """Whether there may be any; costs nothing."""
+        """Whether any may exist; a cheap check."""
         ...
 
     def run_with_socket(self, inode: int, uid: int) -> RunId | None:
-        """Find the run one of whose processes has a socket open, that the user `uid` has made; None if another process has it.
+        """Find the run that has a socket open; None if the process that has it belongs to no run. Blocks for about a millisecond.
 
-        Blocks, about a millisecond.
+        Args:
+            uid: the user who made the socket.
 
         Raises:
-            LookupError: it cannot be found out; the message is a clause with the reason.
+            LookupError: the process cannot be identified; the message is a clause with the reason.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One site.
+    """One site; every run is executed on exactly one.
 
     Attributes:
         name: for people and logs.
-        serves: tells whether a model id is one of the site's, whether or not it has such an agent now. Sites share none.
+        serves: returns whether a model id belongs to the site, even if it has no such agent now. No two sites serve the same id.
         profiles: its agents, by model id.
         workspaces: where its agents' tools work; None if that is elsewhere, so that runs are given no directory.
-        processes: what its agents have started on this machine; None if they start nothing here.
+        processes: those of its agents on this machine; None if they start none here.
         gateway_url: OpenAI base URL under which its agents reach this gateway; None for the gateway's own.
     """
 

@@ -1,4 +1,4 @@
-"""Task marks: by them a gateway recognises that an agent is asked to do a task on which it works already, further up the tree.
+"""Task marks: by these a gateway detects that an agent is asked to do a task on which it works already, further up the tree.
 
 A mark is a digest of agent and task, keyed with a secret of this process. So it can travel through other gateways, in the trail
 of a request, and reveals nothing to them. Only the process that made a mark can compare it, and the runs that it stands for end
@@ -15,7 +15,7 @@ from typing import Final
 from delegate_tool.protocol.context import CONTEXT_HEADING
 
 LONGEST_TRAIL: Final = 32
-"""How many marks a request passes on, the nearest ones; `max_depth` bounds longer chains."""
+"""How many marks a request passes on: the nearest ones. Longer chains are bounded by `max_depth`."""
 _INVISIBLE: Final = re.compile(
     # Control characters, and Unicode's Default_Ignorable_Code_Point.
     r"[\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"

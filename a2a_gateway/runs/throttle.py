@@ -1,16 +1,15 @@
 """Limit how many trees each key has under way, and how many it begins in a minute. A request beyond a limit is refused at once.
 
-What counts is a request that begins a tree: of a person, of a program, or of a peer, whose account is a key like any other. It
-counts from before it waits for a slot, so that one key cannot fill the queue of all others, until just before its client receives
-the end of the run, so that a client may send its next request at once. What does not count:
+A request that begins a tree counts, whether a person, a program or a peer sends it; a peer has a key like any other caller. It
+counts from before it waits for a slot, so that one key cannot fill the queue, until just before its client receives the end of
+the run, so that the client may send its next request at once. These requests do not count:
 
-- requests of run tokens, because a tree is bounded by its own depth, breadth and runs, and to refuse a child would waste what its
+- requests of run tokens, because a tree is bounded by its own depth, breadth and runs, and a refused child would waste what its
   parent has spent already;
-- requests that get the run of an earlier one, and those refused here, because a client that repeats them must get through in the
-  end.
+- requests that get the run of an earlier one, and those refused here, because a client that repeats them must succeed in the end.
 
-In memory, which is exact: a database has one gateway at a time, that is one process, and no run outlives it. A restart begins a
-new minute.
+The counts are in memory, and exact: a database is used by one gateway process at a time, and no run outlives it. A restart begins
+a new minute.
 """
 
 import time
@@ -25,7 +24,7 @@ from a2a_gateway.runs.model import KeyId, KeyRecord, RunId
 
 _MINUTE_S: Final = 60.0
 _RUN_ENDS_WITHIN_S: Final = 5.0
-"""A guess, for `Retry-After`."""
+"""An estimate, for `Retry-After`."""
 
 
 @dataclass(slots=True)
@@ -33,7 +32,7 @@ class Throttle:
     """Counts the trees of keys. Belongs to one event loop.
 
     Attributes:
-        defaults: of a key that names no limits of its own.
+        defaults: the limits of a key without its own.
         now: seconds that pass evenly, from any origin.
     """
 

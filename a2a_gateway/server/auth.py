@@ -1,6 +1,10 @@
 """Authenticate requests: from the credential in the headers to a `Caller`.
 
-A key starts trees; a run token starts children of its run; a peer's grant starts one run, and its lesser token asks about it.
+credential                what it allows
+key                       to start trees, and to read and cancel them
+run token                 to start children of its run, and to read and cancel what is below it
+a peer's grant            to start one run
+a peer's lesser token     to list models, and to read and cancel the runs that the peer has had here (`asks_as`)
 """
 
 import re
@@ -32,23 +36,25 @@ class Authenticator:
     keys: Keys
     ledger: Ledger
     tokens: JwtRunTokens
-    issuers: "GrantVerifier"
+    grant_verifier: "GrantVerifier"
     origins: Origins
 
     async def authenticate(self, headers: Mapping[str, str], connection: ConnectionEnds | None) -> Caller:
-        """Find the caller. An agent that presents a key calls as its own run, as if with its token, or not at all.
+        """Find the caller of a request.
+
+        An agent that presents a key calls as its own run, as if with its run token, or is refused (`A2A_AGENT_KEY_USE`).
 
         Raises:
             AuthenticationError: no credential, or an unknown one.
             RunTokenRevoked: the token of a run that has ended.
-            RootKeyFromAgent: a key in the hands of an agent.
+            RootKeyFromAgent: an agent sent a key.
         """
         secret = _credential(headers)
         if self._is_run_token(secret):
             return await self._caller_of(self.tokens.read(secret))
         caller = await self._owner_of(secret)
         try:
-            run_id = await self.origins.parent_of(connection)
+            run_id = await self.origins.find_parent(connection)
         except RootKeyFromAgent as error:
             raise error.with_details(key_id=caller.key.id) from None
         if run_id is None:
@@ -57,12 +63,12 @@ class Authenticator:
         return await self._caller_of(run_id)
 
     def _is_run_token(self, secret: str) -> bool:
-        return _is_jwt(secret) and self.tokens.is_one(secret)
+        return _is_jwt(secret) and self.tokens.is_run_token(secret)
 
     async def _owner_of(self, secret: str) -> Caller:
         """Return the caller that owns a long-lived secret: a key or a peer."""
         if _is_jwt(secret):
-            return await self.issuers.caller(secret, self.keys)
+            return await self.grant_verifier.caller(secret, self.keys)
         return Caller(await self.keys.authenticate(secret))
 
     async def _caller_of(self, run_id: RunId) -> Caller:
@@ -75,7 +81,7 @@ class Authenticator:
         return Caller(key, run)
 
     async def visible_run(self, caller: Caller, run_id: str) -> RunRecord:
-        """Return a run that the caller may see: a key its own trees, a run token its own descendants (and itself).
+        """Return a run that the caller may see: a key sees its own trees, a run token its run and what is below it.
 
         Raises:
             RunNotFound: it does not exist, or the caller may not see it; the error is the same for both.

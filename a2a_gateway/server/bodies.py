@@ -1,8 +1,8 @@
 """Receive the bodies of requests into a bounded memory.
 
-A body is received only once its caller is known: until then the server keeps some 64 kB of it. A larger one first takes its whole
-length from a memory that all bodies share, so that bodies which are never finished cannot fill the machine's. One key can take
-half of it, so that it cannot keep the others out.
+A body is received only after its caller is authenticated; until then uvicorn buffers some 64 kB of it. A larger body first
+reserves its whole length in a memory that all bodies share, so bodies that are never finished cannot fill the machine's memory.
+One key can reserve half of it, so it cannot keep the others out.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Bodies:
 
     @asynccontextmanager
     async def receive(self, request: Request, owner: str) -> AsyncIterator[bytes]:
-        """Receive a body, and keep its memory taken until the context ends.
+        """Receive a body, and reserve its memory until the context ends.
 
         Raises:
             BodyTooLarge: it is larger than the limit; raised as soon as that is known.
@@ -59,11 +59,11 @@ class Bodies:
             yield b"".join(pieces)
 
     def _length_of(self, request: Request) -> int:
-        """Return how long a body may get: in chunks, as long as the limit."""
-        packing = request.headers.get("content-encoding", "identity")
-        if packing.lower() != "identity":
+        """Return the greatest length that a body may have; for a chunked one, the limit."""
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
             raise RequestError(
-                f"Content-Encoding: {packing[:40]} is not read here; send the body as it is.", param="Content-Encoding"
+                f"Content-Encoding: {encoding[:40]} is not supported; send the body uncompressed.", param="Content-Encoding"
             )
         announced = request.headers.get("content-length", "")
         length_bytes = int(announced) if announced.isdigit() else self._limit_bytes
@@ -72,7 +72,7 @@ class Bodies:
         return length_bytes
 
     async def _take(self, owner: str, size_bytes: int) -> AbstractContextManager[None]:
-        """Take memory until the context ends, once there is enough."""
+        """Wait for enough memory, and return a context that holds it."""
         try:
             async with asyncio.timeout(self._wait_s):
                 while not self._has_room(owner, size_bytes):
@@ -91,11 +91,11 @@ class Bodies:
             yield
         finally:
             self._taken[owner] -= size_bytes
-            self._taken += Counter()  # forgets owners that have nothing left
+            self._taken += Counter()  # drops owners with nothing left
             self._freed.notify()
 
     def _has_room(self, owner: str, size_bytes: int) -> bool:
-        is_first = not self._taken  # and may take it all, where the memory is smaller than the limit of one body
+        is_first = not self._taken  # may take it all, even if the memory is smaller than the limit of one body
         return is_first or (
             self._taken.total() + size_bytes <= self._memory_bytes and self._taken[owner] + size_bytes <= self._share_bytes
         )

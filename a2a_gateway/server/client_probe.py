@@ -1,15 +1,15 @@
-"""Find out whether a client that has ended its side of a connection still reads.
+"""Find out whether a client that has half-closed its connection still reads.
 
-A client that only shuts down writing (`nc -N`, `socket.shutdown`) waits for its answer. One that has closed the connection has
-left, and its run must end. Both send the same FIN. Two things distinguish them:
+A client that shut down only its writing side (`nc -N`, `socket.shutdown`) waits for its response. A client that closed the
+connection has left, and its run must end. Both send the same FIN. Two things distinguish them:
 
-- Of a client on this machine the kernel knows whether a process still has the socket. That costs nothing and is looked at first.
-- A closed socket answers data with RST, after which the next write fails. So a little is written, a few times, which a reader
-  must ignore: `100 Continue` before the response, of which any number may come (RFC 9110, section 15.2); and within a chunked one
-  a zero in front of the next chunk's size (RFC 9112, section 7.1).
+- The kernel knows whether a process on this machine still has the client's socket. That check costs nothing and comes first.
+- A closed socket answers data with RST, after which the next write fails. So the probe writes a few bytes that a reader must
+  ignore: before the response `100 Continue`, which may be repeated (RFC 9110, section 15.2); within a chunked response a zero in
+  front of the next chunk's size (RFC 9112, section 7.1).
 
-The first write comes late enough for a short answer to need none. Further ones are for what stands between, as port forwarding of
-ssh and Docker: each such program has to fail in writing before it closes its own side.
+The first write comes so late that a short response needs none. It is repeated because of programs in between, such as the port
+forwarding of ssh and Docker: each of them must itself fail to write before it closes its side.
 """
 
 import asyncio
@@ -23,16 +23,16 @@ from a2a_gateway.host.tcp_sockets import client_socket
 from a2a_gateway.server.origin import ConnectionEnds
 
 _LOOK_AFTER_S: Final = (0.01, 0.05)
-"""A client may be caught in the middle of closing."""
+"""When to ask the kernel again: the client may be in the middle of closing."""
 _WRITE_AFTER_S: Final = (0.25, 0.3, 0.45, 0.75, 1.3, 2.4)
-"""Zeros in front of a size count as its digits, of which clients take 16."""
+"""When to write. Few times, because zeros in front of a size count as its digits, and clients accept 16."""
 _PATIENCE_S: Final = 0.5
-"""How long an HTTP/1.0 client, which can be sent nothing before its response, is taken to be there."""
+"""How long an HTTP/1.0 client is assumed to read: before its response it can be sent nothing."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientProbe:
-    """Watches over one client that has ended its side, until its answer is complete. The transport closes if it has left."""
+    """Probes one client that has half-closed, until its response is complete. Closes the transport if the client has left."""
 
     def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
         self._transport = transport
@@ -50,7 +50,7 @@ class ClientProbe:
         return socket is not None and socket.inode == 0
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Find out about the client while its answer is made."""
+        """Schedule the probes, which go on while the response is made."""
         for delay_s in _LOOK_AFTER_S:
             loop.call_later(delay_s, self._while_answering, self._look)
         if self._cycle.scope["http_version"] == "1.0" and not self._cycle.response_started:

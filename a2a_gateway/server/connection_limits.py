@@ -1,8 +1,14 @@
 """Limit connections: their number, and how long a client may take to send a request.
 
-An unfinished head or body holds a connection and some memory, and its client has shown no key yet. So time counts against a
-client while the gateway waits for it, and never while it waits for the gateway: answers may take hours. Where all connections are
-in use, the one makes room that has kept the gateway waiting for the longest. A request under way is never given up for a new one.
+An unfinished head or body occupies a connection and some memory, and its client is not authenticated yet. So a client is timed
+while the gateway waits for it, and never while it waits for the gateway: a response may take hours. If all connections are in
+use, the one that has kept the gateway waiting longest is closed for a new one, but never one with a request under way.
+
+    phase     the connection waits for                                           timeout
+    HEAD      the next head, or the rest of a body whose response is complete    `head_timeout_s`
+    BODY      the rest of a body                                                 `body_timeout_s`, more for each byte received
+    ANSWER    the gateway                                                        no timeout
+    UNREAD    the client to read what is left of a response                      `body_timeout_s` without progress
 """
 
 from collections.abc import Iterable
@@ -13,26 +19,26 @@ from typing import Final, Protocol
 from a2a_gateway.errors import CapacityExceeded, GatewayError, RequestTimeout
 
 LEAST_BYTES_PER_S: Final = 10_000
-"""Of a body, on average; less is a client that has stalled, or means to."""
+"""Average rate of a body, below which its client counts as stalled."""
 _LONGEST_TICK_S: Final = 2.0
-"""Time in which this process itself stood still must not count against clients."""
+"""A longer pause of this process itself, such as a suspended machine, does not count against clients."""
 
 
 class Phase(Enum):
-    """What a connection waits for."""
+    """What a connection waits for; see the table above."""
 
-    HEAD = auto()  # for the client, to send the next head, or what is left of a body that has been answered
-    BODY = auto()  # for the client, to send the rest of a body
-    ANSWER = auto()  # for the gateway
-    UNREAD = auto()  # for the client, to read what is left
+    HEAD = auto()
+    BODY = auto()
+    ANSWER = auto()
+    UNREAD = auto()
 
 
 class LimitedConnection(Protocol):
     """A connection under limits.
 
     Attributes:
-        waited_s: for how long it has waited for its client; the connection sets it to null when a phase begins.
-        body_bytes: what has come of the present request's body.
+        waited_s: for how long it has waited for its client; None from the start of a phase until time is first counted.
+        body_bytes: how much of the present request's body was received.
     """
 
     waited_s: float | None
@@ -53,7 +59,7 @@ class ConnectionLimits:
     """The limits of one server.
 
     Attributes:
-        body_timeout_s: grows by a second for each `LEAST_BYTES_PER_S` that have come.
+        body_timeout_s: extended by a second for each `LEAST_BYTES_PER_S` received.
     """
 
     max_connections: int
@@ -61,7 +67,7 @@ class ConnectionLimits:
     body_timeout_s: float
 
     def make_room(self, connections: Iterable[LimitedConnection], count: int) -> bool:
-        """If all are in use, close the one that waits longest for its client; return whether one more may be served."""
+        """Return whether one more may be served; if all are in use, close the one that waits longest for its client."""
         if count < self.max_connections:
             return True
         waiting = [each for each in connections if each.phase is Phase.HEAD]
@@ -70,7 +76,7 @@ class ConnectionLimits:
         return bool(waiting)
 
     def full(self) -> GatewayError:
-        """Return the error of a connection for which there is no room."""
+        """Return the error for a connection beyond the limit."""
         return CapacityExceeded(
             f"All {self.max_connections} connections of the gateway are in use. Try again later, or raise A2A_MAX_CONNECTIONS."
         )
@@ -95,7 +101,7 @@ class ConnectionLimits:
                 case Phase.BODY if waited_s > self.body_timeout_s + connection.body_bytes / LEAST_BYTES_PER_S:
                     connection.refuse(
                         RequestTimeout(
-                            f"{connection.body_bytes} bytes of the body came in {waited_s:.0f} s. "
+                            f"{connection.body_bytes} bytes of the body arrived in {waited_s:.0f} s. "
                             f"Send it within {self.body_timeout_s:g} s, and a second more for each {LEAST_BYTES_PER_S} bytes."
                         )
                     )

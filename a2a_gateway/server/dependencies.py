@@ -1,4 +1,4 @@
-"""FastAPI dependencies that all doors share: the gateway, its engine, the caller, and the run that a path names.
+"""FastAPI dependencies of all doors: the gateway, its engine, the caller, and the run that a path names.
 
 `provide` puts the gateway into each request of a router, so that the doors are plain module-level routers. The security schemes
 only document the credentials, and give /docs its authorize button: `auth` checks them.
@@ -78,7 +78,7 @@ async def get_run_starter(
 async def get_caller(caller: Annotated[Caller, Depends(get_run_starter)]) -> Caller:
     """Authenticate a caller that may ask about runs and models: any but a peer with a grant."""
     if caller.grant is not None:
-        raise AuthenticationError("A grant opens one run, and is good for nothing else.")
+        raise AuthenticationError("A grant opens one run, and is valid for nothing else.")
     return caller
 
 

@@ -1,7 +1,7 @@
 """The composition root: one gateway in this process, put together from its settings and taken apart in reverse order.
 
-The HTTP side answers `/health` at once, while the agents' side, which takes seconds to import, is put together in the background.
-Whoever needs it awaits `Gateway.engine`.
+The HTTP side answers `/health` at once. The agents' side takes seconds to import and is put together in the background; a request
+that needs it awaits `Gateway.engine`.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.site import Site
 from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.server.auth import Authenticator
-from a2a_gateway.server.origin import Origins, can_tell
+from a2a_gateway.server.origin import Origins, can_identify_senders
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.settings import AgentKeyUse, Settings
 from a2a_gateway.stores import Store, open_store, store_url
@@ -57,7 +57,7 @@ class Engine:
     """What serves a request, once everything is loaded.
 
     Attributes:
-        ignored_options: names the fields of a request that the LLM of a model ignores or cuts down.
+        ignored_options: returns the names of the sampling options that the LLM of a model ignores or lowers.
         started_at: seconds since the epoch.
     """
 
@@ -68,7 +68,7 @@ class Engine:
     checker: SchemaChecker
     clock: Clock
     directory: "PeerDirectory"
-    far_trees: "RemoteTrees"
+    remote_trees: "RemoteTrees"
     ignored_options: Callable[[str, Sampling], tuple[str, ...]]
     started_at: int
 
@@ -95,10 +95,10 @@ class Gateway:
     _draining: bool = False
 
     async def __aenter__(self) -> Self:
-        # Anew each time, because an application may be started again, and in another event loop.
+        # Made on each entry, because an application may be started again, in another event loop.
         self._stop, self._draining = asyncio.Event(), False
         self._engine = asyncio.get_running_loop().create_future()
-        # A start that fails before anybody asked for the engine is told by whoever asks, not by the garbage collector.
+        # Marks a failure as retrieved: a later request raises it, and asyncio need not log it.
         self._engine.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._task = asyncio.create_task(self._serve(self._engine), name="gateway")
         return self
@@ -140,8 +140,9 @@ class Gateway:
             raise NotReady("The gateway is still starting.", retry_after_s=5) from None
 
     async def signing_key(self) -> "SigningKey":
-        """Return the key by which this gateway signs what it sends to its peers: known before the engine is ready, because
-        peers that start at the same time ask each other for it.
+        """Return the key with which this gateway signs what it sends to its peers.
+
+        Available before the engine is ready, because gateways that start at the same time request it from each other.
 
         Raises:
             ConfigurationError: it can be neither read nor made.
@@ -151,9 +152,9 @@ class Gateway:
         return self._signing_key
 
     async def drain(self, timeout_s: float | None = None) -> None:
-        """Take no new trees and let the running ones end within `timeout_s` (None: the setting); cancel the rest.
+        """Start no new trees, let the running ones end within `timeout_s` (None: the setting), then cancel the rest.
 
-        A second call may be less patient than the first.
+        A second call, with a shorter timeout, does not wait for the first.
         """
         self._draining = True
         if self.started.done() and not self.started.cancelled() and self.started.exception() is None:
@@ -165,7 +166,7 @@ class Gateway:
             signing_key = await self.signing_key()
             opened = open_engine(self.settings, self.environ, self.clock, signing_key, owns_process=self.owns_process)
             async with opened as ready:
-                ready.service.draining = self._draining  # somebody may have said so while it was being made
+                ready.service.draining = self._draining  # `drain` may have been called during the start
                 engine.set_result(ready)
                 log.info("gateway_ready", models=[profile.model for profile in ready.profiles.list()])
                 await self._stop.wait()
@@ -173,7 +174,9 @@ class Gateway:
             self._fail(engine, error)
         except Exception as error:
             log.exception("gateway_failed")
-            self._fail(engine, ConfigurationError(f"The gateway could not start ({type(error).__name__}); its log says more."))
+            self._fail(
+                engine, ConfigurationError(f"The gateway could not start ({type(error).__name__}); its log has the details.")
+            )
 
     def _fail(self, engine: "asyncio.Future[Engine]", error: GatewayError) -> None:
         if not engine.done():
@@ -184,7 +187,7 @@ class Gateway:
 async def open_engine(
     settings: Settings, environ: Mapping[str, str], clock: SystemClock, signing_key: "SigningKey", *, owns_process: bool = False
 ) -> AsyncIterator[Engine]:
-    """Put everything together, in the order in which it depends on each other."""
+    """Put the parts of a gateway together, each after those that it depends on."""
     live_runs = LiveRuns()
     async with AsyncExitStack() as stack:
         stack.enter_context(hold_data_dir(settings))
@@ -194,9 +197,9 @@ async def open_engine(
         lost = await store.ledger.mark_lost()
         if lost:
             log.warning("runs_lost", count=lost)
-        # The SDK takes seconds to import: off the loop, so that /health answers meanwhile.
+        # In a thread, because the SDK takes seconds to import and /health must answer meanwhile.
         assembly = await asyncio.to_thread(load_agents_side, owns_process=owns_process)
-        from a2a_gateway import peers  # imports openai, which takes a second alone
+        from a2a_gateway import peers  # not above: it imports openai, which takes a second
 
         checker = await stack.enter_async_context(SchemaChecker())
         async with assembly.open_agents(settings, environ, checker, owns_process=owns_process) as agents:
@@ -236,22 +239,22 @@ async def open_engine(
             async with presuming, service, _sweeping(leases, store, clock), removing, reconciling, revoking:
                 origins = Origins(sites, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.GrantVerifier(known_peers, identity), origins)
-                far_trees = peers.RemoteTrees(directory)
+                remote_trees = peers.RemoteTrees(directory)
                 yield Engine(
-                    *(service, sites, store, auth, checker, clock, directory, far_trees),
+                    *(service, sites, store, auth, checker, clock, directory, remote_trees),
                     ignored_options=agents.ignored_options,
                     started_at=int(clock.now()),
                 )
 
 
 def _open_signing_key(data_dir: Path) -> "SigningKey":
-    from a2a_gateway.peers import SigningKey  # see below: it takes a second
+    from a2a_gateway.peers import SigningKey  # not above: it takes a second
 
     return SigningKey.open(data_dir)
 
 
 def _agent_key_use(settings: Settings) -> AgentKeyUse:
-    if settings.agent_key_use != "allow" and not can_tell():
+    if settings.agent_key_use != "allow" and not can_identify_senders():
         log.warning("agents_not_told_from_clients", remedy="keep keys where agents cannot read them; see SECURITY.md")
         return "allow"
     return settings.agent_key_use
@@ -271,14 +274,14 @@ def _service_policy(settings: Settings) -> ServicePolicy:
 
 @asynccontextmanager
 async def _sweeping(leases: Leases, store: Store, clock: Clock) -> AsyncIterator[None]:
-    """Remove what has expired now and then: conversations, idempotency keys with their answers, used grants."""
+    """Remove periodically what has expired: conversations, idempotency keys with their answers, used grants."""
 
     async def sweep() -> None:
         while True:
             try:
                 leases.live_runs.shed_old(clock.now())
                 await leases.sweep()
-                await store.ledger.forget_expired(min(clock.now(), clock.wall()))  # grants are a matter of wall clocks
+                await store.ledger.forget_expired(min(clock.now(), clock.wall()))  # grants expire by the wall clock
             except (GatewayError, OSError) as error:
                 log.warning("sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_EVERY_S)
@@ -309,7 +312,7 @@ async def _enforce_often(revocation: Revocation) -> None:
 
 @asynccontextmanager
 async def _background(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
-    """Do something beside the context, until it ends."""
+    """Run a task while the context lasts, and cancel it at the end."""
     task = asyncio.create_task(work, name=name)
     try:
         yield

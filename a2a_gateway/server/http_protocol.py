@@ -1,13 +1,13 @@
-"""uvicorn's HTTP protocol, as a gateway needs it. Above it stands `serving`.
+"""uvicorn's HTTP protocol with the changes that a gateway needs. `uvicorn_server` uses it.
 
-- What is no HTTP is answered in OpenAI's shape, as every other error.
-- A request's head is bounded, to the byte (`request_framing`), and so is the time that it may take (`connection_limits`).
-- An offer to speak another protocol is declined: httptools would drop the body of the request. Java's own client makes one
+- Bytes that are not HTTP get an error in OpenAI's shape, like every other error.
+- The size of a request's head is limited to the byte (`request_framing`), and so is its time (`connection_limits`).
+- An `Upgrade` to another protocol is declined, because httptools would drop the body of the request. Java's HTTP client sends one
   (`Upgrade: h2c`) with each first request over plain HTTP.
-- A client that ends its side of the connection, and still reads, gets its answer (`client_probe`).
-- The head of a response is sent together with the first of its body. uvicorn writes them one after the other, and uvloop sends
-  each at once. The head alone wakes the client, which may get the processor then, while the first word waits: some 0.4 ms of a
-  stream's first delta.
+- A client that half-closes its connection and still reads gets its response (`client_probe`).
+- The head of a response is sent together with the first part of its body. uvicorn writes them one after the other, and uvloop
+  sends each write at once. The head alone would wake the client, which may then take the processor while the first text waits:
+  that costs a stream's first delta some 0.4 ms.
 """
 
 import asyncio
@@ -32,11 +32,10 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     """Serves one connection.
 
     Attributes:
-        waited_s: see `connection_limits.Connection`.
-        body_bytes: what has come of the present request's body.
+        waited_s, body_bytes: see `LimitedConnection`.
     """
 
-    cycle: RequestResponseCycle | None  # type: ignore[assignment]  # none before the first request
+    cycle: RequestResponseCycle | None  # type: ignore[assignment]  # None before the first request
 
     def __init__(self, *args: Any, limits: ConnectionLimits, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,14 +46,14 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self.waited_s: float | None = None
         self.body_bytes = 0
 
-    # What the connection does
+    # Callbacks of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         others = cast("set[GatewayHttpProtocol]", self.connections)
         if not self._limits.make_room(others, len(others)):
             self.app = self._answer_full
         super().connection_made(transport)
-        self.transport = cast("asyncio.Transport", _HeadHolder(transport, self.loop))
+        self.transport = cast("asyncio.Transport", _HeadBuffer(transport, self.loop))
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -69,7 +68,9 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         except BodyTooLarge as error:
             self.refuse(error)
         except httptools.HttpParserError as error:
-            self.refuse(RequestError(f"This is no HTTP request: {error}. This is an HTTP/1.1 server; TLS is a proxy's task."))
+            self.refuse(
+                RequestError(f"This is no HTTP request: {error}. This server accepts HTTP/1.1; a proxy has to terminate TLS.")
+            )
 
     def eof_received(self) -> bool:  # type: ignore[override]
         cycle = self.cycle
@@ -82,14 +83,14 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         probe.begin(self.loop)
         return True
 
-    # What the parser finds
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
         if not self._body_is_coming:
             super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._body_is_coming:  # trailers come after it
+        if not self._body_is_coming:  # else it is a trailer
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -126,13 +127,13 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self._stay_in_http()
 
     def _stay_in_http(self) -> None:
-        """Go on with a request whose head offers another protocol: a new parser gets only the headers that frame its body."""
+        """Continue a request that asks for another protocol, in a new parser that gets only the headers that frame its body."""
         framing = b"".join(b"%b: %b\r\n" % header for header in self.headers if header[0] in _FRAMING_HEADERS)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
 
-    # What limits it
+    # For `connection_limits`
 
     @property
     def phase(self) -> Phase:
@@ -142,17 +143,20 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             return Phase.UNREAD
         if cycle is None or is_answered:
             return Phase.HEAD
-        is_held_up = self.pipeline or self.flow.read_paused or cycle.waiting_for_100_continue
-        return Phase.BODY if self._body_is_coming and not is_held_up and not cycle.response_started else Phase.ANSWER
+        is_paused = self.pipeline or self.flow.read_paused or cycle.waiting_for_100_continue
+        return Phase.BODY if self._body_is_coming and not is_paused and not cycle.response_started else Phase.ANSWER
 
     def note_reading(self) -> None:
-        """Begin to wait anew if the client has read something of what is left."""
+        """Start the wait again if the client has read a part of what is left."""
         unsent_bytes = self.transport.get_write_buffer_size()
         if unsent_bytes != self._unsent_bytes:
             self._unsent_bytes, self.waited_s = unsent_bytes, None
 
     def refuse(self, error: GatewayError) -> None:
-        """Answer and hang up; where an answer is under way already, or nothing has been asked, only hang up."""
+        """Close the connection, after an error response if one can still be sent.
+
+        No error can be sent while a response is under way, or between requests.
+        """
         if self._can_be_answered:
             status, headers, body = render_error(error)
             headers |= {"content-type": "application/json", "content-length": str(len(encode_json(body))), "connection": "close"}
@@ -170,7 +174,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         return not self.pipeline and not cycle.response_started
 
     def abort(self) -> None:
-        """Give up what the client does not read."""
+        """Close the connection, and discard what the client does not read."""
         self.transport.abort()
 
     async def _answer_full(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,8 +183,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         await response(scope, receive, send)
 
 
-class _HeadHolder:
-    """A transport that holds a head until more is written, or this turn of the loop is over; otherwise the transport."""
+class _HeadBuffer:
+    """Wraps a transport: buffers the head of a response until more is written, or until the next iteration of the event loop."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport

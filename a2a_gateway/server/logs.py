@@ -1,4 +1,4 @@
-"""Logs: one line an event on standard error, through structlog; the standard library's loggers are quietened and joined in."""
+"""Logs: one line per event on standard error, through structlog. Libraries' own loggers write there too, from warnings on."""
 
 import logging
 import sys
@@ -12,8 +12,8 @@ from structlog.typing import EventDict, ExcInfo, Processor
 from delegate_tool.protocol.text import legible
 
 
-class _Unfailing:
-    """A file for logs: where the disk is full or the reader has gone, lines are lost, and nothing stops."""
+class _LossyFile:
+    """A file for logs that ignores errors: if the disk is full, or a pipe has no reader, lines are lost."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -39,14 +39,14 @@ def _make_legible(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _write_traceback(file: TextIO, error: ExcInfo) -> None:
-    # With local variables, structlog's default on a terminal, it would show keys and prompts.
+    # Without local variables, which structlog shows on a terminal by default: they contain keys and prompts.
     text = StringIO()
     structlog.dev.plain_traceback(text, error)
     file.write(legible(text.getvalue()))
 
 
 def configure_logs(level: str) -> None:
-    """Set up logging for the process: readable on a terminal, JSON elsewhere. Messages of libraries appear from warnings on."""
+    """Set up logging for the process: readable on a terminal, JSON elsewhere. Of libraries, warnings and errors appear."""
     number = logging.getLevelNamesMapping()[level.upper()]
     for_people: list[Processor] = [_make_legible, structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback)]
     for_programs: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -58,7 +58,7 @@ def configure_logs(level: str) -> None:
             *(for_people if sys.stderr.isatty() else for_programs),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(_Unfailing(sys.stderr)),  # type: ignore[arg-type]  # it only prints
+        logger_factory=structlog.PrintLoggerFactory(_LossyFile(sys.stderr)),  # type: ignore[arg-type]  # it only prints
     )
     of_libraries = logging.StreamHandler(sys.stderr)
     of_libraries.setFormatter(_LegibleFormatter("%(levelname)s %(name)s: %(message)s"))

@@ -31,7 +31,7 @@ def event_stream_content(example: str) -> dict[str, Any]:
 
 
 def success(description: str, example: object) -> Responses:
-    """Describe the JSON response of a route that did what it was asked."""
+    """Describe the JSON response of a successful request."""
     return {200: {"description": description, "content": json_content(example)}}
 
 

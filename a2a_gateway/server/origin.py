@@ -20,7 +20,7 @@ from a2a_gateway.settings import AgentKeyUse
 _REMEDY = "An agent delegates with its tool `delegate`, which needs no key; A2A_AGENT_KEY_USE sets what happens to such keys."
 
 
-def can_tell() -> bool:
+def can_identify_senders() -> bool:
     """Return whether this machine can identify the process behind a connection: Linux can, unless a sandbox prevents it."""
     return supports_socket_queries() and Path("/proc/thread-self/children").exists()
 
@@ -46,16 +46,16 @@ class Origins:
     """Finds the run behind a connection, and decides what a key from a run means."""
 
     processes: AgentProcesses
-    use: AgentKeyUse
+    agent_key_use: AgentKeyUse
 
-    async def parent_of(self, connection: ConnectionEnds | None) -> RunId | None:
-        """Find the run of which a request with a key is a child; None if it is no agent's.
+    async def find_parent(self, connection: ConnectionEnds | None) -> RunId | None:
+        """Find the run whose agent sent a request with a key; None if no agent sent it.
 
         Raises:
-            RootKeyFromAgent: it is an agent's, or may be, and agents may not use keys.
+            RootKeyFromAgent: an agent sent it, or may have, and agents may not use keys.
         """
-        # Asked for every request: a connection may be handed on, and its numbers are used again.
-        if self.use == "allow" or connection is None or not self.processes.exist:
+        # For every request, because a process can pass its connection on, and its port is reused.
+        if self.agent_key_use == "allow" or connection is None or not self.processes.exist:
             return None
         try:
             run_id = await asyncio.to_thread(self._run_behind, connection)
@@ -64,7 +64,7 @@ class Origins:
             raise RootKeyFromAgent(
                 f"Refused: this API key was sent from the gateway's own machine while agents were running, and {why} {_REMEDY}"
             ) from None
-        if run_id is None or self.use == "child":
+        if run_id is None or self.agent_key_use == "child":
             return run_id
         raise RootKeyFromAgent(
             f"A key was presented by a process of run {run_id}. {_REMEDY}",

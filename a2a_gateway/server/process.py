@@ -1,4 +1,4 @@
-"""`a2a-gateway serve`: the process around a running gateway: logs, secrets, signals."""
+"""`a2a-gateway serve`: the process of a running gateway, with its logs, secrets and signals."""
 
 import asyncio
 import os
@@ -12,21 +12,21 @@ from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.host.orphans import become_parent_of_orphans
 from a2a_gateway.host.process_hardening import forbid_inspection, scrub_environment
 from a2a_gateway.server.logs import configure_logs
-from a2a_gateway.server.origin import can_tell
+from a2a_gateway.server.origin import can_identify_senders
 from a2a_gateway.server.uvicorn_server import Announcement, RunningGateway, running_gateway
 from a2a_gateway.settings import Settings, unknown_variables
 
 log = structlog.get_logger(__name__)
 
 _SETTINGS_WITH_SECRETS: Final = frozenset({"A2A_DATABASE_URL", "A2A_PEERS"})
-"""Settings that may have a password or a key within, and have been read by now."""
+"""Settings that may contain a password or a key. They have been read before they are removed."""
 _TRACING: Final = ("OTEL_", "LMNR_")
-"""Variables that begin like this are removed: they would make the SDK export what agents read and write, and some hold a
+"""Prefixes of variables that are removed: they would make the SDK export what agents read and write, and some contain a
 credential."""
 
 
 def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> None:
-    """Serve until SIGTERM (running runs may end within `drain_s`) or SIGINT (they are cancelled); a further one waits for less.
+    """Serve until SIGTERM, which lets runs end within `drain_s`, or SIGINT, which cancels them; see `_Signals`.
 
     Raises:
         ConfigurationError: the settings, the keys or the profiles do not allow a start.
@@ -35,13 +35,13 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
     environ = dict(os.environ)
     for name in unknown_variables(environ):
         log.warning("unknown_setting", variable=name)
-    # Agents run as this process's user: what they could read of it must not hold the secrets.
+    # Agents run as this process's user: what they can read of the process must not contain secrets.
     of_peers = {name for peer in settings.peers for name in peer.secret_variables}
     of_tracers = {name for name in environ if name.startswith(_TRACING)}
     scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers | of_tracers | _SETTINGS_WITH_SECRETS)
     forbid_inspection()
-    if settings.agent_key_use != "allow" and can_tell():
-        become_parent_of_orphans()  # or an agent that kills what stands between could pass for anybody
+    if settings.agent_key_use != "allow" and can_identify_senders():
+        become_parent_of_orphans()  # else an orphan of an agent's shell would look like any other client
     asyncio.run(_serve(settings, environ, on_ready), loop_factory=_loop_factory())
 
 
@@ -63,7 +63,12 @@ async def _serve(settings: Settings, environ: dict[str, str], on_ready: Callable
 
 
 class _Signals:
-    """SIGTERM lets runs end, SIGINT cancels them; a further signal cancels what is waited for, one more waits for nothing."""
+    """Maps signals to an urgency, which each further signal raises by one.
+
+    1   SIGTERM        drain: let runs end within `drain_s`
+    2   SIGINT         cancel the runs
+    3   a further one  exit without waiting
+    """
 
     def __init__(self, running: RunningGateway) -> None:
         self._running = running

@@ -9,7 +9,7 @@ from starlette.types import Receive, Send
 from a2a_gateway.wire.presenter import WireResponse
 
 type RawHeaders = list[tuple[bytes, bytes]]
-"""Headers in ASGI's form."""
+"""Headers as ASGI takes them."""
 
 
 def raw_headers(headers: Mapping[str, str]) -> RawHeaders:
@@ -56,7 +56,7 @@ async def write_until_client_leaves(writing: Coroutine[None, None, None], writer
     if not answering.cancelled():
         answering.result()
     elif not writer.started:
-        # No client reads it, but a middleware of the application around may treat a missing response as a failure.
+        # No client reads it, but a middleware of the host application may treat a missing response as a failure.
         await writer.start(499, [])
         await writer.write(b"", more=False)
 

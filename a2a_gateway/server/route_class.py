@@ -1,4 +1,4 @@
-"""The route class of every endpoint: it renders errors in the shape of its door, also inside a host application."""
+"""The route class of every endpoint: it renders errors in the shape of its door, in a host application too."""
 
 import uuid
 from collections.abc import Callable, Coroutine
@@ -22,10 +22,9 @@ from a2a_gateway.errors import (
 )
 from a2a_gateway.wire.errors import encode_error
 from a2a_gateway.wire.presenter import ErrorRenderer, WireResponse
+from delegate_tool.protocol.fields import Header
 
 log = structlog.get_logger(__name__)
-
-REQUEST_ID_HEADER = "X-Request-ID"
 
 
 class GatewayRoute(APIRoute):
@@ -59,13 +58,13 @@ class GatewayRoute(APIRoute):
                 log.exception("request_failed", request_id=request_id, path=request.url.path)
                 failure = InternalError(f"The gateway failed to answer ({type(error).__name__}); its log has the details.")
                 response = error_response(failure, self.render_error)
-            response.headers[REQUEST_ID_HEADER] = request_id
+            response.headers[Header.REQUEST_ID] = request_id
             return response
 
         return answer
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, or refuse the method; the application's own answer would have another shape."""
+        """Serve, or refuse the method here, because the application's own response would have another shape."""
         try:
             await super().handle(scope, receive, send)
         except HTTPException as error:
@@ -80,7 +79,7 @@ def error_response(error: GatewayError, render_error: ErrorRenderer = encode_err
 
 
 async def unknown_path(request: Request, error: Exception) -> Response:
-    """Respond to what no route matches, in OpenAI's shape."""
+    """Respond, in OpenAI's shape, to a request that no route matches."""
     return _refusal(request, error, encode_error)
 
 
@@ -96,8 +95,8 @@ def _refusal(request: Request, error: Exception, render_error: ErrorRenderer) ->
     else:
         refusal = RequestError(f"{where} was refused.")
     response = error_response(refusal, render_error)
-    response.headers[REQUEST_ID_HEADER] = _new_request_id()
-    response.headers.update(error.headers or {} if isinstance(error, HTTPException) else {})  # which methods are allowed
+    response.headers[Header.REQUEST_ID] = _new_request_id()
+    response.headers.update(error.headers or {} if isinstance(error, HTTPException) else {})  # `Allow`
     return response
 
 
@@ -114,5 +113,5 @@ def _invalid_parameter(error: RequestValidationError) -> RequestError:
 def _log_key_from_agent(error: RootKeyFromAgent, **request: str) -> None:
     if "run_id" in error.details:
         log.warning("key_from_agent_refused", **request, **error.details)
-    else:  # most senders that cannot be identified any more are clients that disconnected at once
+    else:  # most of these are clients that disconnected at once
         log.info("key_from_unidentified_process_refused", **request, **error.details)

@@ -1,4 +1,4 @@
-"""What every door does that starts runs: receive and parse the body, check the request, and respond with the run's events.
+"""The steps that all doors that start runs share: receive and parse the body, check the request, respond with the run's events.
 
 A door's endpoint is two lines: `parse` with the wire's parser, and `respond` with the wire's presenter.
 """
@@ -71,7 +71,7 @@ class RunDoor:
                 await self.engine.checker.check_schema(wanted.schema, self.caller.key.id)
         except TimeoutError:
             raise CapacityExceeded(
-                f"The schema was not checked within {_SCHEMA_CHECK_S:g} s, because others of this key were. Try again later.",
+                f"The schema was not checked within {_SCHEMA_CHECK_S:g} s, because others of this key took long. Try again.",
                 param="response_format",
                 retry_after_s=_SCHEMA_CHECK_S,
             ) from None

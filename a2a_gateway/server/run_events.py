@@ -11,13 +11,14 @@ from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.server.response_writer import ResponseWriter, raw_headers, write_until_client_leaves
 from a2a_gateway.wire import sse
 from a2a_gateway.wire.run_events import HEARTBEAT, render_run_event
+from delegate_tool.protocol.fields import Header
 
 
 def first_position(last_event_id: str | None, after: int | None) -> int:
     """Return the number of the first event to send: the one after `Last-Event-ID`, which browsers send, or after `after`.
 
     Raises:
-        RequestError: `Last-Event-ID` is no number.
+        RequestError: `Last-Event-ID` is not the number of an event.
     """
     if last_event_id is None:
         return 0 if after is None else after + 1
@@ -46,9 +47,9 @@ class RunEventsResponse(Response):
 
     async def _send(self, writer: ResponseWriter) -> None:
         live = self._live
-        number = min(self._begin, len(live.events))  # a number that no event has yet is that of the next one
+        number = min(self._begin, len(live.events))  # a number beyond the last event means the next one
         with watch(live, number) as run:
-            request_id = {name: value for name, value in self.headers.items() if name == "x-request-id"}
+            request_id = {name: value for name, value in self.headers.items() if name == Header.REQUEST_ID.lower()}
             await writer.start(200, raw_headers({**sse.HEADERS, **request_id}))
             while not run.has_ended:
                 events = await run.take(self._heartbeat_s)

@@ -21,6 +21,7 @@ from a2a_gateway.server.response_writer import ResponseWriter, raw_headers, writ
 from a2a_gateway.wire.headers import final_headers, ignored_headers, start_headers
 from a2a_gateway.wire.outcome import render_outcome
 from a2a_gateway.wire.presenter import Presenter
+from delegate_tool.protocol.fields import Header
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ class RunResponse(Response):
         await write_until_client_leaves(self._respond(writer), writer, receive)
 
     async def _respond(self, writer: ResponseWriter) -> None:
-        headers = {"X-Request-ID": self._request_id}
+        headers: dict[str, str] = {Header.REQUEST_ID: self._request_id}
         try:
             async with attach(self._service, self._request, self._caller) as run:
                 headers = start_headers(

@@ -10,7 +10,7 @@ from a2a_gateway.runs.model import RunId, RunRecord
 
 _ALGORITHM = "HS256"
 _TYPE = "a2a-run+jwt"
-"""Distinguishes run tokens from the tokens of peers (RFC 8725, 3.11)."""
+"""Distinguishes run tokens from the tokens of peers (RFC 8725, section 3.11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class JwtRunTokens:
     _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def mint(self, record: RunRecord) -> str:
-        """Make the token that names this run; it is invalid once the run has ended, and starts nothing after its deadline.
+        """Make the token that names a run; it is invalid once the run has ended, and starts nothing after the run's deadline.
 
         The ledger knows both. An instant in the token itself would be compared with a wall clock, which may jump.
         """
         claims = {"iss": self.gateway_id, "sub": record.id, "txn": record.tree_id}
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM, headers={"typ": _TYPE})
 
-    def is_one(self, token: str) -> bool:
-        """Return whether a JWT has the type of a run token; one that cannot be parsed does, so that `read` refuses it."""
+    def is_run_token(self, token: str) -> bool:
+        """Return whether a JWT has the type of a run token. True for one that cannot be parsed, so that `read` refuses it."""
         try:
             return jwt.get_unverified_header(token).get("typ") == _TYPE
         except jwt.PyJWTError:
@@ -42,7 +42,7 @@ class JwtRunTokens:
         """Return the run that a token names.
 
         Raises:
-            AuthenticationError: forged or foreign.
+            AuthenticationError: another process or gateway made it, or it is forged.
         """
         try:
             options = {"require": ["sub", "iss"]}

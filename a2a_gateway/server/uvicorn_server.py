@@ -24,14 +24,14 @@ from a2a_gateway.stores.keys import is_secret
 _FIRST_KEY_NAME = "default"
 _BACKLOG = 2048
 _TICKS_PER_LOOK = 5
-"""Connections are looked at each half second."""
+"""uvicorn ticks ten times a second, so connections are checked twice a second."""
 _HANG_UP_AFTER_S = 5
 """How long open connections may last once every run has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What there is to say when the gateway is ready.
+    """What to print when the gateway is ready.
 
     Attributes:
         url: OpenAI base URL.
@@ -48,7 +48,7 @@ class Announcement:
 
 @dataclass(slots=True)
 class RunningGateway:
-    """A gateway that serves.
+    """A gateway that listens.
 
     Attributes:
         server: ends when its `should_exit` is set.
@@ -61,7 +61,7 @@ class RunningGateway:
     serving: asyncio.Task[None]
 
     async def ready(self) -> Announcement | None:
-        """Wait until runs are taken; None if the server was stopped before.
+        """Wait until runs are accepted, and return what to print; None if the server was stopped before.
 
         Raises:
             ConfigurationError: it cannot start.
@@ -71,7 +71,7 @@ class RunningGateway:
         return await self._announcement(self.gateway.started.result()) if self.gateway.started.done() else None
 
     async def _announcement(self, engine: Engine) -> Announcement:
-        # Made only now, since whoever ends a gateway before it is ready would never be shown the key.
+        # Not made earlier: a gateway that is ended before it is ready would have made a key that no person has seen.
         first_key = None if await _has_key(engine.store) else (await engine.store.keys.create_key(_FIRST_KEY_NAME))[1]
         broken = [problem for problem in engine.profiles.problems() if not problem.is_warning]  # the log has the warnings
         problems = [f"{p.path}{f':{p.line}' if p.line else ''}: {p.message}" for p in broken]
@@ -83,7 +83,7 @@ class RunningGateway:
 async def running_gateway(
     settings: Settings, environ: Mapping[str, str], clock: SystemClock | None = None, *, owns_process: bool = False
 ) -> AsyncIterator[RunningGateway]:
-    """Serve until the context ends, which cancels what still runs. Port 0 takes a free one.
+    """Serve until the context ends, which cancels the runs under way. Port 0 stands for a free port.
 
     `environ` is where OpenHands' conventional variables are read from; for `owns_process` see `Gateway`.
 
@@ -93,7 +93,7 @@ async def running_gateway(
     settings.make_data_dir()
     with _listener(settings) as listener:
         bound = settings.model_copy(update={"port": listener.getsockname()[1]})
-        await _refuse_strangers(bound)
+        await _require_key_if_reachable(bound)
         async with Gateway(bound, environ, clock or SystemClock(), owns_process) as gateway:
             limits = ConnectionLimits(bound.max_connections, bound.head_timeout_s, bound.body_timeout_s)
             config = uvicorn.Config(
@@ -103,7 +103,7 @@ async def running_gateway(
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                # Who calls from this machine must not be able to say that it calls from another.
+                # A client on this machine must not be able to claim another address.
                 proxy_headers=False,
                 timeout_graceful_shutdown=_HANG_UP_AFTER_S,
             )
@@ -132,15 +132,15 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # Signals are `main`'s: the server must go on listening while runs end, because they may call each other through it.
+        # `process` handles signals: the server must listen while runs end, because they may call each other through it.
         yield
 
 
-async def _refuse_strangers(settings: Settings) -> None:
-    """Make sure that there is a key if others than this machine can reach the gateway.
+async def _require_key_if_reachable(settings: Settings) -> None:
+    """Refuse to start without a key if other machines can reach the gateway.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is no key.
     """
     async with open_store(store_url(settings), SystemClock()) as store:
         if not settings.is_loopback and not await _has_key(store):
@@ -157,7 +157,7 @@ async def _has_key(store: Store) -> bool:
 def _listener(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        # The kernel queues connections from here on, so clients need not wait for the server to come up.
+        # From here on the kernel queues connections, so clients can connect before the server accepts them.
         return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(

@@ -1,12 +1,12 @@
-"""The seam between a run and a wire: how one protocol presents a run to the client that asked for it.
+"""The seam between a run and a wire: how a wire presents a run to the client that requested it.
 
-`server.run_response` moves the bytes and knows only these protocols. A wire adds one `Presenter`; nothing here or there changes.
-For a response there are two forms, and an error may take the place of either:
+`server.run_response` moves the bytes and depends only on these protocols. A new wire adds one `Presenter` and changes neither.
+A response has one of two forms, and an error may take the place of either:
 
     whole        no byte is sent before the run has ended: `whole(answer, events)`, or `error(...)` if the run failed
     stream       the status is sent with the first event for which `opens` is true, or after a silence; until then a failure is
-                 `error(...)` with a status of its own. Then comes `event(...)` for each event, the end included, and
-                 `heartbeat()` whenever the run was silent for long.
+                 `error(...)` with its own status. Then `event(...)` is sent for each event, the end included, and `heartbeat()`
+                 whenever the run was silent for long.
 
 Presenters are pure: they render, they decide nothing about a run, and they do no I/O.
 """

@@ -1,4 +1,4 @@
-"""What every wire reads from a request in the same way: the JSON body, the delegation context, the marks of a repetition."""
+"""The parts of a request that all wires parse alike: the JSON body, the delegation context, the marks of a repetition."""
 
 import hashlib
 from collections.abc import Mapping, Set
@@ -18,7 +18,7 @@ def decode_json_object(body: bytes) -> dict[str, object]:
     """Decode a body that must be a JSON object.
 
     Raises:
-        RequestError: it is not valid JSON, or no object.
+        RequestError: it is not valid JSON, or not an object.
     """
     try:
         # Refuses NaN, lone surrogates, deep nesting (200 levels) and endless numbers, which the standard library accepts.
@@ -48,7 +48,7 @@ def fingerprint(values: Mapping[str, object], context: DelegationContext, *, for
 
     Args:
         values: the decoded body.
-        form_of_response: fields that only say how the response is to be sent; a repetition may ask for another form.
+        form_of_response: fields that only select the form of the response; a repetition may ask for another form.
     """
     asked = {name: value for name, value in values.items() if name not in form_of_response}
     aside = {"idempotency_key": None, "traceparent": None, "tracestate": None, "on_disconnect": None, "trail": ()}

@@ -1,6 +1,6 @@
 """Render the events of a run as Server-Sent Events: a JSON object each, with a number from which a reader can resume.
 
-This is not OpenAI's format. It is for clients that watch a run, or come back to one.
+This is not OpenAI's format. It is for clients that watch a run, or return to one.
 """
 
 from collections.abc import Mapping

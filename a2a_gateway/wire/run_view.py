@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from a2a_gateway.runs.model import FarPart, RunId, RunRecord
+from a2a_gateway.runs.model import PeerReport, RunId, RunRecord
 from a2a_gateway.wire.usage import gateway_of, render_pending
 from delegate_tool.protocol.limits import render_limits
 from delegate_tool.protocol.money import format_usd
@@ -65,17 +65,17 @@ def _render_use(record: RunRecord, *, pending: bool | None = None) -> RunView:
 
 
 def render_tree(
-    records: Sequence[RunRecord], *, now: float, gateway_id: str, far: Mapping[RunId, FarPart | str] | None = None
+    records: Sequence[RunRecord], *, now: float, gateway_id: str, reports: Mapping[RunId, PeerReport | str] | None = None
 ) -> RunView:
     """Render a run with all its descendants nested under `children`.
 
     Args:
         records: the run itself, then its descendants, parents before children; siblings stay in this order.
         gateway_id: of this gateway, on which all but its peers' agents run.
-        far: what the peers report of the runs that they execute, or why there is no report.
+        reports: what the peers report of the runs that they execute, or why there is no report.
 
     Raises:
-        ValueError: there is no record, or one whose parent does not stand before it.
+        ValueError: there is no record, or a parent does not precede its child.
     """
     if not records:
         raise ValueError("a tree has at least its root")
@@ -86,23 +86,23 @@ def render_tree(
             raise ValueError(f"run {record.id} stands before its parent {record.parent_id}")
         children[record.id] = []
         node = {**render_run(record, now=now), "gateway": gateway_of(record.agent, gateway_id), "children": children[record.id]}
-        nodes[record.id] = _join_report(node, record, far[record.id]) if far and record.id in far else node
+        nodes[record.id] = _join_report(node, record, reports[record.id]) if reports and record.id in reports else node
         if record.parent_id in children:
             children[record.parent_id].append(nodes[record.id])
     return nodes[records[0].id]
 
 
-def _join_report(node: RunView, record: RunRecord, far: FarPart | str) -> RunView:
-    """Join a run on a peer with the peer's report of it: one run, which has a record on either side.
+def _join_report(node: RunView, record: RunRecord, report: PeerReport | str) -> RunView:
+    """Merge a run on a peer with the peer's report of it: one run, with a record on each gateway.
 
-    Here all tokens and all money of the peer's part are those of this one run. If the peer reports what is below it, the run is
-    shown with its own, so that the sum of `self` over the tree stays what its root has cost.
+    The record of this gateway contains all tokens and money used on the peer. If the peer reports the runs below, only those of
+    this run itself are rendered, so that the sum of `self` over the tree is still the cost of the root.
     """
-    if isinstance(far, str):
-        return {**node, "unreachable": far}
-    self_micro_usd = max(0, record.cost_tree_micro_usd - far.cost_below_micro_usd)
-    shown = replace(record, usage=far.usage, turns=far.turns, cost_self_micro_usd=self_micro_usd)
-    return {**node, **_render_use(shown), "gateway": far.gateway or node["gateway"], "children": list(far.children)}
+    if isinstance(report, str):
+        return {**node, "unreachable": report}
+    self_micro_usd = max(0, record.cost_tree_micro_usd - report.cost_below_micro_usd)
+    shown = replace(record, usage=report.usage, turns=report.turns, cost_self_micro_usd=self_micro_usd)
+    return {**node, **_render_use(shown), "gateway": report.gateway or node["gateway"], "children": list(report.children)}
 
 
 def _instant(seconds: float | None) -> str | None:
@@ -112,7 +112,7 @@ def _instant(seconds: float | None) -> str | None:
 
 
 def _seconds(record: RunRecord, now: float) -> float:
-    """Return how long it has been executed; 0 while it waits in the queue."""
+    """Return for how long a run has been executed; 0 while it waits in the queue."""
     if record.started_at is None:
         return 0.0
     return max(0.0, (now if record.ended_at is None else record.ended_at) - record.started_at)

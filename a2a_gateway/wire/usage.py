@@ -1,4 +1,4 @@
-"""Render the `usage` object: OpenAI's token counts, with the cost and the place of the run in its tree.
+"""Render the `usage` object: OpenAI's token counts, with the cost, the limits and the tree of the run.
 
 Tokens are those of this run and this request alone; money is exact, in decimal strings, and once more as a JSON number in `cost`.
 """
@@ -71,18 +71,12 @@ def render_pending(record: RunRecord, *, pending: bool) -> dict[str, bool]:
 
 
 def render_parent(summary: RunSummary) -> dict[str, object]:
-    """Render, under `parent`, what a run has left to the one above it, which asked for it; nothing for the root of a tree."""
+    """Render, under `parent`, what is left to the run above, which delegated; nothing for the root of a tree."""
     left = summary.parent
-    return (
-        {}
-        if left is None
-        else {
-            DelegationField.PARENT: {
-                DelegationField.REMAINING: _amount(left.budget_micro_usd),
-                DelegationField.RUNS_LEFT: left.runs,
-            }
-        }
-    )
+    if left is None:
+        return {}
+    remaining = {DelegationField.REMAINING: _amount(left.budget_micro_usd), DelegationField.RUNS_LEFT: left.runs}
+    return {DelegationField.PARENT: remaining}
 
 
 def _amount(micro_usd: int | None) -> str | None:

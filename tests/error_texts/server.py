@@ -88,7 +88,7 @@ async def _key_of_an_agents_process(_: Path) -> object:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         accepted, _address = listener.accept()
         with accepted:
-            return await Origins(processes, "refuse").parent_of(ConnectionEnds(client.getsockname(), listener.getsockname()))
+            return await Origins(processes, "refuse").find_parent(ConnectionEnds(client.getsockname(), listener.getsockname()))
 
 
 CASES: dict[str, Case] = {

@@ -66,8 +66,8 @@ async def _revoked_peer(bench: Bench) -> object:
 
 async def _grant_twice(bench: Bench) -> object:
     grant = Grant("box-a", "far-parent", "far-tree", "jti-1", NOW + 100, "openhands_lead", 2, LimitPolicy())
-    await bench.propose("one", grant=grant, claimed_depth=2)
-    return await bench.propose("two", grant=grant, claimed_depth=2)
+    await bench.propose("one", grant=grant, stated_depth=2)
+    return await bench.propose("two", grant=grant, stated_depth=2)
 
 
 async def _spent(bench: Bench, caps: SpendCaps) -> object:

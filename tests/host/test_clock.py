@@ -27,10 +27,10 @@ def test_time_passes_evenly_while_the_wall_clock_jumps() -> None:
     assert (clock.now(), clock.wall()) == (1_800_000_015.0, 1_799_996_415.0)
 
 
-def test_a_clock_that_is_set_right_tells_what_the_wall_clock_does() -> None:
+def test_a_synchronised_clock_equals_the_wall_clock() -> None:
     machine = Machine()
     clock = machine.clock()
     machine.wall += 86_400
-    clock.set_right()
+    clock.synchronise()
     machine.pass_time(2)
     assert clock.now() == clock.wall() == 1_800_086_402.0

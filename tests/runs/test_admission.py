@@ -99,8 +99,8 @@ def test_no_budget_anywhere_is_no_budget() -> None:
 
 
 def test_a_claimed_depth_raises_the_depth_and_never_lowers_it() -> None:
-    assert admit_child(claimed_depth=3).depth == 3
-    assert admit_child(claimed_depth=0).depth == 1
+    assert admit_child(stated_depth=3).depth == 3
+    assert admit_child(stated_depth=0).depth == 1
 
 
 def test_the_deepest_allowed_level_is_allowed() -> None:

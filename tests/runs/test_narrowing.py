@@ -82,15 +82,15 @@ def test_the_order_of_policies_does_not_matter(start: Limits, first: LimitPolicy
 @settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # most proposals are refused
 @given(limits, policies, st.lists(policies, max_size=3), st.none() | st.integers(0, 9), st.integers(0, 10**15))
 def test_an_admitted_root_stays_within_the_servers_defaults_and_its_key(
-    defaults: Limits, of_key: LimitPolicy, asked: list[LimitPolicy], claimed_depth: int | None, spent: int
+    defaults: Limits, of_key: LimitPolicy, asked: list[LimitPolicy], stated_depth: int | None, spent: int
 ) -> None:
     key = replace(KEY, policy=of_key, caps=SpendCaps(total_micro_usd=2 * 10**15), spent_micro_usd=spent)
     try:
-        record = admit_root(*asked, key=key, defaults=defaults, claimed_depth=claimed_depth)
+        record = admit_root(*asked, key=key, defaults=defaults, stated_depth=stated_depth)
     except GatewayError:
         reject()
     assert is_within(record.limits, narrow(defaults, of_key))
-    assert record.depth == (claimed_depth or 0) <= record.limits.max_depth
+    assert record.depth == (stated_depth or 0) <= record.limits.max_depth
     assert record.limits.budget_micro_usd is not None
     assert record.limits.budget_micro_usd <= 2 * 10**15 - spent
 
@@ -98,10 +98,10 @@ def test_an_admitted_root_stays_within_the_servers_defaults_and_its_key(
 @settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # most proposals are refused
 @given(parents, st.lists(policies, max_size=3), st.none() | st.integers(0, 9), st.integers(0, 6))
 def test_an_admitted_child_is_deeper_shorter_and_poorer_than_its_parent(
-    parent: RunRecord, asked: list[LimitPolicy], claimed_depth: int | None, live_siblings: int
+    parent: RunRecord, asked: list[LimitPolicy], stated_depth: int | None, live_siblings: int
 ) -> None:
     try:
-        child = admit_child(*asked, parent=parent, claimed_depth=claimed_depth, live_siblings=live_siblings)
+        child = admit_child(*asked, parent=parent, stated_depth=stated_depth, live_siblings=live_siblings)
     except GatewayError:
         reject()
     assert is_within(replace(child.limits, timeout_s=parent.limits.timeout_s), parent.limits)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from a2a_gateway.errors import BudgetExceeded, GatewayError, LLMUnavailable
+from a2a_gateway.errors import AgentFailed, BudgetExceeded, GatewayError, LLMUnavailable
 from a2a_gateway.runs.events import Cancelled, ContentDelta, Failed, Finished, Limited, RunEnded, RunFinished, RunStarted
 from a2a_gateway.runs.model import RunState
 from a2a_gateway.testing.scripted_runner import RunStep, Spend, Until
@@ -42,6 +42,17 @@ async def test_every_ending_is_told_recorded_and_leaves_nothing(
         assert sum(isinstance(event, RunFinished) for event in events) == 1
         assert (record.state, record.stop_reason, record.error_code, record.cost_tree_micro_usd) == (*recorded, 7)
         assert await bench.store.ledger.get_run(live.record.id) == record
+        assert bench.leftovers == NOTHING
+
+
+async def test_a_run_whose_outcome_cannot_be_recorded_ends_with_that_failure(tmp_path: Path) -> None:
+    unencodable = RunEnded(Failed(AgentFailed("It failed.", details={"why": object()})))
+    async with bench_of(tmp_path, lambda _: [unencodable]) as bench:
+        live = await bench.start(idempotency_key="key")
+        end = finished(await follow(live))
+        assert isinstance(end.outcome, Failed)
+        assert (end.outcome.error.code, end.outcome.error.details) == ("agent_error", {})
+        assert await bench.state(live) is RunState.FAILED
         assert bench.leftovers == NOTHING
 
 

@@ -67,11 +67,11 @@ async def test_a_run_that_came_to_nothing_for_the_moment_leaves_its_idempotency_
 
 async def test_a_grant_opens_one_run(bench: Bench) -> None:
     grant = Grant("box-a", "far-parent", "far-tree", "jti-1", NOW + 100, "openhands_lead", 2, LimitPolicy())
-    opened = await bench.propose("one", grant=grant, claimed_depth=2)
+    opened = await bench.propose("one", grant=grant, stated_depth=2)
     assert (opened.depth, opened.parent_id, opened.origin) == (2, None, "box-a/far-parent")
     assert await bench.store.ledger.run_of_origin(bench.key.id, "box-a/far-parent") == opened
     with pytest.raises(GatewayError, match=pattern_of("invalid_api_key: a grant is used twice")) as replayed:
-        await bench.propose("two", grant=grant, claimed_depth=2)
+        await bench.propose("two", grant=grant, stated_depth=2)
     assert replayed.value.code == "invalid_api_key"
     assert await bench.store.ledger.get_run(RunId("two")) is None
 

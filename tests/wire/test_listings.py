@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from openai.types import Model
 
-from a2a_gateway.runs.model import FarPart, Profile, RunId, RunState, TokenUsage, WorkspacePolicy
+from a2a_gateway.runs.model import PeerReport, Profile, RunId, RunState, TokenUsage, WorkspacePolicy
 from a2a_gateway.wire.models import render_model, render_models
 from a2a_gateway.wire.run_view import render_run, render_tree
 from delegate_tool.protocol.limits import LimitPolicy
@@ -113,15 +113,15 @@ def test_a_subtree_may_start_below_the_root() -> None:
 def test_a_run_on_a_peer_is_shown_with_its_own_usage_and_the_tree_below_it() -> None:
     far_run = replace(RECORD, agent="box/openhands_a", cost_self_micro_usd=30_000, cost_tree_micro_usd=30_000)
     below = {"id": "far", "cost": {"tree": "0.012000"}}
-    part = FarPart("build-box", TokenUsage(7, 5), 2, 12_000, (below,))
-    shown = render_tree([far_run], now=0.0, gateway_id="here", far={far_run.id: part})
+    part = PeerReport("build-box", TokenUsage(7, 5), 2, 12_000, (below,))
+    shown = render_tree([far_run], now=0.0, gateway_id="here", reports={far_run.id: part})
     itself = replace(far_run, usage=TokenUsage(7, 5), turns=2, cost_self_micro_usd=18_000)
     assert shown == {**render_run(itself, now=0.0), "gateway": "build-box", "children": [below]}
 
 
 def test_a_run_on_a_peer_that_does_not_tell_says_so() -> None:
     far_run = replace(RECORD, agent="box/openhands_a")
-    shown = render_tree([far_run], now=0.0, gateway_id="here", far={far_run.id: "The peer box does not tell."})
+    shown = render_tree([far_run], now=0.0, gateway_id="here", reports={far_run.id: "The peer box does not tell."})
     recorded = {**render_run(far_run, now=0.0), "gateway": "box", "children": []}
     assert shown == {**recorded, "unreachable": "The peer box does not tell."}
 

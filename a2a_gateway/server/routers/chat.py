@@ -17,7 +17,7 @@ router: Final = APIRouter(route_class=GatewayRoute, tags=["OpenAI"], responses=o
 
 _REQUEST: Final = {
     "required": True,
-    "description": "OpenAI's request, with `a2a` for what the X-A2A-* headers can say. Other fields are ignored, and named.",
+    "description": "OpenAI's request, with `a2a` for the values of the X-A2A-* headers. X-A2A-Ignored names ignored fields.",
     "content": {"application/json": {"schema": request_schema(), "example": examples.REQUEST}},
 }
 _RESPONSE: Final = {

@@ -1,4 +1,4 @@
-"""Whether the process answers, and whether it takes runs."""
+"""Health and readiness: whether the process answers, and whether it accepts runs."""
 
 from collections import Counter
 from typing import Final
@@ -19,7 +19,7 @@ router: Final = APIRouter(route_class=GatewayRoute, tags=["Health"])
 
 _NOT_READY: Final = {
     "model": ReadinessObject,
-    "description": "Runs are not taken.",
+    "description": "Runs are not accepted.",
     "content": openapi.json_content({"status": "starting"}),
 }
 
@@ -37,12 +37,12 @@ async def get_health() -> Response:
 
 @router.get(
     "/ready",
-    summary="Check that runs are taken",
+    summary="Check that runs are accepted",
     response_model=ReadinessObject,
     responses={**openapi.success("They are.", examples.READINESS), 503: _NOT_READY},
 )
 async def get_readiness(request: Request, gateway: GatewayDep) -> Response:
-    """Check that runs are taken. Needs no key; with one, the answer names the peers."""
+    """Check that runs are accepted. Needs no key; with one, the response names the peers."""
     state = gateway.state
     if state != "ready":
         return JSONResponse({"status": state}, 503)
@@ -50,7 +50,7 @@ async def get_readiness(request: Request, gateway: GatewayDep) -> Response:
     peers = dict(engine.directory.states())
     counts = Counter("ok" if peer == "ok" else "down" for peer in peers.values())
     body = {"status": state, "peers_ok": counts["ok"], "peers_down": counts["down"]}
-    # Only callers of this gateway get to know which gateways it calls, and in what state they are.
+    # Which gateways this one calls, and their states, are for its own callers only.
     return JSONResponse({**body, "peers": peers} if await _has_key(engine, request) else body)
 
 

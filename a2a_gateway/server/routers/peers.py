@@ -1,4 +1,4 @@
-"""What other gateways ask of this one."""
+"""Endpoints for other gateways."""
 
 from typing import Final
 

@@ -20,6 +20,7 @@ from a2a_gateway.wire.run_events import render_answer
 from a2a_gateway.wire.run_view import RunView, render_run, render_tree
 from a2a_gateway.wire.schemas import RunDetailsObject, RunListObject, RunObject, RunTreeObject
 from a2a_gateway.wire.usage import render_tree_tokens
+from delegate_tool.protocol import fields
 
 _ERRORS: Final = openapi.error_responses(openapi.QUERY_ERRORS)
 router: Final = APIRouter(route_class=GatewayRoute, tags=["Runs"], responses=_ERRORS)
@@ -87,12 +88,12 @@ async def stream_events(
     responses=openapi.success("The run as it ended.", examples.RUN),
 )
 async def cancel_run_of_key(
-    engine: EngineDep, caller: CallerDep, idempotency_key: Annotated[str, Header(alias="Idempotency-Key")] = ""
+    engine: EngineDep, caller: CallerDep, idempotency_key: Annotated[str, Header(alias=fields.Header.IDEMPOTENCY_KEY)] = ""
 ) -> Response:
     """Cancel the run that a request with this `Idempotency-Key` has started, and wait until it has ended."""
     cancelled = await engine.service.cancel_run_of_key(idempotency_key, caller)
     if cancelled is None:
-        raise RunNotFound("No run of yours has this Idempotency-Key.", param="Idempotency-Key")
+        raise RunNotFound("No run of yours has this Idempotency-Key.", param=fields.Header.IDEMPOTENCY_KEY)
     return JSONResponse(await _with_sums(engine, cancelled))
 
 
@@ -105,9 +106,9 @@ async def cancel_run_of_key(
 async def get_tree(engine: EngineDep, record: VisibleRunDep, within_s: Annotated[float | None, Query(gt=0)] = None) -> Response:
     """Get a run with its descendants nested, those on peers included."""
     records = await engine.store.ledger.subtree(record.id)
-    far = await engine.far_trees.parts_of(records, within_s=within_s)
+    reports = await engine.remote_trees.parts_of(records, within_s=within_s)
     gateway_id = engine.service.policy.gateway_id
-    return JSONResponse(render_tree(records, now=engine.clock.now(), gateway_id=gateway_id, far=far))
+    return JSONResponse(render_tree(records, now=engine.clock.now(), gateway_id=gateway_id, reports=reports))
 
 
 @router.post(

@@ -1,7 +1,7 @@
 """The shape of an untrusted chat-completions body: types, ranges and known alternatives, as pydantic models.
 
-Fields that have a meaning here are strict; all others are accepted (pydantic keeps those as extras, for `ignored_fields`).
-What the parts mean together is decided in `messages` and `request`. A misfit is a `RequestError` with its path.
+Fields that have an effect are strict; all others are accepted, and kept as pydantic's extras for `ignored_fields`.
+`messages` and `request` check what the parts mean together. A value that does not fit is a `RequestError` with its path.
 """
 
 import re
@@ -17,7 +17,7 @@ _TAG: Final = "="
 
 
 type _List[T] = Annotated[list[T], FailFast()]
-"""A list that is refused at its first misfit: a million of them would cost a million error objects."""
+"""A list whose validation stops at the first error: a million errors would cost a million objects."""
 
 
 class _Body(BaseModel):
@@ -25,7 +25,7 @@ class _Body(BaseModel):
 
 
 def _one_of(field: str, tags: dict[str, str], default: str) -> Discriminator:
-    """Choose among models by a string field; a value that is no object goes to `default`, whose error names that fault."""
+    """Choose among models by a string field. A value that is not an object goes to `default`, whose error states that."""
 
     def tag(value: object) -> str | None:
         if not isinstance(value, dict):
@@ -53,7 +53,7 @@ class RefusalPartBody(_Body):
 
 
 class ThinkingPartBody(_Body):
-    """Reasoning of an assistant, as some clients send it back. It has no effect: its fields are extras, and so are named."""
+    """Reasoning of an assistant, as some clients send it back. It has no effect: its fields are extras, named as ignored."""
 
     type: Literal["thinking", "redacted_thinking", "reasoning"]
 
@@ -69,7 +69,7 @@ class ImagePartBody(_Body):
 
 
 class ForeignPartBody(_Body):
-    """A part that OpenAI knows and that no agent here can take."""
+    """A part of OpenAI's API that no agent here can read."""
 
     type: Literal["input_audio", "file"]
 
@@ -216,7 +216,7 @@ class StreamOptionsBody(_Body):
 
 
 class ChatBody(_Body):
-    """A body of `POST /v1/chat/completions`, as far as any of it is honoured or refused."""
+    """A body of `POST /v1/chat/completions`: the fields that have an effect or are refused."""
 
     model: str = Field(min_length=1, max_length=200)
     messages: _List[MessageBody] = Field(min_length=1)
@@ -257,14 +257,14 @@ _ASKS_WHEN_EMPTY: Final = frozenset({"web_search_options"})
 """Fields that ask for something in OpenAI's API even if they are empty."""
 
 _UNUSED: Final[dict[type[BaseModel], str]] = {UserBody: "name", ImageUrlBody: "detail"}
-"""Fields whose shape is checked and which the OpenHands SDK has no place for."""
+"""Fields whose shape is checked, and which the OpenHands SDK cannot pass on."""
 
 
 def read_chat_body(value: object) -> ChatBody:
     """Check a decoded JSON value against the shape.
 
     Raises:
-        RequestError: it does not fit; `param` is the path of the first misfit.
+        RequestError: it does not fit; `param` is the path of the first error.
     """
     try:
         return ChatBody.model_validate(value)

@@ -1,7 +1,7 @@
-"""Which image URLs a message may hold: `http(s)://` ones of public hosts, and images embedded as base64. Fetches nothing.
+"""Check the URLs of images: `http(s)://` ones of public hosts, and images embedded as base64. Fetches nothing.
 
-An LLM's server, or LiteLLM in this process, fetches an image from inside a network that the caller must not reach into. Only the
-URL itself is checked here. A name that resolves to a private address is refused where it is resolved.
+An LLM's server, or LiteLLM in this process, may fetch an image from a network that the caller must not reach. Only the URL itself
+is checked here; a name that resolves to a private address is refused where it is resolved.
 """
 
 import binascii

@@ -1,9 +1,9 @@
-"""Parse the messages of a body into turns of a conversation: roles, parts, and that each tool call has exactly one result.
+"""Parse the messages of a body: roles, parts, and that each tool call has exactly one result.
 
-The shape alone cannot decide which parts a role may hold, what is empty, and the order; this module does.
-Every resulting turn has content. Empty messages are left out, because clients keep some and providers refuse them; so is blank
-text beside other parts. Only the last user message must not be blank, and only a tool result may be empty. The turns always end
-with a task: without a user message, the last system message is the task; after an answer, the task is to continue it.
+`body` checks the shape; this module checks which parts a role may have, what is empty, and the order. Every resulting message has
+content. Empty messages are left out, because clients keep some and providers refuse them; so is blank text beside other parts.
+Only the last user message must not be blank, and only a tool result may be empty. The messages always contain a task: without a
+user message, the last system message is the task; after an answer, the task is to continue it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,12 +40,12 @@ from a2a_gateway.wire.chat.body import (
 from a2a_gateway.wire.chat.image_url import check_image_url
 
 _CONTINUE: Final = (
-    "Continue your last message exactly where it ends. Repeat nothing of it, and say nothing before the continuation."
+    "Continue your last message exactly where it ends. Repeat nothing of it, and write nothing before the continuation."
 )
 
 
 def parse_messages(bodies: Sequence[MessageBody]) -> tuple[Message, ...]:
-    """Turn a body's messages into turns, in order. System messages aside, the last one is a user's or a tool's.
+    """Parse the messages of a body, in order. System messages aside, the last one is a user's or a tool's.
 
     Raises:
         RequestError: a message holds what its role cannot, stands where it cannot, or asks for nothing.
@@ -150,7 +150,7 @@ def _calls(body: AssistantBody, index: int) -> tuple[ToolCall, ...]:
 
 @dataclass(slots=True)
 class _Pairing:
-    """Which tool calls still lack their result. Results follow their calls directly, as all providers demand."""
+    """The tool calls that still lack a result. Results follow their calls directly, as all providers require."""
 
     open_calls: dict[str, ToolCall] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
