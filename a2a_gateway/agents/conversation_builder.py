@@ -49,7 +49,7 @@ class Toolbox(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedConversation:
     """A conversation that can run.
 
     Attributes:
@@ -65,7 +65,7 @@ class Prepared:
         return [event for event in self.conversation.state.events if not isinstance(event, SystemPromptEvent)]
 
     @property
-    def ends_silently(self) -> bool:
+    def last_answer_is_empty(self) -> bool:
         """Whether the agent's last answer had no text and no tool call."""
         done = (event for event in reversed(self.conversation.state.events) if event.source == "agent")
         last = next(done, None)
@@ -91,7 +91,7 @@ class Wiring:
     delegation: BoundClient | None = None
 
 
-def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerForm | None) -> Prepared:
+def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerForm | None) -> PreparedConversation:
     """Build the agent and its conversation, ready for `arun`. The caller closes the conversation.
 
     Raises:
@@ -136,7 +136,7 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
     except BaseException:
         conversation.close()
         raise
-    return Prepared(conversation, llm, history.system)
+    return PreparedConversation(conversation, llm, history.system)
 
 
 def _remember(conversation: LocalConversation, events: Sequence[Event]) -> None:

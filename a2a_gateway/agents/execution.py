@@ -23,7 +23,7 @@ from openhands.sdk.event import Event
 from openhands.sdk.event.conversation_error import ConversationErrorEvent
 
 from a2a_gateway.agents.answer_form import AnswerForm
-from a2a_gateway.agents.conversation_builder import Prepared, Toolbox, Wiring, prepare
+from a2a_gateway.agents.conversation_builder import PreparedConversation, Toolbox, Wiring, prepare
 from a2a_gateway.agents.llm.budget_notes import budget_spent_error
 from a2a_gateway.agents.llm.credentials import llm_secrets
 from a2a_gateway.agents.llm.error_translation import failure_of
@@ -98,7 +98,7 @@ class Execution:
         self._narrator = Narrator(run.narration, self._secrets, emit, keep_answer=run.answer_format is not None)
         self._account = RunAccount(meter, max_turns=run.record.limits.max_turns, emit=emit)
         self._stop: _Stop | None = None
-        self._prepared: Prepared | None = None
+        self._prepared: PreparedConversation | None = None
         self._agent_task: asyncio.Task[None] | None = None
         self._check_task: asyncio.Task[str] | None = None
 
@@ -106,11 +106,11 @@ class Execution:
         """Run to the end; the last event is `RunEnded`, and what was opened is closed after it."""
         deadline = asyncio.get_running_loop().call_later(self._run.timeout_s, self._request_stop, _Stop.DEADLINE)
         try:
-            outcome = await self._outcome()
+            outcome = await self._execute()
             try:
                 await self._account.close()
             except StoreError as error:
-                outcome = self._failure(error)
+                outcome = self._outcome_of_error(error)
             self._emit(RunEnded(outcome, self._transcript()))
         finally:
             deadline.cancel()
@@ -122,7 +122,7 @@ class Execution:
 
     # ------------------------------------------------------------------ running
 
-    async def _outcome(self) -> Outcome:
+    async def _execute(self) -> Outcome:
         try:
             form = self._form()
             wiring = self._wiring()
@@ -130,8 +130,8 @@ class Execution:
             return await self._work(self._prepared, form)
         except (GatewayError, ConversationRunError) as error:
             failure = failure_of(error, self._secrets)
-            silent = type(failure) is RunError and self._prepared is not None and self._prepared.llm.cut_off
-            return self._failure(failure, _CUT_OFF if silent else None)
+            silent = type(failure) is RunError and self._prepared is not None and self._prepared.llm.answer_was_cut_off
+            return self._outcome_of_error(failure, _CUT_OFF if silent else None)
 
     def _wiring(self) -> Wiring:
         binding, client = self._run.binding, self._resources.client
@@ -144,12 +144,12 @@ class Execution:
         wanted = self._run.answer_format
         return AnswerForm(wanted, self._resources.checker, user=self._run.record.key_id) if wanted else None
 
-    async def _work(self, prepared: Prepared, form: AnswerForm | None) -> Outcome:
-        await self._let_run(prepared.conversation)
-        outcome = self._ending(prepared)
+    async def _work(self, prepared: PreparedConversation, form: AnswerForm | None) -> Outcome:
+        await self._run_agent(prepared.conversation)
+        outcome = self._outcome_of_run(prepared)
         return await self._emit_or_repair(outcome, form, prepared) if form else outcome
 
-    async def _let_run(self, conversation: LocalConversation) -> None:
+    async def _run_agent(self, conversation: LocalConversation) -> None:
         if self._is_stopped():
             return
         untyped: Any = conversation  # the SDK's decorator loses the signature
@@ -163,17 +163,17 @@ class Execution:
         finally:
             self._agent_task = None
 
-    async def _emit_or_repair(self, outcome: Outcome, form: AnswerForm, prepared: Prepared) -> Outcome:
+    async def _emit_or_repair(self, outcome: Outcome, form: AnswerForm, prepared: PreparedConversation) -> Outcome:
         """Emit the answer if it has the form that was asked for; let the agent repair it once."""
         try:
             return await self._emit_checked(outcome, form)
         except AnswerInvalid as error:
             complaint = SDKMessage(role="user", content=[TextContent(text=form.complaint(error))])
-        untyped: Any = prepared.conversation  # see `_let_run`
+        untyped: Any = prepared.conversation  # see `_run_agent`
         await self._in_thread(lambda: untyped.send_message(complaint))
-        await self._let_run(prepared.conversation)
+        await self._run_agent(prepared.conversation)
         try:
-            return await self._emit_checked(self._ending(prepared), form)
+            return await self._emit_checked(self._outcome_of_run(prepared), form)
         except AnswerInvalid as error:
             return Failed(error, self._narrator.answer)
 
@@ -210,23 +210,23 @@ class Execution:
 
     # ------------------------------------------------------------------ ending
 
-    def _ending(self, prepared: Prepared) -> Outcome:
+    def _outcome_of_run(self, prepared: PreparedConversation) -> Outcome:
         status = prepared.conversation.state.execution_status
         match status:
-            case Status.FINISHED if prepared.llm.spent:
-                return self._failure(budget_spent_error())
-            case Status.FINISHED if prepared.llm.cut_off:
-                return self._failure(output_limit_error(), reason=_CUT_OFF)
+            case Status.FINISHED if prepared.llm.budget_is_spent:
+                return self._outcome_of_error(budget_spent_error())
+            case Status.FINISHED if prepared.llm.answer_was_cut_off:
+                return self._outcome_of_error(output_limit_error(), reason=_CUT_OFF)
             case Status.FINISHED:
                 return Finished(self._narrator.text)
-            case Status.STUCK if prepared.ends_silently:
-                return self._failure(empty_answers_error())
+            case Status.STUCK if prepared.last_answer_is_empty:
+                return self._outcome_of_error(empty_answers_error())
             case Status.STUCK:
-                return self._failure(AgentStuck("The agent kept repeating itself and was stopped."))
+                return self._outcome_of_error(AgentStuck("The agent kept repeating itself and was stopped."))
             case Status.ERROR:
-                return self._failure(_error_of(prepared.conversation, self._secrets))
+                return self._outcome_of_error(_error_of(prepared.conversation, self._secrets))
             case _ if self._stop is _Stop.DEADLINE:
-                return self._failure(self._stop_error())
+                return self._outcome_of_error(self._stop_error())
             case _:
                 return Cancelled(self._narrator.text)
 
@@ -235,7 +235,7 @@ class Execution:
             return DeadlineExceeded(f"The agent had {self._run.timeout_s:g} s and did not finish.")
         return RunCancelled("The run was cancelled before its answer had been checked.")
 
-    def _failure(self, error: GatewayError, reason: str | None = None) -> Outcome:
+    def _outcome_of_error(self, error: GatewayError, reason: str | None = None) -> Outcome:
         """Judge an error: a limit ends a run with what there is, a failure without an answer."""
         match error:
             case RunCancelled():

@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 
 import anyio
 
-from a2a_gateway.agents.fair_line import FairLine
+from a2a_gateway.agents.fair_semaphore import FairSemaphore
 from a2a_gateway.errors import AnswerInvalid, InternalError, NotReady, RequestError, UnsupportedError
 
 _PARAM: Final = "response_format.json_schema.schema"
@@ -101,7 +101,7 @@ class _Stage:
     """A number of workers; each job gets one of them for a limited time."""
 
     def __init__(self, *, workers: int, limit_s: float) -> None:
-        self._line = FairLine(workers)
+        self._semaphore = FairSemaphore(workers)
         self._limit_s = limit_s
         self._idle: list[_Worker] = []
         self._live: set[_Worker] = set()
@@ -109,7 +109,7 @@ class _Stage:
 
     async def run(self, line: bytes, user: str) -> dict[str, Any] | None:
         """Return the reply to a job; None if it took too long, or ended its worker."""
-        async with self._line.place(user):
+        async with self._semaphore.acquire(user):
             worker = await self._take()
             whole = False
             try:

@@ -55,5 +55,5 @@ def _halves(events: Sequence[LLMConvertibleEvent]) -> Iterator[int | None]:
 
 
 def _refusal(llm: LLM | None) -> Exception:
-    refused = llm.refusal if isinstance(llm, MeteredLLM) else None
+    refused = llm.last_error if isinstance(llm, MeteredLLM) else None
     return refused or ContextLengthExceeded(_NOTHING_LEFT)

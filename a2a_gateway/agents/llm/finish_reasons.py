@@ -90,16 +90,16 @@ def is_cut_off(reply: object) -> bool:
     return _end_of(reply) in {"length", "max_output_tokens"}
 
 
-def check_message(message: Message, *, cut_off: bool, spent: bool) -> None:
+def check_message(message: Message, *, was_cut_off: bool, budget_is_spent: bool) -> None:
     """Check that the agent can continue with an answer.
 
     Raises:
-        BudgetExceeded: it asks for tools, and the budget is `spent`.
+        BudgetExceeded: it calls tools, and the budget allows no further call.
         RunError: it was cut off while still empty. The agent would repeat the call at the same price.
     """
-    if spent and calls_tools(message):
+    if budget_is_spent and calls_tools(message):
         raise budget_spent_error()
-    if cut_off and is_empty_message(message):
+    if was_cut_off and is_empty_message(message):
         raise output_limit_error()
 
 

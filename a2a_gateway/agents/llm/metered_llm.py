@@ -76,28 +76,28 @@ class MeteredLLM(LLM):
     _prices: Prices = PrivateAttr()
     _observer: TurnObserver | None = PrivateAttr(default=None)
     _stop: tuple[str, ...] = PrivateAttr(default=())
-    _cut_off: bool = PrivateAttr(default=False)
-    _refusal: Exception | None = PrivateAttr(default=None)
+    _answer_was_cut_off: bool = PrivateAttr(default=False)
+    _last_error: Exception | None = PrivateAttr(default=None)
     _schemas: ToolSchemas = PrivateAttr()
-    _spent: bool = PrivateAttr(default=False)
+    _budget_is_spent: bool = PrivateAttr(default=False)
     _retries_first_call: bool = PrivateAttr(default=True)
     _looked_up: tuple[str | None, ...] = PrivateAttr(default=())
     _features: tuple[object, ModelFeatures] | None = PrivateAttr(default=None)
 
     @property
-    def cut_off(self) -> bool:
+    def answer_was_cut_off(self) -> bool:
         """Whether the last answer ended at the limit of output tokens."""
-        return self._cut_off
+        return self._answer_was_cut_off
 
     @property
-    def refusal(self) -> Exception | None:
+    def last_error(self) -> Exception | None:
         """The error of the last turn's call, as the SDK raised it; None if the call was answered."""
-        return self._refusal
+        return self._last_error
 
     @property
-    def spent(self) -> bool:
+    def budget_is_spent(self) -> bool:
         """Whether the last turn was the last one that the budget allows."""
-        return self._spent
+        return self._budget_is_spent
 
     @property
     def effective_max_output_tokens(self) -> int | None:
@@ -242,29 +242,29 @@ class MeteredLLM(LLM):
 
     async def _turn(self, call: LLMCall, observer: TurnObserver, messages: list[Message], send: _Send) -> LLMResponse:
         self._account.begin_turn()
-        observer.turn_started()
-        ended, self._cut_off, self._refusal, call.turns = False, False, None, 1
+        observer.begin_turn()
+        ended, self._answer_was_cut_off, self._last_error, call.turns = False, False, None, 1
 
         async def send_with_note() -> LLMResponse:
             hold = call.hold
-            self._spent = hold is not None and hold.last
+            self._budget_is_spent = hold is not None and hold.last
             note = None if hold is None else budget_note(hold)
             call.is_noted = note is not None
-            return await send(messages if note is None else append_note(messages, note), last=self._spent)
+            return await send(messages if note is None else append_note(messages, note), last=self._budget_is_spent)
 
         try:
             response = await self._within_budget(call, send_with_note)
-            self._cut_off = is_cut_off(response.raw_response)
-            check_message(response.message, cut_off=self._cut_off, spent=self._spent)
-            observer.turn_ended(response.message)
+            self._answer_was_cut_off = is_cut_off(response.raw_response)
+            check_message(response.message, was_cut_off=self._answer_was_cut_off, budget_is_spent=self._budget_is_spent)
+            observer.end_turn(response.message)
             ended = True
             return response
         except Exception as error:
-            self._refusal = error
+            self._last_error = error
             raise
         finally:
             if not ended:
-                observer.turn_broken()
+                observer.abort_turn()
             self._account.end_turn(call.usage, call.cost_micro_usd)
 
     def _apply_prompt_caching(self, messages: list[Message]) -> None:

@@ -52,7 +52,7 @@ def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], ProviderFormat] |
     if "choices" in value or str(value.get("object")).startswith("chat.completion"):
         return ChatCompletions
     if (isinstance(kind, str) and kind.startswith("response.")) or isinstance(value.get("output"), list):
-        return Responses
+        return OpenAIResponses
     if kind in _ANTHROPIC_TYPES:
         return AnthropicMessages
     if "candidates" in value or "usageMetadata" in value or "promptFeedback" in value:
@@ -180,7 +180,7 @@ class GeminiContent:
                 call["id"] = self._ids.claim(sent_id)
 
 
-class Responses:
+class OpenAIResponses:
     """OpenAI's responses."""
 
     def __init__(self, ids: CallIds) -> None:
