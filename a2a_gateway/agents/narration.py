@@ -7,9 +7,9 @@ Decides where text goes (`Narration`), sends no text twice, and masks known secr
     the answer                     content     content      content
     reasoning                      reasoning   reasoning    reasoning
 
-The answer is the text of an LLM answer without tool calls, or the message of the `finish` tool. Whether text is followed by a
-tool call is known only at the end, so text is held back unless both go to the content. If `keep_answer` is set, the answer is
-kept for a check instead of sent, and LIVE sends text before tool calls as reasoning.
+The answer is the text of an LLM answer without tool calls, or the message of the `finish` tool. Only the end of an LLM answer
+shows whether a tool call follows its text. So text is held until then, unless both kinds go to the content. With `keep_answer`,
+the answer is kept for a check instead of being sent, and LIVE sends text before tool calls as reasoning.
 """
 
 from collections.abc import Callable
@@ -83,7 +83,7 @@ class _Call:
 
 
 class _Target(Enum):
-    """Where text goes that is not part of the answer."""
+    """The destination of text that is not part of the answer."""
 
     CONTENT = auto()
     REASONING = auto()
@@ -94,7 +94,7 @@ class Narrator:
     """Turns the pieces of one run's LLM answers into deltas; joined, the content deltas are `text`.
 
     Args:
-        keep_answer: keep the answer in `answer` instead of emitting it, so that it can be checked first; text before tool calls
+        keep_answer: keep the answer in `answer` instead of emitting it, so that it can be checked first. Text before tool calls
             is then never content.
     """
 
@@ -135,7 +135,7 @@ class Narrator:
                 assert_never(piece)
 
     def end_turn(self, message: Message) -> None:
-        """Emit the held text, now that the LLM's answer is complete; all of the answer if nothing was streamed."""
+        """Emit the held text of a complete LLM answer; emit the whole answer if it was not streamed."""
         if not self._streamed:
             for piece in pieces_of_message(message):
                 self.add(piece)
@@ -146,7 +146,7 @@ class Narrator:
         self._close_turn()
 
     def abort_turn(self) -> None:
-        """Emit the held text, because the LLM's answer has broken off and no more will come."""
+        """Emit the held text of an LLM answer that has broken off."""
         self._write_answer(self._held)
         self._close_turn()
 
