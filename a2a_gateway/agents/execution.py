@@ -233,7 +233,7 @@ class Execution:
             case Status.STUCK if prepared.last_answer_is_empty:
                 return self._outcome_of_error(empty_answers_error())
             case Status.STUCK:
-                return self._outcome_of_error(AgentStuck("The agent repeated the same actions and was stopped."))
+                return self._outcome_of_error(AgentStuck("The agent repeated itself without progress, and was stopped."))
             case Status.ERROR:
                 return self._outcome_of_error(_error_of(prepared.conversation, self._secrets))
             case _ if self._stop is _Stop.DEADLINE:

@@ -15,6 +15,7 @@ The filters stay because without them the application's log could contain a prov
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -47,6 +48,9 @@ _TRACING_VARIABLES: Final = (
 )
 """If one of these is set, importing the SDK starts a tracer, which exports what agents read and write."""
 
+_LOCK: Final = threading.Lock()
+"""Environment and loggers belong to the process, and several gateways may be opened at once."""
+
 
 def load_agents_side(*, owns_process: bool = False) -> ModuleType:
     """Import `agents.assembly`, and thereby the SDK. A variable that the user has set is not changed.
@@ -59,7 +63,7 @@ def load_agents_side(*, owns_process: bool = False) -> ModuleType:
             os.environ.setdefault(name, value)
         # It warns at every run that the conversation is not persisted. The gateway stores conversations itself.
         logging.getLogger("openhands.sdk.conversation.state").setLevel(logging.ERROR)
-    with _environment_of_imports(), nullcontext() if owns_process else _loggers_restored():
+    with _LOCK, _environment_of_imports(), nullcontext() if owns_process else _loggers_restored():
         # Imported first, because LiteLLM 1.105 has a circular import through this module, which has failed on a loaded machine.
         import_module("litellm.rust_bridge.catalog")
         assembly = import_module("a2a_gateway.agents.assembly")
