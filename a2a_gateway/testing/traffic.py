@@ -1,6 +1,6 @@
 """Record the requests to a scripted LLM, and wait for conditions on them. Safe to use from any thread.
 
-Conditions instead of sleeps: the event itself wakes the waiting test, in an event loop or in a plain thread.
+A test waits for a condition instead of sleeping: each change checks the conditions, and wakes the tests whose condition is true.
 """
 
 import asyncio
