@@ -8,9 +8,9 @@ import pytest
 from tests.support.language import check_code, check_document, public_types
 from tests.support.pages import DOCUMENTS, ROOT, name_of
 
-CODE: Final[tuple[str, ...]] = ("bench", "scripts")
+CODE: Final[tuple[str, ...]] = ("a2a_gateway/agents", "a2a_gateway/host", "a2a_gateway/testing", "bench", "examples", "scripts")
 """Folders whose Python files are held to the language."""
-TYPES: Final[tuple[str, ...]] = ()
+TYPES: Final[tuple[str, ...]] = ("a2a_gateway/agents", "a2a_gateway/host", "a2a_gateway/testing")
 """Folders in which each public type has a name of its own."""
 
 
