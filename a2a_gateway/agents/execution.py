@@ -1,6 +1,6 @@
 """Execute one run of an agent, from its recipe to its outcome.
 
-The steps of a run, all in its own task (`Execution.drive`):
+`Execution.drive` leads a run through these steps:
 
     step                      where                     what happens
     prepare                   a thread                  build agent and conversation; the history is not emitted again
