@@ -1,1 +1,1 @@
-"""The benchmark: a real gateway process, driven over HTTP against the scripted LLM, and the bare SDK beside it for ratios."""
+"""Benchmark a real gateway process over HTTP against the scripted LLM, in ratios to the same work with the bare SDK."""

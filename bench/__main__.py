@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print a table, write bench-results.json."""
+"""Measure, print a table, and write bench-results.json: `python -m bench`."""
 
 import argparse
 import asyncio
@@ -21,7 +21,7 @@ from bench.measures import all_measures, measure_start
 from bench.processes import Processes, start_processes
 from bench.stage import open_stage
 
-# What the gateway sets for itself: the ratio is about the gateway, not about LiteLLM's slower transport.
+# The gateway sets the same variables, so that the ratios do not measure LiteLLM's slower transport.
 _SDK_ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "true",
@@ -57,7 +57,7 @@ async def _measure(
     async with open_stage(processes) as stage:
         console.print("start …")
         figures = await measure_start(stage)
-        # Only now: this process's import of the SDK would slow the gateway's down.
+        # Imported late, because importing the SDK here would slow down the gateway's start.
         from bench.bare import BareAgent
 
         bare = BareAgent(processes.llm_url, home)

@@ -1,6 +1,6 @@
-"""The other party of the ratio: the same one-turn run in this process, with the SDK alone. Importing this imports the SDK.
+"""Run the same one-turn task in this process with the SDK alone: the floor of most ratios.
 
-The environment must have been settled before (`bench.__main__`).
+Importing this imports the SDK, so the environment must be set before (`bench.__main__`).
 """
 
 import gc
@@ -31,7 +31,7 @@ class BareAgent:
         self._workspace = workspace
 
     async def warm_up(self) -> None:
-        """Pay for lazy imports, and settle the garbage collector as the gateway does."""
+        """Execute lazy imports, and tune the garbage collector as the gateway does."""
         for _ in range(3):
             await self.run("ok")
         gc.collect()

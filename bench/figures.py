@@ -1,4 +1,4 @@
-"""What is measured, the floor below it, and the bar that it is held to. Plain data.
+"""Measured values, the floor below each, and the bar that each must meet. Plain data.
 
 A time that is good on one machine is bad on another. So most figures have a *floor*: what the same work takes without the
 gateway, measured in the same run. Their bar is on the ratio to the floor. Figures that do not depend on the machine's speed, such
@@ -13,7 +13,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What the same work takes without the gateway, in the unit of the figure above it."""
+    """The value of the same work without the gateway, in the unit of the figure."""
 
     name: str
     value: float
@@ -25,7 +25,7 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value. Without a `bar` it is for information.
+    """One measured value. Without a `bar` it is only information.
 
     Attributes:
         bar: of the ratio to the floor, where there is one, else of the value.

@@ -1,4 +1,4 @@
-"""The floors: the same work without the gateway. Each is measured next to the figures above it, on the same machine."""
+"""Measure the floors: the same work without the gateway, in the same run as the figures."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ async def seconds_of(action: Awaitable[object]) -> float:
 
 
 class BareTurns:
-    """Measures runs of one turn with the bare SDK, in this process: in alternation with what they are the floor of."""
+    """Measures runs of one turn with the bare SDK in this process, in alternation with the work of which they are the floor."""
 
     def __init__(self, bare: Bare) -> None:
         self._bare = bare
@@ -52,7 +52,7 @@ class BareTurns:
 
 
 async def sdk_import() -> Floor:
-    """Measure a fresh process that does no more than import the SDK."""
+    """Measure a fresh process that only imports the SDK."""
 
     async def start() -> None:
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", "import openhands.sdk")
@@ -88,7 +88,7 @@ async def first_delta_s(response: aiohttp.ClientResponse) -> float:
 async def _tokens(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[int, str]]:
     rest = b""
     async for piece in response.content.iter_any():
-        arrived_ns = time.monotonic_ns()  # what reading it takes the client is not the server's
+        arrived_ns = time.monotonic_ns()  # taken first, because parsing is the client's work, not the server's
         *lines, rest = (rest + piece).split(b"\n")
         for content in filter(None, map(_content, lines)):
             yield arrived_ns, content

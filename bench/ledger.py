@@ -1,4 +1,4 @@
-"""The ledger alone: what a reservation takes with many writers, and whether many children at once can overspend their parent."""
+"""Measure the ledger alone: reservations of many writers, and whether many children at once can overspend their parent."""
 
 import asyncio
 import random
@@ -75,7 +75,7 @@ async def _storm(store: Store) -> float:
             hold = await meter.reserve(_CALL)
             try:
                 await asyncio.sleep(chance.random() / 100)
-            finally:  # a cancelled call is charged with all that was set aside for it
+            finally:  # a cancelled call is charged with all that was reserved for it
                 await asyncio.shield(meter.settle(hold, Charge(TokenUsage(2_000, 2_000), hold.reserved_micro_usd)))
 
     async def stormy(number: int) -> None:

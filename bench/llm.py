@@ -1,6 +1,6 @@
-"""The LLM of the benchmark: the scripted one, directed by the first words of the task, so that requests stay small.
+"""Serve the LLM of the benchmark: the scripted one, directed by the first words of the task, so that requests stay small.
 
-A process of its own (`python -m bench.llm`), as a real LLM would be.
+It is a separate process (`python -m bench.llm`), as a real LLM is.
 
     ok                  answers "ok" at once
     wait 500            answers after 500 ms

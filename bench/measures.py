@@ -23,7 +23,7 @@ _LLM_S: Final = 0.5
 
 
 async def measure_start(stage: Stage) -> list[Figure]:
-    """Measure from exec to the first sign of life, to readiness, to the first answer."""
+    """Measure from exec to liveness, to readiness, and to the first answer."""
     health_s = await seconds_until_200(stage, "/health")
     ready_s = await seconds_until_200(stage, "/ready")
     await stage.ask("plain", "ok")
@@ -52,7 +52,7 @@ def one_turn(bare: Bare, rounds: int) -> Measure:
 
 
 def first_delta(streams: int, rounds: int, *, p50: float, p99: float | None = None) -> Measure:
-    """Measure from the LLM's sending its first token until the client has it; the floor is a client of the LLM itself."""
+    """Measure from the LLM's first token until the client receives it; the floor is a client of the LLM itself."""
     task = "tokens 40 50 1500" if streams > 1 else "tokens 10 20 50"
 
     async def measure(stage: Stage) -> list[Figure]:
@@ -69,7 +69,7 @@ def first_delta(streams: int, rounds: int, *, p50: float, p99: float | None = No
 
         measured: list[float] = []
         for _ in range(rounds):
-            # All set-ups are over before the first of them gets its first token.
+            # All runs are set up before the first of them receives its first token.
             measured += await asyncio.gather(*(one(index / streams) for index in range(streams)))
         return measured
 
@@ -169,7 +169,7 @@ def abandonment(bare: Bare) -> Measure:
             while (after := await stage.traffic())["in_flight"]:
                 await asyncio.sleep(0.005)
             closed_after.append((after["last_disconnect_ns"] - gone_ns) / 1e6)
-            # Long enough for a retry or a next turn to happen, had there been one.
+            # Long enough for a retry or a next turn, if there is one.
             await asyncio.sleep(1.0)
             late_calls += (await stage.traffic())["received"] - after["received"]
         return [

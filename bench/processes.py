@@ -1,4 +1,4 @@
-"""The processes of the benchmark: the scripted LLM, and the gateway under test with its profiles and its key."""
+"""Start the processes of the benchmark: the scripted LLM, and the gateway under test with its profiles and its key."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from typing import Final
 MODEL: Final = "openai/scripted"
 LLM_KEY: Final = "irrelevant-but-long-enough"
 
-# Prices, so that costs are counted on both sides: a model without a price takes longer.
+# With prices, both the gateway and the bare SDK compute costs: a model without a price takes longer.
 USD_PER_MTOK: Final = 1.0
 _PRICES: Final = f"  input_usd_per_mtok: {USD_PER_MTOK}\n  output_usd_per_mtok: {USD_PER_MTOK}\n"
 _PROFILES: Final[Mapping[str, str]] = {
@@ -27,7 +27,7 @@ _PROFILES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """What was started; `started_at` is the instant of the gateway's exec on the monotonic clock."""
+    """The started processes; `started_at` is the instant of the gateway's exec on the monotonic clock."""
 
     url: str
     llm_url: str
@@ -39,7 +39,7 @@ class Processes:
 
 @contextmanager
 def start_processes(home: Path) -> Iterator[Processes]:
-    """Start the LLM and a gateway with an empty data directory below `home`; yields at once, the gateway is not up yet."""
+    """Start the LLM and a gateway with an empty data directory below `home`; yield before the gateway is ready."""
     profiles = home / "profiles"
     profiles.mkdir()
     for name, text in _PROFILES.items():
@@ -72,7 +72,7 @@ def _gateway(*arguments: str) -> list[str]:
 
 
 def _environ(home: Path, llm_url: str) -> dict[str, str]:
-    # Nothing of the caller's own settings, so that two machines measure the same thing.
+    # Without the caller's own settings, so that two machines measure the same.
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("A2A_", "LLM_", "OH_"))}
     return clean | {
         "A2A_DATA_DIR": str(home / "data"),

@@ -1,6 +1,6 @@
 """A lean HTTP client for the processes under test.
 
-It is aiohttp (which LiteLLM brings along): on two cores, what the client spends is taken from the server.
+It uses aiohttp, on which LiteLLM depends: on two cores, the client's CPU time is missing to the server.
 """
 
 import asyncio
@@ -78,10 +78,10 @@ async def open_stage(processes: Processes) -> AsyncIterator[Stage]:
 
 
 async def seconds_until_200(stage: Stage, path: str) -> float:
-    """Poll a path of the gateway until it answers 200; returns the seconds since the gateway's process was started.
+    """Poll a path of the gateway until it answers 200; return the seconds since the gateway's process was started.
 
     Raises:
-        RuntimeError: it has ended instead; the message has the end of its log.
+        RuntimeError: the gateway has ended; the message contains the end of its log.
         TimeoutError: it takes too long.
     """
     async with asyncio.timeout(_PATIENCE_S):

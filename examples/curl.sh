@@ -1,8 +1,8 @@
 #!/bin/sh
-# Talk to a gateway with nothing but curl: list its agents, then ask one and stream the answer.
+# Use a gateway with curl alone: list its agents, then ask one and stream the answer.
 #
 #   export A2A_BASE_URL=http://127.0.0.1:8420/v1 A2A_API_KEY=...
-#   examples/curl.sh openhands_default "Say hello."
+#   examples/curl.sh openhands_default "Write a greeting."
 set -eu
 
 : "${A2A_BASE_URL:?set it to the gateway, such as http://127.0.0.1:8420/v1}"

@@ -1,9 +1,9 @@
-"""Ask an agent with the plain OpenAI SDK: stream its answer, then see what the run was and what it cost.
+"""Ask an agent with the plain OpenAI SDK: stream its answer, then print its run and its cost.
 
     export A2A_BASE_URL=http://127.0.0.1:8420/v1 A2A_API_KEY=...
-    python examples/openai_script.py "Say hello."
+    python examples/openai_script.py "Write a greeting."
 
-Needs nothing but `pip install openai`: the gateway's extras are headers and usage fields that any client can read, or ignore.
+Needs only `pip install openai`: what the gateway adds are headers and usage fields, which any client can read or ignore.
 """
 
 import os

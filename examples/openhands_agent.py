@@ -1,10 +1,10 @@
-"""An OpenHands agent of your own, in your own script, that delegates to the agents of a gateway.
+"""Run an OpenHands agent of your own that delegates to the agents of a gateway.
 
     export A2A_BASE_URL=http://127.0.0.1:8420/v1 A2A_API_KEY=...
     export LLM_MODEL=openai/gpt-4o-mini LLM_API_KEY=...        # and LLM_BASE_URL, for another endpoint
     python examples/openhands_agent.py "Have two agents write a haiku each, and choose the better one."
 
-What the agents cost is part of this agent's own metrics, and a Ctrl-C here ends them there.
+The metrics of this agent contain the cost of the delegated runs, and Ctrl-C cancels them.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 import tempfile
 
 REQUIRED = {
-    "A2A_BASE_URL": "where the gateway is, such as http://127.0.0.1:8420/v1",
+    "A2A_BASE_URL": "the URL of the gateway, such as http://127.0.0.1:8420/v1",
     "A2A_API_KEY": "a key of `a2a-gateway keys create NAME`",
     "LLM_MODEL": "the LLM of this agent, in LiteLLM's notation",
     "LLM_API_KEY": "its key",
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def run(task: str) -> None:
-    # The SDK takes seconds to import: only once it is clear that it will be used.
+    # Imported late, because importing the SDK takes seconds.
     from openhands.sdk import LLM, Agent, BaseConversation, Conversation, Tool
     from openhands.sdk.conversation.response_utils import get_agent_final_response
     from pydantic import SecretStr
@@ -48,8 +48,8 @@ def run(task: str) -> None:
             conversation.send_message(task)
             conversation.run()
             print(f"\n{get_agent_final_response(conversation.state.events)}")
-            for who, metrics in conversation.conversation_stats.usage_to_metrics.items():
-                print(f"# {who}: {metrics.model_name}, {metrics.accumulated_cost:.6f} USD")
+            for usage_id, metrics in conversation.conversation_stats.usage_to_metrics.items():
+                print(f"# {usage_id}: {metrics.model_name}, {metrics.accumulated_cost:.6f} USD")
         finally:
             conversation.close()
 

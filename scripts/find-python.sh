@@ -1,8 +1,8 @@
 #!/bin/sh
-# Print the path of a Python >= 3.12 that can make virtual environments. Exit 1, saying what to install, if there is none.
+# Print the path of a Python >= 3.12 that can make virtual environments. If there is no such Python, print what to install; exit 1.
 #
-# A candidate is run, not just looked up: a pyenv shim exists also for versions that are not selected, and Debian's python3
-# lacks ensurepip unless python3-venv is installed.
+# Each candidate is run: a pyenv shim exists also for versions that are not selected, and Debian's python3 lacks ensurepip unless
+# python3-venv is installed.
 set -u
 
 usable() {

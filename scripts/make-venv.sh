@@ -5,12 +5,12 @@ cd "$(dirname "$0")/.."
 venv=$1
 
 python=$(sh scripts/find-python.sh)
-# An interrupted or older attempt is not worth mending.
+# An interrupted or older attempt is not repaired.
 rm -rf "$venv"
 echo "Making $venv with $python"
 "$python" -m venv "$venv"
 
-# uv is some ten times faster, but does not read pip's configuration: where that names the only reachable index, pip has to do it.
+# uv is some ten times faster, but does not read pip's configuration. If only that names a reachable index, pip installs.
 if command -v uv >/dev/null 2>&1 &&
     VIRTUAL_ENV=$(cd "$venv" && pwd) uv pip install --quiet --constraint constraints.txt --group dev --editable .; then
     exit 0

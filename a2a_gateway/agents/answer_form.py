@@ -16,19 +16,25 @@ _FENCE: Final = re.compile(r"\A```[\w-]*[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
 
 
 class AnswerForm:
-    """One answer format; `user` is the user on whose account answers are checked."""
+    """The form of one run's answer.
 
-    def __init__(self, wanted: AnswerFormat, checker: SchemaChecker, *, user: str) -> None:
-        self._wanted = wanted
+    Args:
+        user: whose share of the checker's workers a check uses.
+    """
+
+    def __init__(self, answer_format: AnswerFormat, checker: SchemaChecker, *, user: str) -> None:
+        self._format = answer_format
         self._checker = checker
         self._user = user
 
     def instruction(self) -> str:
-        """Return the instruction that the agent gets before it begins."""
-        rule = "Your final answer must be a single JSON object and nothing else: no prose, no code fence."
-        if self._wanted.schema is None:
-            return rule
-        return f"{_rule(self._wanted)} It must fit this JSON Schema:\n{json.dumps(self._wanted.schema)}"
+        """Return the instruction for the agent's system prompt."""
+        if self._format.schema is None:
+            return "Your final answer must be a single JSON object and nothing else: no prose, no code fence."
+        return (
+            f"Your final answer ({self._format.name}) must be JSON and nothing else: no prose, no code fence. "
+            f"It must fit this JSON Schema:\n{json.dumps(self._format.schema)}"
+        )
 
     async def check(self, answer: str) -> str:
         """Return the answer's JSON text, without a code fence around it.
@@ -40,13 +46,9 @@ class AnswerForm:
         text = answer.strip()
         if fenced := _FENCE.match(text):
             text = fenced.group(1).strip()
-        await self._checker.check_answer(self._wanted.schema, text, self._user)
+        await self._checker.check_answer(self._format.schema, text, self._user)
         return text
 
-    def complaint(self, error: AnswerInvalid) -> str:
-        """Ask the agent to answer again."""
+    def correction(self, error: AnswerInvalid) -> str:
+        """Return the request to the agent to correct an invalid answer."""
         return f"{error.message} Answer again. {self.instruction()}"
-
-
-def _rule(wanted: AnswerFormat) -> str:
-    return f"Your final answer ({wanted.name}) must be JSON and nothing else: no prose, no code fence."

@@ -1,5 +1,6 @@
-"""The agents' side, put together: catalogue, tools, workspaces, runner. Importing this imports the SDK, which takes seconds:
-`loading` does it properly.
+"""Open everything that runs agents in this process: catalogue, tools, workspaces, runner.
+
+Importing this module imports the SDK, which takes seconds and changes the process. Import it through `loading`.
 """
 
 import asyncio
@@ -30,10 +31,10 @@ from a2a_gateway.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """The agents' side, as one site of the gateway.
+    """The opened parts, as one site of the gateway.
 
     Attributes:
-        ignored_options: names the fields of a request that the LLM of a model ignores or cuts down.
+        ignored_options: returns the names of the options of a request that a model's LLM ignores or reduces.
     """
 
     site: Site
@@ -42,7 +43,7 @@ class Agents:
 
 @dataclass(frozen=True, slots=True)
 class _ServedProfiles:
-    """The catalogue by model ids. Satisfies `ports.Profiles`."""
+    """The catalogue, looked up by model id. Implements `runs.ports.Profiles`."""
 
     catalog: ProfileCatalog
 
@@ -57,21 +58,20 @@ class _ServedProfiles:
 
 
 REQUIRED_PATCHES: Final = (*AMBIENT_SOURCES, *PROXIES, *ANSWER_READING, *LLM_TRANSPORT)
-"""What running agents asks of the process; see `sdk_patches.patching` for the reason."""
+"""The patches without which no agent may run in a process; `sdk_patches.patching` gives the reason."""
 
 
 @asynccontextmanager
 async def open_agents(
     settings: Settings, environ: Mapping[str, str], checker: SchemaChecker, *, owns_process: bool = False
 ) -> AsyncIterator[Agents]:
-    """Open the agents' side: ambient code shut out, profiles read, shells started, first runs rehearsed.
+    """Apply the patches, read the profiles, start shells, and run each kind of agent once.
 
     Args:
-        owns_process: whether the process is a gateway's own, so that it may be tuned for agents as a whole.
+        owns_process: whether the process belongs to the gateway, so that process-wide settings may be changed.
 
     Raises:
-        ConfigurationError: a profile's key cannot be decrypted, this machine lacks what the tools need, or a library is not the
-            tested one.
+        ConfigurationError: a profile's key cannot be decrypted, this machine has no bash, or a library is not the tested version.
     """
     with require(REQUIRED_PATCHES):
         async with _open(settings, environ, checker, owns_process=owns_process) as agents:
@@ -84,15 +84,17 @@ async def _open(
 ) -> AsyncIterator[Agents]:
     profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
     workspaces = WorkspaceDirectories(settings.data_dir / "workspaces")
-    # A run that waits for its child holds a thread, at every depth, besides those at work.
+    # A run that waits for its child keeps a thread, at every depth, in addition to the threads of the runs that work.
     threads = settings.max_concurrent_runs * (settings.max_depth + 1) + 64
     if owns_process:
         apply_optional(BOOKKEEPING)
-        # The SDK and LiteLLM put blocking work there, images to fetch for example; the default size is six on two cores.
+        # The SDK and LiteLLM run blocking work there, such as fetching images. The default size on two cores is six threads.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="shared"))
     toolbox = LocalToolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
     async with toolbox, AgentRunner(profiles.recipe, toolbox, checker, tool_threads=threads) as runner:
-        await runner.warm_up({profile.tools: profile.name for profile in profiles.list()}.values())  # one of each kind
+        await runner.warm_up(
+            {profile.tools: profile.name for profile in profiles.list()}.values()
+        )  # one profile for each set of tools
         if owns_process:
             await asyncio.to_thread(freeze_survivors)
         site = Site("agents", _is_own, _ServedProfiles(profiles), runner, workspaces, toolbox.processes)

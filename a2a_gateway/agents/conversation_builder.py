@@ -1,7 +1,7 @@
 """Build the SDK's objects for one run: its LLMs, its agent, and its conversation with the history in it.
 
-Blocking; the runner calls it in a thread. There is no public way to give a conversation a past, hence the SDK's
-private names; `sdk_patches.private_names` lists them.
+Blocking; the runner calls it in a thread. The SDK has no public way to give a conversation a history, so private names of it are
+used; `sdk_patches.private_names` lists them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,11 +49,12 @@ class Toolbox(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A conversation that can run.
+class PreparedConversation:
+    """A conversation that is ready to run.
 
     Attributes:
-        system: the caller's system text, which the transcript keeps.
+        llm: the agent's LLM.
+        system: the caller's system text, which is stored in the transcript.
     """
 
     conversation: LocalConversation
@@ -65,22 +66,27 @@ class Prepared:
         return [event for event in self.conversation.state.events if not isinstance(event, SystemPromptEvent)]
 
     @property
-    def ends_silently(self) -> bool:
+    def last_answer_is_empty(self) -> bool:
         """Whether the agent's last answer had no text and no tool call."""
-        done = (event for event in reversed(self.conversation.state.events) if event.source == "agent")
-        last = next(done, None)
+        from_agent = (event for event in reversed(self.conversation.state.events) if event.source == "agent")
+        last = next(from_agent, None)
         return isinstance(last, MessageEvent) and is_empty_message(last.llm_message)
 
     def close(self) -> None:
         """End the tools, and break the conversation's reference cycles."""
         self.conversation.close()
-        # It refers to itself through these. With the cycles, a run's objects would stay until a full garbage collection.
+        # It refers to itself through these. The cycles would keep a run's objects in memory until a full garbage collection.
         self.conversation._on_event = self.conversation._base_callback = _ignore
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What a conversation of one run is connected to; its tools run in `tool_threads`."""
+    """The objects that the conversation of one run uses.
+
+    Attributes:
+        tool_threads: where its tools run.
+        delegation: the client of the delegation tool; None if the run may not delegate.
+    """
 
     toolbox: Toolbox
     tool_threads: ThreadPoolExecutor
@@ -91,12 +97,13 @@ class Wiring:
     delegation: BoundClient | None = None
 
 
-def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerForm | None) -> Prepared:
+def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerForm | None) -> PreparedConversation:
     """Build the agent and its conversation, ready for `arun`. The caller closes the conversation.
 
     Raises:
-        UnsupportedError: the LLM does not support an option of the request.
-        RequestError: the messages are not a conversation.
+        UnsupportedError: the LLM does not support an option of the request, or an image in its messages.
+        RequestError: a tool message does not follow its call, or a call has no result.
+        StoreError: the stored conversation cannot be read.
     """
     history = _history(run, vision=recipe.llm.vision_is_active())
     _refuse_unsupported(run.sampling, recipe.llm)
@@ -119,27 +126,27 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
         callbacks=[wiring.on_event],
         visualizer=None,
         persistence_dir=None,
-        # The caller's conversation, not this run's SDK conversation, so that the provider's cache serves the next run too.
+        # The id of the caller's conversation, not of this SDK conversation, so that the next run can use the provider's cache.
         prompt_cache_key=str(run.record.conversation_id),
         delete_on_close=False,
-        # Turns are counted by the LLM's account; this only ends a loop without LLM calls.
+        # The LLM's account counts the turns. This limit only ends a loop without LLM calls.
         max_iteration_per_run=2 * run.record.limits.max_turns + 10,
     )
-    # Autosave copies the state in memory after each change. It is not needed: the transcript continues a conversation.
+    # Autosave copies the state in memory after each change. It has no use here: the transcript continues a conversation.
     conversation.state._autosave_enabled = False
     try:
         with wiring.toolbox.bind(
             conversation.id, run_id=run.record.id, workspace_dir=run.workspace_dir, delegation=wiring.delegation
         ):
             conversation._ensure_agent_ready()
-        _remember(conversation, history.events)
+        _add_history(conversation, history.events)
     except BaseException:
         conversation.close()
         raise
-    return Prepared(conversation, llm, history.system)
+    return PreparedConversation(conversation, llm, history.system)
 
 
-def _remember(conversation: LocalConversation, events: Sequence[Event]) -> None:
+def _add_history(conversation: LocalConversation, events: Sequence[Event]) -> None:
     for llm in _llms(conversation.agent):
         # The SDK's own search does not find subclasses of LLM, so the conversation's statistics would lack their usage.
         conversation.llm_registry.add(llm)
@@ -195,7 +202,7 @@ def _history(run: AdmittedRun, *, vision: bool) -> History:
 
 def _refuse_unsupported(sampling: Sampling, llm: LLM) -> None:
     if sampling.stop and llm.uses_responses_api():
-        raise UnsupportedError("This model's endpoint (OpenAI Responses) knows no stop sequences.", param="stop")
+        raise UnsupportedError("This model's endpoint (OpenAI Responses) has no stop sequences. Leave `stop` out.", param="stop")
 
 
 def _ignore(_: Event) -> None:

@@ -1,8 +1,16 @@
-"""One run of an agent, from its recipe to its outcome.
+"""Execute one run of an agent, from its recipe to its outcome.
 
-Owns the run's task: it prepares the conversation in a thread, runs it, is stopped from outside (cancel, deadline), decides the
-outcome, and closes everything. Above it stands the runner, which iterates over the events; below it `conversation_builder`,
-`narration` and `llm`.
+`Execution.drive` leads a run through these steps:
+
+    step                      where                     what happens
+    prepare                   a thread                  build agent and conversation; the history is not emitted again
+    run the agent             a task of its own         turns, tools and delegations; text is emitted while it arrives
+    check the answer          a task of its own         only if the request sets a form; the agent may correct it once
+    settle and end            `RunAccount.close`        wait for bookings, then emit `RunEnded`, which is the last event
+    close                     a thread                  end the tools
+
+A cancel or the deadline stops a run from outside. The first of them decides: it cancels the check, or interrupts the agent, or
+keeps the next step from beginning. `runner` iterates over the events of executions.
 """
 
 import asyncio
@@ -23,7 +31,7 @@ from openhands.sdk.event import Event
 from openhands.sdk.event.conversation_error import ConversationErrorEvent
 
 from a2a_gateway.agents.answer_form import AnswerForm
-from a2a_gateway.agents.conversation_builder import Prepared, Toolbox, Wiring, prepare
+from a2a_gateway.agents.conversation_builder import PreparedConversation, Toolbox, Wiring, prepare
 from a2a_gateway.agents.llm.budget_notes import budget_spent_error
 from a2a_gateway.agents.llm.credentials import llm_secrets
 from a2a_gateway.agents.llm.error_translation import failure_of
@@ -56,7 +64,7 @@ _CUT_OFF: Final = "max_tokens"
 
 
 class _Stop(Enum):
-    """Why a run is stopped from outside."""
+    """The reason for which a run is stopped from outside."""
 
     CANCELLED = auto()
     DEADLINE = auto()
@@ -64,13 +72,13 @@ class _Stop(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What executions share.
+    """The objects that all executions share.
 
     Attributes:
-        threads: for the SDK's blocking code, where it is brief.
-        tool_threads: for the agents' tools, and for the SDK's code where it waits.
-        client: connections to this gateway itself, for its delegations.
-        checker: looks at answers whose form a request names.
+        threads: for blocking code of the SDK that takes little time.
+        tool_threads: for the agents' tools, and for blocking code of the SDK that waits.
+        client: HTTP connections to this gateway itself, for delegations.
+        checker: checks answers whose form a request sets.
     """
 
     toolbox: Toolbox
@@ -82,7 +90,7 @@ class Resources:
 
 
 class Execution:
-    """One run. Create it, then await `drive` in a task of its own; `emit` is called on that task's loop."""
+    """One run. Create it, then await `drive` in a task of its own; `emit` is called on that task's event loop."""
 
     def __init__(
         self, run: AdmittedRun, recipe: AgentRecipe, meter: Meter, resources: Resources, emit: Callable[[RunnerEvent], None]
@@ -98,61 +106,64 @@ class Execution:
         self._narrator = Narrator(run.narration, self._secrets, emit, keep_answer=run.answer_format is not None)
         self._account = RunAccount(meter, max_turns=run.record.limits.max_turns, emit=emit)
         self._stop: _Stop | None = None
-        self._prepared: Prepared | None = None
+        self._prepared: PreparedConversation | None = None
         self._agent_task: asyncio.Task[None] | None = None
         self._check_task: asyncio.Task[str] | None = None
 
     async def drive(self) -> None:
-        """Run to the end; the last event is `RunEnded`, and what was opened is closed after it."""
+        """Run to the end. The last event is `RunEnded`; the conversation is closed after it."""
         deadline = asyncio.get_running_loop().call_later(self._run.timeout_s, self._request_stop, _Stop.DEADLINE)
         try:
-            outcome = await self._outcome()
+            outcome = await self._execute()
             try:
                 await self._account.close()
             except StoreError as error:
-                outcome = self._failure(error)
+                outcome = self._outcome_of_error(error)
             self._emit(RunEnded(outcome, self._transcript()))
         finally:
             deadline.cancel()
             await self._close()
 
     def cancel(self) -> None:
-        """Stop the run; it ends with `Cancelled` unless it has ended otherwise."""
+        """Stop the run. It ends with `Cancelled`, unless it has already ended or reached its deadline."""
         self._request_stop(_Stop.CANCELLED)
 
     # ------------------------------------------------------------------ running
 
-    async def _outcome(self) -> Outcome:
+    async def _execute(self) -> Outcome:
         try:
             form = self._form()
             wiring = self._wiring()
             self._prepared = await self._in_thread(lambda: prepare(self._run, self._recipe, wiring, form))
-            return await self._work(self._prepared, form)
+            await self._run_agent(self._prepared.conversation)
+            outcome = self._outcome_of_run(self._prepared)
+            return await self._emit_or_correct(outcome, form, self._prepared) if form else outcome
         except (GatewayError, ConversationRunError) as error:
             failure = failure_of(error, self._secrets)
-            silent = type(failure) is RunError and self._prepared is not None and self._prepared.llm.cut_off
-            return self._failure(failure, _CUT_OFF if silent else None)
+            # An answer that was cut off while it was empty (`check_message`) ends the run at a limit, not as a failure.
+            was_cut_off = type(failure) is RunError and self._prepared is not None and self._prepared.llm.answer_was_cut_off
+            return self._outcome_of_error(failure, _CUT_OFF if was_cut_off else None)
 
     def _wiring(self) -> Wiring:
-        binding, client = self._run.binding, self._resources.client
-        delegation = BoundClient.for_run(binding, client, self._account.loop) if binding else None
-        shared = self._resources
-        parts = shared.toolbox, shared.tool_threads, shared.schemas, self._account, self._narrator, self._on_event
-        return Wiring(*parts, delegation)
+        binding, shared = self._run.binding, self._resources
+        return Wiring(
+            toolbox=shared.toolbox,
+            tool_threads=shared.tool_threads,
+            schemas=shared.schemas,
+            account=self._account,
+            observer=self._narrator,
+            on_event=self._on_event,
+            delegation=BoundClient.for_run(binding, shared.client, self._account.loop) if binding else None,
+        )
 
     def _form(self) -> AnswerForm | None:
         wanted = self._run.answer_format
         return AnswerForm(wanted, self._resources.checker, user=self._run.record.key_id) if wanted else None
 
-    async def _work(self, prepared: Prepared, form: AnswerForm | None) -> Outcome:
-        await self._let_run(prepared.conversation)
-        outcome = self._ending(prepared)
-        return await self._emit_or_repair(outcome, form, prepared) if form else outcome
-
-    async def _let_run(self, conversation: LocalConversation) -> None:
+    async def _run_agent(self, conversation: LocalConversation) -> None:
         if self._is_stopped():
             return
-        untyped: Any = conversation  # the SDK's decorator loses the signature
+        untyped: Any = conversation  # the SDK's decorators lose the signatures of its methods
         # In a task of its own, because `arun` swallows the cancellation that stops it.
         self._agent_task = asyncio.create_task(untyped.arun(), name=f"agent {self._run.record.id}")
         try:
@@ -163,17 +174,17 @@ class Execution:
         finally:
             self._agent_task = None
 
-    async def _emit_or_repair(self, outcome: Outcome, form: AnswerForm, prepared: Prepared) -> Outcome:
-        """Emit the answer if it has the form that was asked for; let the agent repair it once."""
+    async def _emit_or_correct(self, outcome: Outcome, form: AnswerForm, prepared: PreparedConversation) -> Outcome:
+        """Emit the answer if it has the requested form; otherwise let the agent correct it once."""
         try:
             return await self._emit_checked(outcome, form)
         except AnswerInvalid as error:
-            complaint = SDKMessage(role="user", content=[TextContent(text=form.complaint(error))])
-        untyped: Any = prepared.conversation  # see `_let_run`
-        await self._in_thread(lambda: untyped.send_message(complaint))
-        await self._let_run(prepared.conversation)
+            correction = SDKMessage(role="user", content=[TextContent(text=form.correction(error))])
+        untyped: Any = prepared.conversation  # see `_run_agent`
+        await self._in_thread(lambda: untyped.send_message(correction))
+        await self._run_agent(prepared.conversation)
         try:
-            return await self._emit_checked(self._ending(prepared), form)
+            return await self._emit_checked(self._outcome_of_run(prepared), form)
         except AnswerInvalid as error:
             return Failed(error, self._narrator.answer)
 
@@ -183,18 +194,18 @@ class Execution:
                 self._narrator.write(await self._check(form))
                 return Finished(self._narrator.text)
             case Limited() if self._narrator.answer:
-                with suppress(AnswerInvalid):  # it may have come in the very last call, and be whole
+                with suppress(AnswerInvalid):  # the last call that the limit allowed may have completed the answer
                     self._narrator.write(await self._check(form))
                 return replace(outcome, text=self._narrator.text)
             case _:
                 return outcome
 
     async def _check(self, form: AnswerForm) -> str:
-        """Return the answer in the form that was asked for.
+        """Return the answer, checked.
 
         Raises:
-            AnswerInvalid: it does not have that form.
-            DeadlineExceeded, RunCancelled: the run was stopped before this was known.
+            AnswerInvalid: it does not have the requested form.
+            DeadlineExceeded, RunCancelled: the run was stopped before the check had ended.
         """
         self._check_task = asyncio.create_task(form.check(self._narrator.answer), name=f"check {self._run.record.id}")
         if self._is_stopped():
@@ -210,33 +221,35 @@ class Execution:
 
     # ------------------------------------------------------------------ ending
 
-    def _ending(self, prepared: Prepared) -> Outcome:
+    def _outcome_of_run(self, prepared: PreparedConversation) -> Outcome:
         status = prepared.conversation.state.execution_status
         match status:
-            case Status.FINISHED if prepared.llm.spent:
-                return self._failure(budget_spent_error())
-            case Status.FINISHED if prepared.llm.cut_off:
-                return self._failure(output_limit_error(), reason=_CUT_OFF)
+            case Status.FINISHED if prepared.llm.budget_is_spent:
+                return self._outcome_of_error(budget_spent_error())
+            case Status.FINISHED if prepared.llm.answer_was_cut_off:
+                return self._outcome_of_error(output_limit_error(), reason=_CUT_OFF)
             case Status.FINISHED:
                 return Finished(self._narrator.text)
-            case Status.STUCK if prepared.ends_silently:
-                return self._failure(empty_answers_error())
+            case Status.STUCK if prepared.last_answer_is_empty:
+                return self._outcome_of_error(empty_answers_error())
             case Status.STUCK:
-                return self._failure(AgentStuck("The agent kept repeating itself and was stopped."))
+                return self._outcome_of_error(AgentStuck("The agent repeated itself without progress, and was stopped."))
             case Status.ERROR:
-                return self._failure(_error_of(prepared.conversation, self._secrets))
+                return self._outcome_of_error(_error_of(prepared.conversation, self._secrets))
             case _ if self._stop is _Stop.DEADLINE:
-                return self._failure(self._stop_error())
+                return self._outcome_of_error(self._stop_error())
             case _:
                 return Cancelled(self._narrator.text)
 
     def _stop_error(self) -> GatewayError:
         if self._stop is _Stop.DEADLINE:
-            return DeadlineExceeded(f"The agent had {self._run.timeout_s:g} s and did not finish.")
-        return RunCancelled("The run was cancelled before its answer had been checked.")
+            return DeadlineExceeded(
+                f"The agent did not finish within {self._run.timeout_s:g} s. Allow more time, or ask for less at once."
+            )
+        return RunCancelled("The run was cancelled before its answer was checked.")
 
-    def _failure(self, error: GatewayError, reason: str | None = None) -> Outcome:
-        """Judge an error: a limit ends a run with what there is, a failure without an answer."""
+    def _outcome_of_error(self, error: GatewayError, reason: str | None = None) -> Outcome:
+        """Return the outcome for an error: a limit ends a run with the text so far, any other error without an answer."""
         match error:
             case RunCancelled():
                 return Cancelled(self._narrator.text, error.message)
@@ -272,13 +285,13 @@ class Execution:
         if self._prepared is None or self._agent_task is None:
             return
         if self._prepared.conversation.cancel_token is None:
-            self._agent_task.cancel()  # it has not begun, and would undo an interrupt
+            self._agent_task.cancel()  # `arun` has not begun, and would reset an interrupt
         else:
             self._prepared.conversation.interrupt()
 
     def _on_event(self, event: Event) -> None:
         if self._agent_task is None:
-            return  # the history being put in
+            return  # the agent does not run: this event belongs to the history, or is the request for a correction
         translated = translate_event(event)
         if translated is not None:
             self._emit(translated)
@@ -289,10 +302,10 @@ class Execution:
 
 
 def _error_of(conversation: LocalConversation, secrets: Secrets) -> GatewayError:
-    """Find the error of a run that the SDK ended without raising one."""
+    """Return the error of a run that the SDK ended without raising one."""
     found = next((event for event in reversed(conversation.state.events) if isinstance(event, ConversationErrorEvent)), None)
     if found is None:
-        return AgentFailed("The agent failed without saying why.")
+        return AgentFailed("The agent failed, and the SDK reported no reason.")
     if found.code == "MaxIterationsReached":
-        return TurnsExceeded("The agent made too many steps without an answer.")
+        return TurnsExceeded("The agent ran too many steps without an LLM call or an answer.")
     return AgentFailed(f"The agent failed: {secrets.mask(found.detail)[:400]}")

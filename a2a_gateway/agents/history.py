@@ -39,7 +39,7 @@ class History:
     """The conversation before the agent's first turn.
 
     Attributes:
-        system: text of the system and developer messages; empty if there are none.
+        system: the text of the system and developer messages; may be empty.
     """
 
     system: str
@@ -58,7 +58,7 @@ def history_of(messages: Sequence[Message], *, vision: bool, before: Sequence[Ev
     if not vision:
         _refuse_images(messages)
     system = [text_of(message.parts) for message in messages if isinstance(message, SystemMessage)]
-    return History("\n\n".join(text for text in system if text), tuple(_Events(before).of(messages)))
+    return History("\n\n".join(text for text in system if text), tuple(_EventBuilder(before).build(messages)))
 
 
 def new_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -74,15 +74,15 @@ def new_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(message for index, message in enumerate(messages) if index >= start or isinstance(message, SystemMessage))
 
 
-class _Events:
-    """Collects the events of one list of messages, and the calls that still lack a result, by the caller's ids."""
+class _EventBuilder:
+    """Builds the events of one list of messages. Calls that still lack a result are kept by the caller's ids."""
 
     def __init__(self, before: Sequence[Event]) -> None:
         self._events: list[Event] = []
         self._unanswered: dict[str, ActionEvent] = {}
         self._taken = {event.tool_call_id for event in before if isinstance(event, ActionEvent)}
 
-    def of(self, messages: Sequence[Message]) -> list[Event]:
+    def build(self, messages: Sequence[Message]) -> list[Event]:
         for index, message in enumerate(messages):
             match message:
                 case SystemMessage():
@@ -110,7 +110,9 @@ class _Events:
     def _add_calls(self, index: int, parts: Sequence[TextPart], calls: Sequence[ToolCall]) -> None:
         for position, call in enumerate(calls):
             if call.id in self._unanswered:
-                raise RequestError(f"Two tool calls have the id {call.id[:60]!r}.", param=f"messages.{index}.tool_calls")
+                raise RequestError(
+                    f"Two tool calls have the id {call.id[:60]!r}: give each its own.", param=f"messages.{index}.tool_calls"
+                )
             unique = self._unique_id(call.id)
             action = ActionEvent(
                 thought=[TextContent(text=part.text) for part in parts] if position == 0 else [],
@@ -132,7 +134,7 @@ class _Events:
         action = self._unanswered.pop(message.tool_call_id, None)
         if action is None:
             raise RequestError(
-                f"The tool message answers {message.tool_call_id[:60]!r}, which is no open call before it.",
+                f"The tool message has tool_call_id {message.tool_call_id[:60]!r}: no earlier call of that id lacks a result.",
                 param=f"messages.{index}.tool_call_id",
             )
         self._events.append(build_observation_event(action, HistoryObservation(content=_content(message.parts))))
@@ -141,7 +143,8 @@ class _Events:
         if self._unanswered:
             missing = ", ".join(repr(call_id[:60]) for call_id in self._unanswered)
             raise RequestError(
-                f"These tool calls have no tool message with their result: {missing}.", param=f"messages.{index - 1}"
+                f"These tool calls have no tool message with their result: {missing}. Send one for each, directly after them.",
+                param=f"messages.{index - 1}",
             )
 
 

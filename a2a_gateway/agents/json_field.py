@@ -1,10 +1,11 @@
 """Read one string of a JSON object while the object is still arriving. Pure; standard library only.
 
-This is how the answer, an argument of the `finish` tool, can be streamed: the LLM sends the arguments in pieces that may end
-anywhere, also in the middle of an escape. Each character is read once. Parsers of partial documents, such as
-`pydantic_core.from_json(…, allow_partial="trailing-strings")`, start from the beginning with each piece: 1 MB in pieces of four
-characters would take about ten minutes instead of half a second. They also stop at what LLMs write and JSON forbids: control
-characters in strings and unknown escapes.
+The answer of an agent may be an argument of the `finish` tool; this is how it is streamed. The LLM sends the arguments in pieces
+that may end anywhere, also in the middle of an escape. Each character is read once.
+
+Parsers of partial documents, such as `pydantic_core.from_json(…, allow_partial="trailing-strings")`, start from the beginning
+with each piece: 1 MB in pieces of four characters would take about ten minutes instead of half a second. They also stop at
+control characters in strings and at unknown escapes, which LLMs write although JSON forbids them.
 """
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -12,7 +13,7 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class JsonStringField:
-    """The value of one top-level string member; `feed` returns what each piece adds to it.
+    """Reads the value of one top-level string member; `feed` returns the part that each piece adds to it.
 
     A lone surrogate becomes U+FFFD, because UTF-8 cannot encode it.
     """

@@ -1,13 +1,21 @@
-"""Import the SDK: seconds of imports, in the order and with the switches that make them safe and fast. Call it in a thread.
+"""Import the SDK in the order, and with the switches, that make its import safe and fast. Takes seconds: call it in a thread.
 
-OpenHands and LiteLLM read their switches from the environment, some while they are imported, some at each call, and set up other
-packages' loggers. A process that is a gateway's own keeps all that. In any other process environment and loggers are restored
-after the import, so that an application that mounts a gateway finds what it left there. Only LiteLLM's filters that redact keys
-stay on loggers: without them the application's log could show a provider's key.
+OpenHands and LiteLLM read switches from the environment, some at import and some at each call. They also change other packages'
+loggers. What stays of this depends on the process:
+
+| | a process that belongs to the gateway | an application that mounts a gateway |
+|---|---|---|
+| switches of imports | stay set | are restored after the import |
+| switches of calls | are set | are not set |
+| variables that start a tracer | are restored after the import | are restored after the import |
+| loggers | stay as the packages set them | are restored, except for LiteLLM's filters that redact keys |
+
+The filters stay because without them the application's log could contain a provider's key.
 """
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -15,21 +23,21 @@ from types import ModuleType
 from typing import Final
 
 _TOKENIZER_DIR: Final = "TIKTOKEN_CACHE_DIR"
-"""Set by LiteLLM."""
+"""LiteLLM sets it, to the folder of its own tokenizer."""
 _SWITCHES: Final = {
-    # LiteLLM otherwise fetches its price map from the network, in a thread, while its modules load: the import crashed from it.
+    # LiteLLM otherwise fetches its price map from the network, in a thread, while its modules load. This has crashed the import.
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    # It fetches a list of Anthropic's headers likewise, while the first call of Claude waits, and with it the event loop.
+    # LiteLLM otherwise fetches a list of Anthropic's headers at the first call of Claude, and blocks the event loop meanwhile.
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
-    # LiteLLM otherwise adds the variables of a file `.env` that it finds above its own to the environment.
+    # LiteLLM otherwise adds the variables of a file `.env`, if it finds one above its own files, to the environment.
     "LITELLM_MODE": "PRODUCTION",
     "OPENHANDS_SUPPRESS_BANNER": "1",
-    # The SDK would take over the process's loggers, and print tracebacks with local variables, keys among them.
+    # The SDK otherwise configures the process's loggers, and prints tracebacks with local variables, which may be keys.
     "LOG_AUTO_CONFIG": "false",
 }
 _SWITCHES_OF_CALLS: Final = {
-    # Halves the CPU of an LLM call: without it, LiteLLM hands each message list to the openai package, which walks through it.
-    # What its reader of streams would lose, `answer_reading` reads before it.
+    # Halves the CPU time of an LLM call: otherwise LiteLLM passes each list of messages to the openai package, which copies it.
+    # This path loses content of some streams, so `answer_reading` parses streams before it.
     "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "true",
 }
 _TRACING_VARIABLES: Final = (
@@ -38,28 +46,31 @@ _TRACING_VARIABLES: Final = (
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 )
-"""With one of these set, importing the SDK starts a tracer that exports what agents read and write."""
+"""If one of these is set, importing the SDK starts a tracer, which exports what agents read and write."""
+
+_LOCK: Final = threading.Lock()
+"""Environment and loggers belong to the process, and several gateways may be opened at once."""
 
 
 def load_agents_side(*, owns_process: bool = False) -> ModuleType:
-    """Import `agents.assembly`, and so the SDK; the second call costs nothing. What the user has set stays set.
+    """Import `agents.assembly`, and thereby the SDK. A variable that the user has set is not changed.
 
     Args:
-        owns_process: whether the process is a gateway's own, so that switches and the level of one noisy logger stay set.
+        owns_process: whether the process belongs to the gateway; see the table above.
     """
     if owns_process:
         for name, value in (_SWITCHES | _SWITCHES_OF_CALLS).items():
             os.environ.setdefault(name, value)
-        # It warns at every run that nothing is persisted; what continues a conversation is kept here.
+        # It warns at every run that the conversation is not persisted. The gateway stores conversations itself.
         logging.getLogger("openhands.sdk.conversation.state").setLevel(logging.ERROR)
-    with _environment_of_imports(), nullcontext() if owns_process else _loggers_restored():
-        # LiteLLM 1.105 imports itself in a circle through this module when it is not loaded first (seen on a loaded machine).
+    with _LOCK, _environment_of_imports(), nullcontext() if owns_process else _loggers_restored():
+        # Imported first, because LiteLLM 1.105 has a circular import through this module, which has failed on a loaded machine.
         import_module("litellm.rust_bridge.catalog")
         assembly = import_module("a2a_gateway.agents.assembly")
-        # Loads the local list, which is cached, while the switch is set: for agents that use Claude.
+        # Loads the local list into LiteLLM's cache while the switch is set.
         import_module("litellm.anthropic_beta_headers_manager").get_unsupported_headers("anthropic")
         if not owns_process:
-            # LiteLLM's tokenizer sets a variable when it is imported, which would otherwise be at the first call of an LLM.
+            # This module sets `TIKTOKEN_CACHE_DIR` at its import, which would otherwise happen at the first LLM call.
             import_module("litellm.litellm_core_utils.default_encoding")
     return assembly
 

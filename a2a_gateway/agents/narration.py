@@ -7,9 +7,9 @@ Decides where text goes (`Narration`), sends no text twice, and masks known secr
     the answer                     content     content      content
     reasoning                      reasoning   reasoning    reasoning
 
-The answer is the text of an LLM answer without tool calls, or the message of the `finish` tool. Whether text is followed by a
-tool call is known only at the end, so text is held back unless both go to the content. If `keep_answer` is set, the answer is
-kept for a check instead of sent, and LIVE sends text before tool calls as reasoning.
+The answer is the text of an LLM answer without tool calls, or the message of the `finish` tool. Only the end of an LLM answer
+shows whether a tool call follows its text. So text is held until then, unless both kinds go to the content. With `keep_answer`,
+the answer is kept for a check instead of being sent, and LIVE sends text before tool calls as reasoning.
 """
 
 from collections.abc import Callable
@@ -83,7 +83,7 @@ class _Call:
 
 
 class _Target(Enum):
-    """Where text goes that is not part of the answer."""
+    """The destination of text that is not part of the answer."""
 
     CONTENT = auto()
     REASONING = auto()
@@ -94,7 +94,7 @@ class Narrator:
     """Turns the pieces of one run's LLM answers into deltas; joined, the content deltas are `text`.
 
     Args:
-        keep_answer: keep the answer in `answer` instead of emitting it, so that it can be checked first; text before tool calls
+        keep_answer: keep the answer in `answer` instead of emitting it, so that it can be checked first. Text before tool calls
             is then never content.
     """
 
@@ -104,16 +104,22 @@ class Narrator:
         self._target = _target_of(narration, keep_answer)
         self._keep_answer = keep_answer
         self._last_narration = ""
-        self._begin_turn()
+        self.begin_turn()
 
     @property
     def text(self) -> str:
         """The text that has been emitted as content."""
         return self._content.text
 
-    def turn_started(self) -> None:
+    def begin_turn(self) -> None:
         """Begin the answer of another LLM call."""
-        self._begin_turn()
+        self.answer = ""
+        self._streamed = False
+        self._calls: dict[int, _Call] = {}
+        self._turn_text = ""
+        self._held = ""
+        self._finish_text = ""  # the part of the finish tool's message that is held because it may only repeat the text
+        self._finishing = False
 
     def add(self, piece: Piece) -> None:
         """Emit a piece, or hold it until it is known whether it belongs to the answer."""
@@ -128,8 +134,8 @@ class Narrator:
             case _:
                 assert_never(piece)
 
-    def turn_ended(self, message: Message) -> None:
-        """Emit the held text, now that the LLM's answer is complete; all of the answer if nothing was streamed."""
+    def end_turn(self, message: Message) -> None:
+        """Emit the held text of a complete LLM answer; emit the whole answer if it was not streamed."""
         if not self._streamed:
             for piece in pieces_of_message(message):
                 self.add(piece)
@@ -137,12 +143,12 @@ class Narrator:
             self._write_answer(self._held)
         if self._finish_text.strip() != self._turn_text.strip():
             self._write_answer(self._finish_text)
-        self._end_turn()
+        self._close_turn()
 
-    def turn_broken(self) -> None:
-        """Emit the held text, because the LLM's answer has broken off and no more will come."""
+    def abort_turn(self) -> None:
+        """Emit the held text of an LLM answer that has broken off."""
         self._write_answer(self._held)
-        self._end_turn()
+        self._close_turn()
 
     def write(self, text: str) -> None:
         """Emit text as content, in a paragraph of its own."""
@@ -154,16 +160,7 @@ class Narrator:
         if not self.text:
             self.write(self._last_narration)
 
-    def _begin_turn(self) -> None:
-        self.answer = ""
-        self._streamed = False
-        self._calls: dict[int, _Call] = {}
-        self._turn_text = ""
-        self._held = ""
-        self._finish_text = ""  # the part of the finish tool's message that is held because it may only repeat the text
-        self._finishing = False
-
-    def _end_turn(self) -> None:
+    def _close_turn(self) -> None:
         if self._turn_text.strip() and self._calls:
             self._last_narration = self._turn_text
         self._content.end_paragraph()

@@ -1,6 +1,6 @@
 """The recipe of an SDK agent: the resolved form of a profile. The catalogue builds it, the runner uses it.
 
-It never leaves `agents`: the core knows only the `Profile` in it.
+Only `agents` uses recipes. The core receives the `Profile` of a recipe.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class AgentRecipe:
 
     Attributes:
         llm: template; each run uses a copy, because an LLM object has metrics of its own.
-        input_usd_per_token: the profile's own price, which has precedence over LiteLLM's map; None without one.
+        input_usd_per_token: the profile's own price, which has precedence over LiteLLM's map; None if it sets no price.
         condenser_llm: template for the condenser's LLM; None if there is no condenser.
         condenser_max_size: number of events above which history is summarised.
         system_prompt: replaces OpenHands' system prompt verbatim; None keeps it.

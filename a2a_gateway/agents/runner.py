@@ -1,7 +1,6 @@
-"""Executes admitted runs in this process: the `Runner` of the core.
+"""Execute admitted runs in this process. Implements `runs.ports.Runner`, one `Execution` for each run.
 
-Above it stands the run service, which knows only the port; below it one `Execution` a run. Owns what runs share: threads, and
-the list of those that are live.
+Owns what runs share: threads, HTTP connections, and the list of live runs.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from a2a_gateway.agents.execution import Execution, Resources
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.sdk_patches.litellm_clients import close_llm_clients
-from a2a_gateway.agents.warmup import FreeMeter, rehearsal, rehearsal_llm, rehearsal_run
+from a2a_gateway.agents.warmup import FreeMeter, serve_warm_up_llm, warm_up_recipe, warm_up_run
 from a2a_gateway.runs.events import RunnerEvent
 from a2a_gateway.runs.model import AdmittedRun, RunId
 from a2a_gateway.runs.ports import Meter
@@ -28,12 +27,12 @@ from delegate_tool.http.client import direct_client
 
 
 class AgentRunner:
-    """Runs agents of the OpenHands SDK. Use as `async with`, after all that its runs use and before what uses it.
+    """Runs agents of the OpenHands SDK while the async context manager is open.
 
     Args:
-        recipe: finds the recipe of a profile by name; raises `ModelNotFound`.
-        tool_threads: number of threads for tools. A tool that delegates holds a thread until its child has ended, so there
-            must be more of them than delegations that wait at once, over all levels.
+        recipe: returns the recipe of a profile by name; raises `ModelNotFound`.
+        tool_threads: the number of threads for tools. A tool that delegates keeps its thread until its child has ended, so it
+            must be larger than the number of delegations, at all depths, that can wait at the same time.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class AgentRunner:
             stack.push_async_callback(close_llm_clients)
             threads = ThreadPoolExecutor(8, thread_name_prefix="agent-setup")
             stack.callback(threads.shutdown, wait=False)
-            # Every run presents its own token, at the address that its binding names: this gateway's own, so without a proxy.
+            # Each run replaces key and URL by those of its binding. The URL is this gateway's own, so no proxy is used.
             client = await stack.enter_async_context(
                 AsyncOpenAI(api_key="unused", base_url="http://unused.invalid", max_retries=0, http_client=direct_client())
             )
@@ -76,11 +75,12 @@ class AgentRunner:
             execution.cancel()
 
     async def warm_up(self, profiles: Iterable[str]) -> None:
-        """Run each kind of agent once against an LLM of its own, so that the first real run is not slower than the next."""
-        async with rehearsal_llm() as base_url:
+        """Run the agents of some profiles once on a local LLM, so that the first real run is as fast as the next."""
+        async with serve_warm_up_llm() as base_url:
             for name in profiles:
                 with TemporaryDirectory(prefix="a2a-warm-up-") as workspace:
-                    async for _ in self._execute(rehearsal_run(workspace), rehearsal(self._recipe(name), base_url), FreeMeter()):
+                    recipe = warm_up_recipe(self._recipe(name), base_url)
+                    async for _ in self._execute(warm_up_run(workspace), recipe, FreeMeter()):
                         pass
 
     async def _execute(self, run: AdmittedRun, recipe: AgentRecipe, meter: Meter) -> AsyncGenerator[RunnerEvent]:

@@ -1,15 +1,15 @@
-"""Check schemas and answers in processes of their own, which are killed when they take too long.
+"""Check schemas and answers in worker processes, which are killed when they take too long.
 
-Schemas and answers are untrusted, and a small schema can need exponential work. So the gateway's process parses neither: the
-program `schema_worker` does, with bounded memory, an empty environment and no files. A job passes two stages:
+Schemas and answers are untrusted, and a small schema can need exponential work. So the gateway's process parses neither. The
+program `schema_worker` does, with bounded memory, an empty environment and no files. A job passes one or two stages:
 
 | stage | workers | time | for |
 |---|---|---|---|
 | quick | 4 | 0.25 s | every job; an ordinary one takes a few milliseconds |
 | patient | 1 | 2 s, 5 s with waiting | jobs that the quick stage did not finish: large ones, or any on an overloaded machine |
 
-So callers whose schemas need endless work delay the others only by fractions of a second, and each stage is fair to its users.
-Workers are started when first needed, reused, killed on a timeout or a cancellation, and end with the gateway.
+So a caller whose schemas need endless work delays others only by fractions of a second, and each stage is fair to its users. A
+worker is started when it is first needed, reused, killed on a timeout or a cancellation, and ends with the gateway.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 
 import anyio
 
-from a2a_gateway.agents.fair_line import FairLine
+from a2a_gateway.agents.fair_semaphore import FairSemaphore
 from a2a_gateway.errors import AnswerInvalid, InternalError, NotReady, RequestError, UnsupportedError
 
 _PARAM: Final = "response_format.json_schema.schema"
@@ -39,7 +39,7 @@ _NO_ANSWER: Final = (TimeoutError, EOFError, OSError)
 
 
 class SchemaChecker:
-    """An async context manager that ends its processes on exit. Each check is for a `user`; users have equal shares."""
+    """Checks schemas and answers; an async context manager that ends its workers on exit. Users have equal shares of them."""
 
     def __init__(self) -> None:
         self._quick = _Stage(workers=4, limit_s=_QUICK_S)
@@ -101,7 +101,7 @@ class _Stage:
     """A number of workers; each job gets one of them for a limited time."""
 
     def __init__(self, *, workers: int, limit_s: float) -> None:
-        self._line = FairLine(workers)
+        self._semaphore = FairSemaphore(workers)
         self._limit_s = limit_s
         self._idle: list[_Worker] = []
         self._live: set[_Worker] = set()
@@ -109,17 +109,17 @@ class _Stage:
 
     async def run(self, line: bytes, user: str) -> dict[str, Any] | None:
         """Return the reply to a job; None if it took too long, or ended its worker."""
-        async with self._line.place(user):
+        async with self._semaphore.acquire(user):
             worker = await self._take()
-            whole = False
+            is_reusable = False
             try:
                 async with asyncio.timeout(self._limit_s):
                     reply = await worker.ask(line)
-                whole = True
+                is_reusable = True
             except _NO_ANSWER:
                 return None
             finally:
-                if whole and not self._closed:
+                if is_reusable and not self._closed:
                     self._idle.append(worker)
                 else:
                     self._live.discard(worker)
@@ -128,7 +128,7 @@ class _Stage:
 
     async def _take(self) -> "_Worker":
         if self._closed:
-            raise NotReady("The gateway is ending, and checks no schema.")
+            raise NotReady("The gateway is shutting down and checks no more schemas.")
         if self._idle:
             return self._idle.pop()
         worker = await _Worker.start()
@@ -155,7 +155,7 @@ class _Worker:
         Raises:
             InternalError: it cannot be started.
         """
-        # The last argument is how long it may outlive a gateway that is killed in the middle of a job.
+        # The last argument limits one job, so that the worker ends even if the gateway is killed in the middle of it.
         arguments = (_library_directory(), str(_MEMORY_BYTES), str(2 * _PATIENT_S))
         try:
             process = await asyncio.create_subprocess_exec(
@@ -165,10 +165,10 @@ class _Worker:
                 stderr=DEVNULL,
                 cwd="/",
                 env={},
-                start_new_session=True,  # so that Ctrl-C in a terminal reaches only the gateway
+                start_new_session=True,  # otherwise Ctrl-C in a terminal would end it before the gateway
             )
         except OSError as error:
-            raise InternalError(f"No process can be started to check a schema: {error.strerror}.") from None
+            raise InternalError(f"The process that checks schemas cannot be started: {error.strerror}.") from None
         worker = cls(process)
         ready = False
         try:
@@ -176,7 +176,7 @@ class _Worker:
                 await worker._reply()
             ready = True
         except _NO_ANSWER:
-            raise InternalError("The process that checks schemas does not start.") from None
+            raise InternalError(f"The process that checks schemas did not start within {_START_S:g} s.") from None
         finally:
             if not ready:
                 await worker.kill()

@@ -1,4 +1,4 @@
-"""Check JSON Schemas and answers: a program of its own, because untrusted schemas can need any amount of work.
+"""Check JSON Schemas and answers, as a separate program, because untrusted schemas can need any amount of work.
 
 Usage: `python -I -S schema_worker.py SITE_PACKAGES MEMORY_BYTES LIFE_S`. It writes one line of output for each line of input, and
 ends when its input ends. Both are JSON:
@@ -42,7 +42,7 @@ _ENDLESS = "is nested too deeply, or refers to itself without end"
 
 
 def main(memory_bytes: int, life_s: float) -> None:
-    """Serve jobs until the input ends."""
+    """Execute jobs until the input ends."""
     os.nice(_NICENESS)
     for limit, most in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0)):
         with suppress(OSError, ValueError):  # some systems do not bound an address space
@@ -171,7 +171,7 @@ def _refuse_constant(constant: str) -> object:
 
 
 def _nearest(error: ValidationError) -> ValidationError:
-    """If all alternatives fail, return the error of the one that fails deepest in the answer: it helps the LLM most."""
+    """Return the error of the alternative that fails deepest in the answer, if all fail: it helps the LLM most."""
     while isinstance(error.kind, ValidationErrorKind.AnyOf | ValidationErrorKind.OneOfNotValid):
         firsts = [errors[0] for errors in error.kind.context if errors]
         if not firsts:

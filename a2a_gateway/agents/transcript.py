@@ -1,4 +1,4 @@
-"""The stored form of a conversation between two runs: events as JSON lines, read only by this module.
+"""Encode and decode the stored form of a conversation between two runs: events as JSON lines.
 
 The first line contains the caller's system text, each further line one event that the LLM sees. Calls are stored without their
 executable action, and results as the text that the LLM received. So a later run neither repeats a call nor needs its tool. A call
@@ -30,7 +30,7 @@ _NOT_FINISHED: Final = "The call was interrupted before it had a result."
 def encode_transcript(system: str, events: Iterable[Event], secrets: Secrets) -> str:
     """Encode a conversation; known secrets are masked."""
     lines = [json.dumps({"version": _VERSION, "system": system})]
-    # parent_id would name an event of this conversation's tree, which the next one does not have
+    # `parent_id` names an event of this SDK conversation, which the next one does not have.
     lines += [event.model_dump_json(exclude={"parent_id"}, exclude_none=True) for event in _portable(list(events))]
     return _escape_secrets(secrets).mask("\n".join(lines))
 
@@ -48,7 +48,7 @@ def decode_transcript(text: str) -> History:
             raise ValueError(f"version {head['version']}")
         return History(str(head["system"]), tuple(Event.model_validate_json(line) for line in rest))
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError("The stored conversation cannot be read by this version; begin a new one.") from error
+        raise StoreError("The stored conversation cannot be read by this version. Begin a new one.") from error
 
 
 def _escape_secrets(secrets: Secrets) -> Secrets:
@@ -72,8 +72,8 @@ def _portable(events: Sequence[Event]) -> Iterator[Event]:
                 if not (isinstance(following, ActionEvent) and following.llm_response_id == event.llm_response_id):
                     yield from _close_open_calls(events[: index + 1], event.llm_response_id, answered)
             case ObservationEvent():
-                shown = HistoryObservation(content=[*event.observation.to_llm_content, *event.extended_content])
-                yield event.model_copy(update={"observation": shown, "extended_content": []})
+                as_text = HistoryObservation(content=[*event.observation.to_llm_content, *event.extended_content])
+                yield event.model_copy(update={"observation": as_text, "extended_content": []})
             case MessageEvent() | ObservationBaseEvent() | Condensation():
                 yield event
 

@@ -1,7 +1,8 @@
-"""Run each kind of agent once before the first request: LiteLLM imports lazily, and code paths and schemas are cold.
+"""The parts of a warm-up: a run of each kind of agent before the first request.
 
-Runs the real agent, tools and LLM class against an endpoint of its own on the loopback interface, which answers every request
-with one word. No key leaves, nothing is booked.
+LiteLLM imports modules at the first call, and the SDK's code paths and caches are cold. A warm-up uses the real agent, tools and
+LLM class. Its LLM is an endpoint on the loopback interface, which answers every request with one word. No provider's key is sent,
+and nothing is booked.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ _RUN_ID: Final = RunId("warm-up")
 _CHUNK: Final = {"id": "warm-up", "object": "chat.completion.chunk", "created": 0, "model": "warm-up"}
 _DELTA: Final = {"index": 0, "delta": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
 _USAGE: Final = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-_ENOUGH_S: Final = 20.0
+_TIMEOUT_S: Final = 20.0
 
 
 class FreeMeter:
@@ -45,11 +46,11 @@ class FreeMeter:
         """Book nothing."""
 
     async def note_remote(self, remote_run_id: str) -> None:
-        """Note nothing."""
+        """Record nothing."""
 
 
-def rehearsal(recipe: AgentRecipe, base_url: str) -> AgentRecipe:
-    """Point a recipe's LLM at the warm-up endpoint, over chat completions and without its key."""
+def warm_up_recipe(recipe: AgentRecipe, base_url: str) -> AgentRecipe:
+    """Return a recipe whose LLM is the endpoint of the warm-up, over chat completions and without its real key."""
     llm = recipe.llm.model_copy(
         update={
             "model": "openai/warm-up",
@@ -62,8 +63,8 @@ def rehearsal(recipe: AgentRecipe, base_url: str) -> AgentRecipe:
     return replace(recipe, llm=llm, condenser_llm=None, mcp_config={})
 
 
-def rehearsal_run(workspace_dir: str) -> AdmittedRun:
-    """Make the run that a warm-up executes."""
+def warm_up_run(workspace_dir: str) -> AdmittedRun:
+    """Return the run that a warm-up executes."""
     now = time.time()
     record = RunRecord(
         id=_RUN_ID,
@@ -74,18 +75,18 @@ def rehearsal_run(workspace_dir: str) -> AdmittedRun:
         depth=0,
         state=RunState.RUNNING,
         limits=Limits(max_turns=2),
-        deadline_at=now + _ENOUGH_S,
+        deadline_at=now + _TIMEOUT_S,
         task_hash="",
         conversation_id=ConversationId(str(uuid4())),
         created_at=now,
     )
-    said = (UserMessage((TextPart("Say ok."),)),)
-    return AdmittedRun(record, "", said, Sampling(), None, Narration.LIVE, workspace_dir, _ENOUGH_S)
+    messages = (UserMessage((TextPart("Answer: ok"),)),)
+    return AdmittedRun(record, "", messages, Sampling(), None, Narration.LIVE, workspace_dir, _TIMEOUT_S)
 
 
 @asynccontextmanager
-async def rehearsal_llm() -> AsyncIterator[str]:
-    """Serve the warm-up endpoint; yields its base URL."""
+async def serve_warm_up_llm() -> AsyncIterator[str]:
+    """Serve the LLM of a warm-up; yield its base URL."""
     server = await asyncio.start_server(_answer, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]

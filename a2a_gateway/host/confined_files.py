@@ -21,7 +21,7 @@ from delegate_tool.protocol.text import well_formed
 MAX_FILE_BYTES: Final = 10 * 1024 * 1024
 _MAX_LINKS: Final = 40
 _MAX_DEPTH: Final = 100
-"""Of nested directories: each is open while a path is walked, and the whole gateway shares one limit of open files."""
+"""The limit of nested directories. Each is open while a path is walked, and the whole gateway shares one limit of open files."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Opening a FIFO without O_NONBLOCK waits for a writer.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -68,7 +68,7 @@ class Confinement:
         """Resolve a path, which need not exist; its directory is open during the context.
 
         Raises:
-            Refused: it leads outside, or through something that is not a directory.
+            Refused: it leads out of the root, or through something that is not a directory.
         """
         opened = [os.open(self.root, _DIRECTORY)]
         try:
@@ -85,8 +85,8 @@ class Confinement:
         Raises:
             Refused: it is not such a file, or `locate` refuses the path.
         """
-        with self.locate(path) as place:
-            return read_regular(place.name, place.directory)
+        with self.locate(path) as resolved:
+            return read_regular(resolved.name, resolved.directory)
 
     def write(self, path: str, data: bytes) -> None:
         """Replace a regular file, or create one with its directories, atomically: a reader sees the old or the new content.
@@ -94,22 +94,22 @@ class Confinement:
         Raises:
             Refused: something else is there, or `locate` refuses the path.
         """
-        with self.locate(path, make_parents=True) as place:
-            status = place.status()
+        with self.locate(path, make_parents=True) as resolved:
+            status = resolved.status()
             if status is not None and not stat.S_ISREG(status.st_mode):
                 raise Refused(f"{path} is not a regular file.")
             temporary = f".{secrets.token_hex(8)}.tmp"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(temporary, flags, 0o666, dir_fd=place.directory)
+            descriptor = os.open(temporary, flags, 0o666, dir_fd=resolved.directory)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     if status is not None:
                         os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
                     file.write(data)
-                os.replace(temporary, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+                os.replace(temporary, resolved.name, src_dir_fd=resolved.directory, dst_dir_fd=resolved.directory)
             except OSError:  # for example, the disk is full, or a directory has replaced the file
                 with suppress(OSError):
-                    os.unlink(temporary, dir_fd=place.directory)
+                    os.unlink(temporary, dir_fd=resolved.directory)
                 raise
 
     def entries(self, path: str) -> tuple[list[tuple[str, bool]], int]:
@@ -143,8 +143,8 @@ class Confinement:
 
     @contextmanager
     def _directory(self, path: str) -> Iterator[int]:
-        with self.locate(path) as place:
-            directory = os.open(place.name, _DIRECTORY, dir_fd=place.directory)
+        with self.locate(path) as resolved:
+            directory = os.open(resolved.name, _DIRECTORY, dir_fd=resolved.directory)
             try:
                 yield directory
             finally:
@@ -214,7 +214,7 @@ def read_regular(name: str, directory: int) -> bytes:
         if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             raise Refused(f"{name} is not a regular file.")
         with os.fdopen(os.open(name, _FILE, dir_fd=directory), "rb") as file:
-            # Checked again: it may have been replaced after the first check, which prevents that devices are opened.
+            # Checked again, because the file may have been replaced. The first check keeps devices from being opened.
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise Refused(f"{name} is not a regular file.")
             data = file.read(MAX_FILE_BYTES + 1)

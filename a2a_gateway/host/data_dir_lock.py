@@ -1,7 +1,7 @@
-"""Allow only one gateway per data directory: a second one would treat the first one's runs as lost and remove their workspaces.
+"""Allow only one gateway per data directory. A second one would treat the first one's runs as lost, and remove their workspaces.
 
-A plain `flock`: `filelock` would save three lines, and needs three options to be as safe (no lock by the existence of a file,
-which outlives a crash; no lock per thread; private mode).
+The lock is a plain `flock`. `filelock` would save three lines, and needs three options to be as safe: no lock by the existence of
+a file, which outlives a crash; no lock per thread; private mode.
 """
 
 import fcntl

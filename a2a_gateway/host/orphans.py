@@ -1,6 +1,6 @@
-"""Processes of agents whose parent became the gateway, because an agent had killed its shell's keeper.
+"""Adopt processes of agents whose shell's keeper was killed by an agent: the gateway becomes their parent.
 
-Linux only, and only in a process that is the gateway's own: a host application may start processes of its own.
+Linux only, and only in a process that belongs to the gateway. A host application may have child processes of its own.
 """
 
 import ctypes
@@ -34,9 +34,9 @@ def is_parent_of_orphans() -> bool:
 
 def live_orphans() -> list[int]:
     """Return the process ids of the orphans that are alive, and reap those that have ended."""
-    # Orphans become children of the main thread; all processes of the gateway are started by other threads.
-    taken_in = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_bytes().split())
-    return [pid for pid in taken_in if not _reap(pid)]
+    # Orphans become children of the main thread. Other threads start all processes of the gateway.
+    children = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_bytes().split())
+    return [pid for pid in children if not _reap(pid)]
 
 
 def _reap(pid: int) -> bool:

@@ -1,8 +1,8 @@
-"""The process's own environment, made safe before an agent gets a shell: what is secret is forgotten, and stays forgotten.
+"""Hide the gateway's secrets from processes of its user: remove them from the environment, and forbid inspection.
 
 An agent's shell gets an environment of its own (`shell_pool`), but it runs as the gateway's user and can read
-`/proc/<gateway>/environ`. So the composition root reads the secrets, then calls this. Best effort by nature: a process that may
-trace the gateway (root, `CAP_SYS_PTRACE`) can read its memory anyway; only a sandbox is a hard boundary.
+`/proc/<gateway>/environ`. So the composition root reads the secrets, then calls these functions. A process that may trace the
+gateway (root, `CAP_SYS_PTRACE`) can still read its memory: only a sandbox is a security boundary.
 """
 
 import ctypes
@@ -14,26 +14,26 @@ from pathlib import Path
 from typing import Final
 
 _PR_SET_DUMPABLE: Final = 4
-# Counted from the field after the process name, which may hold anything: proc_pid_stat(5), fields 50 and 51.
+# Fields 50 and 51 of proc_pid_stat(5), counted from the field after the process name, which may contain any character.
 _ENV_START, _ENV_END = 47, 48
 
 
 def scrub_environment(names: Iterable[str]) -> None:
-    """Remove variables from `os.environ` and, on Linux, overwrite their values where `/proc/self/environ` shows them.
+    """Remove variables from `os.environ` and, on Linux, overwrite their values in `/proc/self/environ`.
 
-    Read the secrets first: nothing can read them from the environment afterwards, no library either.
+    Read the secrets first. Afterwards no code, and no library, can read them from the environment.
     """
-    doomed = frozenset(names)
-    for name in doomed:
+    secret = frozenset(names)
+    for name in secret:
         os.environ.pop(name, None)
     if sys.platform == "linux":
-        _overwrite_initial_values(doomed)
+        _overwrite_initial_values(secret)
 
 
 def forbid_inspection() -> bool:
-    """Close `/proc/<pid>/{environ,mem,fd,…}` of this process to other processes of its user, and switch off its core dumps.
+    """Forbid other processes of this user to read `/proc/<pid>/{environ,mem,fd,…}` of this process; disable its core dumps.
 
-    Linux only; returns whether it is in force. Programs started later are not affected: `exec` resets it.
+    Linux only; return whether it succeeded. Programs that this process starts are not affected, because `exec` resets it.
     """
     if sys.platform != "linux":
         return False
@@ -51,7 +51,7 @@ def _overwrite_initial_values(names: frozenset[str]) -> None:
 
 
 def _initial_block() -> tuple[int, int]:
-    """Where the kernel put the environment when the process started: first address, address after the last."""
+    """Return the addresses of the environment that the kernel gave the process: the first, and the one after the last."""
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         return int(fields[_ENV_START]), int(fields[_ENV_END])

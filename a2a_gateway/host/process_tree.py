@@ -7,7 +7,7 @@ from typing import Final
 import psutil
 
 MARKER: Final = "AGENT_SHELL"
-"""Environment variable that every process of a shell has inherited; its value is the shell's own directory."""
+"""An environment variable that every process of a shell inherits. Its value is the shell's own directory."""
 
 _ROUNDS: Final = 100
 _FREEZE_AFTER: Final = 3

@@ -1,4 +1,4 @@
-"""One bash on a pseudo-terminal, with a directory of its own, for one run of one agent. Blocking: for threads.
+"""Run one bash on a pseudo-terminal, with a directory of its own, for one run of one agent. Blocking: for threads.
 
 The processes: the gateway starts a keeper (`shell_launch`), which starts bash on the terminal. The keeper ends everything below
 bash when bash ends, or when the gateway closes its end of a pipe, the lifeline, by `kill` or by dying.
@@ -160,11 +160,11 @@ class Shell:
         """
         self._number += 1
         try:
-            # "x": a file or a link that an agent put there is neither followed nor overwritten.
+            # "x": a file or a link that an agent has made there is neither followed nor overwritten.
             with self._commands.joinpath(str(self._number)).open("xb") as script:
                 script.write(command.replace("\0", "").encode(errors="replace"))
         except OSError:
-            raise ShellError("The shell's own directory is gone.") from None
+            raise ShellError("The shell's own directory was removed.") from None
         self.type(f'__shell_load {self._number}; eval "$__shell_text"; __shell_end\n'.encode())
 
     def type(self, keys: bytes) -> None:
@@ -214,7 +214,7 @@ class Shell:
         with self._changed:
             with contextlib.suppress(OSError):
                 foreground = os.tcgetpgrp(self._master)
-                # 0 if no process has the terminal, as after the shell's end; for `killpg`, 0 is the gateway's own group.
+                # 0 if no process has the terminal, as after the shell's end. For `killpg`, 0 is the gateway's own group.
                 if foreground > 0:
                     os.killpg(foreground, signal.SIGINT if _is_shell(foreground) else signal.SIGKILL)
             self._interrupted = True
@@ -229,8 +229,8 @@ class Shell:
             if sys.platform == "linux":
                 self._wait_for_end()
             if self._process.poll() is None:
-                # There is no keeper, or an agent has stopped it. Suspended, because a shell could start another process between
-                # the last search for descendants and its own end.
+                # There is no keeper, or an agent has stopped it. The process is suspended first, because a shell could start
+                # another process between the last search for descendants and its own end.
                 self._process.send_signal(signal.SIGSTOP)
                 end_descendants(self._process.pid)
                 self._process.kill()
@@ -258,7 +258,7 @@ class Shell:
             self._process.wait(timeout_s)
 
     def _end_outcome(self) -> Ended:
-        # The end of the output and the end of the process are separate events, in either order.
+        # The end of the output and the end of the process are separate events, in any order.
         self._changed.wait_for(lambda: self._silent, timeout=_POLL_S)
         self._wait_for_end()
         return Ended(self._screen.take(), self._process.returncode or 0)

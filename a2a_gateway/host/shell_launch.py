@@ -1,13 +1,13 @@
-"""Start the shell of an agent: a program of its own between `fork` and `exec`, where a sandbox's rules would be applied too.
+"""Start the shell of an agent, and supervise it. A separate program; the rules of a sandbox would be applied here.
 
 Usage: `python -I -S shell_launch.py LIFELINE PROGRAM ARGUMENT…`, with a terminal as standard input, in a new session. LIFELINE is
-the reading end of a pipe; only the gateway has the other end. Imports nothing of the gateway, and as little as possible, because
-its start delays every shell's start.
+the reading end of a pipe; only the gateway has the other end. It imports nothing of the gateway, and as little as possible,
+because its start delays every shell's start.
 
 On Linux it stays as the shell's keeper. A gateway that was killed cannot end processes, and an agent's processes may have
 detached themselves from shell and terminal and cleared their environment. The keeper is a child subreaper: when the shell ends,
-the kernel makes the keeper the parent of all processes that the shell started. It kills them when the shell ends, or when the
-lifeline is closed because the gateway ended or asked for it, whichever comes first.
+the kernel makes the keeper the parent of all processes that the shell started. The keeper kills them when the shell ends, or when
+the gateway, alive or dead, has closed the lifeline.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def main(lifeline: int, program: list[str]) -> None:
     _become_subreaper()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # it only has to interrupt the wait
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # the signal only has to end the wait
     signal.set_wakeup_fd(wake)
     shell = os.fork()
     if shell == 0:

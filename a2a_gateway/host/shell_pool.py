@@ -1,4 +1,4 @@
-"""A pool of shells started in advance, so that a run's first command does not wait for one; and their environment.
+"""Keep a pool of shells that are started in advance, so that a run's first command does not wait; build their environment.
 
 Owns every shell until it has ended, including those that runs have taken. Blocking: for threads.
 """
@@ -21,7 +21,7 @@ from a2a_gateway.host.shell import Shell, ShellError
 from a2a_gateway.host.workspaces import remove_tree
 from a2a_gateway.runs.model import RunId
 
-# With more of them at once, each start takes so much longer that nothing is gained.
+# With more starts at once, each takes so much longer that no time is saved.
 _STARTS_AT_ONCE: Final = 2
 _TAKE_TIMEOUT_S: Final = 60.0
 _FORGIVEN_FAILURES: Final = 2
@@ -77,13 +77,13 @@ class ShellPool:
         """
         bash = shutil.which("bash", path=self._environment.get("PATH"))
         if bash is None:
-            raise ShellError("The terminal tool needs bash, and there is none on the PATH.")
+            raise ShellError("The terminal tool needs bash, which is not on the PATH.")
         self._bash = bash
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
         self._home = Path(tempfile.mkdtemp(prefix="gateway-", dir=self._root.resolve()))
-        self._claim = self._home.joinpath(".lock").open("x")
-        fcntl.flock(self._claim, fcntl.LOCK_EX)
+        self._lock_file = self._home.joinpath(".lock").open("x")
+        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
         self._starters = ThreadPoolExecutor(_STARTS_AT_ONCE, thread_name_prefix="shell-start")
         for _ in range(self._size):
             self._starters.submit(self._start)
@@ -96,7 +96,7 @@ class ShellPool:
         self._ready.put(ShellError(_CLOSED))
         with ThreadPoolExecutor(8, thread_name_prefix="shell-end") as enders:
             list(enders.map(self.release, tuple(self._live)))
-        self._claim.close()
+        self._lock_file.close()
         remove_tree(self._home)
 
     def in_use(self) -> dict[int, RunId]:
@@ -112,7 +112,7 @@ class ShellPool:
         """
         failures = 0
         while True:
-            # One start for each request, so that a shell always comes, and the pool has its full size again afterwards.
+            # Each call starts one shell, so that it gets one in any case, and the pool has its full size again afterwards.
             with self._lock:
                 if self._closed.is_set():
                     raise ShellError(_CLOSED)
@@ -130,9 +130,8 @@ class ShellPool:
                 self.release(shell)
                 continue
             if self._closed.is_set():
-                # For the next thread that waits.
-                self._ready.put(shell)
-            # The failed start may be an old one, made in advance, so it does not count at once.
+                self._ready.put(shell)  # for the next thread that waits
+            # The failed start may be an old one, from before this call, so the first failures do not count.
             failures += 1
             if failures > _FORGIVEN_FAILURES:
                 raise shell
@@ -160,11 +159,10 @@ class ShellPool:
     def _sweep(self) -> None:
         """End and remove the shells of gateways that have ended: the lock of their directory is free.
 
-        The lock's file is opened without creating it: a directory without one belongs to a gateway that is just starting. (A lock
-        of `filelock` would create it.)
+        A missing lock file is not created, as `filelock` would: a directory without one belongs to a gateway that is starting.
         """
         for home in self._root.resolve().glob("gateway-*"):
-            with contextlib.suppress(FileNotFoundError, BlockingIOError), home.joinpath(".lock").open("r+") as claim:
-                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError, BlockingIOError), home.joinpath(".lock").open("r+") as lock_file:
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 end_marked(str(home))
                 remove_tree(home)

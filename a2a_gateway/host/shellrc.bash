@@ -1,23 +1,23 @@
-# Read by every shell that the gateway starts for an agent (bash --rcfile). The agent's own files play no part in it.
+# Read by every shell that the gateway starts for an agent (bash --rcfile), in place of the agent's own files.
 #
-# Commands come in files, not as keystrokes: of any length and any bytes, without a line editor in between. The gateway types
-# `__shell_load N; eval "$__shell_text"; __shell_end`, and before each prompt the shell reports, on the terminal, the number of the
-# command that it ran last, its exit status, and the working directory.
+# Commands are read from files, not from keystrokes, so they may have any length and any bytes. The gateway types
+# `__shell_load N; eval "$__shell_text"; __shell_end`. Before each prompt, the shell reports on the terminal the number of its last
+# command, the exit status, and the working directory.
 
 __shell_dir=$AGENT_SHELL_COMMANDS
 __shell_nonce=$AGENT_SHELL_NONCE
 unset AGENT_SHELL_COMMANDS AGENT_SHELL_NONCE
 __shell_number=0 __shell_status=0 __shell_text= __shell_ended=
 
-# The status that is returned is what `$?` says in the command.
+# The returned status becomes the value of `$?` in the command.
 __shell_load() {
   __shell_number=$1
   IFS= read -r -d '' __shell_text <"$__shell_dir/$1"
   return "$__shell_status"
 }
 
-# What a script that is sourced puts before the prompt may stand in front of the report, and change `$?`, or in its place. An
-# interrupt skips this.
+# A script that the agent sources may change PROMPT_COMMAND: add a command before the report, which changes `$?`, or replace the
+# report. So the status is recorded here, and the report is put back. An interrupt skips this function.
 __shell_end() {
   __shell_status=$? __shell_ended=1
   [[ ${PROMPT_COMMAND[*]-} == *__shell_report* ]] || PROMPT_COMMAND=__shell_report

@@ -22,7 +22,7 @@ _ROUNDS: Final = 10
 
 
 class Inspection(Enum):
-    """The result of inspecting a process; `HIDDEN` is one that cannot be inspected, and might have the socket."""
+    """The result of inspecting a process. A `HIDDEN` process cannot be inspected, and might have the socket."""
 
     HAS = auto()
     HAS_NOT = auto()
@@ -66,7 +66,7 @@ class SocketOwners:
         # If agents only start processes all the time, a hidden process that is not an agent's is assumed to have the socket.
         if Inspection.HAS in others or (Inspection.HIDDEN in others and not hidden):
             return None
-        raise LookupError("not all processes of agents could be looked at.")
+        raise LookupError("not all processes of agents could be inspected.")
 
     def _family(self) -> dict[int, RunId | None]:
         """Return the shells and all processes below them, each with its run, or None for a stray."""
@@ -83,7 +83,7 @@ class SocketOwners:
 
 def _require_run(run_id: RunId | None) -> RunId:
     if run_id is None:
-        raise LookupError("a process that an agent has left behind sent it.")
+        raise LookupError("a process of an agent that has outlived its shell sent it.")
     return run_id
 
 
@@ -94,7 +94,7 @@ def _children(pid: int) -> Iterator[int]:
 
 
 def _inspect(pid: int, link: str, uid: int) -> Inspection:
-    """Inspect whether a thread of a process has a socket open that `uid` created; threads may have files of their own."""
+    """Return whether a thread of a process has a socket open that `uid` created. Threads may have files of their own."""
     found = Inspection.HAS_NOT
     for thread in _entries(f"/proc/{pid}/task"):
         try:
@@ -110,7 +110,7 @@ def _inspect(pid: int, link: str, uid: int) -> Inspection:
 
 def _may_hide_files(thread: str, uid: int) -> bool:
     """Return whether a thread that cannot be inspected belongs to that user and is alive; after its end it has no files."""
-    # The owner of its directory does not help: it is root for a hidden thread as well as for one that has ended.
+    # The owner of its directory is no evidence: it is root for a hidden thread as well as for one that has ended.
     with suppress(OSError), Path(thread, "status").open(encoding="utf-8", errors="replace") as status:
         fields = {name: value.split() for name, _, value in (line.partition(":") for line in status)}
         return fields["State"][0] not in "ZX" and fields["Uid"][1] == str(uid)

@@ -1,6 +1,6 @@
-"""Ask the kernel for the client's socket of a connection from this machine. Linux only.
+"""Query the kernel for the client's socket of a connection from this machine. Linux only.
 
-One netlink query, which the kernel answers from a hash table; `/proc/net/tcp` would list every connection of the machine.
+The kernel answers one netlink query from a hash table; `/proc/net/tcp` would list every connection of the machine.
 Source: https://man7.org/linux/man-pages/man7/sock_diag.7.html
 """
 
@@ -38,6 +38,9 @@ class ClientSocket(NamedTuple):
     uid: int
 
 
+_GONE: Final = ClientSocket(0, 0)
+
+
 def client_socket(client: Address, server: Address) -> ClientSocket | None:
     """Return the client's socket of a connection to a server of this machine; None for a client on another machine.
 
@@ -47,10 +50,7 @@ def client_socket(client: Address, server: Address) -> ClientSocket | None:
     ours, theirs = _parse_address(server[0]), _parse_address(client[0])
     if ours is None or theirs is None or not _is_local(client[0]):
         return None
-    return _ask(theirs, client[1], ours, server[1])
-
-
-_GONE: Final = ClientSocket(0, 0)
+    return _query(theirs, client[1], ours, server[1])
 
 
 def supports_socket_queries() -> bool:
@@ -58,13 +58,13 @@ def supports_socket_queries() -> bool:
     if sys.platform != "linux":
         return False
     try:
-        _ask(_LOOPBACK, 1, _LOOPBACK, 1)
+        _query(_LOOPBACK, 1, _LOOPBACK, 1)
     except OSError:
         return False
     return True
 
 
-def _ask(host: IPv4Address | IPv6Address, port: int, peer_host: IPv4Address | IPv6Address, peer_port: int) -> ClientSocket:
+def _query(host: IPv4Address | IPv6Address, port: int, peer_host: IPv4Address | IPv6Address, peer_port: int) -> ClientSocket:
     family = socket.AF_INET if host.version == 4 else socket.AF_INET6
     # In the kernel's order: first the address that is local to the requested socket.
     ends = _SOCKET_ID.pack(port, peer_port, host.packed, peer_host.packed, _NO_COOKIE)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _KEPT_BYTES: Final = 1024 * 1024
-# Terminal control: CSI and OSC sequences, character sets, single-character escapes. An agent reads text.
+# Controls of a terminal: CSI and OSC sequences, character sets, single-character escapes. They are removed: an agent reads text.
 _CONTROLS: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[()*+][0-9A-Za-z]|[=>78@-Z\\^_])")
 
 
@@ -47,7 +47,7 @@ class TerminalOutput:
         self._clip()
 
     def take(self) -> str:
-        """Return the output since the last call, as a person would see it, and clear it."""
+        """Return the output since the last call, as a terminal would show it, and clear it."""
         text = self._bytes.decode(errors="replace")
         if self._clipped:
             text = "[The beginning of the output is lost: it was too long.]\n" + text
@@ -56,7 +56,7 @@ class TerminalOutput:
         return _render_as_seen(text)
 
     def _clip(self) -> None:
-        # Up to twice as much is kept, so that a flood of output is not moved in memory for every chunk.
+        # Up to twice as much is kept, so that long output is not moved in memory for every chunk.
         if len(self._bytes) > 2 * _KEPT_BYTES:
             surplus = len(self._bytes) - _KEPT_BYTES
             del self._bytes[:surplus]

@@ -1,4 +1,4 @@
-"""Directories in which agents work: created per conversation, private to the gateway's user, removed at the end.
+"""Create and remove the directories in which agents work: one per conversation, private to the gateway's user.
 
 Implements `runs.ports.Workspaces`. The content of a workspace is untrusted, because an agent wrote it. So no function here opens
 a file, follows a link or runs a program in one; only removal walks through it.
@@ -26,7 +26,7 @@ from a2a_gateway.runs.model import ConversationId
 log = structlog.get_logger(__name__)
 
 _PRIVATE: Final = 0o700
-_DEEP: Final = 50
+_MAX_DEPTH: Final = 50
 _NAMEABLE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -58,7 +58,7 @@ class WorkspaceDirectories:
         return str(self.root.resolve() / Path(path).name)
 
     async def remove(self, path: str) -> None:
-        """Remove a directory made by `create`, whatever it contains; a missing one is ignored.
+        """Remove a directory made by `create`, with its content; ignore a missing one.
 
         Files that the gateway's user may not remove stay; see `remove_tree`.
 
@@ -102,20 +102,22 @@ def _ensure(path: str) -> str:
 
 
 def remove_tree(path: Path) -> bool:
-    """Remove a directory with everything in it; links are removed, not followed; a missing one is ignored.
+    """Remove a directory with its content; return whether all was removed. A missing directory is ignored.
 
-    If that fails, directories that their owner made unreadable get permissions, and very deep ones are moved to the top, because
+    Links are removed, not followed.
+
+    If that fails, directories without permissions for their owner get them, and very deep ones are moved to the top, because
     removing a tree keeps its nested directories open. The processes that worked in it must have ended. Files that the gateway's
-    user may not remove, such as those that a container created as root, stay and are logged. Return whether all was removed.
+    user may not remove, such as those that a container created as root, stay, and a warning is logged.
     """
     try:
         _remove(path)
     except (OSError, RecursionError):
-        return _remove_what_goes(path)
+        return _remove_as_far_as_possible(path)
     return True
 
 
-def _remove_what_goes(path: Path) -> bool:
+def _remove_as_far_as_possible(path: Path) -> bool:
     failures: list[BaseException] = []
     try:
         _open_up(path)
@@ -139,7 +141,7 @@ def _remove(path: Path) -> None:
 
 
 def _open_up(top: Path) -> None:
-    """Make every directory of a tree readable and writable for its owner, and move directories deeper than `_DEEP` up."""
+    """Make every directory of a tree readable and writable for its owner, and move directories deeper than `_MAX_DEPTH` up."""
     top.chmod(_PRIVATE)
     root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -153,7 +155,7 @@ def _open_up_once(root: int) -> bool:
     """Walk a tree from the top down, moving deep directories to the top; return whether one was moved."""
     moved = False
     for at, names, _, directory in os.fwalk(".", dir_fd=root):
-        is_deep = at.count("/") >= _DEEP
+        is_deep = at.count("/") >= _MAX_DEPTH
         for name in names:
             if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
                 continue  # a link

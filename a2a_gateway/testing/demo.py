@@ -1,10 +1,10 @@
 """The script of the demo: a lead has a small program researched, written, reviewed and documented by its team.
 
 Only the LLM's answers are scripted. The agents, their tools, the delegations, the limits and the costs are real: files are
-written, programs run, and each answer quotes real results. The last scene tries to delegate one level deeper than is allowed.
+written, programs run, and each answer quotes real results. The last scene tries to delegate at a depth that is not allowed.
 
 A scene belongs to one agent and one task. The agent is recognised by its system prompt (the demo's profiles), the task by its
-first words, which an earlier scene wrote. Any other task of an agent is answered by its first scene.
+first words, which an earlier scene wrote. A scene with an empty task answers any other task of its agent.
 """
 
 import re
@@ -198,7 +198,7 @@ _DOCUMENT: Final = "Document primes.py"
 _TRY: Final = "Have every command of README.md tried"
 _RUN_README: Final = "Run the commands of README.md"
 
-# A scene with an empty task takes any: it stands after those of its agent that take a particular one.
+# A scene with an empty task takes any task, so it stands after the other scenes of its agent.
 _SCENES: Final[Sequence[_Scene]] = (
     _Scene(
         _LEAD,

@@ -266,7 +266,7 @@ def find_script(text: str) -> Script | None:
         try:
             found, end = json.JSONDecoder().raw_decode(text, start + len(MARKER))
         except ValueError as error:
-            raise ScriptError(f"the marker holds no JSON: {error}") from None
+            raise ScriptError(f"the marker does not contain JSON: {error}") from None
         if not text[end:].lstrip().startswith("]]"):
             raise ScriptError(f"the marker does not end with ]] after its JSON, but with {text[end : end + 20]!r}")
         # From its end, not its start: a marker inside this one's JSON is for a delegated agent.

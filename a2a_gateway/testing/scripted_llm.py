@@ -152,30 +152,30 @@ class _ChatEndpoint:
         traffic = self._llm.traffic
         request, step = self._read(scope, raw)
         traffic.note_request(request)
-        gone = True
+        disconnected = True
         try:
             answer = PacedReply(request, self._with_delays(step), self._llm.gates, send)
             if answer.waits:
-                gone = await self._send_until_disconnect(answer, receive)
+                disconnected = await self._send_until_disconnect(answer, receive)
             else:
                 await answer.send()
-                gone = False
+                disconnected = False
         finally:
-            traffic.note_end(request, disconnected=gone)
+            traffic.note_end(request, disconnected=disconnected)
 
     def _read(self, scope: Scope, raw: bytes) -> tuple[ChatRequest, Step]:
         body: Any = {}
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        problem = None
+        fault = None
         try:
             body = json.loads(raw)
         except ValueError as error:
-            problem = f"The body is not JSON: {error}."
-        if problem is None and not isinstance(body, dict):
-            body, problem = {}, "The body is not an object."
+            fault = f"The body is not JSON: {error}."
+        if fault is None and not isinstance(body, dict):
+            body, fault = {}, "The body is not an object."
         request = ChatRequest(self._llm.traffic.received + 1, body, headers, time.monotonic_ns(), len(raw))
-        if problem is not None:
-            return request, _refusal(problem, "invalid_request_error")
+        if fault is not None:
+            return request, _refusal(fault, "invalid_request_error")
         try:
             return request, choose_step(request, self._llm.default, self._llm.direct)
         except ScriptError as error:
@@ -190,26 +190,27 @@ class _ChatEndpoint:
         )
 
     async def _send_until_disconnect(self, answer: PacedReply, receive: Receive) -> bool:
-        complete = gone = False
+        """Send an answer; return whether the client disconnected before it was complete."""
+        complete = disconnected = False
         async with anyio.create_task_group() as tasks:
 
-            async def stop_when_gone() -> None:
-                nonlocal gone
+            async def stop_at_disconnect() -> None:
+                nonlocal disconnected
                 while (await receive())["type"] != "http.disconnect":
                     pass
                 # The server reports the end of a complete response as a disconnect as well.
-                gone = not complete
+                disconnected = not complete
                 tasks.cancel_scope.cancel()
 
             self._llm._answers.add(tasks.cancel_scope)
             try:
-                tasks.start_soon(stop_when_gone)
+                tasks.start_soon(stop_at_disconnect)
                 await answer.send()
                 complete = True
                 tasks.cancel_scope.cancel()
             finally:
                 self._llm._answers.discard(tasks.cancel_scope)
-        return gone
+        return disconnected
 
 
 def _refusal(message: str, code: str) -> Step:

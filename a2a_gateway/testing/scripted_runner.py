@@ -1,4 +1,4 @@
-"""A runner without agents: each run follows a script. Implements `runs.ports.Runner`, for tests of the code that leads runs."""
+"""A runner without agents: each run follows a script. Implements `runs.ports.Runner`, for tests of the core."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -14,7 +14,7 @@ from a2a_gateway.runs.ports import Charge, Meter
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Go on when the gate is open. A cancel, or the end of the run's time, ends the run here, unless it is `stubborn`."""
+    """Wait until the gate is open. A cancel or the deadline ends the run here, unless it is `stubborn`."""
 
     gate: asyncio.Event
     stubborn: bool = False
@@ -61,28 +61,28 @@ class ScriptedRunner:
         self.admitted.append(run)
         text = ""
         try:
-            for part in self.script(run):
-                match part:
+            for step in self.script(run):
+                match step:
                     case Until(gate=gate, stubborn=stubborn):
                         if stubborn:
                             await gate.wait()
-                        elif not await _is_opened(gate, stop, deadline_at):
-                            yield RunEnded(_stopped(stop, text))
+                        elif not await _wait_for_gate(gate, stop, deadline_at):
+                            yield RunEnded(_stop_outcome(stop, text))
                             return
                     case Spend(micro_usd=micro_usd, most_micro_usd=most, gate=gate):
                         hold = await meter.reserve(CallQuote(1, 0, max(micro_usd, most) * _ONE_MICRO_USD, Decimal(0)))
                         try:
-                            goes_on = gate is None or await _is_opened(gate, stop, deadline_at)
+                            goes_on = gate is None or await _wait_for_gate(gate, stop, deadline_at)
                         finally:
                             await meter.settle(hold, Charge(_ONE_TOKEN, micro_usd))
                         if not goes_on:
-                            yield RunEnded(_stopped(stop, text))
+                            yield RunEnded(_stop_outcome(stop, text))
                             return
                     case Exception():
-                        raise part
+                        raise step
                     case _:
-                        text += part.text if isinstance(part, ContentDelta) else ""
-                        yield part
+                        text += step.text if isinstance(step, ContentDelta) else ""
+                        yield step
         finally:
             del self._stops[run.record.id]
 
@@ -92,14 +92,14 @@ class ScriptedRunner:
             stop.set()
 
 
-def _stopped(stop: asyncio.Event, text: str) -> Outcome:
+def _stop_outcome(stop: asyncio.Event, text: str) -> Outcome:
     if stop.is_set():
         return Cancelled()
     return Limited(text, DeadlineExceeded.code, DeadlineExceeded("The script did not end in time."))
 
 
-async def _is_opened(gate: asyncio.Event, stop: asyncio.Event, deadline_at: float) -> bool:
-    """Wait until the gate opens, the run is stopped or its time is over; returns whether the gate is open."""
+async def _wait_for_gate(gate: asyncio.Event, stop: asyncio.Event, deadline_at: float) -> bool:
+    """Wait until the gate opens, the run is cancelled or its deadline passes; return whether the gate is open."""
     waits = [asyncio.ensure_future(event.wait()) for event in (gate, stop)]
     try:
         await asyncio.wait(waits, timeout=deadline_at - asyncio.get_running_loop().time(), return_when=asyncio.FIRST_COMPLETED)

@@ -30,5 +30,5 @@ async def serve_app(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> 
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # The signals of the process are not this server's to handle.
+        # Signals belong to the process, not to this server.
         yield

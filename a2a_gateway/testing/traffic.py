@@ -1,6 +1,6 @@
 """Record the requests to a scripted LLM, and wait for conditions on them. Safe to use from any thread.
 
-Conditions instead of sleeps: the event itself wakes the waiting test, in an event loop or in a plain thread.
+A test waits for a condition instead of sleeping: each change checks the conditions, and wakes the tests whose condition is true.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Traffic:
         self._waiters: list[tuple[Condition, Future[None]]] = []
         self._requests: deque[ChatRequest] = deque(maxlen=keep)
         self._at_gate: dict[str, int] = {}
-        self._cut_short: deque[int] = deque(maxlen=keep)
+        self._disconnected_requests: deque[int] = deque(maxlen=keep)
         self.received = 0
         self.in_flight = 0
         self.most_in_flight = 0
@@ -50,9 +50,9 @@ class Traffic:
         return tuple(self._requests)
 
     @property
-    def cut_short(self) -> frozenset[int]:
+    def disconnected_requests(self) -> frozenset[int]:
         """The numbers of the kept requests whose client disconnected before the answer was complete."""
-        return frozenset(self._cut_short)
+        return frozenset(self._disconnected_requests)
 
     def waiting_at(self, gate: str) -> int:
         """Return the number of answers that wait at a gate now."""
@@ -107,7 +107,7 @@ class Traffic:
             self.in_flight -= 1
             if disconnected:
                 self.disconnects += 1
-                self._cut_short.append(request.number)
+                self._disconnected_requests.append(request.number)
                 self.last_disconnect_ns = time.monotonic_ns()
             self._wake()
 

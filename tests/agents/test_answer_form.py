@@ -74,7 +74,7 @@ async def test_the_agent_is_told_the_schema_and_what_was_wrong(checker: SchemaCh
     with pytest.raises(AnswerInvalid) as caught:
         await form.check("{}")
     assert '"required": ["name"]' in form.instruction()
-    assert caught.value.message in form.complaint(caught.value)
+    assert caught.value.message in form.correction(caught.value)
 
 
 @pytest.mark.parametrize("pattern", ["^[a-z]+-[0-9]{2,4}$", r"^\p{Ll}+-\d+$", "^(?=ab)", "^ab" + "." * 3000 + "|b-"])

@@ -30,10 +30,10 @@ def told(narration: Narration, *turns: Sequence[Piece], keep_answer: bool = Fals
     events: list[RunnerEvent] = []
     narrator = Narrator(narration, Secrets.of([SECRET]), events.append, keep_answer=keep_answer)
     for turn in turns:
-        narrator.turn_started()
+        narrator.begin_turn()
         for piece in turn:
             narrator.add(piece)
-        narrator.turn_ended(EMPTY)
+        narrator.end_turn(EMPTY)
     return events, narrator
 
 
@@ -109,11 +109,11 @@ def test_the_llm_s_own_reasoning_is_reasoning_under_every_narration() -> None:
 def test_an_answer_that_was_not_streamed_is_told_at_its_end(narration: Narration) -> None:
     events: list[RunnerEvent] = []
     narrator = Narrator(narration, Secrets(), events.append)
-    narrator.turn_started()
+    narrator.begin_turn()
     call = MessageToolCall(id="1", name="finish", arguments='{"message": "It is 42."}', origin="completion")
-    narrator.turn_ended(Message(role="assistant", content=[], tool_calls=[call]))
-    narrator.turn_started()
-    narrator.turn_ended(Message(role="assistant", content=[TextContent(text="Or 43.")]))
+    narrator.end_turn(Message(role="assistant", content=[], tool_calls=[call]))
+    narrator.begin_turn()
+    narrator.end_turn(Message(role="assistant", content=[TextContent(text="Or 43.")]))
     assert events == content("It is 42.", "\n\nOr 43.")
 
 
@@ -121,9 +121,9 @@ def test_an_answer_that_was_not_streamed_is_told_at_its_end(narration: Narration
 def test_what_was_held_of_a_broken_answer_is_told(narration: Narration) -> None:
     events: list[RunnerEvent] = []
     narrator = Narrator(narration, Secrets(), events.append)
-    narrator.turn_started()
+    narrator.begin_turn()
     narrator.add(TextPiece("It is"))
-    narrator.turn_broken()
+    narrator.abort_turn()
     assert events == content("It is")
 
 

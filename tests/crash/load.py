@@ -197,14 +197,14 @@ class Truth:
     def of(cls, llm: ScriptedLLM, first: int) -> "Truth":
         """Read what the LLM has seen from its request number `first` on."""
         answered, most, calls = Counter[Payer](), Counter[Payer](), Counter[Payer]()
-        cut_short = llm.traffic.cut_short
+        disconnected = llm.traffic.disconnected_requests
         for request in llm.traffic.requests:
             if request.number < first:
                 continue
             payer = payer_of(request)
             calls[payer] += 1
             cost = cost_of(request)
-            if request.number not in cut_short:
+            if request.number not in disconnected:
                 answered[payer] += cost
             most[payer] += max(cost, most_of(request))
         return cls(answered, most, calls)

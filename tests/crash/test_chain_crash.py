@@ -90,7 +90,9 @@ async def test_after_a_storm_that_the_middle_did_not_survive_three_ledgers_agree
     assert a.spent().total() == b.spent().total() > 0
     assert sum(run["cost_tree_micro_usd"] for run in b.runs if run["parent_id"] is not None) == c.spent().total()
     # The LLM is the only one without a ledger: no call that it has answered may be missing.
-    answered = [request for request in chain.llm.traffic.requests if request.number not in chain.llm.traffic.cut_short]
+    answered = [
+        request for request in chain.llm.traffic.requests if request.number not in chain.llm.traffic.disconnected_requests
+    ]
     assert a.spent().total() >= sum(cost_of(request) for request in answered)
 
 

@@ -1,9 +1,9 @@
 """Parse the answers to an agent's LLM calls before LiteLLM does: streams event by event, whole answers at once.
 
-All of LiteLLM's HTTP clients are httpx's, so the answers of every provider pass through `send`, over every transport. It is
-replaced while agents run in this process, and changes nothing outside of an agent's LLM call. In `providers`, `stream_events`
-explains why answers are parsed here, `formats` what is repaired in them, and `refusals` how much of an error is read.
-`truncated_streams` decides what a damaged or truncated stream means.
+All of LiteLLM's HTTP clients are httpx's, so the answers of every provider pass through `send`, over every transport. `send` is
+replaced while agents run in this process; outside of an agent's LLM call the replacement changes nothing. In `providers`,
+`stream_events` explains why answers are parsed here, `formats` what is repaired in them, and `refusals` how much of an error is
+read. `truncated_streams` decides what a damaged or truncated stream means.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from a2a_gateway.agents.llm.providers.stream_reading import StreamReading
 from a2a_gateway.agents.sdk_patches.patching import Patch
 
 _BINARY_STREAM: Final = "application/vnd.amazon.eventstream"
-"""Bedrock's: framed and with checksums."""
+"""Bedrock's format, which has frames and checksums of its own."""
 _TRANSPORT_HEADERS: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class _CheckedResponse(httpx.Response):
-    """A streamed answer. Its lines, and its bytes, are the events that `StreamReading` let pass."""
+    """A streamed answer. Its lines, and its bytes, are the events that `StreamReading` returns."""
 
     def __init__(self, response: httpx.Response, pieces: AsyncIterator[bytes], reading: StreamReading) -> None:
         body = _CheckedBody(response, pieces, reading)
@@ -63,8 +63,8 @@ class _CheckedBody(httpx.AsyncByteStream):
         async for data in self._pieces:
             for line in self._reading.feed(data):
                 yield line
-            # Bytes without an event (keep-alive comments) may arrive faster than they are read. Each read then returns at once,
-            # and without this every other run of the process would wait.
+            # Bytes without an event (keep-alive comments) may arrive faster than they are read, so that no read ever waits.
+            # Without this, every other run of the process would wait.
             await asyncio.sleep(0)
         for line in self._reading.finish():
             yield line
@@ -85,7 +85,7 @@ def _read_first(send: Callable[..., Awaitable[httpx.Response]]) -> Callable[...,
         call = current_call.get()
         if call is None:
             return await send(self, request, stream=stream, **options)
-        # Always as a stream, because only the beginning of an error is read.
+        # Always streamed, because only the beginning of an error is read.
         response = await send(self, request, stream=True, **options)
         if response.is_error:
             return _with_content(response, await read_refusal(response))
@@ -105,7 +105,7 @@ def _read_first_blocking(send: Callable[..., httpx.Response]) -> Callable[..., h
     @wraps(send)
     def send_and_read(self: httpx.Client, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
         call = current_call.get()
-        if call is None or stream:  # side calls, which tools make, are never streamed
+        if call is None or stream:  # the side calls of tools are never streamed
             return send(self, request, stream=stream, **options)
         response = send(self, request, stream=True, **options)
         if response.is_error:
@@ -120,7 +120,7 @@ def _read_first_blocking(send: Callable[..., httpx.Response]) -> Callable[..., h
 
 
 async def _read_stream(response: httpx.Response, call: LLMCall) -> httpx.Response:
-    """Check a stream while it is read; return an error that came with status 200 with the status that it should have had."""
+    """Return a response that is checked while it is read; for an error with status 200, one with the right status."""
     content_type = response.headers.get("content-type", "")
     if not response.is_success or content_type.startswith(_BINARY_STREAM):
         return response
@@ -146,7 +146,10 @@ async def _resume(beginning: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
 
 
 def _read_whole(response: httpx.Response, call: LLMCall) -> httpx.Response:
-    """Repair a whole answer, or give an error its status. Return an answer unchanged if its format is unknown or irreparable."""
+    """Return a repaired answer; for an error with status 200, a response with the right status.
+
+    An answer whose format is unknown, or that cannot be repaired, is returned unchanged.
+    """
     if not response.is_success:
         return response
     if (status := refused_status(response.content)) is not None:

@@ -19,20 +19,20 @@ _FINISH: Final = "finish"
 
 
 def budget_note(hold: Hold) -> str | None:
-    """Return the note about the budget for this call, or None if none is needed yet."""
+    """Return the note about the budget for this call; None while less than `WARNING_PERCENT` of the budget are used."""
     budget, left = hold.budget_micro_usd, hold.left_micro_usd
     if budget is None or left is None:
         return None
     if hold.last:
         return (
             f"[Budget] The budget of {format_usd(budget)} USD is used up. This is your last turn, and no tool will run any more: "
-            "answer now with what you have, and say what is missing."
+            "answer now with what you have, and state what is missing."
         )
     if (budget - left) * 100 < budget * WARNING_PERCENT:
         return None
     return (
         f"[Budget] {(budget - left) * 100 // budget} % of the budget of {format_usd(budget)} USD is used; {format_usd(left)} USD "
-        "are left. Do only what matters most, and come to an answer soon."
+        "are left. Do only what matters most, and answer soon."
     )
 
 
@@ -55,5 +55,5 @@ def calls_tools(message: Message) -> bool:
 
 
 def budget_spent_error() -> BudgetExceeded:
-    """Return the error of a run that its budget ended."""
+    """Return the error of a run that was ended because its budget was used up."""
     return BudgetExceeded("The budget was used up before the agent had finished. Ask for a larger one, or for less at once.")

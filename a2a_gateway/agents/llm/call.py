@@ -1,6 +1,6 @@
-"""The state of one LLM call: what may be spent on it, what each attempt asks for, and what it used.
+"""The state of one LLM call: its hold, and the usage and cost of each attempt.
 
-`metered_llm` drives it and describes its life. This module sends nothing.
+`metered_llm` changes it, and its docstring describes the life of a call. This module sends nothing.
 """
 
 from contextvars import ContextVar
@@ -25,13 +25,13 @@ USUAL_OUTPUT_TOKENS: Final = 500
 
 @dataclass(slots=True)
 class Attempt:
-    """One request to the provider, and what is known of it so far.
+    """One request to the provider, with its usage and cost so far.
 
     Attributes:
         answer_bytes: the length of an answer that came without its usage.
         reported: the cost that the provider reported, in USD.
-        refused: the provider certainly did not work on the request.
-        is_counted_here: `usage` was counted by LiteLLM, not by the provider.
+        refused: whether the provider certainly did not work on the request.
+        is_counted_here: whether LiteLLM counted `usage`, because the provider did not report it.
         reading: the reader of the answer, if it is streamed over HTTP.
     """
 
@@ -48,14 +48,14 @@ class Attempt:
         """Sanitise and record one item of the stream; return its pieces."""
         self.reported = reported_cost(item) or self.reported
         pieces = list(pieces_of_chunk(item))
-        if not all(map(_is_well_formed, pieces)):  # a second look at every item would take as long as all the rest
+        if not all(map(_is_well_formed, pieces)):  # sanitising every item would double the time that it takes
             sanitize_chunk(item)
             pieces = list(pieces_of_chunk(item))
         self.streamed_bytes += sum(map(_length, pieces))
         return pieces
 
     def end(self, stream: object) -> None:
-        """Record what a stream reports of its usage and cost, once it has ended."""
+        """Record whether a stream that has ended reported its usage, and the cost that it reported."""
         self.is_counted_here = not reports_usage(stream)
         self.reported = cost_in_stream(stream)
 
@@ -66,11 +66,11 @@ class LLMCall:
 
     Attributes:
         bound_name: the request's field for the maximum of output tokens; None if the endpoint has no such field.
-        hold: reserved before the request was built, and used by the first attempt; each further attempt reserves its own.
+        hold: reserved before the request is built, and used by the first attempt. Each further attempt reserves its own.
         output_bound: the maximum of output tokens in the request as it was built; None if no budget bounds it.
         is_noted: whether the last message ends with a budget note, which the next call's messages will not contain.
-        choice: replaces the request's `tool_choice`, on the endpoint where the SDK ignores that option.
-        turns: how many turns the next booking counts: 0 for side calls and repeated attempts.
+        choice: replaces the request's `tool_choice` on the responses endpoint, where the SDK ignores that option.
+        turns: the number of turns that the next booking counts: 0 for side calls and repeated attempts.
         is_streamed: whether the output arrives as a stream, so that its length is known while it is written.
         taken_call_ids: the ids of the tool calls in the request.
         usage, cost_micro_usd: the sums of all attempts; the cost is None if that of one attempt is unknown.
@@ -97,7 +97,7 @@ class LLMCall:
         self.cost_micro_usd = (self.cost_micro_usd or 0) + (cost_micro_usd or 0) if known else None
 
     def amendments(self, hold: Hold) -> dict[str, object]:
-        """Return the options in which an attempt differs from the request, which was built for the first attempt."""
+        """Return the options in which an attempt differs from the request that was built for the first attempt."""
         amended: dict[str, object] = {} if self.choice is None else {"tool_choice": self.choice}
         most, asked = hold.max_output_tokens, self.output_bound or self.quote.max_output_tokens
         if hold.budget_micro_usd is not None and most is not None and most < asked and self.bound_name:
@@ -108,7 +108,7 @@ class LLMCall:
         """Estimate what the current attempt has used so far: its prompt, and the part of its answer that has arrived.
 
         An answer that is not streamed counts with the usual length from the start: nothing of it arrives before its end, and the
-        provider completes it even if this process dies.
+        provider completes it even if this process ends.
         """
         used = self._estimate(self.attempt.streamed_bytes, self.quote.max_output_tokens)
         if not self.is_streamed:
@@ -116,7 +116,7 @@ class LLMCall:
         return price_by(self.quote, used)
 
     def charge(self, hold: Hold, prices: Prices) -> tuple[TokenUsage, Decimal | None, bool]:
-        """Return what the last attempt used, what it cost, and whether that is certain.
+        """Return the usage of the last attempt, its cost, and whether both are certain.
 
         An attempt that broke off, or whose usage was not reported, is charged for its prompt and for the output that arrived:
         at least one token, and never more output than was reserved.

@@ -1,8 +1,8 @@
-"""The SDK's condenser, changed to stop if a summary cannot help, and to raise the error with which the LLM refused.
+"""Summarise long conversations with the SDK's condenser, but stop if a summary cannot help, and raise the LLM's own error.
 
-The SDK's own condenser asks for five summaries even of a single message and of a provider that is down, and its error is about
-the summary. This relies on two hooks of the SDK (`ahard_context_reset`, `_agenerate_condensation`);
-`tests/agents/llm/test_condenser.py` fails when one goes.
+The SDK's condenser requests five summaries even of a single message and of a provider that is down, and its error is about the
+summary. This relies on two hooks of the SDK (`ahard_context_reset`, `_agenerate_condensation`);
+`tests/agents/llm/test_condenser.py` fails if a version removes one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,13 @@ from a2a_gateway.agents.llm.metered_llm import MeteredLLM
 from a2a_gateway.errors import ContextLengthExceeded
 
 _ATTEMPTS: Final = 5
-_NOTHING_LEFT: Final = (
-    "The conversation is longer than the LLM's context window, and it holds nothing that a summary could replace."
+_CANNOT_SHORTEN: Final = (
+    "The conversation is longer than the LLM's context window, and a summary cannot shorten it. Send a shorter message."
 )
 
 
 class GatewayCondenser(LLMSummarizingCondenser):
-    """Summarise long conversations; raise the provider's refusal for one that no summary shortens."""
+    """Summarises long conversations; raises the LLM's error for one that a summary cannot shorten."""
 
     async def ahard_context_reset(self, view: View, agent_llm: LLM | None = None) -> Condensation:
         """Summarise everything after the system prompt; each further attempt truncates the events to half the length.
@@ -34,7 +34,7 @@ class GatewayCondenser(LLMSummarizingCondenser):
         Raises:
             Exception: the error with which the LLM refused the conversation, or that of the summary.
         """
-        start = int(bool(view.events) and isinstance(view.events[0], SystemPromptEvent))
+        start = 1 if view.events and isinstance(view.events[0], SystemPromptEvent) else 0
         past = view.events[start:]
         if len(past) > 1:
             for most_chars in _halves(past):
@@ -44,7 +44,7 @@ class GatewayCondenser(LLMSummarizingCondenser):
                     if isinstance(cause := error.__cause__, Exception) and not is_context_window_exceeded(cause):
                         # Not `error`: the SDK sets another cause on the error raised here, so this cause would be lost.
                         raise cause from None
-        raise _refusal(agent_llm)
+        raise _error_of(agent_llm)
 
 
 def _halves(events: Sequence[LLMConvertibleEvent]) -> Iterator[int | None]:
@@ -54,6 +54,6 @@ def _halves(events: Sequence[LLMConvertibleEvent]) -> Iterator[int | None]:
         yield longest >> attempt
 
 
-def _refusal(llm: LLM | None) -> Exception:
-    refused = llm.refusal if isinstance(llm, MeteredLLM) else None
-    return refused or ContextLengthExceeded(_NOTHING_LEFT)
+def _error_of(llm: LLM | None) -> Exception:
+    last_error = llm.last_error if isinstance(llm, MeteredLLM) else None
+    return last_error or ContextLengthExceeded(_CANNOT_SHORTEN)

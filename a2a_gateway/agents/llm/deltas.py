@@ -1,7 +1,7 @@
 """Split an LLM's answer into pieces of text, of reasoning and of tool calls, while it arrives.
 
 Reads LiteLLM's chunks of both endpoints (chat completions and responses), and whole answers of models that do not stream.
-`agents.narration` decides what a caller sees of the pieces.
+`agents.narration` decides which pieces a caller receives.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ class ReasoningPiece:
 
 @dataclass(frozen=True, slots=True)
 class CallPiece:
-    """A piece of tool call number `index` of this answer. One piece, mostly the first, has the name; `arguments` is JSON text."""
+    """A piece of the answer's tool call number `index`. One piece, mostly the first, has the name; `arguments` is JSON text."""
 
     index: int
     name: str = ""

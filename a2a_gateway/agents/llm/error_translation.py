@@ -40,13 +40,13 @@ _CREDENTIAL: Final = re.compile(
 _PROVIDER_MESSAGE: Final = re.compile(r'"(?:message|error|detail)"\s*:\s*"((?:[^"\\]|\\.)+)')
 """Without the closing quotation mark, which is missing if a long text was truncated."""
 _EXCEPTION_PREFIX: Final = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception)(?::|\s+-)\s*")
-_INSIDES: Final = re.compile(r" \w+:<[^<>]* object at 0x[0-9a-f]+>")
+_PYTHON_OBJECT: Final = re.compile(r" \w+:<[^<>]* object at 0x[0-9a-f]+>")
 """Python objects that libraries print into their errors, such as the SSL context of an unknown host."""
-_PYTHON: Final = re.compile(r" Original exception:|\s*Traceback \(most recent call last\)")
+_PYTHON_ERROR: Final = re.compile(r" Original exception:|\s*Traceback \(most recent call last\)")
 """The point where LiteLLM appends Python's own error text to its message."""
 
 _PROVIDER_ERRORS: Final = (openai.OpenAIError, sdk.LLMError)
-"""Only of these is the text interpreted: errors of the agent or its tools may use the same words. LiteLLM's are OpenAI's."""
+"""Only the texts of these are interpreted: errors of the agent or its tools may use the same words. LiteLLM's are subclasses."""
 _BY_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]] = (
     ((sdk.LLMContextWindowExceedError, litellm.ContextWindowExceededError), ContextLengthExceeded),
     ((sdk.LLMContentPolicyViolationError, litellm.ContentPolicyViolationError), ContentFiltered),
@@ -54,7 +54,7 @@ _BY_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], .
     ((litellm.NotFoundError,), LLMNotFound),
     ((sdk.LLMRateLimitError, litellm.RateLimitError), LLMRateLimited),
 )
-"""Classes that are decisive whatever the message is."""
+"""Classes that decide, whatever the message is."""
 _BY_GENERAL_CLASS: Final[tuple[tuple[tuple[type[BaseException], ...], type[RunError]], ...]] = (
     ((sdk.LLMAuthenticationError,), LLMAuthFailed),
     ((sdk.LLMBadRequestError, sdk.LLMMalformedConversationHistoryError, litellm.BadRequestError), LLMBadRequest),
@@ -86,12 +86,12 @@ def failure_of(error: BaseException, secrets: Secrets) -> GatewayError:
         if isinstance(link, GatewayError):
             return link
     kind = kind_of(error)
-    words = _provider_message(chain, secrets)
+    message = _provider_message(chain, secrets)
     if kind is None:
-        return AgentFailed(f"The agent failed: {words}" if words else "The agent failed.")
+        return AgentFailed(f"The agent failed: {message}" if message else "The agent failed.")
     wait_s = requested_wait_s(error) if kind is LLMRateLimited else None
     retry_after_s = None if wait_s is None else min(wait_s, _MAX_RETRY_AFTER_S)
-    return kind(f"{_MESSAGES[kind]}: {words}" if words else f"{_MESSAGES[kind]}.", retry_after_s=retry_after_s)
+    return kind(f"{_MESSAGES[kind]}: {message}" if message else f"{_MESSAGES[kind]}.", retry_after_s=retry_after_s)
 
 
 class Unrepeatable(Exception):
@@ -136,14 +136,14 @@ def kind_of(error: BaseException) -> type[RunError] | None:
     chain = list(causes_of(error))
     if any(isinstance(link, Unrepeatable) for link in chain) or is_quota_used_up(error):
         return LLMUnavailable
-    kind = _by_class(chain, _BY_CLASS) or _by_words(chain) or _by_class(chain, _BY_GENERAL_CLASS)
+    kind = _by_class(chain, _BY_CLASS) or _by_message(chain) or _by_class(chain, _BY_GENERAL_CLASS)
     if kind is not None:
         return kind
     status = next((status for status in map(_status_of, chain) if status is not None), None)
     return None if status is None else _BY_STATUS.get(status, LLMUnavailable)
 
 
-def _by_words(chain: list[BaseException]) -> type[RunError] | None:
+def _by_message(chain: list[BaseException]) -> type[RunError] | None:
     meanings = (meaning_of(str(link), _status_of(link)) for link in chain if isinstance(link, _PROVIDER_ERRORS))
     return next((meaning for meaning in meanings if meaning is not None), None)
 
@@ -163,7 +163,7 @@ def _provider_message(chain: list[BaseException], secrets: Secrets) -> str:
     text = next((str(link) for link in chain if str(link).strip()), "")[:MAX_TEXT_CHARS]
     if found := _PROVIDER_MESSAGE.search(text):
         text = re.sub(r"\\+n", " ", found.group(1)).replace('\\"', '"')
-    text = _INSIDES.sub("", _PYTHON.split(text, 1)[0])
+    text = _PYTHON_OBJECT.sub("", _PYTHON_ERROR.split(text, 1)[0])
     while (shorter := _EXCEPTION_PREFIX.sub("", text)) != text:
         text = shorter
     text = mask_credentials(" ".join(text.split()), secrets)
@@ -171,7 +171,7 @@ def _provider_message(chain: list[BaseException], secrets: Secrets) -> str:
 
 
 def requested_wait_s(error: BaseException) -> float | None:
-    """Return how long a provider asks to wait before the next attempt; None if it does not."""
+    """Return the wait before the next attempt that a provider requests; None if it requests none."""
     for link in causes_of(error):
         headers = (
             getattr(link, "litellm_response_headers", None) or getattr(getattr(link, "response", None), "headers", None) or {}

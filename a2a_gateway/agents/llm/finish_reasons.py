@@ -1,4 +1,4 @@
-"""Determine how a request to an LLM ended: refused, filtered, cut off, empty. Pure; knows the replies and errors of LiteLLM."""
+"""Determine how a request to an LLM ended: refused, filtered, cut off or empty. Pure; knows the replies and errors of LiteLLM."""
 
 from typing import Final
 
@@ -19,32 +19,33 @@ from a2a_gateway.agents.llm.pricing import LLMReply
 from a2a_gateway.errors import ContentFiltered, ContextLengthExceeded, GatewayError, LLMUnavailable, RunError
 from a2a_gateway.provider_errors import is_unreadable
 
-_UNPROVEN: Final = frozenset({408, 409, 499, 502, 504, 520, 522, 524})
+_UNCERTAIN: Final = frozenset({408, 409, 499, 502, 504, 520, 522, 524})
 """Statuses after which the provider may have worked on the request: a server waited too long, or lost its upstream."""
 _LITELLM_TYPES: Final = tuple(LITELLM_EXCEPTION_TYPES)
 _UNCONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether the provider certainly did not work on a request: it refused it, or was not reached.
+    """Return whether the provider certainly did not work on a request: it refused the request, or was not reached.
 
-    LiteLLM's own error always has a status, 500 for a broken connection. Only the errors that caused it prove anything.
+    LiteLLM's own error always has a status, such as 500 for a broken connection. Only the errors that caused it are evidence.
     """
     causes = list(causes_of(error))
     for cause in causes:
         if isinstance(cause, httpx.HTTPStatusError):
-            return cause.response.status_code not in _UNPROVEN
+            return cause.response.status_code not in _UNCERTAIN
         if isinstance(cause, openai.APIStatusError) and not isinstance(cause, _LITELLM_TYPES):
-            return cause.status_code not in _UNPROVEN
+            return cause.status_code not in _UNCERTAIN
     if any(isinstance(cause, httpx.RequestError) for cause in causes):
         return any(map(_is_unconnected, causes))
-    status = getattr(error, "status_code", None)  # of an error event in a stream, or of a request that LiteLLM itself refuses
-    is_refused = isinstance(status, int) and 400 <= status < 500 and status not in _UNPROVEN
+    # The status of an error event in a stream, or of a request that LiteLLM itself refuses.
+    status = getattr(error, "status_code", None)
+    is_refused = isinstance(status, int) and 400 <= status < 500 and status not in _UNCERTAIN
     return is_refused and not is_unreadable(str(error))
 
 
 def _is_unconnected(cause: BaseException) -> bool:
-    # LiteLLM also raises `ConnectError` for a connection that was reset; that one has an `OSError` as its cause.
+    # LiteLLM also raises `ConnectError` for a connection that was reset. Then its cause is an `OSError`.
     return isinstance(cause, _UNCONNECTED) or (isinstance(cause, httpx.ConnectError) and not isinstance(cause.__cause__, OSError))
 
 
@@ -64,8 +65,8 @@ def translate_failure(error: Exception, *, is_shown: bool) -> Exception:
         return LLMContextWindowExceedError(str(error))  # so that the SDK has the conversation summarised
     if kind is None and not isinstance(error, LLMError):
         # Neither LiteLLM nor the SDK could parse the answer, or the error in its place.
-        provider_words = (str(cause) for cause in causes_of(error) if isinstance(cause, BaseLLMException))
-        return Unrepeatable(next(provider_words, f"the answer cannot be read ({type(error).__name__}: {error})"))
+        messages = (str(cause) for cause in causes_of(error) if isinstance(cause, BaseLLMException))
+        return Unrepeatable(next(messages, f"the answer cannot be read ({type(error).__name__}: {error})"))
     return error
 
 
@@ -78,7 +79,7 @@ def reject_filtered(reply: LLMReply) -> LLMReply:
     """Return a reply unless a content filter blocked it.
 
     Raises:
-        ContentFiltered: it was blocked. The agent would take it for an empty answer and repeat the call at the same price.
+        ContentFiltered: it was blocked. The agent would treat it as an empty answer, and repeat the call at the same price.
     """
     if _end_of(reply) == "content_filter":
         raise ContentFiltered("The LLM provider's content filter blocked the answer.")
@@ -90,16 +91,16 @@ def is_cut_off(reply: object) -> bool:
     return _end_of(reply) in {"length", "max_output_tokens"}
 
 
-def check_message(message: Message, *, cut_off: bool, spent: bool) -> None:
+def check_message(message: Message, *, was_cut_off: bool, budget_is_spent: bool) -> None:
     """Check that the agent can continue with an answer.
 
     Raises:
-        BudgetExceeded: it asks for tools, and the budget is `spent`.
-        RunError: it was cut off while still empty. The agent would repeat the call at the same price.
+        BudgetExceeded: it calls tools, and the budget allows no further call.
+        RunError: it was cut off while it was empty. The agent would repeat the call at the same price.
     """
-    if spent and calls_tools(message):
+    if budget_is_spent and calls_tools(message):
         raise budget_spent_error()
-    if cut_off and is_empty_message(message):
+    if was_cut_off and is_empty_message(message):
         raise output_limit_error()
 
 
@@ -110,7 +111,7 @@ def is_empty_message(message: Message) -> bool:
 
 
 def empty_answers_error() -> RunError:
-    """Return the error of a run whose LLM sent only empty answers, also when asked again."""
+    """Return the error of a run whose LLM sent several empty answers in a row."""
     return LLMUnavailable(
         "The LLM answered several times in a row without text or a tool call: with nothing, or only with reasoning. "
         "Ask for less reasoning, or use another model."

@@ -18,10 +18,10 @@ A turn is a call of the agent itself; a side call is any other (summaries, title
 itself again inside a call, which counts as part of that call. A tool may call from its own thread; its attempts are metered on
 the run's event loop.
 
-This module decides nothing about an agent. Beyond the SDK's public interface it needs eight hooks (`_make_retry_decorator`,
+Beyond the SDK's public interface, this module needs eight hooks (`_make_retry_decorator`,
 `_aiter_with_idle_timeout`, `_apply_prompt_caching`, `_model_features`, `Telemetry._compute_cost` and `_record_usage`,
 `_telemetry`, and that a subclass keeps its private attributes in `model_copy`). `tests/agents/llm/test_metered_llm.py`,
-`test_llm_budget.py` and `tests/agents/test_run_failures.py` fail when a new version moves one.
+`test_llm_budget.py` and `tests/agents/test_run_failures.py` fail if a version moves one.
 """
 
 import asyncio
@@ -76,28 +76,28 @@ class MeteredLLM(LLM):
     _prices: Prices = PrivateAttr()
     _observer: TurnObserver | None = PrivateAttr(default=None)
     _stop: tuple[str, ...] = PrivateAttr(default=())
-    _cut_off: bool = PrivateAttr(default=False)
-    _refusal: Exception | None = PrivateAttr(default=None)
+    _answer_was_cut_off: bool = PrivateAttr(default=False)
+    _last_error: Exception | None = PrivateAttr(default=None)
     _schemas: ToolSchemas = PrivateAttr()
-    _spent: bool = PrivateAttr(default=False)
+    _budget_is_spent: bool = PrivateAttr(default=False)
     _retries_first_call: bool = PrivateAttr(default=True)
     _looked_up: tuple[str | None, ...] = PrivateAttr(default=())
     _features: tuple[object, ModelFeatures] | None = PrivateAttr(default=None)
 
     @property
-    def cut_off(self) -> bool:
+    def answer_was_cut_off(self) -> bool:
         """Whether the last answer ended at the limit of output tokens."""
-        return self._cut_off
+        return self._answer_was_cut_off
 
     @property
-    def refusal(self) -> Exception | None:
+    def last_error(self) -> Exception | None:
         """The error of the last turn's call, as the SDK raised it; None if the call was answered."""
-        return self._refusal
+        return self._last_error
 
     @property
-    def spent(self) -> bool:
+    def budget_is_spent(self) -> bool:
         """Whether the last turn was the last one that the budget allows."""
-        return self._spent
+        return self._budget_is_spent
 
     @property
     def effective_max_output_tokens(self) -> int | None:
@@ -129,27 +129,27 @@ class MeteredLLM(LLM):
     ) -> LLMResponse:
         if self._stop:
             kwargs.setdefault("stop", list(self._stop))
-        shown = _visible_tools(tools)
-        rendered = cast("Sequence[Any]", self._render(shown))
+        visible = _visible_tools(tools)
+        rendered = cast("Sequence[Any]", self._render(visible))
 
-        async def complete(said: list[Message], *, last: bool) -> LLMResponse:
+        async def complete(prompt: list[Message], *, last: bool) -> LLMResponse:
             # The tools stay in the request: without them, providers refuse a history that contains tool calls.
             options = {**self._with_streaming(kwargs), "tool_choice": "none"} if last else self._with_streaming(kwargs)
-            return await LLM.acompletion(self._with_room(), said, rendered, *args, **options)
+            return await LLM.acompletion(self._with_room(), prompt, rendered, *args, **options)
 
-        return await self._send_as_call(messages, shown, complete, self._bound_in_chat)
+        return await self._send_as_call(messages, visible, complete, self._bound_in_chat)
 
     async def aresponses(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResponse:
-        shown = _visible_tools(tools)
+        visible = _visible_tools(tools)
 
-        async def respond(said: list[Message], *, last: bool) -> LLMResponse:
+        async def respond(prompt: list[Message], *, last: bool) -> LLMResponse:
             if last and (call := current_call.get()):
-                call.choice = "none"  # the SDK sends `auto`, whatever option it is given
-            return await LLM.aresponses(self._with_room(), said, shown, *args, **self._with_streaming(kwargs))
+                call.choice = "none"  # the SDK ignores the option, and sends `auto`
+            return await LLM.aresponses(self._with_room(), prompt, visible, *args, **self._with_streaming(kwargs))
 
-        return await self._send_as_call(messages, shown, respond, self._bound_in_responses)
+        return await self._send_as_call(messages, visible, respond, self._bound_in_responses)
 
     def completion(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]] | None = None, *args: Any, **kwargs: Any
@@ -188,7 +188,7 @@ class MeteredLLM(LLM):
         return [RenderedTool(tool, self._schemas) for tool in tools]
 
     def _with_streaming(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        # The SDK streams only if it is given a callback. The callback does nothing: `_aiter_with_idle_timeout` sees more.
+        # The SDK streams only with a callback. It does nothing, because `_aiter_with_idle_timeout` receives more than a callback.
         if self._observer is not None and kwargs.get("on_token") is None:
             return {**kwargs, "on_token": _ignore}
         return kwargs
@@ -204,7 +204,7 @@ class MeteredLLM(LLM):
     async def _send_as_call(
         self, messages: list[Message], tools: Sequence[ToolDefinition[Any, Any]], send: _Send, bound_name: str | None
     ) -> LLMResponse:
-        if current_call.get() is not None:  # the SDK calls itself again, without prompt caching or with a new key
+        if current_call.get() is not None:  # the SDK repeats its own call, without prompt caching or with a new key
             return await send(messages, last=False)
         call = self._call(Prompt.of(messages, tools, self._schemas), bound_name, is_turn=self._observer is not None)
         call.taken_call_ids = _call_ids(messages)
@@ -242,33 +242,33 @@ class MeteredLLM(LLM):
 
     async def _turn(self, call: LLMCall, observer: TurnObserver, messages: list[Message], send: _Send) -> LLMResponse:
         self._account.begin_turn()
-        observer.turn_started()
-        ended, self._cut_off, self._refusal, call.turns = False, False, None, 1
+        observer.begin_turn()
+        ended, self._answer_was_cut_off, self._last_error, call.turns = False, False, None, 1
 
         async def send_with_note() -> LLMResponse:
             hold = call.hold
-            self._spent = hold is not None and hold.last
+            self._budget_is_spent = hold is not None and hold.last
             note = None if hold is None else budget_note(hold)
             call.is_noted = note is not None
-            return await send(messages if note is None else append_note(messages, note), last=self._spent)
+            return await send(messages if note is None else append_note(messages, note), last=self._budget_is_spent)
 
         try:
             response = await self._within_budget(call, send_with_note)
-            self._cut_off = is_cut_off(response.raw_response)
-            check_message(response.message, cut_off=self._cut_off, spent=self._spent)
-            observer.turn_ended(response.message)
+            self._answer_was_cut_off = is_cut_off(response.raw_response)
+            check_message(response.message, was_cut_off=self._answer_was_cut_off, budget_is_spent=self._budget_is_spent)
+            observer.end_turn(response.message)
             ended = True
             return response
         except Exception as error:
-            self._refusal = error
+            self._last_error = error
             raise
         finally:
             if not ended:
-                observer.turn_broken()
+                observer.abort_turn()
             self._account.end_turn(call.usage, call.cost_micro_usd)
 
     def _apply_prompt_caching(self, messages: list[Message]) -> None:
-        """Mark the prompt for caching up to where the next call's prompt will be the same: before a budget note."""
+        """Mark the prompt for caching, without a budget note, which the next call's prompt will not contain."""
         call = current_call.get()
         super()._apply_prompt_caching(messages[:-1] if call and call.is_noted else messages)
 
@@ -278,8 +278,8 @@ class MeteredLLM(LLM):
         def decorate(attempt: Callable[..., Any]) -> Callable[..., Any]:
             if not inspect.iscoroutinefunction(attempt):
                 return retry(self._meter_blocking(attempt))
-            # A client that retries requests itself needs no retries of the first call. A failure after the first answer is final
-            # for the client, so later calls are always retried here.
+            # A client that retries requests itself needs no retries of the first call. After the first answer a client cannot
+            # retry any more, so later calls are always retried here.
             once = not self._retries_first_call and self._account.turns <= 1
             return add_retries(retry, self._meter(attempt), once=once)
 
@@ -296,9 +296,9 @@ class MeteredLLM(LLM):
             except Exception as error:
                 shorten_texts(error)
                 call.attempt.refused = is_refusal(error)
-                judged = translate_failure(error, is_shown=bool(call.attempt.streamed_bytes))
-                if judged is not error:
-                    raise judged from error
+                translated = translate_failure(error, is_shown=bool(call.attempt.streamed_bytes))
+                if translated is not error:
+                    raise translated from error
                 raise
             finally:
                 usage, cost_usd, complete = call.charge(hold, self._prices)
@@ -345,24 +345,24 @@ def build_metered_llm(
     retries_first_call: bool = True,
     **changes: object,
 ) -> MeteredLLM:
-    """Copy a template for one run, with metrics of its own; book its calls to `account` and pass its answers to `observer`.
+    """Build the LLM of one run from a template. It books its calls to `account`, and passes its answers to `observer`.
 
-    It streams if there is an observer and the LLM calls tools natively. A tool call by prompting would show its mark-up.
+    It streams if it has an observer and calls tools natively. The mark-up of a tool call by prompting must not reach the caller.
     """
-    asked = sampling or Sampling()
-    fields = vars(template) | sampling_fields(template, asked)
+    sampling = sampling or Sampling()
+    fields = vars(template) | sampling_fields(template, sampling)
     # A fallback LLM would not be metered.
     fields |= {
         "max_message_chars": UNLIMITED_CHARS,
         "fallback_strategy": None,
         "stream": template.stream and observer is not None and template.native_tool_calling,
     }
-    # Not validated again: the template has been, and validation would drop what it keeps outside its fields.
+    # Without validation: the template is valid already, and validation would drop its private attributes.
     llm = MeteredLLM.model_construct(**{**fields, **changes})
     for name, value in (template.__pydantic_private__ or {}).items():
         setattr(llm, name, value)
     llm._account, llm._prices, llm._observer = account, prices, observer
-    llm._stop = accepted_stops(template, asked)
+    llm._stop = accepted_stops(template, sampling)
     llm._schemas = ToolSchemas() if schemas is None else schemas
     llm._retries_first_call = retries_first_call
     llm._looked_up = _identity(template)
@@ -371,7 +371,7 @@ def build_metered_llm(
 
 
 def _identity(llm: LLM) -> tuple[str | None, ...]:
-    """Return the fields that the SDK's knowledge of a model depends on."""
+    """Return the fields on which the SDK's information about a model depends."""
     return llm.model, llm.base_url, llm.model_canonical_name
 
 

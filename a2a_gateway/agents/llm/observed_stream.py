@@ -1,4 +1,4 @@
-"""Count the pieces of one LLM call's stream on the way to the SDK, pass them to an observer, and check that the end came."""
+"""Pass one LLM call's stream to the SDK: count its pieces, send them to an observer, and check that the stream is complete."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
@@ -13,15 +13,22 @@ from a2a_gateway.agents.llm.truncated_streams import check_damage, check_end, co
 
 
 class TurnObserver(Protocol):
-    """A receiver of the LLM's answers while they arrive."""
+    """Receives the LLM's answers while they arrive.
 
-    def turn_started(self) -> None: ...
+    For each turn: `begin_turn`, `add` for each piece, then `end_turn` or `abort_turn`.
+    """
 
-    def add(self, piece: Piece) -> None: ...
+    def begin_turn(self) -> None:
+        """Begin the answer of another LLM call."""
 
-    def turn_ended(self, message: Message) -> None: ...
+    def add(self, piece: Piece) -> None:
+        """Receive a piece of the answer."""
 
-    def turn_broken(self) -> None: ...
+    def end_turn(self, message: Message) -> None:
+        """Receive the complete answer."""
+
+    def abort_turn(self) -> None:
+        """End a turn whose answer has broken off or was rejected."""
 
 
 async def observe_stream(
@@ -39,11 +46,12 @@ async def observe_stream(
                 for piece in pieces:
                     observer.add(piece)
             if pieces:
-                # Otherwise all items that arrived together would be read at once, while every other run of the process waits.
+                # Without this, all items that arrived together would be read at once, and every other run would wait.
                 await asyncio.sleep(0)
             yield convert_incomplete(stream, item)
     except Exception:
-        check_damage(_reading_of(call), model)  # has precedence: LiteLLM's error for a damaged stream may look like a refusal
+        # Checked first, because LiteLLM's error for a damaged stream may look like a refusal.
+        check_damage(_reading_of(call), model)
         raise
     if call is not None:
         call.attempt.end(stream)
@@ -51,5 +59,5 @@ async def observe_stream(
 
 
 def _reading_of(call: LLMCall | None) -> StreamReading | None:
-    # Only known once the stream has been read: for some providers LiteLLM sends the request when the first item is read.
+    # Looked up late: for some providers LiteLLM sends the request only when the first item is read.
     return None if call is None else call.attempt.reading

@@ -1,4 +1,4 @@
-"""The SDK's telemetry of an LLM with the gateway's prices, and with the same checks of reported usage as the ledger."""
+"""Replace prices and usage checks in the SDK's telemetry of an LLM, so that its metrics and the ledger agree."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from a2a_gateway.agents.llm.pricing import LLMReply, Prices, answer_bytes, usage
 
 
 class PricedTelemetry(Telemetry):
-    """The SDK's telemetry with the gateway's prices, so that its metrics and the ledger agree."""
+    """The SDK's telemetry, with the gateway's prices and checks of reported usage."""
 
     _prices: Prices = PrivateAttr()
 
@@ -23,7 +23,7 @@ class PricedTelemetry(Telemetry):
         return None if attempt.cost_usd is None else float(attempt.cost_usd)
 
     def _record_usage(self, *args: Any) -> None:
-        """Count the tokens unless the report is impossible, for which the SDK would reject the whole answer."""
+        """Count the tokens, unless the reported numbers are impossible: the SDK would reject the whole answer."""
         call = current_call.get()
         if call is None or call.attempt.usage is not None:
             super()._record_usage(*args)

@@ -1,4 +1,4 @@
-"""The usage and the cost of one LLM call.
+"""Determine the usage and the cost of one LLM call.
 
 The cost is taken from the first of these sources that has one greater than zero:
 
@@ -29,7 +29,7 @@ type LLMReply = ModelResponse | ResponsesAPIResponse
 
 _PROMPT_PRICES = frozenset({"input_cost_per_token", "cache_creation_input_token_cost"})
 _OUTPUT_PRICES = frozenset({"output_cost_per_token", "output_cost_per_reasoning_token"})
-_MOST_TOKENS = 10**9  # of one call, by far; a report of more, or of a negative number, is ignored
+_MOST_TOKENS = 10**9  # far more than one call can use; a report of more, or of a negative number, is ignored
 _COST_HEADER = "llm_provider-x-litellm-response-cost"  # LiteLLM's name for the upstream's own header
 
 
@@ -40,7 +40,7 @@ class Prices:
     Attributes:
         model: LiteLLM's name of the model, with its provider.
         input_usd_per_token, output_usd_per_token: the profile's own prices; both are set, or both are None.
-        cached_input_usd_per_token: the price of prompt tokens that the provider had cached; None if it is that of all others.
+        cached_input_usd_per_token: the price of prompt tokens that the provider had cached; None if it is the same.
         unpriced_usd_per_token: the price at which tokens count against budgets if no price is known; with None, a model without
             a price can have no budget.
     """
@@ -156,8 +156,10 @@ def usage_of(reply: LLMReply) -> TokenUsage | None:
         read = replace(read, completion=read.completion + read.reasoning)
     # Tokens written to the provider's cache, a part of the prompt.
     written = int(getattr(prompt_details, "cache_creation_tokens", 0) or 0)
-    can_be = all(0 <= tokens <= _MOST_TOKENS for tokens in (read.prompt, read.completion, read.cached, read.reasoning, written))
-    return read if can_be and (read.prompt or read.completion) else None
+    is_possible = all(
+        0 <= tokens <= _MOST_TOKENS for tokens in (read.prompt, read.completion, read.cached, read.reasoning, written)
+    )
+    return read if is_possible and (read.prompt or read.completion) else None
 
 
 def reports_usage(stream: object) -> bool:
@@ -254,8 +256,10 @@ def _priced_names(names: Iterable[str]) -> Iterator[str]:
         for known in (name, bare):
             entry = litellm.model_cost.get(known, {})
             # A name without provider counts only for the provider that the map names; a LiteLLM proxy serves all providers.
-            ours = known == name or provider == "litellm_proxy" or str(entry.get("litellm_provider")).startswith(provider)
-            if ours and entry.get("input_cost_per_token") is not None:
+            is_same_provider = (
+                known == name or provider == "litellm_proxy" or str(entry.get("litellm_provider")).startswith(provider)
+            )
+            if is_same_provider and entry.get("input_cost_per_token") is not None:
                 yield known
 
 

@@ -28,14 +28,14 @@ def is_claude(llm: LLM) -> bool:
 
 
 def bound_reasoning(llm: LLM, bound_tokens: int | None, most_tokens: int) -> dict[str, object]:
-    """Return the fields of an LLM to be changed for a call that a budget bounds, or that may write `most_tokens`."""
+    """Return the changed fields of an LLM for a call whose output a budget bounds, or that may write `most_tokens`."""
     if bound_tokens is not None and bound_tokens < min(_ROOM_FOR_REASONING_TOKENS, most_tokens):
         return _reduce_reasoning(llm)
     return fit_reasoning(llm, bound_tokens or most_tokens)
 
 
 def fit_reasoning(llm: LLM, room_tokens: int) -> dict[str, object]:
-    """Return the fields of an LLM to be changed for a call that may write `room_tokens`, so that Claude's provider takes it."""
+    """Return the changed fields of an LLM for a call that may write `room_tokens`, so that Claude's provider accepts it."""
     if not is_claude(llm):
         return {}
     most = room_tokens - _ROOM_FOR_ANSWER_TOKENS
@@ -50,13 +50,13 @@ def fit_reasoning(llm: LLM, room_tokens: int) -> dict[str, object]:
 
 
 def _reduce_reasoning(llm: LLM) -> dict[str, object]:
-    """Return the fields of an LLM to be changed for a call to which a budget leaves little output."""
+    """Return the changed fields of an LLM for a call to which a budget leaves little output."""
     effort = "low" if llm.reasoning_effort in _MUCH_REASONING else llm.reasoning_effort
     return {"reasoning_effort": None if is_claude(llm) else effort, "extended_thinking_budget": None}
 
 
 def without_thinking(llm: LLM, most_tokens: int) -> dict[str, object]:
-    """Return the options of a request to Claude to be changed where a repeated attempt may write less than the first one."""
+    """Return the changed options of a repeated request to Claude that may write less than the first attempt."""
     return {"thinking": None, "reasoning_effort": None, "max_tokens": most_tokens} if is_claude(llm) else {}
 
 

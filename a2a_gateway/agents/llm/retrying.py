@@ -1,4 +1,4 @@
-"""Retries of an LLM call: how long to wait, and which failures to leave to the client.
+"""Retry LLM calls: how long to wait, and which failures the client has to decide about.
 
 A wait that the provider requests is respected if it is short. If a rate limit requests a longer one, the call is not retried: the
 client receives the requested wait in `Retry-After` and decides.
@@ -18,7 +18,7 @@ type SendAttempt = Callable[..., Awaitable[LLMReply]]
 type Wait = Callable[[RetryCallState], float]
 
 LONGEST_WAIT_S: Final = 5.0
-"""Of the waits that a provider requests; a longer one is left to the client."""
+"""The longest wait of a provider that is respected here. With a longer one, the client decides."""
 
 
 def add_retries(retry: Callable[[Callable[..., Any]], Any], attempt: SendAttempt, *, once: bool = False) -> SendAttempt:
@@ -44,7 +44,7 @@ def add_retries(retry: Callable[[Callable[..., Any]], Any], attempt: SendAttempt
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Return whether another attempt may succeed soon, so that the client need not decide about it."""
+    """Return whether another attempt may succeed soon."""
     kind = kind_of(error)
     if kind is LLMRateLimited:
         return (requested_wait_s(error) or 0) <= LONGEST_WAIT_S and not is_beyond_limit(str(error))

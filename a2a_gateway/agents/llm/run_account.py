@@ -1,6 +1,6 @@
 """The account of one run: reserve money before each attempt of an LLM call, settle it once afterwards, and count turns.
 
-Stands between `metered_llm`, which makes the calls, and the core's `Meter`, which has the money. Knows no provider and no SDK.
+`metered_llm` makes the calls; the core's `Meter` has the money. Knows no provider and no SDK.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from a2a_gateway.runs.ports import Charge, Hold, Meter
 
 
 class RunAccount:
-    """The LLM calls of one run, as its meter sees them. Belongs to one event loop."""
+    """Books the LLM calls of one run. Belongs to one event loop."""
 
     def __init__(self, meter: Meter, *, max_turns: int, emit: Callable[[TurnFinished], None]) -> None:
         self._meter = meter
@@ -54,7 +54,7 @@ class RunAccount:
     async def settle(
         self, hold: Hold, usage: TokenUsage, cost_usd: Decimal | None, *, complete: bool = True, turns: int = 1
     ) -> int | None:
-        """Settle one attempt and return its cost in micro-USD; the booking completes even if the caller is cancelled."""
+        """Settle one attempt, and return its cost in micro-USD. The booking completes even if the caller is cancelled."""
         cost_micro_usd = None if cost_usd is None else self._sum.add(cost_usd)
         booking = asyncio.ensure_future(self._meter.settle(hold, Charge(usage, cost_micro_usd, complete, turns)))
         self._bookings.add(booking)

@@ -42,80 +42,80 @@ _CHAT_OPTIONS: Final = frozenset(inspect.signature(get_optional_params).paramete
 _WIRE_NAMES: Final = {"max_output_tokens": "max_tokens"}
 
 
-def sampling_fields(template: LLM, asked: Sampling) -> dict[str, object]:
+def sampling_fields(template: LLM, requested: Sampling) -> dict[str, object]:
     """Return the fields of an LLM that a request changes, with values that its provider accepts."""
     reasons = bool((template.model_info or {}).get("supports_reasoning"))
-    # On the responses endpoint, the SDK sends it also to models that refuse it.
+    # On the responses endpoint, the SDK sends a temperature also to models that refuse it.
     refuses_temperature = reasons and template.uses_responses_api()
     fields: dict[str, object] = {
-        "temperature": None if refuses_temperature else _least(asked.temperature, _max_temperature(template)),
-        "top_p": asked.top_p,
-        "seed": asked.seed,
-        "max_output_tokens": _least(asked.max_output_tokens, _max_output_tokens(template)),
-        "reasoning_effort": asked.reasoning_effort,
+        "temperature": None if refuses_temperature else _least(requested.temperature, _max_temperature(template)),
+        "top_p": requested.top_p,
+        "seed": requested.seed,
+        "max_output_tokens": _least(requested.max_output_tokens, _max_output_tokens(template)),
+        "reasoning_effort": requested.reasoning_effort,
     }
     fields = {name: value for name, value in fields.items() if value is not None}
-    if asked.reasoning_effort is not None and template.extended_thinking_budget:
+    if requested.reasoning_effort is not None and template.extended_thinking_budget:
         # If the SDK sends this budget, it overrides the effort.
-        fields["extended_thinking_budget"] = EFFORT_TOKENS.get(asked.reasoning_effort)
-    if (asked.temperature, asked.top_p) != (None, None) and not reasons:
+        fields["extended_thinking_budget"] = EFFORT_TOKENS.get(requested.reasoning_effort)
+    if (requested.temperature, requested.top_p) != (None, None) and not reasons:
         # The SDK assumes that unknown models, and many known ones, refuse these options.
         fields["capability_overrides"] = {"supports_sampling_params": True, **template.capability_overrides}
     return fields
 
 
-def accepted_stops(template: LLM, asked: Sampling) -> tuple[str, ...]:
+def accepted_stops(template: LLM, requested: Sampling) -> tuple[str, ...]:
     """Return the stop sequences that the LLM's provider accepts."""
     if not template.native_tool_calling and not template.disable_stop_word:
-        return ()  # the SDK replaces them by its own, which end a tool call by prompting
-    stops = tuple(stop for stop in asked.stop if stop.strip()) if is_claude(template) else asked.stop
+        return ()  # the SDK replaces them by its own, which mark the end of a tool call by prompting
+    stops = tuple(stop for stop in requested.stop if stop.strip()) if is_claude(template) else requested.stop
     return stops[:_MOST_STOPS]
 
 
-def ignored_options(template: LLM, asked: Sampling) -> tuple[str, ...]:
+def ignored_options(template: LLM, requested: Sampling) -> tuple[str, ...]:
     """Return the wire names of the options of a request that have no effect, or a smaller value than requested."""
-    if asked == Sampling():
+    if requested == Sampling():
         return ()
-    taken = _as_sent(template, asked)
-    cut_down = ("temperature", "max_output_tokens", "reasoning_effort")
-    changed = {name for name in cut_down if getattr(asked, name) not in (None, getattr(taken, name))}
-    if accepted_stops(template, asked) != asked.stop:
+    llm = _with_sampling(template, requested)
+    reducible = ("temperature", "max_output_tokens", "reasoning_effort")
+    changed = {name for name in reducible if getattr(requested, name) not in (None, getattr(llm, name))}
+    if accepted_stops(template, requested) != requested.stop:
         changed.add("stop")
     try:
-        sent = _provider_options(template, asked)
+        sent = _provider_options(template, requested)
         changed |= {
-            name for name, others in _others(asked) if all(_provider_options(template, other) == sent for other in others)
+            name for name, others in _others(requested) if all(_provider_options(template, other) == sent for other in others)
         }
     except (OpenAIError, ValueError):  # LiteLLM does not know the provider, or refuses the options; the call will fail as well
         pass
     return tuple(sorted(_WIRE_NAMES.get(name, name) for name in changed))
 
 
-def _others(asked: Sampling) -> Iterator[tuple[str, list[Sampling]]]:
+def _others(requested: Sampling) -> Iterator[tuple[str, list[Sampling]]]:
     """Yield each option that was set, and the request with other values of it."""
-    if asked.temperature is not None:
-        yield "temperature", [replace(asked, temperature=0.25 if asked.temperature != 0.25 else 0.75)]
-    if asked.top_p is not None:
-        yield "top_p", [replace(asked, top_p=0.25 if asked.top_p != 0.25 else 0.75)]
-    if asked.seed is not None:
-        yield "seed", [replace(asked, seed=asked.seed ^ 1)]
-    if asked.stop:
-        yield "stop", [replace(asked, stop=())]
-    if asked.max_output_tokens is not None:
-        yield "max_output_tokens", [replace(asked, max_output_tokens=asked.max_output_tokens // 2 or 2)]
-    if asked.reasoning_effort is not None:
-        # A model may treat two efforts alike. The option is ignored only if all of them have the same result.
-        others = [effort for effort in _EFFORTS if effort != asked.reasoning_effort]
-        yield "reasoning_effort", [replace(asked, reasoning_effort=effort) for effort in others]
+    if requested.temperature is not None:
+        yield "temperature", [replace(requested, temperature=0.25 if requested.temperature != 0.25 else 0.75)]
+    if requested.top_p is not None:
+        yield "top_p", [replace(requested, top_p=0.25 if requested.top_p != 0.25 else 0.75)]
+    if requested.seed is not None:
+        yield "seed", [replace(requested, seed=requested.seed ^ 1)]
+    if requested.stop:
+        yield "stop", [replace(requested, stop=())]
+    if requested.max_output_tokens is not None:
+        yield "max_output_tokens", [replace(requested, max_output_tokens=requested.max_output_tokens // 2 or 2)]
+    if requested.reasoning_effort is not None:
+        # A model may treat two efforts in the same way. The option is ignored only if all efforts have the same result.
+        others = [effort for effort in _EFFORTS if effort != requested.reasoning_effort]
+        yield "reasoning_effort", [replace(requested, reasoning_effort=effort) for effort in others]
 
 
-def _provider_options(template: LLM, asked: Sampling) -> Mapping[str, Any]:
+def _provider_options(template: LLM, requested: Sampling) -> Mapping[str, Any]:
     """Return the options of a request as they are sent to its provider, without messages and tools."""
-    llm = _as_sent(template, asked)
+    llm = _with_sampling(template, requested)
     model, provider, *_ = litellm.get_llm_provider(model=llm.model, api_base=llm.base_url)
     if llm.uses_responses_api():
         return _sent_to_responses(llm, model, provider)
-    stops = accepted_stops(template, asked)
+    stops = accepted_stops(template, requested)
     options = select_chat_options(llm, {"stop": list(stops)} if stops else {}, has_tools=False)
     known = {name: value for name, value in options.items() if name in _CHAT_OPTIONS}
     known["stop"] = validate_openai_optional_params(known.get("stop"))
@@ -124,8 +124,8 @@ def _provider_options(template: LLM, asked: Sampling) -> Mapping[str, Any]:
     return sent
 
 
-def _as_sent(template: LLM, asked: Sampling) -> LLM:
-    llm = template.model_copy(update=sampling_fields(template, asked))
+def _with_sampling(template: LLM, requested: Sampling) -> LLM:
+    llm = template.model_copy(update=sampling_fields(template, requested))
     room = llm.effective_max_output_tokens
     return llm if room is None else llm.model_copy(update=fit_reasoning(llm, room))
 
@@ -144,8 +144,8 @@ def _sent_to_responses(llm: LLM, model: str, provider: str) -> Mapping[str, Any]
     return sent
 
 
-def _least[T: (int, float)](asked: T | None, most: T | None) -> T | None:
-    return asked if asked is None or most is None else min(asked, most)
+def _least[T: (int, float)](requested: T | None, most: T | None) -> T | None:
+    return requested if requested is None or most is None else min(requested, most)
 
 
 def _max_temperature(llm: LLM) -> float | None:

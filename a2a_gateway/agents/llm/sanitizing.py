@@ -1,9 +1,9 @@
 """Sanitise LLM output: replace lone surrogates with U+FFFD and reject JSON nested too deeply.
 
-Models write lone surrogates as escapes, and providers produce them where they cut a stream. UTF-8 cannot encode them, so they
-would end a run that has been paid for. So would tool arguments nested deeper than Python can parse: the SDK reports to the LLM
-only arguments that are not JSON, so arguments nested too deeply are replaced by a text that is not JSON. Knows LiteLLM's chunks
-and the SDK's message.
+Models write lone surrogates as escapes, and providers produce them where they split a stream. UTF-8 cannot encode them, so they
+would end a run that has been paid for. Tool arguments that are nested deeper than Python can parse would end it as well. The SDK
+reports an error to the LLM only for arguments that are not JSON, so those are replaced by a text that is not JSON. Knows
+LiteLLM's chunks and the SDK's message.
 """
 
 import re

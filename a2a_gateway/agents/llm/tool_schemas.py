@@ -8,9 +8,9 @@ from openhands.sdk.tool import ToolDefinition
 
 
 class ToolSchemas:
-    """A cache of the latest renderings, without descriptions, which name a run's workspace or its remaining limits.
+    """A cache of the latest renderings. They have no description, because that names a run's workspace or its remaining limits.
 
-    It keeps only text, because a tool's executor belongs to one run. Any thread may use it.
+    The cache contains only text, because a tool's executor belongs to one run. Any thread may use it.
     """
 
     def __init__(self, most: int = 512) -> None:
@@ -21,7 +21,7 @@ class ToolSchemas:
         return len(self._texts)
 
     def render(self, tool: ToolDefinition[Any, Any], **options: Any) -> Any:
-        """Render a tool as its `to_openai_tool` does; the caller may change the result."""
+        """Render a tool as its `to_openai_tool` does. The caller may change the result."""
         if _renders_itself(tool):
             return tool.to_openai_tool(**options)
         rendered = json.loads(self._text(tool, options))

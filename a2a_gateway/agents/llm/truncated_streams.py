@@ -37,7 +37,7 @@ def check_end(stream: object, reading: StreamReading | None, model: str) -> None
     is_complete = None if reading is None else reading.is_complete
     if isinstance(stream, CustomStreamWrapper):
         if reading is None and isinstance(stream.completion_stream, _READ_BY_LINE):
-            raise _unfinished_error("the stream was not checked, because LiteLLM has not received it through httpx", model)
+            raise _unfinished_error("the stream was not checked, because LiteLLM did not receive it through httpx", model)
         if is_complete is None:
             is_complete = bool(stream.received_finish_reason or stream.intermittent_finish_reason)
     if is_complete is False:
@@ -53,7 +53,7 @@ def _unfinished_error(message: str, model: str) -> APIConnectionError:
 def convert_incomplete(stream: Any, item: object) -> object:
     """Convert the end event of a cut-off answer (OpenAI's Responses) to one of a complete answer; its reason is kept.
 
-    The SDK knows no other end: it would treat the answer as missing and repeat the call at the same price.
+    The SDK accepts no other end event: it would treat the answer as missing, and repeat the call at the same price.
     """
     if not isinstance(item, ResponseIncompleteEvent):
         return item

@@ -1,4 +1,4 @@
-"""The `a2a:` block of a markdown definition: the gateway's settings that OpenHands' format has no fields for."""
+"""Parse the `a2a:` block of a markdown definition: the gateway's settings, for which OpenHands' format has no fields."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -47,8 +47,8 @@ class GatewayBlock(BaseModel):
     Attributes:
         prompt: whether the definition's body is appended to OpenHands' own system prompt, or replaces it.
         workspace: `inherit`, `isolated`, or a directory, relative to the definition's own.
-        vision: whether the LLM accepts images, if LiteLLM does not know it.
-        stream: False for an LLM server that refuses tools in a stream, as some local ones do; answers then are not streamed.
+        vision: whether the LLM accepts images; None leaves it to LiteLLM's information about the model.
+        stream: False for an LLM server that refuses tools in a stream, as some local servers do. Answers are not streamed then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,15 +70,15 @@ class GatewayBlock(BaseModel):
     @model_validator(mode="after")
     def _check_prices(self) -> Self:
         if (self.input_usd_per_mtok is None) != (self.output_usd_per_mtok is None):
-            raise ValueError("input_usd_per_mtok and output_usd_per_mtok are given together or not at all")
+            raise ValueError("input_usd_per_mtok and output_usd_per_mtok must be set together")
         # Money is reserved at the price of input that is not cached, so that price must be the higher one.
         if (self.cached_input_usd_per_mtok or 0) > (self.input_usd_per_mtok or 0):
-            raise ValueError("cached_input_usd_per_mtok is at most input_usd_per_mtok, which must be given, too")
+            raise ValueError("cached_input_usd_per_mtok needs input_usd_per_mtok, and must not be higher")
         return self
 
     @property
     def caps(self) -> SpendCaps:
-        """The caps on the cost of all runs of the profile together, without the runs that they delegate to."""
+        """The caps on the cost of all runs of the profile together, without the runs to which they delegate."""
         return SpendCaps(self.total_micro_usd, self.day_micro_usd, self.month_micro_usd)
 
     def policy(self, *, own_model: str) -> LimitPolicy:
@@ -110,13 +110,13 @@ _LIMIT_FIELDS: Final[dict[str, Any]] = {
 }
 _BLOCK: Final = create_model("GatewayBlock", __base__=GatewayBlock, **_LIMIT_FIELDS)
 GATEWAY_SETTINGS: Final = frozenset(item.alias or name for name, item in _BLOCK.model_fields.items())
-"""The names that a block may have."""
+"""The settings that a block may contain."""
 
 
 def parse_block(values: object) -> GatewayBlock:
-    """Validate a block.
+    """Parse the values of a block.
 
     Raises:
-        ValidationError: a name is unknown, or a value malformed.
+        ValidationError: a name is unknown, or a value is not valid.
     """
     return _BLOCK.model_validate(values)

@@ -1,7 +1,7 @@
 """The catalogue: every profile by name, from all sources, kept up to date with the files.
 
-Implements `runs.ports.Profiles`, and gives recipes to the runner. A look-up costs a dictionary access and, at most twice a
-second, one `stat` per file. If a file has changed, all files are read again, because definitions refer to each other.
+A look-up costs a dictionary access and, at most twice a second, one `stat` per file. If a file has changed, all files are read
+again, because definitions refer to each other.
 """
 
 import os
@@ -99,13 +99,13 @@ class ProfileCatalog:
             )
         return entry.recipe
 
-    def ignored_options(self, model: str, asked: Sampling) -> tuple[str, ...]:
-        """Return the options of a request that the LLM of a model ignores or reduces; empty for a model not served here."""
-        if asked == Sampling() or not model.startswith(MODEL_PREFIX):
+    def ignored_options(self, model: str, requested: Sampling) -> tuple[str, ...]:
+        """Return the options of a request that a model's LLM ignores or reduces; empty for a model of another site."""
+        if requested == Sampling() or not model.startswith(MODEL_PREFIX):
             return ()
         self._refresh_when_due()
         entry = self._state.entries.get(model.removeprefix(MODEL_PREFIX))
-        return () if entry is None or entry.recipe is None else ignored_options(entry.recipe.llm, asked)
+        return () if entry is None or entry.recipe is None else ignored_options(entry.recipe.llm, requested)
 
     def list(self) -> Sequence[Profile]:
         """Return all usable profiles, by name."""
@@ -113,19 +113,19 @@ class ProfileCatalog:
         return [entry.recipe.profile for _, entry in sorted(self._state.entries.items()) if entry.recipe is not None]
 
     def problems(self) -> Sequence[ProfileProblem]:
-        """Return what could not be loaded, with reasons; also from hidden definitions, and directories that do not exist."""
+        """Return the faults of all definitions, hidden ones included, and the named directories that do not exist."""
         self._refresh_when_due()
         missing = (path for path in self._named_dirs if not path.is_dir())
         return (*(ProfileProblem(str(path), "there is no such directory") for path in missing), *self._state.problems)
 
     def refresh(self) -> bool:
-        """Read everything again if a file was added, removed or changed; return whether that was so."""
+        """Read everything again if a file was added, removed or changed; return whether one was."""
         self._checked_at = self._clock()
         try:
             # The stamps are taken before the files are read: a file that changes in between is read again next time.
             snapshot = self._snapshot()
         except OSError:
-            return False  # for example, no file descriptors are left; the current state stays
+            return False  # for example, no file descriptors are left: the current state stays
         if snapshot == self._state.snapshot:
             return False
         self._state = self._load(snapshot, self._saved_llms(snapshot))
@@ -174,7 +174,7 @@ def _stamps(directory: Path, suffix: str) -> Iterator[tuple[Path, Stamp]]:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     for entry in found:
-        with suppress(FileNotFoundError):  # removed since it was listed
+        with suppress(FileNotFoundError):  # removed after it was listed
             yield directory / entry.name, _stamp(entry)
 
 
@@ -193,7 +193,7 @@ def _is_definition(entry: os.DirEntry[str], suffix: str) -> bool:
         return False
     try:
         return entry.is_file()
-    except OSError:  # a circular link, or one to an unreadable directory: reading the file reports it as a problem
+    except OSError:  # a circular link, or one into an unreadable directory: reading the file reports it as a problem
         return True
 
 

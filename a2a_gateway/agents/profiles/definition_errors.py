@@ -1,7 +1,7 @@
-"""Faults of definitions, and the lines where they are.
+"""The faults of definitions, and their lines in the files.
 
-Loaders locate a fault by keys and indexes in the document (`at`); only this module knows about lines. JSON documents are located
-as YAML, of which JSON is a subset. Nothing here quotes a value, because it might be a secret.
+Parsers locate a fault by keys and indexes in the document (`at`). Only this module computes lines, also in JSON documents,
+because JSON is a subset of YAML. A fault quotes no value, because it might be a secret.
 """
 
 import json
@@ -28,7 +28,7 @@ class Fault:
 
 
 UNEXPECTED: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, yaml.YAMLError)
-"""The exceptions that the SDK's validators raise, besides their own errors, for data that their authors did not expect."""
+"""The exceptions that the SDK's validators raise for unexpected data, in addition to their own errors."""
 
 
 class DefinitionError(Exception):
@@ -61,15 +61,17 @@ def definition_error(message: str, *at: str | int) -> DefinitionError:
 
 
 def move_faults(error: DefinitionError, *at: str | int) -> DefinitionError:
-    """Return an error with the same faults at another location: that of the field which refers to another file, for example."""
+    """Return an error with the same faults at another location, such as the field that refers to another file."""
     return DefinitionError(*(Fault(fault.message, at) for fault in error.faults))
 
 
 def from_validation_error(error: ValidationError, prefix: KeyPath = (), *, tagged: bool = False) -> DefinitionError:
-    """Convert pydantic's error, without the values that it would quote; `tagged` if every location begins with a union's tag."""
+    """Convert pydantic's error, without the values that it quotes; `tagged` if every location begins with a union's tag."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    places = [(*prefix, *item["loc"][1 if tagged else 0 :]) for item in errors]
-    return DefinitionError(*(Fault(_message(at, item["type"], item["msg"]), at) for at, item in zip(places, errors, strict=True)))
+    locations = [(*prefix, *item["loc"][1 if tagged else 0 :]) for item in errors]
+    return DefinitionError(
+        *(Fault(_message(at, item["type"], item["msg"]), at) for at, item in zip(locations, errors, strict=True))
+    )
 
 
 def from_syntax_error(error: yaml.YAMLError | json.JSONDecodeError, first_line: int = 1) -> DefinitionError:
@@ -106,12 +108,12 @@ class Document:
 
 
 def from_unexpected_error(error: Exception) -> DefinitionError:
-    """Convert an unexpected exception of a parser; only the text of a `ValueError` is written for people."""
-    return definition_error(str(error) if isinstance(error, ValueError) else f"cannot be understood: {type(error).__name__}")
+    """Convert an unexpected exception of a parser. Only the text of a `ValueError` is fit for people."""
+    return definition_error(str(error) if isinstance(error, ValueError) else f"cannot be parsed: {type(error).__name__}")
 
 
 def line_of(text: str, at: KeyPath) -> int | None:
-    """Return the 1-based line of a location in a YAML or JSON text, or that of its nearest existing parent; None without one."""
+    """Return the 1-based line of a location in a YAML or JSON text, or of its nearest parent; None if there is no parent."""
     if not at:
         return None
     try:

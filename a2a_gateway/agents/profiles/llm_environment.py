@@ -1,6 +1,6 @@
 """Read OpenHands' and LiteLLM's conventional variables once, so that they can be removed before an agent gets a shell.
 
-Defines which variables are read, which of them are secrets, and the variable of each provider's key. Imports no SDK.
+Defines which variables are read, which of them are secrets, and the variable of each provider's key. Does not import the SDK.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from pydantic import SecretStr
 
-# LiteLLM's names where they are not simply PROVIDER_API_KEY; the first that is set wins, as in LiteLLM.
+# LiteLLM's names that differ from PROVIDER_API_KEY. The first that is set has precedence, as in LiteLLM.
 _PROVIDER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "azure": ("AZURE_API_KEY", "AZURE_OPENAI_API_KEY"),
     "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
@@ -29,7 +29,7 @@ _PROVIDER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "watsonx": ("WATSONX_API_KEY", "WATSONX_APIKEY"),
 }
 
-# Names of variables that contain credentials. More than are read here: agents must not see other credentials either.
+# Names of variables that contain credentials, including those that are not read here: agents must not see them either.
 _SECRET_NAME: Final = re.compile(
     r"""  .+_(API_?KEYS?|API_TOKEN|AUTH_TOKEN|ACCESS_TOKEN|SECRET_KEY|CLIENT_SECRET)
         | OH_PREVIOUS_SECRET_KEYS(_\d+)? | OH_SESSION_API_KEYS(_\d+)? | SESSION_API_KEY

@@ -25,7 +25,7 @@ _NO_TRUNCATION_CHARS: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class LLMResolver:
-    """Resolves a definition's LLM, including its key."""
+    """Resolves the LLM of a definition, including its key."""
 
     saved: SavedLLMs
     environment: LLMEnvironment
@@ -34,7 +34,7 @@ class LLMResolver:
         """Return the LLM that a definition's `model` names: the environment's, a saved profile's, or that of a LiteLLM model id.
 
         Raises:
-            DefinitionError: it does not name any of these.
+            DefinitionError: it names neither of these.
         """
         if model in ("", INHERIT):
             return self.of_environment()
@@ -50,7 +50,7 @@ class LLMResolver:
             DefinitionError: `LLM_MODEL` is not set, or the SDK refuses it.
         """
         if self.environment.model is None:
-            raise definition_error("no LLM: set LLM_MODEL, or name a model")
+            raise definition_error("no LLM is set: name a model, or set LLM_MODEL")
         return self._of_model_id(self.environment.model)
 
     def with_credentials(self, llm: LLM) -> LLM:
@@ -67,7 +67,7 @@ class LLMResolver:
         provider = _provider(model, base_url)
         if provider is None:
             message = f"{model[:80]!r} is neither one of OpenHands' LLM profiles nor a model that LiteLLM knows"
-            raise definition_error(f"{message}; name one of your own with its protocol, as in openai/{model[:80]}")
+            raise definition_error(f"{message}; for a server of your own, add its protocol, as in openai/{model[:80]}")
         # LLM_API_KEY is sent only to the provider of LLM_MODEL. Without LLM_MODEL, it is for whatever provider is named.
         if self.environment.model is None or provider == _provider(self.environment.model, base_url):
             return self.with_credentials(_llm(model, self.environment.api_key, base_url))
@@ -101,7 +101,7 @@ def build_template(llm: LLM, settings: Settings, block: GatewayBlock) -> LLM:
             **_block_fields(llm, block),
         }
     )
-    template.reset_metrics()  # telemetry contains the prices, and a copy would share that of its original
+    template.reset_metrics()  # telemetry contains the prices, and a copy shares the telemetry of its original
     return template
 
 

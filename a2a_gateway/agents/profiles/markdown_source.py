@@ -1,8 +1,8 @@
-"""The first source: markdown agent definitions, in OpenHands' own format, with the gateway's settings in a block `a2a:`.
+"""Read markdown agent definitions in OpenHands' own format, with the gateway's settings in a block `a2a:`.
 
-The SDK's `AgentDefinition.load` reads the definition. This module reads the front matter a second time, for what the SDK drops:
+The SDK's `AgentDefinition.load` reads the definition. This module parses the front matter a second time, for what the SDK drops:
 line numbers, the difference between an absent and an empty list, and nulls. A feature that the gateway does not support is a
-problem and never ignored; an unknown field is a warning.
+fault, never ignored; an unknown field is a warning.
 """
 
 import re
@@ -44,7 +44,7 @@ BLOCK: Final = "a2a"
 _FRONT_MATTER: Final = re.compile(r"\s*^-{3,}[ \t]*\n(?P<header>.*?)^-{3,}[ \t]*$", re.DOTALL | re.MULTILINE)
 _NAME_LINE: Final = re.compile(r"^name:[ \t]*[\"']?([\w.-]+)", re.MULTILINE)
 _TABS: Final = re.compile(r"^[ \t]*(?:-[ \t]+)*(?:[\w.-]+:(?=\s))?[ \t]*", re.MULTILINE)
-"""The white space of a line up to its value; quoted or folded text after it is not changed."""
+"""The white space of a line up to its value. Quoted or folded text after it stays unchanged."""
 _TAB: Final = "  "
 _EXAMPLES: Final = re.compile(r"<example>.*?</example>", re.DOTALL | re.IGNORECASE)
 
@@ -52,15 +52,15 @@ _NUMBERS: Final = frozenset({"max_iteration_per_run", "max_budget_per_run"})
 _NO_WORD: Final = re.compile(r"[^\w]+")
 
 _UNSUPPORTED: Final[Mapping[str, str]] = {
-    "skills": "skills are not loaded: they may run programs outside of the agent's tools; put what they say into the body",
+    "skills": "skills are not loaded: they may run programs outside of the agent's tools; write their text into the body",
     "hooks": "hooks are not run: they are programs outside of the agent's tools",
-    "profile_store_dir": "another profile store is not read: LLM profiles are found in OpenHands' own",
+    "profile_store_dir": "another profile store is not read: save LLM profiles in OpenHands' own",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class MarkdownSource:
-    """Reads definitions. One instance sees one state of the LLM profiles."""
+    """Reads definitions, with one snapshot of the LLM profiles."""
 
     llms: LLMResolver
     settings: Settings
@@ -138,7 +138,7 @@ def _front_matter(document: Document) -> Mapping[str, object]:
 
 def _unsupported_settings(front: Mapping[str, object]) -> Iterator[Fault]:
     yield from (Fault(message, (key,)) for key, message in _UNSUPPORTED.items() if front.get(key))
-    yield from (Fault(f"{key} belongs into the block {BLOCK}:", (key,)) for key in front if key in GATEWAY_SETTINGS)
+    yield from (Fault(f"{key} belongs in the block {BLOCK}:", (key,)) for key in front if key in GATEWAY_SETTINGS)
     if str(front.get("permission_mode") or "never_confirm").strip().lower() != "never_confirm":
         yield Fault("permission_mode can only be never_confirm: a gateway has no user who could confirm", ("permission_mode",))
     for key in _NUMBERS & front.keys():
@@ -161,7 +161,7 @@ def _unknown_fields(front: Mapping[str, object]) -> Iterator[Fault]:
     known = {*KNOWN_FIELDS, BLOCK}
     for key in front.keys() - known:
         like = get_close_matches(_NO_WORD.sub("", key).lower(), known, n=1)
-        hint = f"; is {like[0]} meant?" if like else ""
+        hint = f"; did you mean {like[0]}?" if like else ""
         yield Fault(f"{key[:60]} is not a field of an agent definition, and has no effect{hint}", (key,))
 
 
@@ -182,7 +182,7 @@ def _definition(document: Document, front: Mapping[str, object], text: str) -> A
 
 
 def _load(path: Path, text: str) -> AgentDefinition:
-    """Load a definition with the SDK; from a copy, if the text differs from the file."""
+    """Load a definition with the SDK, from a copy if the text differs from the file."""
     if path.read_text(encoding="utf-8") == text:
         return AgentDefinition.load(path)
     with TemporaryDirectory(prefix="a2a-definition-") as directory:

@@ -1,8 +1,8 @@
-"""The second and third source: profiles saved by OpenHands (Agent Profiles, LLM profiles), and the LLM of the environment.
+"""Read the profiles that OpenHands has saved (Agent Profiles, LLM profiles), and the LLM of the environment.
 
-An Agent Profile is resolved by the SDK's own launch pipeline. Only the settings of the result are used, because the gateway
-decides about tools, skills and context. Skills and MCP servers of the user are not offered to the pipeline: both run programs
-with this process's rights, and the agents here serve other people too.
+The SDK's own launch pipeline resolves an Agent Profile. Only the settings of the result are used, because the gateway decides
+about tools, skills and context. The pipeline gets no skills and MCP servers of the user: both run programs with this process's
+rights, and the agents here serve other people too.
 """
 
 import json
@@ -39,14 +39,14 @@ DEFAULT_NAME: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class SavedSource:
-    """Reads OpenHands' saved profiles. One instance sees one state of the LLM profiles."""
+    """Reads OpenHands' saved profiles, with one snapshot of the LLM profiles."""
 
     llms: LLMResolver
     settings: Settings
     llms_dir: Path
 
     def read_agent_profile(self, path: Path) -> Entry:
-        """Read one Agent Profile; its name is that of its file, as for OpenHands."""
+        """Read one Agent Profile. The file has its name, as for OpenHands."""
         document = Document(path, "")
         try:
             document = Document(path, read_text(path))
@@ -79,7 +79,7 @@ class SavedSource:
         settings = self._resolve(profile)
         llm = self.llms.with_credentials(settings.llm)
         condenser = settings.condenser
-        summarises = condenser.enabled and condenser.condenser_kind == "llm_summarizing"
+        has_condenser = condenser.enabled and condenser.condenser_kind == "llm_summarizing"
         specs = None if profile.tools is None else [(tool.name, tool.params) for tool in profile.tools]
         return build_recipe(
             Parts(
@@ -89,13 +89,13 @@ class SavedSource:
                 tools=DEFAULT_TOOLS if specs is None else parse_tools(specs, "tools"),
                 persona=settings.persona,
                 system_suffix=settings.agent_context.system_message_suffix,
-                condenser_max_size=condenser.max_size if summarises else None,
+                condenser_max_size=condenser.max_size if has_condenser else None,
             ),
             self.settings,
         )
 
     def _resolve(self, profile: OpenHandsAgentProfile) -> OpenHandsAgentSettings:
-        # No MCP servers to choose from: "all of the user's" then means no server, and naming one is an error.
+        # Without MCP servers, "all of the user's" means no server, and a name of one is an error.
         stores = LaunchStores(llm_profiles=self.llms.saved, mcp_config={}, skills=list)
         try:
             settings = resolve(profile, stores).settings
@@ -136,7 +136,7 @@ def _agent_profile(text: str) -> OpenHandsAgentProfile:
                 raise DefinitionError(*faults)
             return profile
         case ACPAgentProfile():
-            raise definition_error("an ACP agent is a program of its own, which a gateway does not run", "agent_kind")
+            raise definition_error("an ACP agent is a separate program, which a gateway does not run", "agent_kind")
 
 
 def _dangling_references(error: UnresolvedProfileReferences) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""Build the recipe of a profile from its parts; common to all sources."""
+"""Build the recipe of a profile from its parts, for all sources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ CONDENSER_MAX_SIZE: Final = 240
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The result of reading one definition: a recipe, or the problems because of which it has no recipe."""
+    """The result of reading one definition: a recipe, perhaps with warnings, or the problems that prevent one."""
 
     name: str
     recipe: AgentRecipe | None = None
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of one profile, read from a source.
+    """The parts of one profile, as a source has read them.
 
     Attributes:
         source: the definition's file, or the name of the environment variable.
@@ -130,7 +130,7 @@ def _workspace(parts: Parts) -> tuple[WorkspacePolicy, str | None]:
     try:
         return parts.block.workspace_of(parts.source.parent if isinstance(parts.source, Path) else Path.cwd())
     except (ValueError, RuntimeError):  # a NUL; the home directory of an unknown user
-        raise definition_error("workspace is not a possible path of a directory", "a2a", "workspace") from None
+        raise definition_error("workspace is not a valid path of a directory", "a2a", "workspace") from None
 
 
 def _policy(parts: Parts) -> LimitPolicy:

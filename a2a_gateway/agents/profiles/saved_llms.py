@@ -1,7 +1,7 @@
 """Read OpenHands' saved LLM profiles as its own store does, but without its file locks.
 
 The store replaces files atomically, so reading needs no lock, and the event loop must not wait for another process. A key that
-cannot be decrypted is an error: it is never dropped or passed on as ciphertext. Keys stay inside the SDK's `SecretStr`.
+cannot be decrypted is an error: it is neither dropped nor sent as ciphertext. Keys stay inside the SDK's `SecretStr`.
 """
 
 import json
@@ -32,9 +32,9 @@ from a2a_gateway.agents.profiles.definition_errors import (
 )
 
 PROFILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""OpenHands' rule for the names of profiles: no separators, no leading dot, so that a name never leaves its directory."""
+"""OpenHands' rule for names of profiles: no separators and no leading dot, so that a name never leaves its directory."""
 
-_UNDECRYPTABLE: Final = "its key was encrypted with another OH_SECRET_KEY: restore that one, or add it to OH_PREVIOUS_SECRET_KEYS"
+_UNDECRYPTABLE: Final = "its key was encrypted with another OH_SECRET_KEY; set that one, or add it to OH_PREVIOUS_SECRET_KEYS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class SavedLLMs:
         return cls({path.stem: _read(path, cipher) for path in files})
 
     def load(self, name: str, *, cipher: Cipher | None = None) -> LLM:
-        """Return a copy of a profile. `cipher` is unused: it belongs to the SDK's signature, and secrets are decrypted already.
+        """Return a copy of a profile. `cipher` belongs to the SDK's protocol, and has no use: secrets are decrypted already.
 
         Raises:
             FileNotFoundError: there is no profile of that name.
@@ -66,7 +66,9 @@ class SavedLLMs:
 def _read(path: Path, cipher: Cipher | None) -> LLM | DefinitionError:
     try:
         if not PROFILE_NAME.fullmatch(path.stem):
-            raise definition_error("the file's name is not a profile's: letters, digits, '.', '_' and '-', at most 64")
+            raise definition_error(
+                "the file's name must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            )
         llm = _parse(read_text(path), cipher)
         return _with_connection(llm, path.parent.parent / "provider-connections", cipher)
     except DefinitionError as error:
@@ -77,7 +79,7 @@ def _parse(text: str, cipher: Cipher | None) -> LLM:
     try:
         data = json.loads(text)
         if isinstance(data, dict) and data.get("auth_type") == "subscription":
-            raise definition_error("an LLM by subscription needs a login, which a gateway cannot do", "auth_type")
+            raise definition_error("an LLM by subscription needs a login, which a gateway cannot do; use an API key", "auth_type")
         llm = LLM.from_persisted(data, context={"cipher": cipher, STRICT_DECRYPT_CONTEXT_KEY: True} if cipher else None)
     except json.JSONDecodeError as error:
         raise from_syntax_error(error) from None
@@ -96,7 +98,7 @@ def _require_decrypted(llm: LLM) -> LLM:
     for name in LLM_SECRET_FIELDS:
         value = getattr(llm, name)
         if isinstance(value, SecretStr) and value.get_secret_value().startswith(FERNET_TOKEN_PREFIX):
-            raise definition_error("its key is encrypted and OH_SECRET_KEY is not set", name)
+            raise definition_error("its key is encrypted: set OH_SECRET_KEY", name)
     return llm
 
 

@@ -1,4 +1,4 @@
-"""The tools that a profile may name: their public names and aliases.
+"""The tools that a profile may name: their public names, aliases and parameters.
 
 The names are a contract with profile files. `tools.toolbox` maps them to code.
 """
@@ -52,17 +52,17 @@ def _is_variable(name: object, text: object) -> bool:
 
 _PARAMS: Final[Mapping[str, Mapping[str, tuple[Callable[[object], bool], str]]]] = {
     "terminal": {
-        "no_change_timeout_seconds": (_is_duration, "a number of seconds"),
-        "env": (_is_environment, "variables and their texts"),
+        "no_change_timeout_seconds": (_is_duration, "a number of seconds above 0"),
+        "env": (_is_environment, "names of variables with their values, all text"),
     },
 }
 
-# Every agent has these anyway, so naming them has no effect.
+# Every agent has these, so naming them has no effect.
 _BUILT_IN: Final = frozenset({"finish", "think", "FinishTool", "ThinkTool"})
 
 
 def parse_tools(specs: Iterable[tuple[str, Mapping[str, object]]], *at: str | int) -> tuple[ToolSpec, ...]:
-    """Parse a profile's list of tools, each a name and parameters. If a tool is named twice, the first entry counts.
+    """Parse a profile's list of tools, each a name and parameters. If a tool is listed twice, the first entry counts.
 
     `at` is the location of the list in the document.
 
@@ -85,7 +85,7 @@ def parse_tools(specs: Iterable[tuple[str, Mapping[str, object]]], *at: str | in
 
 def _param_faults(tool: str, params: Mapping[str, object], at: KeyPath) -> Iterator[Fault]:
     if tool == DELEGATE:
-        return  # its own parameters are for use outside of a gateway, and an alias may be of a tool with other parameters
+        return  # its parameters are for use outside of a gateway, and an alias may name a tool with other parameters
     known = _PARAMS.get(tool, {})
     for name, value in params.items():
         if name not in known:

@@ -1,1 +1,1 @@
-"""Changes to OpenHands and LiteLLM in this process: one module each, with a test that fails when a name moves."""
+"""Changes to OpenHands, LiteLLM and httpx in this process: one module each, with a test that fails if a version moves a name."""

@@ -1,13 +1,17 @@
-"""Skip what LiteLLM does beside each call for users of its own logging: a third of the CPU of a short run.
+"""Skip the work that LiteLLM does for users of its own logging, which is a third of the CPU time of a short run.
 
-LiteLLM computes the price of a streamed call five times, assembles its chunks twice, in a thread, and writes a log record of it,
-whether or not a callback is registered. Here `pricing` computes prices, the SDK assembles the chunks, and the ledger is the
-record, so LiteLLM's results are not read. A process that has registered callbacks with LiteLLM, or its cache, keeps it all. And
-each call is given a tokenizer of 40 MB, which only counts what a provider does not report. Before the first chunk of each stream
-it also looks for cookies, which it has blocked, and computes an address for its proxy.
+| LiteLLM, for each streamed call | why it is not needed here |
+|---|---|
+| computes the price five times | `pricing` computes it |
+| assembles the chunks twice, in a thread | the SDK assembles them |
+| writes a log record | the ledger is the record |
+| loads a tokenizer of 40 MB | it only counts tokens that a provider does not report, so it is loaded when it is used |
+| searches for cookies, which it has blocked | |
+| computes the address of its proxy | |
 
-These patches only save time: what a version of LiteLLM has moved is left out with a warning. Pinned to the LiteLLM of the
-constraints; `tests/agents/sdk_patches/test_litellm_bookkeeping.py` fails if a version moves these names.
+A process that has registered callbacks with LiteLLM, or LiteLLM's cache, keeps this work. The patches only save time: one whose
+names a version of LiteLLM has moved is left out with a warning. Pinned to the LiteLLM of the constraints;
+`tests/agents/sdk_patches/test_litellm_bookkeeping.py` fails if a version moves a name.
 """
 
 from collections.abc import Awaitable, Callable
@@ -40,7 +44,7 @@ class _Tokenizer:
 
 
 class _NoCookies(httpx.Cookies):
-    """The cookies of a client that takes none."""
+    """The cookies of a client that ignores cookies."""
 
     def extract_cookies(self, response: httpx.Response) -> None:
         """Ignore the cookies of a response."""
@@ -90,9 +94,9 @@ def _skip_cost(set_cost: "SetCost") -> "SetCost":
 
 
 def _skip_assembly(finalize: "Finalize") -> "Finalize":
-    """Replace the end of a stream: a chunk with the finish reason, one with the usage, and the end.
+    """Replace the end of a stream: a chunk with the finish reason, a chunk with the usage, and `StopAsyncIteration`.
 
-    For each of the last two LiteLLM assembles the whole answer, to find the usage in it and to log it.
+    For each of the last two, LiteLLM assembles the whole answer, to find its usage and to log it.
     """
 
     async def skip(self: "CustomStreamWrapper", cache_hit: bool) -> "ModelResponseStream":
@@ -102,7 +106,7 @@ def _skip_assembly(finalize: "Finalize") -> "Finalize":
             self._restore_consumer_correlation_context()
             raise StopAsyncIteration
         reports = [usage for chunk in self.chunks if (usage := getattr(chunk, "usage", None)) is not None]
-        if len(reports) != 1:  # to be estimated, or added up
+        if len(reports) != 1:  # the usage must be estimated, or added up
             return await finalize(self, cache_hit)
         self.sent_stream_usage = True
         last = self.model_response_creator()

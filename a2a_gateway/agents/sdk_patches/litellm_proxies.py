@@ -1,10 +1,10 @@
-"""Which proxy the HTTP clients of LiteLLM, of the SDK and of MCP use: as everywhere here, the one that `ProxyRules` names.
+"""Make the HTTP clients of LiteLLM, of the SDK and of MCP choose their proxy by `ProxyRules`, as all other clients here do.
 
-By themselves they send requests for an LLM on this machine, with its key, through the proxy, and httpx raises `InvalidURL` for
+Their own rules send requests for an LLM on this machine, with its key, through the proxy, and httpx raises `InvalidURL` for
 networks and brackets in `NO_PROXY`. Three places read the environment: LiteLLM's transport on aiohttp (its default), the httpx
-transport that it uses otherwise, and httpx itself in every client that is given no transport. MCP's clients are made in threads
-of the SDK that inherit no context, so httpx's rule is replaced for every client of the process. Pinned to the LiteLLM of the
-constraints; `tests/agents/sdk_patches/test_litellm_proxies.py` fails if a version moves these names.
+transport that it uses otherwise, and httpx itself in each client without a transport of its own. MCP's clients are made in
+threads of the SDK that inherit no context, so httpx's rule is replaced for every client of the process. Pinned to the LiteLLM of
+the constraints; `tests/agents/sdk_patches/test_litellm_proxies.py` fails if a version moves a name.
 """
 
 import ssl

@@ -1,8 +1,8 @@
-"""Keep LiteLLM from two things that it does below the attempts that are counted and booked here.
+"""Prevent two things that LiteLLM does inside an attempt.
 
-It sends a POST again when its connection breaks, which would be paid for and not booked. And it applies a slow pattern for
-secrets to the text of each error, however long, on the event loop, so that one provider could stop every run.
-`tests/agents/sdk_patches/test_litellm_transport.py` fails when a new version moves one of the two names.
+It sends a POST again when its connection breaks. The gateway would pay for the second request without booking it. It also applies
+a slow regular expression for secrets to the text of each error, of any length, on the event loop, so that one provider could stop
+every run. `tests/agents/sdk_patches/test_litellm_transport.py` fails if a version moves one of the two names.
 """
 
 import re
@@ -12,23 +12,23 @@ from typing import Final, NoReturn
 from a2a_gateway.agents.sdk_patches.patching import Patch
 
 _MAX_REDACTED_CHARS: Final = 16_384
-"""Of an error's text; where the error is a response, `refusals` has bounded it before."""
+"""The part of an error's text that is searched. `refusals` has bounded the body of a response already."""
 
 
 async def _raise_again(*_: object, **__: object) -> NoReturn:
-    """Stand in for LiteLLM's second attempt, which it makes while it handles the error of the first."""
+    """Replace LiteLLM's second attempt, which it makes while it handles the error of the first: raise that error."""
     error = sys.exception()
-    raise error if error is not None else RuntimeError("a second attempt without a first")
+    raise error if error is not None else RuntimeError("LiteLLM made a second attempt without the error of a first one.")
 
 
 class _BoundedPattern:
-    """LiteLLM's pattern for secrets, which takes 3 µs a character and is applied to each error six times."""
+    """LiteLLM's expression for secrets, which takes 3 µs per character, and which LiteLLM applies to each error six times."""
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern
 
     def sub(self, replacement: str, text: str) -> str:
-        """Replace secrets in the beginning of a text, and leave out the rest."""
+        """Replace secrets in the beginning of a text, and drop the rest."""
         return self._pattern.sub(replacement, text[:_MAX_REDACTED_CHARS])
 
 

@@ -1,7 +1,7 @@
-"""Replace names of other packages, and put the originals back.
+"""Replace names of other packages, and restore the originals.
 
-OpenHands, LiteLLM and httpx have no switch for some of what a gateway must do or prevent, so names in their modules are replaced.
-A module's name belongs to the whole process, which may be another application's. So there are two kinds of patches:
+OpenHands, LiteLLM and httpx have no switch for some things that a gateway must do or prevent. So names in their modules are
+replaced, for the whole process, which may belong to another application. There are two kinds of patches:
 
 | | required | optional |
 |---|---|---|
@@ -10,8 +10,8 @@ A module's name belongs to the whole process, which may be another application's
 | a name is missing | `ConfigurationError` | a warning; the others are applied |
 | undone | when the last such gateway is left | never: the process is the gateway's |
 
-`agents.assembly.REQUIRED_PATCHES` lists the first kind. What can be bound to an object of our own is no patch: `tool_threads` and
-`MeteredLLM` override methods of the SDK's classes instead.
+`agents.assembly.REQUIRED_PATCHES` lists the first kind. A change that can be made in an object of our own needs no patch:
+`tool_threads` and `MeteredLLM` override methods of the SDK's classes.
 """
 
 import threading
@@ -30,12 +30,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """One name of another package, and how its replacement is made.
+    """One name of another package, and its replacement.
 
     Attributes:
-        owner: module that holds the name, or `module:Class` for an attribute of a class.
-        replace: makes the replacement; called with what stood there before.
-        needs: further names that the replacement uses, each with its owner; without them the patch cannot be applied.
+        owner: the module that contains the name, or `module:Class` for an attribute of a class.
+        replace: makes the replacement from the original.
+        needs: further names that the replacement uses, each with its owner. Without them the patch cannot be applied.
     """
 
     owner: str
@@ -51,7 +51,8 @@ class _Applied:
     users: int = 0
 
 
-# What is replaced is state of the process, so the originals are, too. Guarded by `_LOCK`, since gateways may start in threads.
+# The replaced names are state of the process, so the originals are kept per process. `_LOCK` guards them: gateways may start in
+# threads.
 _APPLIED: Final[dict[Patch, _Applied]] = {}
 _LOCK: Final = threading.Lock()
 
@@ -61,7 +62,7 @@ def require(patches: Sequence[Patch]) -> Iterator[None]:
     """Apply patches until the last context that requires them ends.
 
     Raises:
-        ConfigurationError: a name is missing, so it is not known what the installed version does instead.
+        ConfigurationError: a name is missing, so the behaviour of the installed version is unknown.
     """
     with _LOCK:
         for patch in patches:
@@ -77,7 +78,7 @@ def require(patches: Sequence[Patch]) -> Iterator[None]:
 
 
 def apply_optional(patches: Sequence[Patch]) -> None:
-    """Apply patches for good, and leave out those whose names are missing. Idempotent."""
+    """Apply patches until the process ends, and leave out those whose names are missing. Idempotent."""
     with _LOCK:
         for patch in patches:
             try:

@@ -1,7 +1,7 @@
-"""Every private name of another package that this project uses, by the module or `module:Class` that has it.
+"""List the private names of other packages that this project uses, by the module or `module:Class` that contains them.
 
-A private name may go with any release. `tests/agents/sdk_patches/test_private_names.py` fails when one has gone, when code uses
-one that is not listed here, and when one that is listed is used no more. Data only: nothing imports it at run time.
+Any release may remove a private name. `tests/agents/sdk_patches/test_private_names.py` fails if a name is missing, if code uses a
+name that is not listed here, and if a listed name is no longer used. No code imports this list at run time.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _LITELLM: Final = "litellm.litellm_core_utils"
 _HTTP: Final = "litellm.llms.custom_httpx"
 
 PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    # A conversation has no public way to be given a past, and refers to itself.
+    # A conversation has no public way to get a history, and refers to itself.
     f"{_SDK}.conversation.impl.local_conversation:LocalConversation": (
         "_base_callback",
         "_ensure_agent_ready",
@@ -35,7 +35,7 @@ PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "_telemetry",
     ),
     f"{_SDK}.llm.utils.telemetry:Telemetry": ("_compute_cost", "_record_usage"),
-    # LiteLLM: what it does beside each call, and how it sends requests.
+    # LiteLLM: the additional work of each call, and how it sends requests.
     "litellm": ("_async_success_callback",),
     "litellm.main": ("_encoding_cache", "_load_default_encoding", "_set_stream_builder_response_cost"),
     "litellm.types.utils:ModelResponse": ("_hidden_params",),
@@ -52,6 +52,6 @@ PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "httpx": ("_client",),
     "httpx:AsyncClient": ("_cookies", "_transport"),
     "aiohttp:ClientSession": ("_loop",),
-    # uvicorn: its parser's callbacks are public, what they share is not.
+    # uvicorn: its parser's callbacks are public, a method that they share is not.
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": ("_unset_keepalive_if_required",),
 }

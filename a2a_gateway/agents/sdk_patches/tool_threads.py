@@ -1,8 +1,8 @@
 """Run an agent's tools in threads of the gateway.
 
-The SDK runs a single tool call on the event loop's default executor. That belongs to the application, and may be small. A tool
-that delegates keeps its thread until its child has ended, so a few levels of delegation would fill it and wait for each other
-for ever.
+The SDK runs a single tool call on the event loop's default executor, which belongs to the application and may be small. A tool
+that delegates keeps its thread until its child has ended. So a few nested delegations would take all threads, and wait for each
+other for ever.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from openhands.sdk.event import ActionEvent, Event
 
 
 class PooledToolExecutor(ParallelToolExecutor):
-    """Runs tool calls on a given pool wherever the SDK names none."""
+    """Runs tool calls on a given pool if the SDK names no other."""
 
     def __init__(self, threads: ThreadPoolExecutor, max_workers: int) -> None:
         super().__init__(max_workers)
@@ -34,5 +34,5 @@ class PooledToolExecutor(ParallelToolExecutor):
 
 
 def use_tool_threads(agent: Agent, threads: ThreadPoolExecutor) -> None:
-    """Have an agent run its tools on a pool."""
+    """Make an agent run its tools on a pool."""
     agent._parallel_executor = PooledToolExecutor(threads, agent.tool_concurrency_limit)

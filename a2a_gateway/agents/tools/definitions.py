@@ -1,8 +1,7 @@
-"""The SDK's tools with executors of this gateway: names, schemas and descriptions are the SDK's.
+"""The SDK's tools with executors of this gateway. Names, schemas and descriptions are the SDK's.
 
-To run tools in a sandbox, replace the executors here, and nowhere else. The SDK builds a tool in threads of its own, from
-parameters that it persists. So the objects of a run are looked up by the conversation's id (`bind_tools`), as in
-`delegate_tool.binding`.
+To run tools in a sandbox, replace the executors here, and only here. The SDK builds a tool in threads of its own, from parameters
+that it persists. So a tool finds the objects of its run by the conversation's id (`bind_tools`), as in `delegate_tool.binding`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,10 +54,10 @@ def bind_tools(conversation_id: UUID, tools: RunTools) -> Iterator[None]:
     """Make the run's objects available to the tools of one conversation while the SDK initialises them.
 
     Raises:
-        ValueError: the conversation is being initialised elsewhere at the same time.
+        ValueError: another caller is initialising the conversation.
     """
     if _BOUND.setdefault(conversation_id, tools) is not tools:
-        raise ValueError(f"conversation {conversation_id} is already bound")
+        raise ValueError(f"The conversation {conversation_id} is bound already.")
     try:
         yield
     finally:
@@ -85,7 +84,7 @@ class PooledTerminalTool(TerminalTool):
         no_change_timeout_seconds: float = NO_CHANGE_TIMEOUT_SECONDS,
         env: Mapping[str, str] | None = None,
     ) -> Sequence[Self]:
-        """Make the tool for one run; starts nothing."""
+        """Make the tool for one run; a shell is started at the first command."""
         run = _find_bound(conv_state)
         return [
             cls(
@@ -160,7 +159,7 @@ class ConfinedGlobTool(GlobTool):
     name: ClassVar[str] = "glob"
 
     def declared_resources(self, action: Action) -> DeclaredResources:
-        """Declare that searches share nothing."""
+        """Declare that a search uses no resource that others change, so that searches may run in parallel."""
         return DeclaredResources(keys=(), declared=True)
 
     @classmethod

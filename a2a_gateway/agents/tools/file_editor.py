@@ -1,7 +1,7 @@
-"""The file editor's executor: the SDK's action in, the SDK's observation out, every path confined to the workspace.
+"""Execute the actions of the file editor, with every path confined to the workspace.
 
-The SDK's own executor follows links, blocks on FIFOs, and leaves a directory behind. This one opens files by descriptors
-(`host.confined_files`) and keeps its undo history in memory.
+The SDK's own executor follows links, blocks on FIFOs, and leaves a directory behind. This one opens files relative to descriptors
+(`host.confined_files`), and keeps its undo history in memory. The observations are the SDK's.
 """
 
 import base64
@@ -36,7 +36,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
-    """View, create and edit files of one workspace."""
+    """Views, creates and edits files of one workspace."""
 
     def __init__(self, workspace_dir: str, *, vision: bool) -> None:
         """`vision` is whether the agent's LLM accepts images."""
@@ -49,14 +49,14 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
         try:
             return self._apply(action)
         except Refused as refusal:
-            text = maybe_truncate(str(refusal), MAX_RESPONSE_LEN_CHAR)  # it may quote the agent's text
+            text = maybe_truncate(str(refusal), MAX_RESPONSE_LEN_CHAR)  # it may quote a long text of the agent
             return FileEditorObservation.from_text(text, command=action.command, path=action.path, is_error=True)
 
     def resolve_path(self, path: str) -> str:
         """Return the path with links resolved, by which the SDK serialises edits of one file."""
         try:
-            with self._files.locate(path) as place:
-                return str(place.path)
+            with self._files.locate(path) as resolved:
+                return str(resolved.path)
         except Refused:
             return path
 
@@ -76,8 +76,8 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
                 assert_never(action.command)
 
     def _view(self, action: FileEditorAction) -> FileEditorObservation:
-        with self._files.locate(action.path) as place:
-            status, path, suffix = place.status(), str(place.path), place.path.suffix.lower()
+        with self._files.locate(action.path) as resolved:
+            status, path, suffix = resolved.status(), str(resolved.path), resolved.path.suffix.lower()
         if status is None:
             raise Refused(f"The path {action.path} does not exist. Please provide a valid path.")
         if stat.S_ISDIR(status.st_mode):
@@ -91,36 +91,38 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
         first, last = _view_range(action.view_range, len(lines))
         return FileEditorObservation.from_text(_number_lines(lines, path, first, last), command="view", path=path)
 
-    def _listing(self, shown: str) -> str:
-        entries, hidden = self._files.entries(shown)
-        lines = [f"{shown}/"]
+    def _listing(self, directory: str) -> str:
+        entries, hidden = self._files.entries(directory)
+        lines = [f"{directory}/"]
         for name, is_directory in entries:
-            lines.append(f"{shown}/{name}{'/' if is_directory else ''}")
+            lines.append(f"{directory}/{name}{'/' if is_directory else ''}")
             if is_directory:
                 with suppress(Refused):
-                    below, _ = self._files.entries(f"{shown}/{name}")
-                    lines.extend(f"{shown}/{name}/{child}{'/' if is_below else ''}" for child, is_below in below)
-        text = f"Here's the files and directories up to 2 levels deep in {shown}, excluding hidden items:\n" + "\n".join(lines)
+                    below, _ = self._files.entries(f"{directory}/{name}")
+                    lines.extend(f"{directory}/{name}/{child}{'/' if is_below else ''}" for child, is_below in below)
+        text = f"Here's the files and directories up to 2 levels deep in {directory}, excluding hidden items:\n" + "\n".join(
+            lines
+        )
         if hidden:
             text += f"\n\n{hidden} hidden files/directories in this directory are excluded."
         return maybe_truncate(well_formed(text), MAX_RESPONSE_LEN_CHAR, DIRECTORY_CONTENT_TRUNCATED_NOTICE)
 
     def _image(self, path: str, data: bytes) -> FileEditorObservation:
         if not self._vision:
-            raise Refused(f"{path} is an image, and your model does not take images.")
+            raise Refused(f"{path} is an image, and your model does not accept images.")
         kind = mimetypes.guess_type(path)[0] or "image/png"
         url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
         text = TextContent(text=f"Image file {path} read successfully. Displaying image content.")
         return FileEditorObservation(command="view", path=path, content=[text, ImageContent(image_urls=[url])])
 
     def _create(self, path: str, text: str) -> FileEditorObservation:
-        with self._files.locate(path, make_parents=True) as place:
-            if place.status() is not None:
+        with self._files.locate(path, make_parents=True) as resolved:
+            if resolved.status() is not None:
                 raise Refused(f"File already exists at: {path}. Cannot overwrite files using command `create`.")
-            shown = str(place.path)
+            created = str(resolved.path)
         self._files.write(path, text.encode(errors="replace"))
         return FileEditorObservation.from_text(
-            f"File created successfully at: {shown}", command="create", path=shown, prev_exist=False, new_content=text
+            f"File created successfully at: {created}", command="create", path=created, prev_exist=False, new_content=text
         )
 
     def _replace(self, path: str, old: str, new: str) -> FileEditorObservation:
@@ -176,8 +178,8 @@ class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
         )
 
     def _open(self, path: str) -> "_TextFile":
-        with self._files.locate(path) as place:
-            status, real = place.status(), str(place.path)
+        with self._files.locate(path) as resolved:
+            status, real = resolved.status(), str(resolved.path)
         if status is None:
             raise Refused(f"The path {path} does not exist. Please provide a valid path.")
         if stat.S_ISDIR(status.st_mode):
@@ -223,7 +225,7 @@ class _TextFile:
         try:
             text = data.removeprefix(_BOM).decode()
         except UnicodeDecodeError:
-            # Whatever the encoding really is: all bytes that are not edited are written back unchanged.
+            # The encoding is unknown. With this one, all bytes that are not edited are written back unchanged.
             encoding, text = "latin-1", data.decode("latin-1")
         crlf = "\r\n" in text and text.count("\r\n") == text.count("\n")
         return cls(path, text.replace("\r\n", "\n") if crlf else text, encoding, bom, crlf)
@@ -244,7 +246,7 @@ def _require[T](value: T | None, name: str) -> T:
 
 
 def _lines(text: str) -> list[str]:
-    """Split after each `\\n`, and not at other line ends of Unicode."""
+    """Split a text after each `\\n`, but not at the other line ends of Unicode."""
     *lines, tail = text.split("\n")
     return [line + "\n" for line in lines] + ([tail] if tail else [])
 
@@ -262,9 +264,9 @@ def _view_range(wanted: list[int] | None, count: int) -> tuple[int, int]:
     return first, last
 
 
-def _number_lines(lines: list[str], described: str, first: int = 1, last: int | None = None) -> str:
+def _number_lines(lines: list[str], source: str, first: int = 1, last: int | None = None) -> str:
     """Render lines as `cat -n` does; 1-based, `last` inclusive."""
-    shown = maybe_truncate("".join(lines[first - 1 : last]), MAX_RESPONSE_LEN_CHAR, TEXT_FILE_CONTENT_TRUNCATED_NOTICE)
-    numbered = "".join(f"{number:6}\t{line}" for number, line in enumerate(_lines(shown), first))
-    output = f"Here's the result of running `cat -n` on {described}:\n{numbered}"
+    text = maybe_truncate("".join(lines[first - 1 : last]), MAX_RESPONSE_LEN_CHAR, TEXT_FILE_CONTENT_TRUNCATED_NOTICE)
+    numbered = "".join(f"{number:6}\t{line}" for number, line in enumerate(_lines(text), first))
+    output = f"Here's the result of running `cat -n` on {source}:\n{numbered}"
     return output if output.endswith("\n") else output + "\n"

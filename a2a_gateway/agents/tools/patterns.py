@@ -1,4 +1,4 @@
-"""Translate file name patterns as people write them for agents (`*`, `?`, `[…]`, `**/`, `{a,b}`) to regular expressions. Pure."""
+"""Translate patterns of file names (`*`, `?`, `[…]`, `**/`, `{a,b}`) to regular expressions. Pure."""
 
 from typing import Final
 

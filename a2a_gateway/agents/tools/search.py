@@ -1,8 +1,8 @@
-"""The executors of grep and glob: the SDK's actions in, the SDK's observations out, within the workspace.
+"""Execute the actions of grep and glob within the workspace.
 
 The SDK's own executors start programs with the agent's pattern among the arguments, change the directory of the whole process,
-and follow links. These start no program and end in bounded time: a search with an expensive pattern is stopped, and does not
-block other threads meanwhile.
+and follow links. These start no program and end in bounded time: a search with an expensive pattern is stopped, and blocks no
+other thread until then. The observations are the SDK's.
 """
 
 import time
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _MAX_RESULTS: Final = 100
 _MAX_GLOB_EXPRESSION_CHARS: Final = 10 * MAX_EXPRESSION_CHARS
-"""A file name pattern grows about tenfold when it is translated; this much compiles in 0.1 s."""
+"""A pattern of file names grows about tenfold when it is translated. An expression of this length compiles in 0.1 s."""
 _TIMEOUT_S: Final = 10.0
 _TRUNCATED: Final = "\n\n[Results truncated to first 100 files. Consider using a more specific pattern.]"
 _STOPPED: Final = "\n\n[The search was stopped after {:g} s, so files may be missing. Use a simpler pattern or a narrower path.]"
@@ -64,10 +64,13 @@ class _Search:
 
 
 class _Searcher:
-    """The common part of both executors."""
+    """The common part of both executors.
+
+    Args:
+        timeout_s: when a search is stopped; it returns the files found by then.
+    """
 
     def __init__(self, workspace_dir: str, *, timeout_s: float = _TIMEOUT_S) -> None:
-        """Stop a search after `timeout_s`; it then returns the files found so far."""
         self._timeout_s = timeout_s
         self._files = Confinement(workspace_dir)
 
@@ -81,18 +84,18 @@ class _Searcher:
             Refused: it is not a directory, or outside of the workspace.
         """
         self._files.entries(path)
-        with self._files.locate(path) as place:
-            return str(place.path)
+        with self._files.locate(path) as resolved:
+            return str(resolved.path)
 
 
 class ConfinedGrep(_Searcher, ToolExecutor[GrepAction, GrepObservation]):
-    """Find the files whose content matches a regular expression, ignoring case."""
+    """Finds the files whose content matches a regular expression, ignoring case."""
 
     def __call__(self, action: GrepAction, conversation: "LocalConversation | None" = None) -> GrepObservation:
         """Search; a refusal becomes an observation with an error."""
-        shown = action.path or str(self._files.root)
+        directory = action.path or str(self._files.root)
         try:
-            shown = self._directory(shown)
+            directory = self._directory(directory)
             pattern = _compile(action.pattern, regex.IGNORECASE)
             included = _compile_glob(action.include) if action.include else None
 
@@ -103,14 +106,14 @@ class ConfinedGrep(_Searcher, ToolExecutor[GrepAction, GrepObservation]):
                 return text is not None and pattern.search(text, timeout=left_s, concurrent=True) is not None
 
             search = self._begin()
-            search.run(shown, matches, hidden=_asks_for_hidden(action.include or ""))
+            search.run(directory, matches, hidden=_matches_hidden(action.include or ""))
         except Refused as refusal:
-            return self._observation(action, shown, str(refusal), is_error=True)
-        paths = search.newest(shown)
+            return self._observation(action, directory, str(refusal), is_error=True)
+        paths = search.newest(directory)
         filtered = f" (filtered by '{action.include}')" if action.include else ""
         head = f"Found {len(paths)} file(s) containing" if paths else "No files found containing"
-        text = f"{head} pattern '{action.pattern}' in '{shown}'{filtered}{_list(paths)}{search.note}"
-        return self._observation(action, shown, text, matches=paths, truncated=bool(search.note))
+        text = f"{head} pattern '{action.pattern}' in '{directory}'{filtered}{_list(paths)}{search.note}"
+        return self._observation(action, directory, text, matches=paths, truncated=bool(search.note))
 
     def _observation(
         self,
@@ -134,31 +137,31 @@ class ConfinedGrep(_Searcher, ToolExecutor[GrepAction, GrepObservation]):
 
 
 class ConfinedGlob(_Searcher, ToolExecutor[GlobAction, GlobObservation]):
-    """Find the files whose path matches a pattern; one without `**` matches at any depth."""
+    """Finds the files whose path matches a pattern. A pattern without `**` matches in every directory."""
 
     def __call__(self, action: GlobAction, conversation: "LocalConversation | None" = None) -> GlobObservation:
         """Search; a refusal becomes an observation with an error."""
-        shown, wanted = action.path or str(self._files.root), action.pattern
+        directory, pattern = action.path or str(self._files.root), action.pattern
         try:
-            if wanted.startswith("/"):
-                shown, wanted = self._split_absolute(wanted)
-            elif "**" not in wanted:
-                wanted = f"**/{wanted}"
-            shown = self._directory(shown)
-            pattern = _compile_glob(wanted)
+            if pattern.startswith("/"):
+                directory, pattern = self._split_absolute(pattern)
+            elif "**" not in pattern:
+                pattern = f"**/{pattern}"
+            directory = self._directory(directory)
+            compiled = _compile_glob(pattern)
             search = self._begin()
             search.run(
-                shown,
-                lambda file, left_s: pattern.fullmatch(str(file.path), timeout=left_s, concurrent=True) is not None,
-                hidden=_asks_for_hidden(wanted),
+                directory,
+                lambda file, left_s: compiled.fullmatch(str(file.path), timeout=left_s, concurrent=True) is not None,
+                hidden=_matches_hidden(pattern),
             )
         except Refused as refusal:
-            return GlobObservation.from_text(str(refusal), files=[], pattern=action.pattern, search_path=shown, is_error=True)
-        paths = search.newest(shown)
+            return GlobObservation.from_text(str(refusal), files=[], pattern=action.pattern, search_path=directory, is_error=True)
+        paths = search.newest(directory)
         head = f"Found {len(paths)} file(s) matching" if paths else "No files found matching"
-        text = f"{head} pattern '{action.pattern}' in '{shown}'{_list(paths)}{search.note}"
+        text = f"{head} pattern '{action.pattern}' in '{directory}'{_list(paths)}{search.note}"
         return GlobObservation.from_text(
-            text, files=paths, pattern=action.pattern, search_path=shown, truncated=bool(search.note)
+            text, files=paths, pattern=action.pattern, search_path=directory, truncated=bool(search.note)
         )
 
     def _split_absolute(self, pattern: str) -> tuple[str, str]:
@@ -192,7 +195,7 @@ def _text(file: FoundFile) -> str | None:
     return None if b"\0" in data[:8192] else data.decode(errors="replace")
 
 
-def _asks_for_hidden(pattern: str) -> bool:
+def _matches_hidden(pattern: str) -> bool:
     return pattern.startswith(".") or "/." in pattern
 
 

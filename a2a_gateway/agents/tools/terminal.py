@@ -1,8 +1,7 @@
-"""The terminal tool's executor: the SDK's action in, the SDK's observation out, with a shell of the pool.
+"""Execute the actions of the terminal tool in a shell of the pool. The observations are the SDK's.
 
-The shell is taken at the first command, so an agent that never uses its terminal costs nothing. The shell ends with the run.
-Nothing is written outside of the shell's own directory, not even a log of the full output: the SDK would write it from the
-gateway's process.
+The shell is taken at the first command, so an agent that never uses its terminal needs none. It ends with the run. Nothing is
+written outside of the shell's own directory. The SDK would write a log of the full output, from the gateway's process.
 """
 
 import shlex
@@ -49,7 +48,7 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
         quiet_s: float = NO_CHANGE_TIMEOUT_SECONDS,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """`quiet_s` is how long a command may have no output before control returns to the agent; `env` is set in its shell."""
+        """`quiet_s` is the time without output after which a call returns; `env` is set in the shell."""
         self._pool = pool
         self._run_id = run_id
         self._quiet_s = quiet_s
@@ -109,7 +108,7 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
         return self._observe(action, outcome, continues=continues)
 
     def _execute_after_earlier(self, action: TerminalAction) -> TerminalObservation:
-        """Refuse a command because another is running. If that has ended meanwhile, prepend its last output to the new one."""
+        """Refuse a command because another is running. If that has ended, run it, with the other's last output before its own."""
         outcome = self._acquire_shell().wait(timeout_s=0, quiet_s=0)
         if isinstance(outcome, Running):
             return _refusal(action, _STILL_RUNS.format(command=action.command), outcome.output)
@@ -142,7 +141,7 @@ class PooledTerminal(ToolExecutor[TerminalAction, TerminalObservation]):
         return TerminalObservation.from_text(text, command=action.command, exit_code=metadata.exit_code, metadata=metadata)
 
     def _acquire_shell(self) -> Shell:
-        """Return the run's shell, in its workspace; take one from the pool if the run has none yet."""
+        """Return the run's shell, in its workspace; take one from the pool at the first command, and after a shell has ended."""
         if self._shell is not None and not self._shell.alive and not self._busy:
             self._release_shell()
         if self._shell is None:

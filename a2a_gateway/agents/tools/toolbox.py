@@ -1,6 +1,6 @@
 """Build the tools of agents from the profile's list, with executors of this gateway.
 
-Owns the pool of shells. A tool that is not named here does not exist for an agent.
+Owns the pool of shells. Agents have no other tools than those of this table, and delegation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ class LocalToolbox:
     """Builds tools and owns the shells that they use; an async context manager that ends all processes of agents on exit."""
 
     def __init__(self, shells_dir: Path, *, shell_pool_size: int, environ: Mapping[str, str]) -> None:
-        """`shells_dir` is for the shells' own files; an agent sees only the part of `environ` that `shell_environment` keeps."""
+        """`shells_dir` is for the shells' own files; a shell gets only the part of `environ` that `shell_environment` returns."""
         self._shells = ShellPool(shells_dir, shell_pool_size, shell_environment(environ))
 
     async def __aenter__(self) -> Self:
@@ -98,7 +98,7 @@ def _spec(tool: ToolSpec) -> Tool:
     if tool.name == _DELEGATE:
         return Tool(name=delegation.TOOL_NAME, params={"withholdable": True})  # `MeteredLLM` can leave it out of a call
     if tool.name not in _TOOLS:
-        raise ConfigurationError(f"There is no tool {tool.name!r}; known are {', '.join([*_TOOLS, _DELEGATE])}.")
+        raise ConfigurationError(f"There is no tool {tool.name!r}; the tools are {', '.join([*_TOOLS, _DELEGATE])}.")
     unknown = tool.params.keys() - _PARAMS.get(tool.name, frozenset())
     if unknown:
         raise ConfigurationError(f"The tool {tool.name} has no parameter {', '.join(sorted(unknown))}.")

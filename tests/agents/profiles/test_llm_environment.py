@@ -155,9 +155,9 @@ def test_a_saved_llm_without_a_key_gets_its_providers(bare_place: Place) -> None
 @pytest.mark.parametrize(
     ("model", "line", "message"),
     [
-        ("inherit", 3, "no LLM: set LLM_MODEL, or name a model"),
-        ("fats", 3, "'fats' is {unknown}; name one of your own with its protocol, as in openai/fats"),
-        ("../../fast", 3, "'../../fast' is {unknown}; name one of your own with its protocol, as in openai/../../fast"),
+        ("inherit", 3, "no LLM is set: name a model, or set LLM_MODEL"),
+        ("fats", 3, "'fats' is {unknown}; for a server of your own, add its protocol, as in openai/fats"),
+        ("../../fast", 3, "'../../fast' is {unknown}; for a server of your own, add its protocol, as in openai/../../fast"),
     ],
 )
 def test_a_definition_whose_model_means_nothing_is_reported(bare_place: Place, model: str, line: int, message: str) -> None:
@@ -169,5 +169,5 @@ def test_a_definition_whose_model_means_nothing_is_reported(bare_place: Place, m
 @pytest.mark.parametrize("base_url", ["", "http://llm.test/v1"])
 def test_an_environment_whose_model_means_nothing_is_reported(bare_place: Place, base_url: str) -> None:
     assert bare_place.open({"LLM_MODEL": "mine", "LLM_BASE_URL": base_url}).problems() == (
-        ProfileProblem("LLM_MODEL", f"'mine' is {UNKNOWN}; name one of your own with its protocol, as in openai/mine"),
+        ProfileProblem("LLM_MODEL", f"'mine' is {UNKNOWN}; for a server of your own, add its protocol, as in openai/mine"),
     )

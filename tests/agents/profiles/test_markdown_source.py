@@ -160,15 +160,15 @@ BROKEN = {
     "one price": (
         "name: p\na2a:\n  input_usd_per_mtok: 1",
         3,
-        "a2a: input_usd_per_mtok and output_usd_per_mtok are given together or not at all",
+        "a2a: input_usd_per_mtok and output_usd_per_mtok must be set together",
     ),
     "a dearer cache": (
         "name: p\na2a:\n  input_usd_per_mtok: 1\n  output_usd_per_mtok: 1\n  cached_input_usd_per_mtok: 2",
         3,
-        "a2a: cached_input_usd_per_mtok is at most input_usd_per_mtok, which must be given, too",
+        "a2a: cached_input_usd_per_mtok needs input_usd_per_mtok, and must not be higher",
     ),
     "no mapping": ("name: p\na2a: 5", 3, "a2a: Input should be a valid dictionary or instance of GatewayBlock"),
-    "setting outside of the block": ("name: p\nbudget_usd: 1", 3, "budget_usd belongs into the block a2a:"),
+    "setting outside of the block": ("name: p\nbudget_usd: 1", 3, "budget_usd belongs in the block a2a:"),
     "unknown tool": (
         "name: p\ntools:\n  - terminal\n  - browser",
         5,
@@ -178,7 +178,7 @@ BROKEN = {
     "skills": (
         "name: p\nskills: [deploy]",
         3,
-        "skills are not loaded: they may run programs outside of the agent's tools; put what they say into the body",
+        "skills are not loaded: they may run programs outside of the agent's tools; write their text into the body",
     ),
     "hooks": ("name: p\nhooks: {PreToolUse: []}", 3, "hooks are not run: they are programs outside of the agent's tools"),
     "confirmation": (
@@ -191,13 +191,13 @@ BROKEN = {
         3,
         "max_budget_per_run: not an amount of USD from 0 to 1000000000",
     ),
-    "more money than numbers can say": (f"name: p\nmax_budget_per_run: {'9' * 400}", None, "cannot be understood: OverflowError"),
+    "more money than numbers can say": (f"name: p\nmax_budget_per_run: {'9' * 400}", None, "cannot be parsed: OverflowError"),
     "the home of nobody": (
         "name: p\na2a:\n  workspace: ~nobody-of-that-name/x",
         4,
-        "workspace is not a possible path of a directory",
+        "workspace is not a valid path of a directory",
     ),
-    "a path with NUL": ('name: p\na2a:\n  workspace: "a\\0b"', 4, "workspace is not a possible path of a directory"),
+    "a path with NUL": ('name: p\na2a:\n  workspace: "a\\0b"', 4, "workspace is not a valid path of a directory"),
     "half of a surrogate pair": ('name: p\ncolor: "\\ud83d"', 3, "is not YAML: found invalid Unicode character escape code"),
     "no turns": ("name: p\nmax_iteration_per_run: 0", 3, "max_iteration_per_run: Input should be greater than 0"),
     "broken YAML": ("name: p\ntools: [terminal", 4, "is not YAML: expected ',' or ']', but got '<stream end>'"),
@@ -284,7 +284,7 @@ def test_fields_without_a_meaning_are_warned_about_by_name_and_the_profile_is_se
     without = "is not a field of an agent definition, and has no effect"
     assert {*catalog.problems()} == {
         ProfileProblem(str(path), f"temperature {without}", 3, is_warning=True),
-        ProfileProblem(str(path), f"mcpServers {without}; is mcp_servers meant?", 4, is_warning=True),
+        ProfileProblem(str(path), f"mcpServers {without}; did you mean mcp_servers?", 4, is_warning=True),
     }
 
 

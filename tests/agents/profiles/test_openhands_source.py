@@ -19,7 +19,7 @@ from a2a_gateway.runs.model import Profile, ProfileProblem
 from tests.agents.profiles.place import Place
 
 KEY = "the key that OpenHands was started with"
-NO_CIPHER_KEY = "its key is encrypted and OH_SECRET_KEY is not set"
+NO_CIPHER_KEY = "its key is encrypted: set OH_SECRET_KEY"
 DEFAULT_TOOLS = ("terminal", "file_editor", "task_tracker", "delegate")
 
 
@@ -122,17 +122,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "impossible duration": (
         {"tools": [Tool(name="terminal", params={"no_change_timeout_seconds": "soon"})]},
         "no_change_timeout_seconds",
-        "the tool terminal's no_change_timeout_seconds must be a number of seconds",
+        "the tool terminal's no_change_timeout_seconds must be a number of seconds above 0",
     ),
     "impossible environment": (
         {"tools": [Tool(name="terminal", params={"env": {"A": 5}})]},
         "env",
-        "the tool terminal's env must be variables and their texts",
+        "the tool terminal's env must be names of variables with their values, all text",
     ),
     "impossible variable": (
         {"tools": [Tool(name="terminal", params={"env": {"A; rm -r .": "x"}})]},
         "env",
-        "the tool terminal's env must be variables and their texts",
+        "the tool terminal's env must be names of variables with their values, all text",
     ),
     "LLM switching": (
         {"enable_classify_and_switch_llm_tool": True},
@@ -168,7 +168,7 @@ def test_an_acp_agent_is_refused(bare_place: Place) -> None:
     ("damage", "line", "message"),
     [
         (lambda text: text[: len(text) // 2], None, "is not JSON: "),
-        (lambda text: "[]", None, "cannot be understood: TypeError"),
+        (lambda text: "[]", None, "cannot be parsed: TypeError"),
         (
             lambda text: text.replace('"revision": 0', '"revision": -1'),
             6,
@@ -209,11 +209,14 @@ def test_a_damaged_llm_profile_is_reported_without_its_key(bare_place: Place) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"model": 5}', "cannot be understood: AttributeError"),
+        ('{"model": 5}', "cannot be parsed: AttributeError"),
         ('{"model": ""}', "the definition: model must be specified in LLM"),
         ('{"model": "openai/x", "schema_version": 99}', "LLM profile schema_version 99 is newer than supported version 1"),
-        ('{"model": "openai/x", "auth_type": "subscription"}', "an LLM by subscription needs a login, which a gateway cannot do"),
-        ("[" * 100_000, "cannot be understood: RecursionError"),
+        (
+            '{"model": "openai/x", "auth_type": "subscription"}',
+            "an LLM by subscription needs a login, which a gateway cannot do; use an API key",
+        ),
+        ("[" * 100_000, "cannot be parsed: RecursionError"),
         ("{", "is not JSON: Expecting property name enclosed in double quotes"),
     ],
     ids=["no text", "blank", "from the future", "subscription", "deep", "half"],
@@ -274,7 +277,7 @@ def test_a_key_that_cannot_be_decrypted_breaks_the_profiles_that_use_it(bare_pla
 
     problems = {problem.path: problem.message for problem in catalog.problems()}
 
-    reason = "its key was encrypted with another OH_SECRET_KEY: restore that one, or add it to OH_PREVIOUS_SECRET_KEYS"
+    reason = "its key was encrypted with another OH_SECRET_KEY; set that one, or add it to OH_PREVIOUS_SECRET_KEYS"
     assert problems == {str(path): reason, str(agent): f"LLM profile fast: {reason}"}
     assert list(catalog.list()) == []
 

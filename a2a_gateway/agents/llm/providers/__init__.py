@@ -1,1 +1,1 @@
-"""Read what LLM providers send, before LiteLLM does: streams, whole answers, refusals. Repairs deviations. Pure."""
+"""Parse the answers of LLM providers before LiteLLM does, and repair deviations: streams, whole answers, refusals. Pure."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 _ALPHABET: Final = string.ascii_letters + string.digits
 _ID_CHARS: Final = 9
-"""Mistral refuses other ids than those of nine letters and digits; the others take any."""
+"""Mistral accepts only ids of nine letters and digits; the other providers accept any."""
 
 
 class CallIds:
@@ -31,13 +31,13 @@ class CallIds:
         return claimed
 
     def fork(self) -> "CallIds":
-        """Copy them, for an answer that a provider sends a second time."""
+        """Return a copy, for an answer that a provider sends a second time."""
         return CallIds(self._taken)
 
 
 @dataclass(slots=True)
 class _Call:
-    """One call that is being streamed. `sent_id` is the provider's, `id` the one that the agent sees."""
+    """One call that is being streamed. `sent_id` is the provider's id, `id` the one that the agent receives."""
 
     index: int
     id: str
@@ -47,7 +47,7 @@ class _Call:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the arguments are complete JSON; looked at closely only where they can be, because they may be long."""
+        """Whether the arguments are complete JSON. They may be long, so they are parsed only if their end makes it possible."""
         last = next((piece for piece in reversed(self.arguments) if piece.strip()), "")
         return last.rstrip().endswith(("}", "]")) and _is_json("".join(self.arguments))
 
@@ -79,7 +79,7 @@ class StreamedCalls:
             call = _Call(len(self._calls), self._ids.claim(sent_id), sent_id)
             self._calls.append(call)
         elif name and call.name and call.is_whole:
-            arguments = function["arguments"] = ""  # the call was sent once more, as a whole
+            arguments = function["arguments"] = ""  # the whole call was sent again
         if index is not None:
             self._by_index[index] = call
         touched.add(call.index)

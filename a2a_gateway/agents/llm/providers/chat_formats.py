@@ -9,9 +9,9 @@ from a2a_gateway.agents.llm.providers.json_repair import Json, dict_in, dicts, d
 from a2a_gateway.agents.llm.providers.stream_events import AnswerDamaged
 
 _TAG: Final = re.compile(r"(?<=<th)(?=ink>)|(?<=</th)(?=ink>)")
-"""Splits a text within the tags that it quotes, so that LiteLLM, which looks at each piece alone, sees none."""
+"""Splits a text inside the tags that it quotes. LiteLLM searches each piece alone, so it finds no tag."""
 _UNREAD: Final = ("audio", "images", "annotations")
-"""Parts of a message that no agent reads; where LiteLLM cannot read one, it drops the text beside it."""
+"""Parts of a message that no agent uses. If LiteLLM cannot parse one, it drops the text beside it."""
 
 
 class ChatCompletions:
@@ -86,7 +86,7 @@ class OllamaChat:
             return
         message = answer["message"] = dict_in(answer, "message") or {}
         if not isinstance(message.get("content"), str | None):
-            raise AnswerDamaged("its content is no text")
+            raise AnswerDamaged("its content is not text")
         message["content"] = message.get("content") or ""
         _repair_calls(message, self._ids)
         for call in message.get("tool_calls", ()):
@@ -94,12 +94,12 @@ class OllamaChat:
             self._count += 1
 
     def end(self) -> None:
-        """Ignore the mark: Ollama has another one."""
+        """Ignore the mark: Ollama's streams end with another one."""
 
     def _take_thinking(self, message: Json) -> str:
-        """Move reasoning that a model writes into the answer to where Ollama has it; returns the rest of the content.
+        """Move reasoning at the beginning of the content to the field for it; return the rest of the content.
 
-        LiteLLM takes a tag of reasoning anywhere in an answer for one, but it is one at the beginning only.
+        LiteLLM treats a reasoning tag anywhere in an answer as one, but it is one only at the beginning.
         """
         text: str = message["content"]
         if not self._has_text and text.lstrip().startswith("<think>"):
@@ -113,9 +113,9 @@ class OllamaChat:
 
 
 def _message_of(choice: Json, name: str) -> Json:
-    """Give a choice of a chat completion a message, or the delta of one, with its text as a string; return it.
+    """Return the message, or the delta, of a choice, which is added if it is missing; make its content a string.
 
-    A server that does not stream sends the message where the delta should be; one for plain completions sends a text.
+    A server that does not stream sends the message in place of the delta. A server for plain completions sends a text.
     """
     message = choice[name] = dict_in(choice, name) or dict_in(choice, "message") or {}
     content = message.get("content")
@@ -138,7 +138,7 @@ def _message_of(choice: Json, name: str) -> Json:
 
 
 def _text_of(part: object, kind: str) -> str:
-    """Read a part of a content; Mistral's have the reasoning in parts of their own, which have parts again."""
+    """Return the text of a part of a content. Mistral's reasoning is a part of its own, which consists of parts again."""
     if isinstance(part, str):
         return part if kind == "text" else ""
     held = part.get(kind) if isinstance(part, dict) else None

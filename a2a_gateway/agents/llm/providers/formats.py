@@ -1,8 +1,8 @@
 """Recognise the formats in which providers answer, repair what a server leaves out, and find where an answer ends. Pure.
 
 LiteLLM fails at values that servers send beside or instead of those of the specification (`choices: null`, numeric ids), drops
-tool calls without an id, merges calls with the same index, and reports a stream that was cut as finished. Each class here reads
-the answers of one format, before LiteLLM does.
+tool calls without an id, merges calls with the same index, and reports a truncated stream as finished. Each class here parses
+the answers of one format before LiteLLM does.
 """
 
 import json
@@ -37,7 +37,7 @@ class ProviderFormat(Protocol):
         """Whether the provider's own mark for the end of a stream has come; None if the format is unknown."""
 
     def admit(self, event: Json) -> list[Json]:
-        """Repair an event of a stream; returns what is to be read in its place, raises `AnswerDamaged`."""
+        """Repair an event of a stream, and return the events that replace it; raises `AnswerDamaged`."""
 
     def repair(self, answer: Json) -> None:
         """Repair a whole answer in place; raises `AnswerDamaged`."""
@@ -47,12 +47,12 @@ class ProviderFormat(Protocol):
 
 
 def format_of(value: Mapping[str, Any]) -> Callable[[CallIds], ProviderFormat] | None:
-    """Recognise a format by one event, or by a whole answer; returns None if it is not known."""
+    """Return the class for a format, recognised by one event or by a whole answer; None if the format is unknown."""
     kind = value.get("type")
     if "choices" in value or str(value.get("object")).startswith("chat.completion"):
         return ChatCompletions
     if (isinstance(kind, str) and kind.startswith("response.")) or isinstance(value.get("output"), list):
-        return Responses
+        return OpenAIResponses
     if kind in _ANTHROPIC_TYPES:
         return AnthropicMessages
     if "candidates" in value or "usageMetadata" in value or "promptFeedback" in value:
@@ -89,8 +89,8 @@ class AnthropicMessages:
         index = event.get("index")
         match event.get("type"):
             case None:
-                raise AnswerDamaged(f"an event has no type, but {', '.join(event)}")
-            case "message":  # of a server that does not stream
+                raise AnswerDamaged(f"an event has no type, only {', '.join(event)}")
+            case "message":  # a server that does not stream
                 return [admitted for part in _events_of_message(event) for admitted in self.admit(part)]
             case "message_stop":
                 self.is_complete = True
@@ -126,7 +126,7 @@ class AnthropicMessages:
             self._repair_block(block)
 
     def end(self) -> None:
-        """Ignore the mark: Anthropic has another one."""
+        """Ignore the mark: Anthropic's streams end with another one."""
 
     def _repair_block(self, block: Json) -> None:
         drop_nulls(block)
@@ -140,7 +140,7 @@ class AnthropicMessages:
 
 
 class GeminiContent:
-    """Gemini's `generateContent`. LiteLLM gives its calls indexes, and an id to those that have none."""
+    """Gemini's `generateContent`. LiteLLM adds the indexes of its calls, and missing ids."""
 
     def __init__(self, ids: CallIds) -> None:
         self.is_complete: bool | None = False
@@ -156,7 +156,7 @@ class GeminiContent:
         answer.setdefault("usageMetadata", {})
 
     def end(self) -> None:
-        """Ignore the mark: Gemini has another one."""
+        """Ignore the mark: Gemini's streams end with another one."""
 
     def _repair_candidates(self, answer: Json) -> None:
         answer["candidates"] = dicts(answer.get("candidates"))
@@ -180,7 +180,7 @@ class GeminiContent:
                 call["id"] = self._ids.claim(sent_id)
 
 
-class Responses:
+class OpenAIResponses:
     """OpenAI's responses."""
 
     def __init__(self, ids: CallIds) -> None:
@@ -190,11 +190,11 @@ class Responses:
         self._id = f"resp_{uuid4()}"
 
     def admit(self, event: Json) -> list[Json]:
-        if isinstance(event.get("output"), list):  # of a server that does not stream
+        if isinstance(event.get("output"), list):  # a server that does not stream
             event = {"type": "response.completed", "sequence_number": 0, "response": event}
         kind = event.get("type")
         if not isinstance(kind, str):
-            raise AnswerDamaged(f"an event has no type, but {', '.join(event)}")
+            raise AnswerDamaged(f"an event has no type, only {', '.join(event)}")
         if kind.endswith(".delta") and event.get("delta") is None:
             return []
         self.is_complete = self.is_complete or kind in _RESPONSES_ENDS
@@ -209,12 +209,12 @@ class Responses:
         repair_text(answer, "model", "")
         answer["created_at"] = seconds(answer.get("created_at"))
         answer["object"] = "response"
-        ids = self._ids.fork()  # each event repeats what came before
+        ids = self._ids.fork()  # each event repeats the earlier output
         for item in dicts(answer.get("output")):
             _repair_item(item, ids)
 
     def end(self) -> None:
-        """Ignore the mark: this endpoint has another one."""
+        """Ignore the mark: this endpoint's streams end with another one."""
 
 
 def _events_of_message(message: Json) -> Iterator[Json]:

@@ -9,14 +9,14 @@ type Json = dict[str, Any]
 
 
 def repair_text(value: Json, name: str, default: str | None) -> None:
-    """Make a field text: a number becomes its digits, any other value the default."""
+    """Make a field a string: a number becomes its digits, any other value becomes the default."""
     held = value.get(name)
     if not isinstance(held, str):
         value[name] = str(held) if isinstance(held, int | float) else default
 
 
 def seconds(value: object) -> int:
-    """Return a time as whole seconds, or the present time if the value cannot be read as one."""
+    """Return a time as whole seconds; the present time if the value is not a time."""
     try:
         return int(float(value)) if isinstance(value, int | float | str) else int(time.time())
     except (ValueError, OverflowError):
@@ -33,14 +33,14 @@ def dict_in(value: Json, name: str) -> Json | None:
     """Return the object in a field, or None if it is missing or null; raises `AnswerDamaged` for any other value."""
     held = value.get(name)
     if held is not None and not isinstance(held, dict):
-        raise AnswerDamaged(f"its {name} is no JSON object")
+        raise AnswerDamaged(f"its {name} is not a JSON object")
     return held
 
 
 def dicts(values: object) -> list[Json]:
-    """Return the objects of a list, which may be missing or have nulls; raises `AnswerDamaged` if it has anything else."""
+    """Return the objects of a list, which may be missing or contain nulls; raises `AnswerDamaged` for anything else."""
     if values is None:
         return []
     if not isinstance(values, list) or not all(value is None or isinstance(value, dict) for value in values):
-        raise AnswerDamaged("it has something else where JSON objects should be")
+        raise AnswerDamaged("it has other values where JSON objects should be")
     return [value for value in values if value is not None]

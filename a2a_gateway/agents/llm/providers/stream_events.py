@@ -2,11 +2,11 @@
 
 A stream consists of server-sent events or of JSON lines. LiteLLM reads both line by line, with three faults that lose content
 without an error: it ends lines where `str.splitlines()` does (also at U+2028, U+2029 and U+0085, which JSON strings may contain),
-it skips what is not JSON, and it takes comments and other fields for the end of the stream once the finish reason has come. So
+it skips lines that are not JSON, and after the finish reason it treats comments and other fields as the end of the stream. So
 the stream is parsed here, and LiteLLM receives each event as one line of ASCII. Anything that cannot be parsed is an error.
 
-The two other places that read server-sent events need less or something else: the command line and the tests use `httpx-sse`,
-and `delegate_tool.remote.sse` bounds events and reports a truncated one, but knows no JSON lines and no events without an empty
+Two other places parse server-sent events, with other needs: the command line and the tests use `httpx-sse`;
+`delegate_tool.remote.sse` bounds events and reports a truncated one, but supports neither JSON lines nor events without an empty
 line.
 """
 
@@ -18,7 +18,7 @@ from typing import Final
 DONE: Final = "[DONE]"
 """The mark with which OpenAI's streams end."""
 _DECODER: Final = json.JSONDecoder(strict=False)
-"""Some servers do not escape the control characters in their strings. Made once, because that takes as long as its use."""
+"""Not strict, as some servers do not escape control characters in strings. Made once: making it takes as long as using it."""
 _MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 _MAX_QUOTED_CHARS: Final = 120
 _FIELDS: Final = frozenset({"event", "id", "retry"})
@@ -49,8 +49,8 @@ def render_line(event: StreamEvent) -> str:
 class EventReader:
     """Splits one stream into events.
 
-    A line ends at `\\n`, `\\r\\n` or `\\r`, wherever the network has cut the bytes. An event ends at an empty line. Data that are
-    complete JSON do not wait for it, because some servers send none.
+    A line ends at `\\n`, `\\r\\n` or `\\r`, wherever the network has split the bytes. An event ends at an empty line, or when its
+    data are complete JSON, because some servers send no empty lines.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class EventReader:
         if not self._data:
             try:
                 yield from self._parse(data)
-            except AnswerDamaged:  # it may go on in the next line
+            except AnswerDamaged:  # the next line may continue it
                 self._data.append(data)
         else:
             self._data.append(data)
@@ -143,7 +143,7 @@ class EventReader:
         try:
             yield from self._parse(line, is_line=True)
         except AnswerDamaged:
-            # Before anything else came, it may be one JSON document of many lines: a server that does not stream.
+            # At the beginning it may be one JSON document of many lines, from a server that does not stream.
             if self._has_read or not line.lstrip().startswith("{"):
                 raise
             self._json_lines.append(line)
@@ -160,7 +160,7 @@ class EventReader:
             raise AnswerDamaged(f"an event is not JSON: {_quote(text)}") from error
         if isinstance(value, dict):
             self._has_read = True
-            if value:  # an empty one keeps the connection alive
+            if value:  # an empty object only keeps the connection alive
                 yield StreamEvent(value, is_line)
         elif value:
             raise AnswerDamaged(f"an event is not a JSON object: {_quote(text)}")

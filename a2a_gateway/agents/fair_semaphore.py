@@ -1,4 +1,4 @@
-"""A semaphore that is fair to its users: users with few requests in the line are served first. Pure asyncio."""
+"""A semaphore that is fair to its users: those with few requests are served first. Pure asyncio."""
 
 import asyncio
 import heapq
@@ -8,33 +8,33 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class FairLine:
-    """Places for work, shared by users; one user may send very many requests.
+class FairSemaphore:
+    """A number of permits, shared by users; one user may send very many requests.
 
-    The rank of a request is the number of requests that its user already has, waiting or with a place. Lower ranks go first. So a
-    user's first request waits for at most one request of each other user.
+    The rank of a request is the number of requests that its user already has, waiting or with a permit. Lower ranks go first. So
+    a user's first request waits for at most one request of each other user.
     """
 
-    def __init__(self, places: int) -> None:
-        self._free = places
+    def __init__(self, permits: int) -> None:
+        self._free = permits
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._present: Counter[str] = Counter()
+        self._requests: Counter[str] = Counter()
         self._numbers = itertools.count()
 
     @asynccontextmanager
-    async def place(self, user: str) -> AsyncIterator[None]:
-        """Wait for a free place, and hold it during the context."""
-        self._present[user] += 1
+    async def acquire(self, user: str) -> AsyncIterator[None]:
+        """Wait for a permit, and keep it during the context."""
+        self._requests[user] += 1
         try:
-            await self._wait(self._present[user])
+            await self._wait(self._requests[user])
             try:
                 yield
             finally:
-                self._pass_on()
+                self._release()
         finally:
-            self._present[user] -= 1
-            if not self._present[user]:
-                del self._present[user]
+            self._requests[user] -= 1
+            if not self._requests[user]:
+                del self._requests[user]
 
     async def _wait(self, rank: int) -> None:
         if self._free:
@@ -46,10 +46,10 @@ class FairLine:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._pass_on()  # it received the place before it was cancelled
+                self._release()  # it received the permit before it was cancelled
             raise
 
-    def _pass_on(self) -> None:
+    def _release(self) -> None:
         while self._waiting:
             *_, turn = heapq.heappop(self._waiting)
             if not turn.done():
