@@ -205,7 +205,7 @@ def _agent_keys(settings: "Settings") -> Finding:
 
     what, remedy = (
         "keys of agents",
-        "Keep keys where agents cannot read them, or run the gateway in a container; see SECURITY.md.",
+        "Keep keys where agents cannot read them, or run the gateway in a container; see docs/security.md.",
     )
     if settings.agent_key_use == "allow":
         return Finding(what, "missing", "an agent that finds a key starts trees with it, as agent_key_use says", remedy)

@@ -250,7 +250,7 @@ def _open_signing_key(data_dir: Path) -> "SigningKey":
 
 def _agent_key_use(settings: Settings) -> AgentKeyUse:
     if settings.agent_key_use != "allow" and not can_tell():
-        log.warning("agents_not_told_from_clients", remedy="keep keys where agents cannot read them; see SECURITY.md")
+        log.warning("agents_not_told_from_clients", remedy="keep keys where agents cannot read them; see docs/security.md")
         return "allow"
     return settings.agent_key_use
 
