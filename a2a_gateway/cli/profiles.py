@@ -31,7 +31,7 @@ def list_profiles(
     elif found:
         show(_as_table(found))
     else:
-        note("No agent is configured. Set LLM_MODEL and LLM_API_KEY, or write a profile as README.md describes.")
+        note("No agent is configured. Set LLM_MODEL and LLM_API_KEY, or write a profile as docs/profiles.md describes.")
     broken = [problem for problem in catalog.problems() if not problem.is_warning]
     if broken and not json_output:
         note(f"{len(broken)} profiles cannot be used; `a2a-gateway profiles check` reports why.")

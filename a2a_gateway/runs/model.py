@@ -98,7 +98,7 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A peer's verified permission to run one agent here (protocol section 6).
+    """A peer's verified permission to run one agent here: see "Between gateways" in docs/protocol.md.
 
     Attributes:
         issuer: gateway id of the peer.

@@ -255,7 +255,7 @@ def _open_signing_key(data_dir: Path) -> "SigningKey":
 
 def _agent_key_use(settings: Settings) -> AgentKeyUse:
     if settings.agent_key_use != "allow" and not can_identify_senders():
-        log.warning("agents_not_told_from_clients", remedy="keep keys where agents cannot read them; see SECURITY.md")
+        log.warning("agent_keys_not_detected", remedy="keep keys where agents cannot read them; see docs/security.md")
         return "allow"
     return settings.agent_key_use
 

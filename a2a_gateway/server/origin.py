@@ -2,7 +2,7 @@
 
 A key starts trees. An agent has a shell, and may have found a key in some file. With it, the agent would start a tree of its own,
 without the limits of its run. So the process that sends a key from this machine is identified: if it descends from an agent's
-shell, it calls as that agent's run. This is best effort, for Linux; SECURITY.md lists what it does not detect.
+shell, it calls as that agent's run. This is best effort, for Linux; docs/security.md lists what it does not detect.
 """
 
 import asyncio

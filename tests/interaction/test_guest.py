@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 
 from a2a_gateway.agents.assembly import REQUIRED_PATCHES
+from tests.support.collector import Collector, collecting
 
 HOST = Path(__file__).with_name("guest_host.py")
 
 
-def run_host(home: Path, kind: str) -> dict[str, Any]:
-    """Run an application that mounts a gateway; returns what it found changed."""
+def run_host(home: Path, kind: str, collector: Collector) -> dict[str, Any]:
+    """Run an application that mounts a gateway, with the variables of a tracer; returns what it found changed."""
     switches = ("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "OPENHANDS_SUPPRESS_BANNER")
     environ = {name: value for name, value in os.environ.items() if name not in switches}
     host = subprocess.run(
         [sys.executable, str(HOST), str(home), kind],
-        env={**environ, "PYTHONPATH": os.pathsep.join(sys.path), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+        env={**environ, "PYTHONPATH": os.pathsep.join(sys.path), **collector.variables},
         capture_output=True,
         text=True,
         check=False,
@@ -32,11 +33,14 @@ def run_host(home: Path, kind: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["sdk", "bare"])
 def test_an_application_finds_its_process_as_it_left_it(tmp_path: Path, kind: str) -> None:
-    found = run_host(tmp_path, kind)
+    with collecting() as collector:
+        found = run_host(tmp_path, kind, collector)
     assert found["answer"].startswith("back at")
     assert found["after"] == []
     required = {f"{patch.owner}.{patch.name}" for patch in REQUIRED_PATCHES}
-    if kind == "sdk":
+    if kind == "sdk":  # the application has started the tracer itself, when it imported the SDK
         assert set(found["inside"]) == required
+        assert "/v1/traces" in collector.received
     else:
         assert set(found["inside"]) <= required
+        assert collector.received == []
