@@ -45,6 +45,19 @@ async def test_every_ending_is_told_recorded_and_leaves_nothing(
         assert bench.leftovers == NOTHING
 
 
+async def test_a_run_whose_record_cannot_be_read_any_more_still_publishes_an_end(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with bench_of(tmp_path, lambda _: [ContentDelta("well"), Until(gate), DONE]) as bench:
+        live = await bench.start()
+        await until(lambda: len(live.events) == 2)
+        bench.change("UPDATE runs SET allowed_agents = 'not JSON'")
+        gate.set()
+        end = finished(await follow(live))
+        assert isinstance(end.outcome, Failed)
+        assert (end.outcome.error.code, end.summary.record.cost_complete) == ("agent_error", False)
+        assert bench.leftovers == NOTHING
+
+
 async def test_a_run_that_continues_no_conversation_fails_before_it_begins(tmp_path: Path) -> None:
     async with bench_of(tmp_path, lambda _: [DONE]) as bench:
         live = await bench.start(conversation_id="5cbea1a0-51b3-4a8a-8b2c-111111111111")
