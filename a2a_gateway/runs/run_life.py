@@ -13,15 +13,14 @@ its end, only an ended run is closed, and only a closed run is shed.
     ADMITTED      recorded; waits for its conversation or slot     RUNNING           CANCELLING  FINALIZING         ABORTED
     RUNNING       its agent works                                           (stays)  CANCELLING  FINALIZING         ABORTED
     CANCELLING    asked to stop; its agent may still publish                (stays)  (stays)     FINALIZING         ABORTED
-    FINALIZING    its end is being recorded; descendants stop                        (stays)     (stays)     ENDED  ABORTED
+    FINALIZING    its end is being recorded; descendants stop                        (stays)                 ENDED  ABORTED
     ENDED         its outcome is published; its lease is returned                    (stays)                        CLOSED
     CLOSED        its task has ended; its events are kept                            (stays)                                 SHED
     SHED          only a brief copy of its last event is kept                        (stays)
     ABORTED       its task was killed before its end                                 (stays)
 
 To cancel a run is always allowed, because a client, a peer and a shutdown may ask at the same instant; only the first request
-before `FINALIZING` has an effect. To finalize again is allowed, because recording an end may itself fail: the run then ends with
-that failure. `RunPhase` is what this process does. What the ledger records, and others read, is `RunState`.
+before `FINALIZING` has an effect. `RunPhase` is what this process does. What the ledger records, and others read, is `RunState`.
 
 Presence and receipt:
 
@@ -101,12 +100,7 @@ PHASES: Final[Mapping[RunPhase, Mapping[LifeStep, RunPhase]]] = {
         LifeStep.FINALIZE: RunPhase.FINALIZING,
         LifeStep.CLOSE: RunPhase.ABORTED,
     },
-    RunPhase.FINALIZING: {
-        LifeStep.CANCEL: RunPhase.FINALIZING,
-        LifeStep.FINALIZE: RunPhase.FINALIZING,
-        LifeStep.END: RunPhase.ENDED,
-        LifeStep.CLOSE: RunPhase.ABORTED,
-    },
+    RunPhase.FINALIZING: {LifeStep.CANCEL: RunPhase.FINALIZING, LifeStep.END: RunPhase.ENDED, LifeStep.CLOSE: RunPhase.ABORTED},
     RunPhase.ENDED: {LifeStep.CANCEL: RunPhase.ENDED, LifeStep.CLOSE: RunPhase.CLOSED},
     RunPhase.CLOSED: {LifeStep.CANCEL: RunPhase.CLOSED, LifeStep.SHED: RunPhase.SHED},
     RunPhase.SHED: {LifeStep.CANCEL: RunPhase.SHED},
