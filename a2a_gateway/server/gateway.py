@@ -204,7 +204,7 @@ async def open_engine(
         checker = await stack.enter_async_context(SchemaChecker())
         async with assembly.open_agents(settings, environ, checker, owns_process=owns_process) as agents:
             tokens = JwtRunTokens(settings.gateway_id)
-            turns = ConversationQueue(settings.max_queued_runs)
+            queue = ConversationQueue(settings.max_queued_runs)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
             policy = _service_policy(settings)
             identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)
@@ -212,23 +212,18 @@ async def open_engine(
             directory = await stack.enter_async_context(
                 peers.PeerDirectory(known_peers, identity, refresh_s=settings.peer_refresh_s)
             )
-            forwarder = peers.PeerRunner(
+            peer_runner = peers.PeerRunner(
                 directory,
                 gateway_id=settings.gateway_id,
                 unpriced_usd_per_token=settings.unpriced_usd_per_token,
                 plain_retries=settings.llm_retries,
             )
-            sites = Sites(
-                [
-                    agents.site,
-                    Site("peers", lambda model: "/" in model, directory, forwarder),
-                ]
-            )
+            sites = Sites([agents.site, Site("peers", lambda model: "/" in model, directory, peer_runner)])
             for problem in sites.problems():
                 if problem.is_warning:
                     log.warning("profile_warning", path=problem.path, line=problem.line, message=problem.message)
             await sites.sweep(await store.conversations.workspace_dirs())
-            leases = Leases(store.conversations, sites.workspaces_of, live_runs, clock, settings.conversation_ttl_s, turns)
+            leases = Leases(store.conversations, sites.workspaces_of, live_runs, clock, settings.conversation_ttl_s, queue)
             throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
             service = RunService(store.ledger, live_runs, leases, sites, sites, tokens, capacity, clock, policy, throttle)
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
@@ -239,9 +234,15 @@ async def open_engine(
             async with presuming, service, _sweeping(leases, store, clock), removing, reconciling, revoking:
                 origins = Origins(sites, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.GrantVerifier(known_peers, identity), origins)
-                remote_trees = peers.RemoteTrees(directory)
                 yield Engine(
-                    *(service, sites, store, auth, checker, clock, directory, remote_trees),
+                    service=service,
+                    profiles=sites,
+                    store=store,
+                    auth=auth,
+                    checker=checker,
+                    clock=clock,
+                    directory=directory,
+                    remote_trees=peers.RemoteTrees(directory),
                     ignored_options=agents.ignored_options,
                     started_at=int(clock.now()),
                 )
@@ -255,7 +256,9 @@ def _open_signing_key(data_dir: Path) -> "SigningKey":
 
 def _agent_key_use(settings: Settings) -> AgentKeyUse:
     if settings.agent_key_use != "allow" and not can_identify_senders():
-        log.warning("agent_keys_not_detected", remedy="keep keys where agents cannot read them; see docs/security.md")
+        log.warning(
+            "agents_not_distinguished_from_clients", remedy="keep keys where agents cannot read them; see docs/security.md"
+        )
         return "allow"
     return settings.agent_key_use
 

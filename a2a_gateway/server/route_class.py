@@ -56,8 +56,7 @@ class GatewayRoute(APIRoute):
                 response = error_response(_invalid_parameter(error), self.render_error)
             except Exception as error:
                 log.exception("request_failed", request_id=request_id, path=request.url.path)
-                failure = InternalError(f"The gateway failed to answer ({type(error).__name__}); its log has the details.")
-                response = error_response(failure, self.render_error)
+                response = error_response(internal_error(error), self.render_error)
             response.headers[Header.REQUEST_ID] = request_id
             return response
 
@@ -70,6 +69,11 @@ class GatewayRoute(APIRoute):
         except HTTPException as error:
             response = _refusal(Request(scope), error, self.render_error)
             await response(scope, receive, send)
+
+
+def internal_error(error: Exception) -> InternalError:
+    """Return the error of a request that failed through a fault of the gateway, which has been logged."""
+    return InternalError(f"The gateway failed to answer ({type(error).__name__}); its log has the details.")
 
 
 def error_response(error: GatewayError, render_error: ErrorRenderer = encode_error) -> Response:

@@ -11,13 +11,14 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from a2a_gateway.errors import GatewayError, InternalError
+from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.attachment import Attachment, attach
 from a2a_gateway.runs.events import ContentDelta, OptionsIgnored, RunEvent, RunFinished, RunStarted
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.service import RunService
 from a2a_gateway.server.response_writer import ResponseWriter, raw_headers, write_until_client_leaves
+from a2a_gateway.server.route_class import internal_error
 from a2a_gateway.wire.headers import final_headers, ignored_headers, start_headers
 from a2a_gateway.wire.outcome import render_outcome
 from a2a_gateway.wire.presenter import Presenter
@@ -81,8 +82,7 @@ class RunResponse(Response):
             log.exception("request_failed", request_id=self._request_id)
             if writer.started:
                 raise
-            failure = InternalError(f"The gateway failed to answer ({type(error).__name__}); its log has the details.")
-            await writer.write_whole(self._presenter.error(failure), headers)
+            await writer.write_whole(self._presenter.error(internal_error(error)), headers)
 
     async def _send_whole(self, run: Attachment, writer: ResponseWriter, headers: Mapping[str, str]) -> None:
         """Send the whole response once the run has ended."""
