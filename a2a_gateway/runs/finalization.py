@@ -84,7 +84,7 @@ class Finalization:
             log.error("run_not_closed", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
             await self.cancellation.cancel_children(run_id)
             outcome = _explain(live, Failed(error, outcome.text), has_begun=has_begun)
-            summary = _unrecorded(live)
+            summary = _provisional_summary(live)
         return RunFinished(outcome, summary)
 
     async def _record_fault(self, live: LiveRun, failure: Failed, caps: SpendCaps, *, has_begun: bool) -> RunFinished:
@@ -94,7 +94,7 @@ class Finalization:
         except Exception:
             log.exception("run_not_closed", run_id=live.record.id)
             await self.cancellation.cancel_children(live.record.id)
-            return RunFinished(failure, _unrecorded(live))
+            return RunFinished(failure, _provisional_summary(live))
 
     async def _close(self, run_id: RunId, outcome: Outcome, caps: SpendCaps, kept_outcome: str | None) -> RunSummary:
         state, reason, code = _describe_end(outcome)
@@ -117,7 +117,7 @@ class Finalization:
             raise
 
 
-def _unrecorded(live: LiveRun) -> RunSummary:
+def _provisional_summary(live: LiveRun) -> RunSummary:
     return RunSummary(replace(live.record, cost_complete=False))
 
 
