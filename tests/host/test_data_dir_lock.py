@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import ConfigurationError
-from a2a_gateway.host.data_dir_lock import hold_data_dir
+from a2a_gateway.host.data_dir_lock import lock_data_dir
 from a2a_gateway.settings import Settings
 
 
 def test_a_second_gateway_on_one_data_directory_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
-    with hold_data_dir(settings), pytest.raises(ConfigurationError), hold_data_dir(settings):
+    with lock_data_dir(settings), pytest.raises(ConfigurationError), lock_data_dir(settings):
         pass
-    with hold_data_dir(settings):
+    with lock_data_dir(settings):
         assert settings.data_dir.stat().st_mode & 0o777 == 0o700
 
 
@@ -21,6 +21,6 @@ def test_a_data_directory_that_cannot_be_written_to_is_named(tmp_path: Path) -> 
     (tmp_path / "data" / "gateway.lock").mkdir(parents=True)
     with (
         pytest.raises(ConfigurationError, match=str(tmp_path / "data")),
-        hold_data_dir(Settings(data_dir=tmp_path / "data")),
+        lock_data_dir(Settings(data_dir=tmp_path / "data")),
     ):
         pass
