@@ -163,6 +163,6 @@ def _refuse_images(messages: Sequence[Message]) -> None:
     for index, message in enumerate(messages):
         if isinstance(message, UserMessage | ToolMessage) and any(isinstance(part, ImagePart) for part in message.parts):
             raise UnsupportedError(
-                "This model takes no images. Send text only, or choose a model that lists vision among its capabilities.",
+                "This model does not accept images. Send text only, or choose a model whose capabilities include vision.",
                 param=f"messages.{index}.content",
             )

@@ -16,7 +16,7 @@ _NAME = "gateway.lock"
 
 
 @contextmanager
-def hold_data_dir(settings: Settings) -> Iterator[None]:
+def lock_data_dir(settings: Settings) -> Iterator[None]:
     """Lock a data directory, which is created if missing. The operating system releases the lock when the process ends.
 
     Raises:

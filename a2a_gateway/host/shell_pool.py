@@ -65,7 +65,7 @@ class ShellPool:
         self._environment = dict(environment)
         self._ready: queue.SimpleQueue[Shell | ShellError] = queue.SimpleQueue()
         self._live: set[Shell] = set()
-        self._lent: dict[Shell, RunId] = {}
+        self._taken: dict[Shell, RunId] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
@@ -102,7 +102,7 @@ class ShellPool:
     def in_use(self) -> dict[int, RunId]:
         """Return the process ids of the shells that runs have taken and that have not ended, each with its run."""
         with self._lock:
-            return {shell.pid: run_id for shell, run_id in self._lent.items() if shell.running}
+            return {shell.pid: run_id for shell, run_id in self._taken.items() if shell.running}
 
     def take(self, run_id: RunId | None = None) -> Shell:
         """Return a shell that is ready, in a directory of its own; end it with `release`.
@@ -125,7 +125,7 @@ class ShellPool:
                 if shell.alive:
                     if run_id is not None:
                         with self._lock:
-                            self._lent[shell] = run_id
+                            self._taken[shell] = run_id
                     return shell
                 self.release(shell)
                 continue
@@ -141,7 +141,7 @@ class ShellPool:
         shell.kill()
         with self._lock:
             self._live.discard(shell)
-            self._lent.pop(shell, None)
+            self._taken.pop(shell, None)
 
     def _start(self) -> None:
         try:

@@ -19,7 +19,7 @@ from a2a_gateway.agents.loading import load_agents_side
 from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
 from a2a_gateway.host.clock import SystemClock
-from a2a_gateway.host.data_dir_lock import hold_data_dir
+from a2a_gateway.host.data_dir_lock import lock_data_dir
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.dispatch import Sites
@@ -190,7 +190,7 @@ async def open_engine(
     """Put the parts of a gateway together, each after those that it depends on."""
     live_runs = LiveRuns()
     async with AsyncExitStack() as stack:
-        stack.enter_context(hold_data_dir(settings))
+        stack.enter_context(lock_data_dir(settings))
         store = await stack.enter_async_context(
             open_store(store_url(settings), clock, answer_ttl_s=settings.idempotency_ttl_s, as_gateway=True)
         )

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from a2a_gateway.host.clock import SystemClock
-from a2a_gateway.host.data_dir_lock import hold_data_dir
+from a2a_gateway.host.data_dir_lock import lock_data_dir
 from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.signing_key import FILE_NAME, SigningKey
@@ -140,13 +140,13 @@ async def _foreign_workspace(directory: Path) -> object:
 
 def _shared_data_dir(directory: Path) -> object:
     settings = Settings(data_dir=directory / "data")
-    with hold_data_dir(settings), hold_data_dir(settings):
+    with lock_data_dir(settings), lock_data_dir(settings):
         return None
 
 
 def _unwritable_data_dir(directory: Path) -> object:
     (directory / "data" / "gateway.lock").mkdir(parents=True)
-    with hold_data_dir(Settings(data_dir=directory / "data")):
+    with lock_data_dir(Settings(data_dir=directory / "data")):
         return None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import ConfigurationError
-from a2a_gateway.host.data_dir_lock import hold_data_dir
+from a2a_gateway.host.data_dir_lock import lock_data_dir
 from a2a_gateway.settings import Settings
 from tests.error_texts.texts import pattern_of
 
@@ -15,7 +15,7 @@ def test_a_second_gateway_on_one_data_directory_is_refused_until_the_first_has_e
     taken = pattern_of("configuration_error: a data directory of two gateways")
     with hold_data_dir(settings), pytest.raises(ConfigurationError, match=taken), hold_data_dir(settings):
         pass
-    with hold_data_dir(settings):
+    with lock_data_dir(settings):
         assert settings.data_dir.stat().st_mode & 0o777 == 0o700
 
 

@@ -22,13 +22,13 @@ class CallIds:
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = set(taken)
 
-    def claim(self, sent: object) -> str:
+    def make_unique(self, sent: object) -> str:
         """Return the id that was sent, or a fresh one if it is missing or belongs to another call."""
-        claimed = _id_text(sent)
-        while not claimed or claimed in self._taken:
-            claimed = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_CHARS))
-        self._taken.add(claimed)
-        return claimed
+        unique = _id_text(sent)
+        while not unique or unique in self._taken:
+            unique = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_CHARS))
+        self._taken.add(unique)
+        return unique
 
     def fork(self) -> "CallIds":
         """Return a copy, for an answer that a provider sends a second time."""
@@ -76,7 +76,7 @@ class StreamedCalls:
         index = piece.get("index") if isinstance(piece.get("index"), int) else None
         call = self._find(index, sent_id)
         if call is None or (name and _begins_call(call, sent_id, name, arguments, is_in_chunk=call.index in touched)):
-            call = _Call(len(self._calls), self._ids.claim(sent_id), sent_id)
+            call = _Call(len(self._calls), self._ids.make_unique(sent_id), sent_id)
             self._calls.append(call)
         elif name and call.name and call.is_whole:
             arguments = function["arguments"] = ""  # the whole call was sent again

@@ -154,6 +154,6 @@ def _repair_calls(message: Json, ids: CallIds) -> None:
     for call in calls:
         function = repair_function(call)
         function["arguments"] = function["arguments"] or "{}"
-        call["id"] = ids.claim(call.get("id"))
+        call["id"] = ids.make_unique(call.get("id"))
         call["type"] = "function"  # no other is ever offered
     message["tool_calls"] = calls

@@ -134,7 +134,7 @@ class AnthropicMessages:
             case None:
                 raise AnswerDamaged("a block of content has no type")
             case "tool_use":
-                block["id"] = self._ids.claim(block.get("id"))
+                block["id"] = self._ids.make_unique(block.get("id"))
             case "text":
                 block.setdefault("text", "")
 
@@ -177,7 +177,7 @@ class GeminiContent:
             drop_nulls(call)
             call.setdefault("args", {})
             if sent_id := call.pop("id", None):
-                call["id"] = self._ids.claim(sent_id)
+                call["id"] = self._ids.make_unique(sent_id)
 
 
 class OpenAIResponses:
@@ -231,7 +231,7 @@ def _events_of_message(message: Json) -> Iterator[Json]:
 def _repair_item(item: Json, ids: CallIds) -> None:
     """Repair an item of the output of OpenAI's responses."""
     if item.get("type") == "function_call":
-        item["call_id"] = ids.claim(item.get("call_id") or item.get("id"))
+        item["call_id"] = ids.make_unique(item.get("call_id") or item.get("id"))
         if not isinstance(item.get("id"), str):
             item.pop("id", None)
         if not isinstance(arguments := item.get("arguments"), str):
