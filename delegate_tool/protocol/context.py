@@ -96,7 +96,7 @@ class DelegationBinding:
     Attributes:
         token: the run's credential. It is kept out of `repr` and must never be persisted, logged or sent to an LLM.
         depth: of the run itself.
-        deadline_at: instant on `time.monotonic()`.
+        timeout_s: what was left when the binding was made; counted from when the runner begins the run.
         traceparent: of the run's own request (W3C); sent on unchanged, as is `tracestate`.
     """
 
@@ -109,7 +109,7 @@ class DelegationBinding:
     depth_left: int | None = None
     runs_left: int | None = None
     budget_left_micro_usd: int | None = None
-    timeout_s: float | None = None  # left when the binding was handed to the runner
+    timeout_s: float | None = None
     traceparent: str | None = None  # W3C trace context of the run's own request, passed on as it came
     tracestate: str | None = None
 
