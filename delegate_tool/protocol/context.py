@@ -96,7 +96,7 @@ class DelegationBinding:
     Attributes:
         token: the run's credential. It is kept out of `repr` and must never be persisted, logged or sent to an LLM.
         depth: of the run itself.
-        timeout_s: the time that was left when the binding was passed to the runner.
+        timeout_s: time that was left when the binding was made; counted from when the runner begins the run.
         traceparent: of the run's own request (W3C); sent on unchanged, as is `tracestate`.
     """
 
