@@ -1,4 +1,4 @@
-"""The far side of a delegation as a fixture, a real server on a real socket, one per test; and agents that delegate to it."""
+"""Fixtures: the endpoint that agents delegate to, a real server on a real socket, one per test; and the agents that delegate."""
 
 import socket
 import threading
@@ -11,13 +11,13 @@ import pytest
 import uvicorn
 
 from tests.delegate_tool.delegator import Delegator, Hire
-from tests.delegate_tool.far_side import FarSide, far_side_app
+from tests.delegate_tool.remote_endpoint import RemoteEndpoint, endpoint_app
 
 
 @pytest.fixture
-def far_side() -> Iterator[FarSide]:
-    far_side = FarSide()
-    server = uvicorn.Server(uvicorn.Config(far_side_app(far_side), port=0, log_level="critical", timeout_graceful_shutdown=1))
+def endpoint() -> Iterator[RemoteEndpoint]:
+    endpoint = RemoteEndpoint()
+    server = uvicorn.Server(uvicorn.Config(endpoint_app(endpoint), port=0, log_level="critical", timeout_graceful_shutdown=1))
     started = threading.Event()
     original = server.startup
 
@@ -29,8 +29,8 @@ def far_side() -> Iterator[FarSide]:
     thread = threading.Thread(target=server.run)
     thread.start()
     assert started.wait(20)
-    far_side.base_url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
-    yield far_side
+    endpoint.base_url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
+    yield endpoint
     server.should_exit = True
     thread.join(20)
 
@@ -44,14 +44,14 @@ def unused_tcp_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def hire(far_side: FarSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hire]:
-    """Make delegators, whose environment names the far side as their endpoint."""
-    monkeypatch.setenv("A2A_BASE_URL", far_side.base_url)
+def hire(endpoint: RemoteEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hire]:
+    """Make delegators, whose environment names the endpoint."""
+    monkeypatch.setenv("A2A_BASE_URL", endpoint.base_url)
     monkeypatch.setenv("A2A_API_KEY", "key")
     with ExitStack() as closing:
 
         def make(**params: Any) -> Delegator:
-            delegator = Delegator(far_side, tmp_path, **params)
+            delegator = Delegator(endpoint, tmp_path, **params)
             closing.callback(delegator.close)
             return delegator
 

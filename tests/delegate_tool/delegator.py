@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from delegate_tool import BoundClient, register, use_binding
 from delegate_tool.schema import DelegationObservation
-from tests.delegate_tool import far_side as fakes
-from tests.delegate_tool.far_side import FarSide, tool_call
+from tests.delegate_tool import remote_endpoint as fakes
+from tests.delegate_tool.remote_endpoint import RemoteEndpoint, tool_call
 
 CODER = "openhands_coder"
 
@@ -23,10 +23,10 @@ CODER = "openhands_coder"
 class Delegator:
     """An agent with the tool, in a conversation of its own."""
 
-    def __init__(self, far_side: FarSide, directory: Path, **params: Any) -> None:
+    def __init__(self, endpoint: RemoteEndpoint, directory: Path, **params: Any) -> None:
         llm = LLM(
             model=f"openai/{fakes.LLM}",
-            base_url=far_side.base_url,
+            base_url=endpoint.base_url,
             api_key=SecretStr("llm-key"),
             num_retries=0,
             input_cost_per_token=0.001,

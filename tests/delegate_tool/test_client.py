@@ -12,7 +12,7 @@ from delegate_tool.client import EndpointMissing
 from delegate_tool.masking import HIDDEN
 from delegate_tool.protocol.context import ContextError
 from delegate_tool.protocol.result import CallerLeft, Tokens
-from tests.delegate_tool.far_side import Answer, Behaviour, FarSide, Hang, Raw, Refusal, chunk, sse
+from tests.delegate_tool.remote_endpoint import Answer, Behaviour, Hang, Raw, Refusal, RemoteEndpoint, chunk, sse
 from tests.error_texts.texts import pattern_of
 
 pytestmark = pytest.mark.anyio
@@ -46,16 +46,16 @@ HEADERS = {
 }
 
 
-async def ask(far_side: FarSide, behaviour: Behaviour, **limits: Any) -> DelegationResult:
+async def ask(endpoint: RemoteEndpoint, behaviour: Behaviour, **limits: Any) -> DelegationResult:
     """Delegate to an agent that behaves so, and return the result without the time that it took."""
-    far_side.plays(AGENT, behaviour)
-    result = await adelegate(AGENT, "review it", base_url=far_side.base_url, api_key="key", **limits)
+    endpoint.plays(AGENT, behaviour)
+    result = await adelegate(AGENT, "review it", base_url=endpoint.base_url, api_key="key", **limits)
     assert result.seconds > 0
     return replace(result, seconds=0)
 
 
-async def test_a_gateways_answer_comes_back_whole(far_side: FarSide) -> None:
-    assert await ask(far_side, Answer(["looks ", "", "good"], USAGE, HEADERS)) == DelegationResult(
+async def test_a_gateways_answer_comes_back_whole(endpoint: RemoteEndpoint) -> None:
+    assert await ask(endpoint, Answer(["looks ", "", "good"], USAGE, HEADERS)) == DelegationResult(
         DelegationStatus.FINISHED,
         answer="looks good",
         run_id="run-2",
@@ -73,15 +73,15 @@ async def test_a_gateways_answer_comes_back_whole(far_side: FarSide) -> None:
     )
 
 
-async def test_a_plain_endpoints_answer_has_no_run_and_an_unknown_cost(far_side: FarSide) -> None:
-    assert await ask(far_side, Answer(["hi"])) == DelegationResult(
+async def test_a_plain_endpoints_answer_has_no_run_and_an_unknown_cost(endpoint: RemoteEndpoint) -> None:
+    assert await ask(endpoint, Answer(["hi"])) == DelegationResult(
         DelegationStatus.FINISHED, answer="hi", runs=1, tokens=Tokens(10, 2), tree_tokens=Tokens(10, 2), stop_reason="stop"
     )
 
 
-async def test_what_is_sent_is_one_streamed_completion_with_the_limits_as_headers(far_side: FarSide) -> None:
-    await ask(far_side, Answer(), context="v2 only", budget_usd="0.50", timeout_s=30, conversation_id=CONVERSATION)
-    (received,) = far_side.received
+async def test_what_is_sent_is_one_streamed_completion_with_the_limits_as_headers(endpoint: RemoteEndpoint) -> None:
+    await ask(endpoint, Answer(), context="v2 only", budget_usd="0.50", timeout_s=30, conversation_id=CONVERSATION)
+    (received,) = endpoint.received
     assert received.body == {
         "model": AGENT,
         "messages": [{"role": "user", "content": "review it\n\n# Context\n\nv2 only"}],
@@ -115,33 +115,35 @@ async def test_what_is_sent_is_one_streamed_completion_with_the_limits_as_header
         ({"cost": 0.1, "cost_details": ["?"]}, 100_000, True),
     ],
 )
-async def test_a_cost_is_taken_as_exactly_as_it_is_told(far_side: FarSide, cost: Any, known: int | None, complete: bool) -> None:
-    result = await ask(far_side, Answer(usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, **cost}))
+async def test_a_cost_is_taken_as_exactly_as_it_is_told(
+    endpoint: RemoteEndpoint, cost: Any, known: int | None, complete: bool
+) -> None:
+    result = await ask(endpoint, Answer(usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, **cost}))
     assert (result.cost_micro_usd, result.cost_complete) == (known, complete)
 
 
-async def test_what_no_text_may_hold_is_replaced_in_the_task_and_in_the_answer(far_side: FarSide) -> None:
+async def test_what_no_text_may_hold_is_replaced_in_the_task_and_in_the_answer(endpoint: RemoteEndpoint) -> None:
     raw = b'data: {"choices": [{"delta": {"content": "so \\ud83d"}, "finish_reason": "stop"}]}\n\n'
-    result = await ask(far_side, Raw(raw), context="\ud83d")
+    result = await ask(endpoint, Raw(raw), context="\ud83d")
     assert result.answer == "so \N{REPLACEMENT CHARACTER}"
-    assert far_side.received[0].body["messages"][0]["content"].endswith("\n\n\N{REPLACEMENT CHARACTER}")
+    assert endpoint.received[0].body["messages"][0]["content"].endswith("\n\n\N{REPLACEMENT CHARACTER}")
 
 
-async def test_what_no_text_may_hold_is_replaced_in_an_error(far_side: FarSide) -> None:
+async def test_what_no_text_may_hold_is_replaced_in_an_error(endpoint: RemoteEndpoint) -> None:
     raw = b'data: {"error": {"message": "No \\ud83d", "code": "c\\ud83d", "details": {"max_depth": "\\ud83d"}}}\n\n'
-    result = await ask(far_side, Raw(raw))
+    result = await ask(endpoint, Raw(raw))
     assert result.error_code == "c\N{REPLACEMENT CHARACTER}"
     assert result.error_message == "No \N{REPLACEMENT CHARACTER} (max_depth \N{REPLACEMENT CHARACTER})"
 
 
 @pytest.mark.parametrize(("error", "told"), [("model unloaded", "model unloaded"), ("<html>no route</html>", "HTTP 400 from ")])
-async def test_an_error_that_is_only_a_text_is_told_unless_it_is_a_page(far_side: FarSide, error: str, told: str) -> None:
-    result = await ask(far_side, Refusal(400, error))
+async def test_an_error_that_is_only_a_text_is_told_unless_it_is_a_page(endpoint: RemoteEndpoint, error: str, told: str) -> None:
+    result = await ask(endpoint, Refusal(400, error))
     assert (result.error_code, (result.error_message or "")[: len(told)]) == ("http_400", told)
 
 
-async def test_a_litellm_proxys_cost_header_is_understood(far_side: FarSide) -> None:
-    result = await ask(far_side, Answer(headers={"x-litellm-response-cost": "4.25e-05"}))
+async def test_a_litellm_proxys_cost_header_is_understood(endpoint: RemoteEndpoint) -> None:
+    result = await ask(endpoint, Answer(headers={"x-litellm-response-cost": "4.25e-05"}))
     assert (result.cost_micro_usd, result.cost_complete) == (43, True)
 
 
@@ -155,10 +157,10 @@ async def test_a_litellm_proxys_cost_header_is_understood(far_side: FarSide) -> 
     ],
 )
 async def test_an_answer_cut_by_a_limit_is_partial(
-    far_side: FarSide, finish_reason: str, stop_reason: str, status: DelegationStatus
+    endpoint: RemoteEndpoint, finish_reason: str, stop_reason: str, status: DelegationStatus
 ) -> None:
     usage = USAGE | {"delegation": {"stop_reason": stop_reason}}
-    result = await ask(far_side, Answer(["half"], usage, finish_reason=finish_reason))
+    result = await ask(endpoint, Answer(["half"], usage, finish_reason=finish_reason))
     assert (result.status, result.answer, result.stop_reason) == (status, "half", stop_reason)
 
 
@@ -175,9 +177,11 @@ async def test_an_answer_cut_by_a_limit_is_partial(
         (400, "model_unpriced"),
     ],
 )
-async def test_a_refusal_says_the_limit_its_value_and_what_to_do_instead(far_side: FarSide, status: int, code: str) -> None:
+async def test_a_refusal_says_the_limit_its_value_and_what_to_do_instead(
+    endpoint: RemoteEndpoint, status: int, code: str
+) -> None:
     details = {"depth": 4, "max_depth": 3, "runs_left": 7}
-    result = await ask(far_side, Refusal(status, {"message": "No.", "code": code, "details": details}))
+    result = await ask(endpoint, Refusal(status, {"message": "No.", "code": code, "details": details}))
     message = result.error_message or ""
     assert message.startswith("No. (depth 4, max_depth 3, runs_left 7) ")
     assert message.endswith(".")
@@ -191,12 +195,12 @@ async def test_a_refusal_says_the_limit_its_value_and_what_to_do_instead(far_sid
         details=details,
         http_status=status,
     )
-    assert len(far_side.received) == 1
+    assert len(endpoint.received) == 1
 
 
-async def test_a_failed_run_reports_what_its_caller_has_left_and_not_itself(far_side: FarSide) -> None:
+async def test_a_failed_run_reports_what_its_caller_has_left_and_not_itself(endpoint: RemoteEndpoint) -> None:
     details = {"budget_remaining_usd": "0.000000", "parent": {"remaining": "0.300000", "runs_left": 2}}
-    result = await ask(far_side, Refusal(402, {"message": "Used up.", "code": "budget_exceeded", "details": details}))
+    result = await ask(endpoint, Refusal(402, {"message": "Used up.", "code": "budget_exceeded", "details": details}))
     assert result.left == CallerLeft(runs=2, budget_micro_usd=300_000)
 
 
@@ -212,10 +216,10 @@ async def test_a_failed_run_reports_what_its_caller_has_left_and_not_itself(far_
     ],
 )
 async def test_every_error_status_becomes_a_result(
-    far_side: FarSide, refusal: Refusal, status: DelegationStatus, code: str
+    endpoint: RemoteEndpoint, refusal: Refusal, status: DelegationStatus, code: str
 ) -> None:
-    result = await ask(far_side, refusal)
-    assert (result.status, result.error_code, len(far_side.received)) == (status, code, 1)
+    result = await ask(endpoint, refusal)
+    assert (result.status, result.error_code, len(endpoint.received)) == (status, code, 1)
     assert result.error_message
 
 
@@ -224,16 +228,16 @@ async def test_every_error_status_becomes_a_result(
     [({"x-should-retry": "false"}, (0, True)), ({}, (None, False)), (HEADERS | {"x-should-retry": "false"}, (None, False))],
 )
 async def test_a_run_that_could_not_begin_costs_nothing_and_others_an_unknown_amount(
-    far_side: FarSide, headers: dict[str, str], cost: tuple[int | None, bool]
+    endpoint: RemoteEndpoint, headers: dict[str, str], cost: tuple[int | None, bool]
 ) -> None:
-    result = await ask(far_side, Refusal(424, {"message": "No.", "code": "peer_rejected"}, headers))
+    result = await ask(endpoint, Refusal(424, {"message": "No.", "code": "peer_rejected"}, headers))
     assert (result.status, (result.cost_micro_usd, result.cost_complete)) == (DelegationStatus.FAILED, cost)
 
 
-async def test_an_error_after_work_keeps_the_text_the_run_and_its_cost(far_side: FarSide) -> None:
+async def test_an_error_after_work_keeps_the_text_the_run_and_its_cost(endpoint: RemoteEndpoint) -> None:
     error = {"message": "Too late.", "code": "deadline_exceeded", "details": {"partial": "half", "run_id": "run-2"}}
     headers = HEADERS | {"x-should-retry": "false", "X-A2A-Cost-USD": "0.25", "X-A2A-Cost-Complete": "false"}
-    result = await ask(far_side, Refusal(504, error, headers))
+    result = await ask(endpoint, Refusal(504, error, headers))
     assert (result.status, result.answer, result.run_id, result.conversation_id) == ("failed", "half", "run-2", CONVERSATION)
     assert (result.cost_micro_usd, result.cost_complete) == (250_000, False)
 
@@ -253,19 +257,19 @@ async def test_an_error_after_work_keeps_the_text_the_run_and_its_cost(far_side:
         (Raw(b""), "stream_broken", ""),
     ],
 )
-async def test_a_stream_that_fails_keeps_what_had_arrived(far_side: FarSide, raw: Raw, code: str, answer: str) -> None:
-    result = await ask(far_side, raw)
+async def test_a_stream_that_fails_keeps_what_had_arrived(endpoint: RemoteEndpoint, raw: Raw, code: str, answer: str) -> None:
+    result = await ask(endpoint, raw)
     assert (result.status, result.error_code, result.answer) == (DelegationStatus.FAILED, code, answer)
-    assert (result.cost_micro_usd, result.cost_complete, len(far_side.received)) == (None, False, 1)
+    assert (result.cost_micro_usd, result.cost_complete, len(endpoint.received)) == (None, False, 1)
 
 
-async def test_an_empty_answer_of_a_gateway_is_what_its_agent_said(far_side: FarSide) -> None:
-    assert (await ask(far_side, Answer([], USAGE, HEADERS))).status is DelegationStatus.FINISHED
+async def test_an_empty_answer_of_a_gateway_is_what_its_agent_said(endpoint: RemoteEndpoint) -> None:
+    assert (await ask(endpoint, Answer([], USAGE, HEADERS))).status is DelegationStatus.FINISHED
 
 
-async def test_an_answer_longer_than_may_be_kept_ends_with_an_error(far_side: FarSide) -> None:
+async def test_an_answer_longer_than_may_be_kept_ends_with_an_error(endpoint: RemoteEndpoint) -> None:
     body = sse(chunk("x" * 1_000_000), done=False) * 9 + sse(chunk(finish_reason="stop"))
-    result = await ask(far_side, Raw(body))
+    result = await ask(endpoint, Raw(body))
     assert (result.status, result.error_code, len(result.answer)) == (DelegationStatus.FAILED, "answer_too_large", 8_000_000)
     assert str(8 * 1024**2) in (result.error_message or "")
 
@@ -288,39 +292,41 @@ QUOTING = {"message": f"Bad {SECRET}", "code": SECRET, "details": {SECRET: [SECR
         Refusal(400, {"message": "x" * 1980 + SECRET, "code": "x" * 85 + SECRET, "details": {"depth": "x" * 5 + SECRET}}),
     ],
 )
-async def test_an_endpoint_that_quotes_the_key_does_not_show_it_to_the_agent(far_side: FarSide, behaviour: Behaviour) -> None:
-    far_side.plays(AGENT, behaviour)
-    async with AsyncOpenAI(base_url=far_side.base_url, api_key=SECRET, max_retries=0) as client:
+async def test_an_endpoint_that_quotes_the_key_does_not_show_it_to_the_agent(
+    endpoint: RemoteEndpoint, behaviour: Behaviour
+) -> None:
+    endpoint.plays(AGENT, behaviour)
+    async with AsyncOpenAI(base_url=endpoint.base_url, api_key=SECRET, max_retries=0) as client:
         result = await adelegate(AGENT, "review it", client=client)
-    assert far_side.received[-1].headers["authorization"] == f"Bearer {SECRET}"
+    assert endpoint.received[-1].headers["authorization"] == f"Bearer {SECRET}"
     assert SECRET[:10] not in repr(result).replace(HIDDEN, "")
 
 
-async def test_a_retry_carries_the_same_idempotency_key(far_side: FarSide) -> None:
+async def test_a_retry_carries_the_same_idempotency_key(endpoint: RemoteEndpoint) -> None:
     busy = Refusal(429, {"code": "capacity_exceeded"}, {"x-should-retry": "true", "retry-after-ms": "1"})
-    far_side.plays(AGENT, busy, busy, Answer(["at last"]))
-    result = await adelegate(AGENT, "t", base_url=far_side.base_url, api_key="key")
+    endpoint.plays(AGENT, busy, busy, Answer(["at last"]))
+    result = await adelegate(AGENT, "t", base_url=endpoint.base_url, api_key="key")
     assert (result.status, result.answer) == (DelegationStatus.FINISHED, "at last")
-    assert len(far_side.received) == 3
-    assert len({received.headers["idempotency-key"] for received in far_side.received}) == 1
+    assert len(endpoint.received) == 3
+    assert len({received.headers["idempotency-key"] for received in endpoint.received}) == 1
 
 
 @pytest.mark.parametrize(("pieces", "answer"), [((), ""), (("half",), "half")])
 async def test_a_delegation_ends_at_its_own_timeout_even_if_the_endpoint_does_not(
-    far_side: FarSide, pieces: tuple[str, ...], answer: str
+    endpoint: RemoteEndpoint, pieces: tuple[str, ...], answer: str
 ) -> None:
-    result = await ask(far_side, Hang(pieces), timeout_s=1)
+    result = await ask(endpoint, Hang(pieces), timeout_s=1)
     assert (result.status, result.error_code, result.answer) == (DelegationStatus.FAILED, "deadline_exceeded", answer)
-    await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.disconnects >= 1)
+    await anyio.to_thread.run_sync(endpoint.wait_for, lambda seen: seen.disconnects >= 1)
 
 
 @pytest.mark.parametrize("hang", [Hang(), Hang(["half"])])
-async def test_cancelling_the_caller_hangs_up(far_side: FarSide, hang: Hang) -> None:
+async def test_cancelling_the_caller_hangs_up(endpoint: RemoteEndpoint, hang: Hang) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(ask, far_side, hang)
-        await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.hanging == 1)
+        tasks.start_soon(ask, endpoint, hang)
+        await anyio.to_thread.run_sync(endpoint.wait_for, lambda seen: seen.hanging == 1)
         tasks.cancel_scope.cancel()
-    await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.disconnects == 1)
+    await anyio.to_thread.run_sync(endpoint.wait_for, lambda seen: seen.disconnects == 1)
 
 
 async def test_an_unreachable_endpoint_is_a_failure_that_names_it(unused_tcp_port: int) -> None:
@@ -331,13 +337,13 @@ async def test_an_unreachable_endpoint_is_a_failure_that_names_it(unused_tcp_por
 
 
 def test_a_script_without_a_loop_delegates_with_the_environments_endpoint(
-    far_side: FarSide, monkeypatch: pytest.MonkeyPatch
+    endpoint: RemoteEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    far_side.plays(AGENT, Answer(["hi"]))
-    monkeypatch.setenv("A2A_BASE_URL", far_side.base_url)
+    endpoint.plays(AGENT, Answer(["hi"]))
+    monkeypatch.setenv("A2A_BASE_URL", endpoint.base_url)
     monkeypatch.setenv("A2A_API_KEY", "key-of-the-environment")
     assert delegate(AGENT, "t").answer == "hi"
-    assert far_side.received[0].headers["authorization"] == "Bearer key-of-the-environment"
+    assert endpoint.received[0].headers["authorization"] == "Bearer key-of-the-environment"
 
 
 @pytest.mark.parametrize(

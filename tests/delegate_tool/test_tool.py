@@ -20,9 +20,9 @@ from delegate_tool import BoundClient, DelegationBinding, register
 from delegate_tool.definition import WithheldDelegationTool
 from delegate_tool.protocol.context import AgentCard
 from delegate_tool.remaining import Allowance
-from tests.delegate_tool import far_side as fakes
+from tests.delegate_tool import remote_endpoint as fakes
 from tests.delegate_tool.delegator import CODER, Hire, call
-from tests.delegate_tool.far_side import Answer, FarSide, Hang, Refusal, calls, says
+from tests.delegate_tool.remote_endpoint import Answer, Hang, Refusal, RemoteEndpoint, calls, says
 from tests.error_texts.texts import pattern_of
 
 pytestmark = pytest.mark.anyio
@@ -40,10 +40,10 @@ USAGE = {
 }
 
 
-def bind(far_side: FarSide, client: AsyncOpenAI, **changes: Any) -> BoundClient:
+def bind(endpoint: RemoteEndpoint, client: AsyncOpenAI, **changes: Any) -> BoundClient:
     """Bind a run as a gateway does."""
     left: dict[str, Any] = {"depth_left": 2, "runs_left": 9, "budget_left_micro_usd": 1_000_000} | changes
-    binding = DelegationBinding(far_side.base_url, TOKEN, "run-7", "openhands_lead", CARDS, **left)
+    binding = DelegationBinding(endpoint.base_url, TOKEN, "run-7", "openhands_lead", CARDS, **left)
     return BoundClient.for_run(binding, client, asyncio.get_running_loop())
 
 
@@ -58,11 +58,13 @@ def contents(directory: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-async def test_an_agent_reads_the_answer_the_facts_and_what_is_left(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
+async def test_an_agent_reads_the_answer_the_facts_and_what_is_left(
+    endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI
+) -> None:
     conversation_id = str(uuid4())
-    far_side.plays(CODER, Answer(["def f(): ", "pass"], USAGE, {"X-OpenHands-ServerConversation-ID": conversation_id}))
-    far_side.llm_says(calls(call(CODER, budget_usd=0.3, timeout_s=60)), says("done"))
-    (observation,) = await hire().run(bind(far_side, shared))
+    endpoint.plays(CODER, Answer(["def f(): ", "pass"], USAGE, {"X-OpenHands-ServerConversation-ID": conversation_id}))
+    endpoint.llm_says(calls(call(CODER, budget_usd=0.3, timeout_s=60)), says("done"))
+    (observation,) = await hire().run(bind(endpoint, shared))
     assert observation.model_dump(exclude={"seconds", "kind", "content"}) == {
         "is_error": False,
         "status": "finished",
@@ -81,17 +83,17 @@ async def test_an_agent_reads_the_answer_the_facts_and_what_is_left(far_side: Fa
         "left": "2 levels of depth, 7 runs, at most $0.750000",
     }
     assert observation.answer == "def f(): pass"
-    told = json.dumps(far_side.requests_to(fakes.LLM)[-1].body["messages"][-1])
+    told = json.dumps(endpoint.requests_to(fakes.LLM)[-1].body["messages"][-1])
     for fact in ("def f(): pass", "$0.250000", "7 runs", conversation_id):
         assert fact in told
-    sent = far_side.requests_to(CODER)[0].headers
+    sent = endpoint.requests_to(CODER)[0].headers
     assert (sent["x-a2a-budget-usd"], sent["x-a2a-timeout"], sent["authorization"]) == ("0.300000", "60", f"Bearer {TOKEN}")
 
 
-async def test_the_description_lists_agents_and_what_is_left(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
-    far_side.llm_says(says("done"))
-    await hire().run(bind(far_side, shared, runs_left=1))
-    (tool,) = [tool["function"] for tool in far_side.received[0].body["tools"] if tool["function"]["name"] == "delegate"]
+async def test_the_description_lists_agents_and_what_is_left(endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI) -> None:
+    endpoint.llm_says(says("done"))
+    await hire().run(bind(endpoint, shared, runs_left=1))
+    (tool,) = [tool["function"] for tool in endpoint.received[0].body["tools"] if tool["function"]["name"] == "delegate"]
     lines = tool["description"].splitlines()
     assert "- openhands_coder: Writes code." in lines
     assert "- openhands_reviewer: Reviews code." in lines
@@ -102,8 +104,8 @@ async def test_the_description_lists_agents_and_what_is_left(far_side: FarSide, 
     assert set(tool["parameters"]["required"]) >= {"agent", "task"}
 
 
-async def test_the_time_of_a_run_is_counted_from_when_it_was_bound(far_side: FarSide, shared: AsyncOpenAI) -> None:
-    bound = bind(far_side, shared, timeout_s=60.0)
+async def test_the_time_of_a_run_is_counted_from_when_it_was_bound(endpoint: RemoteEndpoint, shared: AsyncOpenAI) -> None:
+    bound = bind(endpoint, shared, timeout_s=60.0)
     assert bound.deadline_at is not None
     at_once, later, too_late = (Allowance(bound.binding, bound.deadline_at - passed_s).remaining() for passed_s in (0, 20, 90))
     assert at_once.seconds is not None
@@ -114,36 +116,38 @@ async def test_the_time_of_a_run_is_counted_from_when_it_was_bound(far_side: Far
 
 @pytest.mark.parametrize("depth_left", [0, None])
 async def test_a_run_that_may_not_delegate_has_no_tool(
-    far_side: FarSide, hire: Hire, shared: AsyncOpenAI, depth_left: int | None
+    endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI, depth_left: int | None
 ) -> None:
-    far_side.llm_says(says("done"))
+    endpoint.llm_says(says("done"))
     delegator = hire()
-    bound = None if depth_left is None else bind(far_side, shared, depth_left=depth_left)
+    bound = None if depth_left is None else bind(endpoint, shared, depth_left=depth_left)
     await anyio.to_thread.run_sync(lambda: delegator.start(bound, in_gateway=True))
     await delegator.arun()
     assert "delegate" not in delegator.conversation.agent.tools_map
-    assert all(tool["function"]["name"] != "delegate" for tool in far_side.received[0].body["tools"])
+    assert all(tool["function"]["name"] != "delegate" for tool in endpoint.received[0].body["tools"])
 
 
-async def test_the_hidden_tool_of_a_run_that_may_not_delegate_refuses(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
-    far_side.llm_says(calls(call(CODER)), says("done"))
+async def test_the_hidden_tool_of_a_run_that_may_not_delegate_refuses(
+    endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI
+) -> None:
+    endpoint.llm_says(calls(call(CODER)), says("done"))
     delegator = hire(withholdable=True)
-    (observation,) = await delegator.run(bind(far_side, shared, depth=1, depth_left=0))
+    (observation,) = await delegator.run(bind(endpoint, shared, depth=1, depth_left=0))
     assert isinstance(delegator.conversation.agent.tools_map["delegate"], WithheldDelegationTool)
     assert (observation.status, observation.error_code) == ("refused", "delegation_depth_exceeded")
     assert observation.message == (
         "The run would be at depth 2; the greatest depth allowed here is 1. "
         "Do this part yourself: nothing at this depth may delegate."
     )
-    assert far_side.requests_to(CODER) == []
+    assert endpoint.requests_to(CODER) == []
 
 
-async def test_calls_of_one_turn_run_at_the_same_time(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
+async def test_calls_of_one_turn_run_at_the_same_time(endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI) -> None:
     together = asyncio.Barrier(3)
-    far_side.plays(CODER, Answer(meet=together))
-    far_side.llm_says(calls(*(call(CODER, f"call_{n}", f"part {n}") for n in range(3))), says("done"))
+    endpoint.plays(CODER, Answer(meet=together))
+    endpoint.llm_says(calls(*(call(CODER, f"call_{n}", f"part {n}") for n in range(3))), says("done"))
     with anyio.fail_after(30):
-        observations = await hire().run(bind(far_side, shared))
+        observations = await hire().run(bind(endpoint, shared))
     assert [observation.status for observation in observations] == ["finished"] * 3
 
 
@@ -151,29 +155,31 @@ async def test_calls_of_one_turn_run_at_the_same_time(far_side: FarSide, hire: H
 @pytest.mark.parametrize("children", [1, 3])
 @pytest.mark.parametrize("in_gateway", [True, False])
 async def test_interrupting_the_agent_hangs_up_on_every_child(
-    far_side: FarSide, hire: Hire, shared: AsyncOpenAI, hang: Hang, children: int, in_gateway: bool
+    endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI, hang: Hang, children: int, in_gateway: bool
 ) -> None:
-    far_side.plays(CODER, hang)
-    far_side.llm_says(calls(*(call(CODER, f"call_{n}", f"part {n}") for n in range(children))), says("never said"))
+    endpoint.plays(CODER, hang)
+    endpoint.llm_says(calls(*(call(CODER, f"call_{n}", f"part {n}") for n in range(children))), says("never said"))
     delegator = hire(agents=[CODER])
-    await anyio.to_thread.run_sync(delegator.start, bind(far_side, shared) if in_gateway else None)
+    await anyio.to_thread.run_sync(delegator.start, bind(endpoint, shared) if in_gateway else None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(delegator.arun)
-        await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: len(seen.requests_to(CODER)) == children)
+        await anyio.to_thread.run_sync(endpoint.wait_for, lambda seen: len(seen.requests_to(CODER)) == children)
         with anyio.fail_after(30):
             delegator.conversation.interrupt()
-            await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.disconnects == children)
+            await anyio.to_thread.run_sync(endpoint.wait_for, lambda seen: seen.disconnects == children)
     assert delegator.conversation.state.execution_status is ConversationExecutionStatus.PAUSED
-    assert len(far_side.requests_to(fakes.LLM)) == 1
+    assert len(endpoint.requests_to(fakes.LLM)) == 1
     assert len([event for event in delegator.events if isinstance(event, AgentErrorEvent)]) == children
 
 
-async def test_what_children_cost_is_part_of_the_parents_metrics(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
-    far_side.plays(CODER, Answer(usage=USAGE))
-    far_side.plays(REVIEWER, Answer(usage=USAGE | {"delegation": {"run_id": "other child"}}))
-    far_side.llm_says(calls(call(CODER), call(REVIEWER, "call_1")), says("done"))
+async def test_what_children_cost_is_part_of_the_parents_metrics(
+    endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI
+) -> None:
+    endpoint.plays(CODER, Answer(usage=USAGE))
+    endpoint.plays(REVIEWER, Answer(usage=USAGE | {"delegation": {"run_id": "other child"}}))
+    endpoint.llm_says(calls(call(CODER), call(REVIEWER, "call_1")), says("done"))
     delegator = hire()
-    await delegator.run(bind(far_side, shared))
+    await delegator.run(bind(endpoint, shared))
     metrics = delegator.conversation.conversation_stats.get_combined_metrics()
     own = 2 * (100 * 0.001 + 10 * 0.01)
     assert metrics.accumulated_cost == pytest.approx(own + 2 * 0.25)
@@ -183,33 +189,35 @@ async def test_what_children_cost_is_part_of_the_parents_metrics(far_side: FarSi
     assert {"delegate:child", "delegate:other child"} <= set(delegator.conversation.conversation_stats.usage_to_metrics)
 
 
-async def test_each_call_has_an_idempotency_key_made_of_ids_alone(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
-    far_side.plays(CODER, Answer())
+async def test_each_call_has_an_idempotency_key_made_of_ids_alone(
+    endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI
+) -> None:
+    endpoint.plays(CODER, Answer())
     same = call(CODER, "call_0", "the same words")
-    far_side.llm_says(calls(same, call(CODER, "call_1", "the same words")), calls(same), says("done"))
+    endpoint.llm_says(calls(same, call(CODER, "call_1", "the same words")), calls(same), says("done"))
     delegator = hire()
-    await delegator.run(bind(far_side, shared))
+    await delegator.run(bind(endpoint, shared))
     asked = [event for event in delegator.events if isinstance(event, ActionEvent) and event.tool_name == "delegate"]
-    sent = {received.headers["idempotency-key"] for received in far_side.requests_to(CODER)}
+    sent = {received.headers["idempotency-key"] for received in endpoint.requests_to(CODER)}
     assert sent == {f"run-7:{event.id}" for event in asked}
     assert len(sent) == 3
 
 
 async def test_the_runs_token_is_in_no_prompt_and_in_no_file(
-    far_side: FarSide, hire: Hire, shared: AsyncOpenAI, tmp_path: Path
+    endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI, tmp_path: Path
 ) -> None:
     refusal = Refusal(401, {"message": "This run has ended.", "code": "run_token_revoked"})
-    far_side.plays(CODER, Answer(usage=USAGE), refusal)
-    far_side.llm_says(calls(call(CODER)), calls(call(CODER)), says("done"))
+    endpoint.plays(CODER, Answer(usage=USAGE), refusal)
+    endpoint.llm_says(calls(call(CODER)), calls(call(CODER)), says("done"))
     delegator = hire()
-    bound = bind(far_side, shared)
+    bound = bind(endpoint, shared)
     await delegator.run(bound)
     delegator.close()
-    assert far_side.requests_to(CODER)[0].headers["authorization"] == f"Bearer {TOKEN}"
+    assert endpoint.requests_to(CODER)[0].headers["authorization"] == f"Bearer {TOKEN}"
     written = contents(tmp_path)
     assert any(b"openhands_coder" in content for content in written.values())
     assert [path for path, content in written.items() if TOKEN.encode() in content] == []
-    prompts = far_side.requests_to(fakes.LLM)
+    prompts = endpoint.requests_to(fakes.LLM)
     assert [prompt for prompt in prompts if TOKEN in json.dumps(prompt.body) or TOKEN in str(prompt.headers)] == []
     assert TOKEN not in delegator.conversation.agent.model_dump_json() + repr(bound)
     assert TOKEN not in os.environ.values()
@@ -244,36 +252,36 @@ async def test_the_runs_token_is_in_no_prompt_and_in_no_file(
     ],
 )
 async def test_what_cannot_work_is_refused_without_a_request(
-    far_side: FarSide, hire: Hire, shared: AsyncOpenAI, arguments: dict[str, Any], code: str, pattern: str
+    endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI, arguments: dict[str, Any], code: str, pattern: str
 ) -> None:
-    far_side.plays(CODER, Answer())
-    far_side.llm_says(calls(call(**arguments)), says("done"))
-    (observation,) = await hire().run(bind(far_side, shared))
+    endpoint.plays(CODER, Answer())
+    endpoint.llm_says(calls(call(**arguments)), says("done"))
+    (observation,) = await hire().run(bind(endpoint, shared))
     assert (observation.status, observation.error_code, observation.is_error) == ("refused", code, True)
     assert re.search(pattern, observation.message or "")
     assert observation.runs_left == 9
-    assert far_side.requests_to(CODER) == []
+    assert endpoint.requests_to(CODER) == []
 
 
 async def test_a_refusal_of_the_gateway_reaches_the_agent_with_its_remedy(
-    far_side: FarSide, hire: Hire, shared: AsyncOpenAI
+    endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI
 ) -> None:
     details = {"depth": 3, "max_depth": 2}
-    far_side.plays(CODER, Refusal(403, {"message": "Too deep.", "code": "delegation_depth_exceeded", "details": details}))
-    far_side.llm_says(calls(call(CODER)), says("done"))
-    (observation,) = await hire().run(bind(far_side, shared))
+    endpoint.plays(CODER, Refusal(403, {"message": "Too deep.", "code": "delegation_depth_exceeded", "details": details}))
+    endpoint.llm_says(calls(call(CODER)), says("done"))
+    (observation,) = await hire().run(bind(endpoint, shared))
     assert (observation.status, observation.error_code) == ("refused", "delegation_depth_exceeded")
-    assert "Too deep. (depth 3, max_depth 2) Do this part yourself" in json.dumps(far_side.received[-1].body)
+    assert "Too deep. (depth 3, max_depth 2) Do this part yourself" in json.dumps(endpoint.received[-1].body)
 
 
-async def test_a_tool_that_breaks_lets_the_agent_go_on(far_side: FarSide, hire: Hire, shared: AsyncOpenAI) -> None:
-    far_side.llm_says(calls(call(CODER)), says("done"))
-    bound = bind(far_side, shared)
+async def test_a_tool_that_breaks_lets_the_agent_go_on(endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI) -> None:
+    endpoint.llm_says(calls(call(CODER)), says("done"))
+    bound = bind(endpoint, shared)
     ended = asyncio.new_event_loop()
     ended.close()
     (observation,) = await hire().run(BoundClient(bound.binding, bound.client, ended))
     assert (observation.status, observation.error_code) == ("failed", "internal_error")
-    assert far_side.requests_to(fakes.LLM)[-1].body["messages"][-1]["role"] == "tool"
+    assert endpoint.requests_to(fakes.LLM)[-1].body["messages"][-1]["role"] == "tool"
 
 
 def test_the_tools_names_clash_with_none_of_the_sdks_own_tools(hire: Hire) -> None:

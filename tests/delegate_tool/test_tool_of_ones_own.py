@@ -8,48 +8,48 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.delegate_tool import far_side as fakes
+from tests.delegate_tool import remote_endpoint as fakes
 from tests.delegate_tool.delegator import CODER, Hire, call
-from tests.delegate_tool.far_side import Answer, FarSide, Hang, calls, says
+from tests.delegate_tool.remote_endpoint import Answer, Hang, RemoteEndpoint, calls, says
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_outside_a_gateway_the_endpoint_is_asked_which_agents_it_has(far_side: FarSide, hire: Hire) -> None:
-    far_side.models = [{"id": CODER, "object": "model", "description": "Writes code."}, {"id": "plain", "object": "model"}]
-    far_side.plays("unlisted", Answer(["hi"]))
-    far_side.llm_says(calls(call("unlisted")), says("done"))
+async def test_outside_a_gateway_the_endpoint_is_asked_which_agents_it_has(endpoint: RemoteEndpoint, hire: Hire) -> None:
+    endpoint.models = [{"id": CODER, "object": "model", "description": "Writes code."}, {"id": "plain", "object": "model"}]
+    endpoint.plays("unlisted", Answer(["hi"]))
+    endpoint.llm_says(calls(call("unlisted")), says("done"))
     (observation,) = await hire().run()
-    description = json.dumps(far_side.requests_to(fakes.LLM)[0].body["tools"])
+    description = json.dumps(endpoint.requests_to(fakes.LLM)[0].body["tools"])
     assert "- openhands_coder: Writes code." in description
     assert "- plain" in description
     assert (observation.answer, observation.cost_usd, observation.left) == ("hi", None, "")
-    assert far_side.requests_to("unlisted")[0].headers["authorization"] == "Bearer key"
+    assert endpoint.requests_to("unlisted")[0].headers["authorization"] == "Bearer key"
 
 
-async def test_outside_a_gateway_an_endpoint_without_a_list_works_too(far_side: FarSide, hire: Hire) -> None:
-    far_side.models = None
-    far_side.plays(CODER, Answer(["hi"]))
-    far_side.llm_says(calls(call(CODER)), says("done"))
+async def test_outside_a_gateway_an_endpoint_without_a_list_works_too(endpoint: RemoteEndpoint, hire: Hire) -> None:
+    endpoint.models = None
+    endpoint.plays(CODER, Answer(["hi"]))
+    endpoint.llm_says(calls(call(CODER)), says("done"))
     (observation,) = await hire(budget_usd="0.10").run()
     assert observation.answer == "hi"
-    assert far_side.requests_to(CODER)[0].headers["x-a2a-budget-usd"] == "0.100000"
+    assert endpoint.requests_to(CODER)[0].headers["x-a2a-budget-usd"] == "0.100000"
 
 
 @pytest.mark.parametrize("page", ["<html>Hello</html>", "{", "[]", '{"data": null}', '{"data": [7]}', '{"data": [{"id": null}]}'])
 async def test_outside_a_gateway_whatever_an_endpoint_says_instead_of_a_list_it_works(
-    far_side: FarSide, hire: Hire, page: str
+    endpoint: RemoteEndpoint, hire: Hire, page: str
 ) -> None:
-    far_side.models = page
-    far_side.plays(CODER, Answer(["hi"]))
-    far_side.llm_says(calls(call(CODER)), says("done"))
+    endpoint.models = page
+    endpoint.plays(CODER, Answer(["hi"]))
+    endpoint.llm_says(calls(call(CODER)), says("done"))
     (observation,) = await hire().run()
     assert observation.answer == "hi"
 
 
-def test_a_synchronous_conversation_delegates_too(far_side: FarSide, hire: Hire) -> None:
-    far_side.plays(CODER, Answer(["hi"]))
-    far_side.llm_says(calls(call(CODER)), says("done"))
+def test_a_synchronous_conversation_delegates_too(endpoint: RemoteEndpoint, hire: Hire) -> None:
+    endpoint.plays(CODER, Answer(["hi"]))
+    endpoint.llm_says(calls(call(CODER)), says("done"))
     delegator = hire(agents={CODER: "Writes code."})
     delegator.start()
     delegator.run_here()
@@ -62,28 +62,28 @@ def test_a_missing_key_is_said_when_the_conversation_starts(hire: Hire, monkeypa
         hire().start()
 
 
-def test_a_script_that_forgets_to_close_its_conversation_still_ends(far_side: FarSide, hire: Hire, tmp_path: Path) -> None:
-    far_side.plays(CODER, Answer(["hi"]))
-    far_side.llm_says(calls(call(CODER)), says("done"))
+def test_a_script_that_forgets_to_close_its_conversation_still_ends(endpoint: RemoteEndpoint, hire: Hire, tmp_path: Path) -> None:
+    endpoint.plays(CODER, Answer(["hi"]))
+    endpoint.llm_says(calls(call(CODER)), says("done"))
     program = (
-        "import sys; from pathlib import Path; from tests.delegate_tool.delegator import Delegator, FarSide;"
-        "far_side = FarSide(); far_side.base_url = sys.argv[1]; it = Delegator(far_side, Path(sys.argv[2]));"
+        "import sys; from pathlib import Path; from tests.delegate_tool.delegator import Delegator, RemoteEndpoint;"
+        "endpoint = RemoteEndpoint(); endpoint.base_url = sys.argv[1]; it = Delegator(endpoint, Path(sys.argv[2]));"
         "it.start(); it.run_here(); print(it.observations[0].answer)"
     )
-    command = [sys.executable, "-c", program, far_side.base_url, str(tmp_path)]
+    command = [sys.executable, "-c", program, endpoint.base_url, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.strip().splitlines()[-1] == "hi"
 
 
-async def test_outside_a_gateway_closing_a_conversation_cancels_its_children(far_side: FarSide, hire: Hire) -> None:
-    far_side.plays(CODER, Hang(["so far"]))
-    far_side.llm_says(calls(call(CODER), call(CODER, "call_1", "more")), says("never said"))
+async def test_outside_a_gateway_closing_a_conversation_cancels_its_children(endpoint: RemoteEndpoint, hire: Hire) -> None:
+    endpoint.plays(CODER, Hang(["so far"]))
+    endpoint.llm_says(calls(call(CODER), call(CODER, "call_1", "more")), says("never said"))
     delegator = hire(agents=[CODER])
     await anyio.to_thread.run_sync(delegator.start)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(delegator.arun)
-        await anyio.to_thread.run_sync(far_side.wait_for, lambda seen: seen.hanging == 2)
+        await anyio.to_thread.run_sync(endpoint.wait_for, lambda seen: seen.hanging == 2)
         delegator.conversation.interrupt()
         await anyio.to_thread.run_sync(delegator.close)
-    keys = [received.headers["idempotency-key"] for received in far_side.requests_to(CODER)]
-    assert sorted(far_side.cancelled) == sorted(keys)
+    keys = [received.headers["idempotency-key"] for received in endpoint.requests_to(CODER)]
+    assert sorted(endpoint.cancelled) == sorted(keys)

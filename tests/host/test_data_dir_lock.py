@@ -13,7 +13,7 @@ from tests.error_texts.texts import pattern_of
 def test_a_second_gateway_on_one_data_directory_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     taken = pattern_of("configuration_error: a data directory of two gateways")
-    with lock_data_dir(settings), pytest.raises(ConfigurationError, match=taken), hold_data_dir(settings):
+    with lock_data_dir(settings), pytest.raises(ConfigurationError, match=taken), lock_data_dir(settings):
         pass
     with lock_data_dir(settings):
         assert settings.data_dir.stat().st_mode & 0o777 == 0o700

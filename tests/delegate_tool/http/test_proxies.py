@@ -6,7 +6,7 @@ import pytest
 from delegate_tool import DelegationStatus, adelegate
 from delegate_tool.http.client import direct_client, proxying_client
 from delegate_tool.http.proxies import ProxyRules
-from tests.delegate_tool.far_side import Answer, FarSide
+from tests.delegate_tool.remote_endpoint import Answer, RemoteEndpoint
 from tests.support.proxy import PROXY_VARIABLES, RecordingProxy
 
 PROXY = "http://proxy.test:3128"
@@ -86,13 +86,15 @@ def test_no_proxy_is_read_as_people_write_it(
 
 
 @pytest.mark.anyio
-async def test_a_delegation_to_this_machine_does_not_use_the_proxy(far_side: FarSide, monkeypatch: pytest.MonkeyPatch) -> None:
-    far_side.plays("worker", Answer())
+async def test_a_delegation_to_this_machine_does_not_use_the_proxy(
+    endpoint: RemoteEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.plays("worker", Answer())
     with RecordingProxy.in_thread() as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "[::1],fe80::/10")
-        far_side.plays("worker", Answer())
-    result = await adelegate("worker", "Work.", base_url=far_side.base_url, api_key="key")
+        endpoint.plays("worker", Answer())
+    result = await adelegate("worker", "Work.", base_url=endpoint.base_url, api_key="key")
     assert result.status is DelegationStatus.FINISHED
     assert proxy.heads == []
 
@@ -122,11 +124,11 @@ async def test_a_gateways_calls_to_itself_use_no_proxy_by_any_name(monkeypatch: 
 @pytest.mark.anyio
 @pytest.mark.parametrize("proxy", ["socks9://user:secret@proxy.test", "http://user:secret@proxy.test:x"])
 async def test_a_proxy_that_is_none_fails_only_what_needs_it(
-    far_side: FarSide, monkeypatch: pytest.MonkeyPatch, proxy: str
+    endpoint: RemoteEndpoint, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
-    far_side.plays("worker", Answer())
-    result = await adelegate("worker", "Work.", base_url=far_side.base_url, api_key="key")
+    endpoint.plays("worker", Answer())
+    result = await adelegate("worker", "Work.", base_url=endpoint.base_url, api_key="key")
     assert result.status is DelegationStatus.FINISHED
     async with proxying_client() as http:
         with pytest.raises(httpx.ProxyError) as failed:

@@ -14,7 +14,7 @@ from delegate_tool.masking import HIDDEN, Secrets
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus, Tokens
 from delegate_tool.remote.failures import explain
 from delegate_tool.remote.reply import Delta, Reply
-from tests.delegate_tool.far_side import chunk, sse
+from tests.delegate_tool.remote_endpoint import chunk, sse
 from tests.error_texts.texts import pattern_of
 
 pytestmark = pytest.mark.anyio

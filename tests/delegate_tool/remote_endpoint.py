@@ -1,4 +1,4 @@
-"""A real HTTP server that plays the far side: agents at an endpoint, and the LLM of the near side's agent."""
+"""A real HTTP server in the place of an endpoint: its agents, and the LLM of the agent that delegates."""
 
 import asyncio
 import json
@@ -55,14 +55,14 @@ type Behaviour = Answer | Refusal | Raw | Hang
 
 @dataclass(frozen=True)
 class Received:
-    """One request as the far side saw it."""
+    """One request as the server received it."""
 
     model: str
     body: Mapping[str, Any]
     headers: Mapping[str, str]
 
 
-class FarSide:
+class RemoteEndpoint:
     """The server's script and its log. A model's behaviours are played in order; the last one stays."""
 
     def __init__(self) -> None:
@@ -85,10 +85,10 @@ class FarSide:
     def requests_to(self, model: str) -> list[Received]:
         return [received for received in self.received if received.model == model]
 
-    def wait_for(self, condition: Callable[["FarSide"], bool]) -> None:
+    def wait_for(self, condition: Callable[["RemoteEndpoint"], bool]) -> None:
         """Block until the log fulfils a condition."""
         with self._changed:
-            assert self._changed.wait_for(lambda: condition(self), timeout=20), "the far side never saw it"
+            assert self._changed.wait_for(lambda: condition(self), timeout=20), "the server never received it"
 
     def note(self, *, hanging: int = 0, disconnects: int = 0) -> None:
         with self._changed:
@@ -139,12 +139,12 @@ class FarSide:
         await self._hang(request)
 
 
-def far_side_app(far_side: FarSide) -> Starlette:
+def endpoint_app(endpoint: RemoteEndpoint) -> Starlette:
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", far_side.chat, methods=["POST"]),
-            Route("/v1/models", far_side.list_models),
-            Route("/v1/runs/cancel", far_side.cancel_run, methods=["POST"]),
+            Route("/v1/chat/completions", endpoint.chat, methods=["POST"]),
+            Route("/v1/models", endpoint.list_models),
+            Route("/v1/runs/cancel", endpoint.cancel_run, methods=["POST"]),
         ]
     )
 
