@@ -10,7 +10,8 @@ The order of the steps holds these promises:
     6. `RunFinished` is published      exactly once, whatever the ledger answers
 
 If the database refuses the write of step 2, the run ends with that error, and the write is tried again until it is accepted
-(`write_retries`). If the sums of step 4 cannot be read, the end is published with `cost_complete` False.
+(`write_retries`). If the sums of step 4 cannot be read, the end is published with `cost_complete` False. If anything else fails,
+such as an error whose details are not JSON, that failure is recorded in place of the outcome.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,7 +20,7 @@ from typing import assert_never
 
 import structlog
 
-from a2a_gateway.errors import GatewayError, RunCancelled, RunLost, StoreError, StoreLost
+from a2a_gateway.errors import AgentFailed, GatewayError, RunCancelled, RunLost, StoreError, StoreLost
 from a2a_gateway.runs.cancellation import Cancellation
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunFinished, RunSummary
 from a2a_gateway.runs.kept_outcome import encode_kept_outcome, keep_outcome
@@ -52,20 +53,15 @@ class Finalization:
             return
         run_id, has_begun = live.record.id, bool(live.events)
         live.begin_finalization()
-        outcome = _explain(live, outcome, has_begun=has_begun)
         try:
-            summary = await self._close(run_id, outcome, caps, _encode_if_kept(live, outcome))
-            if await self.cancellation.cancel_children(run_id):
-                summary = await self._sum_up_again(summary, caps)
-        except GatewayError as error:
-            # The end is published all the same: the listeners would wait for it without end.
-            log.error("run_not_closed", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
-            await self.cancellation.cancel_children(run_id)
-            outcome = _explain(live, Failed(error, outcome.text), has_begun=has_begun)
-            summary = RunSummary(replace(live.record, cost_complete=False))
-        live.record = summary.record
+            end = await self._record(live, _explain(live, outcome, has_begun=has_begun), caps, has_begun=has_begun)
+        except Exception as error:  # a fault of the gateway: without an end the listeners would wait for ever
+            log.exception("end_not_recorded", run_id=run_id)
+            failure = Failed(AgentFailed(f"The run failed inside the gateway ({type(error).__name__})."))
+            end = await self._record_fault(live, failure, caps, has_begun=has_begun)
+        live.record = end.summary.record
         self.throttle.leave(live.record.key_id, run_id)
-        live.publish(RunFinished(outcome, summary))
+        live.publish(end)
 
     async def discard(self, run_id: RunId) -> None:
         """End a run that was opened for a caller that gave up, as a crash would: its idempotency key may begin another run.
@@ -75,6 +71,30 @@ class Finalization:
         """
         lost = RunLost.code
         await self._write(lambda: self.ledger.close_run(run_id, RunState.LOST, stop_reason=lost, error_code=lost))
+
+    async def _record(self, live: LiveRun, outcome: Outcome, caps: SpendCaps, *, has_begun: bool) -> RunFinished:
+        """Record the end of a run and cancel everything below it; a refusal of the ledger becomes the end."""
+        run_id = live.record.id
+        try:
+            summary = await self._close(run_id, outcome, caps, _encode_if_kept(live, outcome))
+            if await self.cancellation.cancel_children(run_id):
+                summary = await self._sum_up_again(summary, caps)
+        except GatewayError as error:
+            # The end is published all the same: the listeners would wait for it without end.
+            log.error("run_not_closed", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
+            await self.cancellation.cancel_children(run_id)
+            outcome = _explain(live, Failed(error, outcome.text), has_begun=has_begun)
+            summary = _unrecorded(live)
+        return RunFinished(outcome, summary)
+
+    async def _record_fault(self, live: LiveRun, failure: Failed, caps: SpendCaps, *, has_begun: bool) -> RunFinished:
+        """Record that a run failed inside the gateway; if that fails too, the next start records the run as lost."""
+        try:
+            return await self._record(live, failure, caps, has_begun=has_begun)
+        except Exception:
+            log.exception("run_not_closed", run_id=live.record.id)
+            await self.cancellation.cancel_children(live.record.id)
+            return RunFinished(failure, _unrecorded(live))
 
     async def _close(self, run_id: RunId, outcome: Outcome, caps: SpendCaps, kept_outcome: str | None) -> RunSummary:
         state, reason, code = _describe_end(outcome)
@@ -95,6 +115,10 @@ class Finalization:
         except StoreError:
             self.write_retries.add(close)
             raise
+
+
+def _unrecorded(live: LiveRun) -> RunSummary:
+    return RunSummary(replace(live.record, cost_complete=False))
 
 
 def _encode_if_kept(live: LiveRun, outcome: Outcome) -> str | None:
