@@ -118,7 +118,7 @@ class RunResponse(Response):
             shown = [event for event in events if not isinstance(event, RunStarted)]
             body = opening + (b"".join(map(renderer.event, shown)) if shown else renderer.heartbeat())
             opening = b""
-            if body:
+            if body or run.has_ended:  # a wire may show nothing of the end, which ends the response all the same
                 await writer.write(body, more=not run.has_ended)
                 if any(isinstance(event, ContentDelta) for event in shown):
                     run.record_content_sent()
