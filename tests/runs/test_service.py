@@ -193,3 +193,16 @@ async def test_more_children_than_may_live_at_once_run_one_after_the_other(tmp_p
         gate.set()
         await lead.closed.wait()
         assert bench.leftovers == NOTHING
+
+
+async def test_a_run_whose_record_cannot_be_read_any_more_still_publishes_an_end(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with bench_of(tmp_path, lambda _: [ContentDelta("well"), Until(gate), DONE]) as bench:
+        live = await bench.start()
+        await until(lambda: len(live.events) == 2)
+        bench.change("UPDATE runs SET allowed_agents = 'not JSON'")
+        gate.set()
+        end = finished(await follow(live))
+        assert isinstance(end.outcome, Failed)
+        assert (end.outcome.error.code, end.summary.record.cost_complete) == ("agent_error", False)
+        assert bench.leftovers == NOTHING

@@ -15,6 +15,9 @@ from a2a_gateway.agents.tools.patterns import glob_expression
         ("*.py", ["a.py", ".py"], ["a/b.py", "a.pyc"]),
         ("**/*.py", ["a.py", "a/b.py", "a/b/c.py"], ["a.js"]),
         ("src/**", ["src/a", "src/a/b"], ["lib/a"]),
+        ("src/**.py", ["src/a.py", "src/a/b.py", "src/.a/b/.py"], ["a.py", "src/a.js"]),
+        ("**.py", ["a.py", "a/b/c.py"], ["a.js"]),
+        ("a**b", ["ab", "a/b", "ac/d/eb"], ["b", "a/bc"]),
         ("src/**/x.ts", ["src/x.ts", "src/a/b/x.ts"], ["x.ts", "src/ax.ts"]),
         ("*.{ts,tsx}", ["a.ts", "a.tsx"], ["a.t", "a.{ts,tsx}"]),
         ("{a,b{c,d}}", ["a", "bc", "bd"], ["b", "c"]),
@@ -33,6 +36,11 @@ def test_a_pattern_matches_whole_relative_paths(pattern: str, matching: list[str
 
 @given(st.text(alphabet="*?[]{},!^-/\\ab|&~.()", max_size=30))
 def test_every_text_is_a_pattern(text: str) -> None:
+    re.compile(glob_expression(text))
+
+
+@pytest.mark.parametrize("text", ["{" * 2_000, "{a," * 600, "{a," * 500 + "}" * 500, "a**" * 600, "{a,b}**" * 200])
+def test_every_text_is_a_pattern_however_deep_or_long(text: str) -> None:
     re.compile(glob_expression(text))
 
 
