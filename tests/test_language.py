@@ -11,8 +11,19 @@ from tests.support.pages import DOCUMENTS, ROOT, name_of
 CODE: Final[tuple[str, ...]] = (
     "bench",
     "scripts",
+    "tests/crash",
+    "tests/delegate_tool",
     "tests/error_texts",
+    "tests/examples",
+    "tests/host",
+    "tests/identity",
+    "tests/peers",
+    "tests/recordings_e2e",
+    "tests/runs",
+    "tests/stores",
     "tests/support",
+    "tests/testing",
+    "tests/wire",
 )
 """Folders whose Python files are held to the language."""
 TYPES: Final[tuple[str, ...]] = ()

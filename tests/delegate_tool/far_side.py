@@ -1,4 +1,4 @@
-"""A real HTTP server that plays the far side: agents at an endpoint, and the LLM of the near side's agent."""
+"""A real HTTP server that plays the endpoint of a delegation: its agents, and the LLM of the agent that delegates."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ type Behaviour = Answer | Refusal | Raw | Hang
 
 @dataclass(frozen=True)
 class Received:
-    """One request as the far side saw it."""
+    """One request as the server received it."""
 
     model: str
     body: Mapping[str, Any]
@@ -88,7 +88,7 @@ class FarSide:
     def wait_for(self, condition: Callable[["FarSide"], bool]) -> None:
         """Block until the log fulfils a condition."""
         with self._changed:
-            assert self._changed.wait_for(lambda: condition(self), timeout=20), "the far side never saw it"
+            assert self._changed.wait_for(lambda: condition(self), timeout=20), "the server never received it"
 
     def note(self, *, hanging: int = 0, disconnects: int = 0) -> None:
         with self._changed:
@@ -154,7 +154,7 @@ def tool_call(name: str, call_id: str, **arguments: Any) -> dict[str, Any]:
 
 
 def calls(*tool_calls: dict[str, Any]) -> dict[str, Any]:
-    """An assistant message that calls tools."""
+    """Return an assistant message that calls tools."""
     return {"role": "assistant", "content": None, "tool_calls": list(tool_calls)}
 
 
