@@ -8,7 +8,7 @@ import pytest
 from tests.support.language import check_code, check_document, public_types
 from tests.support.pages import DOCUMENTS, ROOT, name_of
 
-CODE: Final = ("a2a_gateway", "delegate_tool", "bench", "examples", "scripts", "tests/error_texts", "tests/support")
+CODE: Final = ("a2a_gateway", "delegate_tool", "bench", "examples", "scripts", "tests")
 """Folders whose Python files are held to the language."""
 TYPES: Final = ("a2a_gateway", "delegate_tool")
 """Folders in which each public type has a name of its own."""

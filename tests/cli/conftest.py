@@ -67,7 +67,7 @@ def command_line(tmp_path: Path) -> CommandLine:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A machine on which a gateway is running."""
     data_dir = tmp_path_factory.mktemp("gateway")
-    # It would wait for a client that has gone: a command that ends a run has to say so.
+    # It would wait for a client that has gone: a command that ends a run has to cancel it.
     with scripted_gateway(data_dir, disconnect_grace_s=60) as (gateway, llm):
         environ = {
             "A2A_DATA_DIR": str(data_dir),
@@ -80,7 +80,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def unused_port() -> int:
-    """A port on which nobody listens."""
+    """A port on which no process listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port

@@ -13,13 +13,13 @@ from tests.support.proxy import PROXY_VARIABLES, RecordingProxy
 AGENT = "openhands_default"
 
 
-def scripted(*steps: dict[str, object], text: str = "Do it.") -> str:
-    """A task that tells the scripted LLM what to answer."""
+def script_task(*steps: dict[str, object], text: str = "Do it.") -> str:
+    """Return a task with a script for the LLM."""
     return f"{text} [[llm {json.dumps({'steps': steps})}]]"
 
 
 def test_the_answer_goes_to_standard_output_with_the_tree_below_it(served: Served) -> None:
-    result = served.run("ask", AGENT, scripted({"content": "All is well."}))
+    result = served.run("ask", AGENT, script_task({"content": "All is well."}))
     assert result.exit_code == 0
     answer, _, tree = result.stdout.partition("\n\n")
     assert answer == "All is well."
@@ -29,7 +29,9 @@ def test_the_answer_goes_to_standard_output_with_the_tree_below_it(served: Serve
 
 
 def test_the_whole_outcome_is_one_json_object_for_scripts(served: Served) -> None:
-    outcome = served.run_json("ask", AGENT, scripted({"content": "yes", "usage": {"prompt_tokens": 12, "completion_tokens": 3}}))
+    outcome = served.run_json(
+        "ask", AGENT, script_task({"content": "yes", "usage": {"prompt_tokens": 12, "completion_tokens": 3}})
+    )
     run = outcome["run"]
     assert {"answer": outcome["answer"], "finish_reason": outcome["finish_reason"]} == {"answer": "yes", "finish_reason": "stop"}
     assert (run["agent"], run["depth"], run["state"], run["children"]) == (AGENT, 0, "finished", [])
@@ -42,7 +44,7 @@ def test_the_whole_outcome_is_one_json_object_for_scripts(served: Served) -> Non
 def test_the_key_is_not_sent_through_a_proxy_to_this_machine(served: Served, no_proxy: str) -> None:
     with RecordingProxy.in_thread() as proxy:
         environ = {**dict.fromkeys(PROXY_VARIABLES), "HTTP_PROXY": proxy.url, "NO_PROXY": no_proxy}
-        assert served.run("ask", AGENT, scripted({"content": "yes"}), **environ).exit_code == 0
+        assert served.run("ask", AGENT, script_task({"content": "yes"}), **environ).exit_code == 0
         assert served.run("runs", "list", **environ).exit_code == 0
         assert proxy.heads == []
         assert served.run("runs", "list", "--url", "http://elsewhere.test/v1", **environ).exit_code == 4  # the proxy's 403
@@ -59,26 +61,26 @@ def test_a_gateway_by_its_public_name_is_asked_without_the_proxy(served: Served)
 
 
 def test_a_task_can_come_from_standard_input(served: Served) -> None:
-    result = served.run("ask", AGENT, "-", "--json", stdin=scripted({"content": "read"}))
+    result = served.run("ask", AGENT, "-", "--json", stdin=script_task({"content": "read"}))
     assert json.loads(result.stdout)["answer"] == "read"
 
 
 def test_a_conversation_can_be_gone_on_with(served: Served) -> None:
-    first = served.run_json("ask", AGENT, scripted({"content": "one"}))
+    first = served.run_json("ask", AGENT, script_task({"content": "one"}))
     conversation = first["run"]["conversation_id"]
-    second = served.run_json("ask", AGENT, scripted({"content": "two"}), "--conversation", conversation)
+    second = served.run_json("ask", AGENT, script_task({"content": "two"}), "--conversation", conversation)
     assert second["run"]["conversation_id"] == conversation
     assert "one" in json.dumps(served.llm.traffic.requests[-1].body["messages"])
 
 
 def test_an_answer_cut_short_by_a_limit_has_an_exit_code_of_its_own(served: Served) -> None:
-    result = served.run("ask", AGENT, scripted({"content": "This is only", "finish_reason": "length"}))
+    result = served.run("ask", AGENT, script_task({"content": "This is only", "finish_reason": "length"}))
     assert result.stdout.startswith("This is only")
     assert result.exit_code == 3
 
 
 @pytest.mark.parametrize(
-    ("model", "step", "exit_code", "said"),
+    ("model", "step", "exit_code", "printed"),
     [
         ("openhands_nobody", {"content": "x"}, 4, "openhands_nobody"),
         (AGENT, {"status": 401, "error": "bad key", "code": "invalid_api_key"}, 1, "LLM_API_KEY"),
@@ -86,16 +88,16 @@ def test_an_answer_cut_short_by_a_limit_has_an_exit_code_of_its_own(served: Serv
     ],
 )
 def test_a_failure_is_told_without_a_traceback(
-    served: Served, model: str, step: dict[str, object], exit_code: int, said: str
+    served: Served, model: str, step: dict[str, object], exit_code: int, printed: str
 ) -> None:
-    result = served.run("ask", model, scripted(step))
+    result = served.run("ask", model, script_task(step))
     assert result.exit_code == exit_code
-    assert said in result.stderr
+    assert printed in result.stderr
     assert "Traceback" not in result.output
 
 
 def test_a_stream_that_breaks_off_shows_what_had_come_and_fails(served: Served) -> None:
-    result = served.run("ask", AGENT, scripted({"content": "one two three four five six", "drop_after": 2}))
+    result = served.run("ask", AGENT, script_task({"content": "one two three four five six", "drop_after": 2}))
     assert result.stdout.startswith("one")
     assert result.exit_code == 1
 
@@ -123,7 +125,7 @@ def test_without_a_gateway_it_says_how_to_start_one(command_line: CommandLine, u
 
 
 def test_ctrl_c_cancels_the_run(served: Served) -> None:
-    with served.start("ask", AGENT, scripted({"content": "Well, then.", "gate": {"name": "ctrl-c", "after": 2}})) as process:
+    with served.start("ask", AGENT, script_task({"content": "Well, then.", "gate": {"name": "ctrl-c", "after": 2}})) as process:
         # Not `in_flight`, which still counts the call of the test before until its connection is closed.
         served.llm.block_until(lambda traffic: traffic.waiting_at("ctrl-c") == 1)
         process.send_signal(signal.SIGINT)
@@ -135,7 +137,7 @@ def test_ctrl_c_cancels_the_run(served: Served) -> None:
 
 
 def test_a_reader_who_goes_away_cancels_the_run(served: Served) -> None:
-    with served.start("ask", AGENT, scripted({"content": "word " * 10_000, "token_ms": 1})) as process:
+    with served.start("ask", AGENT, script_task({"content": "word " * 10_000, "token_ms": 1})) as process:
         assert process.stdout is not None
         process.stdout.read(4)
         process.stdout.close()
@@ -146,7 +148,7 @@ def test_a_reader_who_goes_away_cancels_the_run(served: Served) -> None:
 
 
 def test_a_run_can_be_cancelled_by_its_id(served: Served) -> None:
-    with served.start("ask", AGENT, scripted({"gate": "cancelled-by-its-id"})) as process:
+    with served.start("ask", AGENT, script_task({"gate": "cancelled-by-its-id"})) as process:
         served.llm.block_until(lambda traffic: traffic.waiting_at("cancelled-by-its-id") == 1)
         run = served.run_json("runs", "list", "--limit", "1")[0]
         assert run["state"] == "running"

@@ -1,4 +1,4 @@
-"""`a2a-gateway doctor`: tells apart what is as it should be, what is missing and what is broken."""
+"""`a2a-gateway doctor`: distinguishes what is as it should be, what is missing and what is broken."""
 
 import json
 import re
@@ -47,14 +47,14 @@ def test_an_agent_with_a_budget_and_without_a_price_is_broken(command_line: Comm
 
 
 def test_what_a_key_in_the_hands_of_an_agent_means_is_told(command_line: CommandLine) -> None:
-    def told(use: str) -> tuple[str, str]:
+    def finding_for(use: str) -> tuple[str, str]:
         result = command_line.run("doctor", "--json", A2A_AGENT_KEY_USE=use)
         [finding] = [finding for finding in json.loads(result.stdout) if finding["what"] == "keys of agents"]
         return finding["status"], finding["detail"]
 
-    assert told("allow") == ("missing", "agent_key_use is `allow`: an agent that finds a key can start trees with it")
+    assert finding_for("allow") == ("missing", "agent_key_use is `allow`: an agent that finds a key can start trees with it")
     if sys.platform == "linux":
-        assert told("child") == ("ok", "an agent on this machine that has found a key stays a child of its own run")
+        assert finding_for("child") == ("ok", "an agent on this machine that has found a key stays a child of its own run")
 
 
 def test_a_data_directory_that_others_can_read_is_broken(command_line: CommandLine, tmp_path: Path) -> None:

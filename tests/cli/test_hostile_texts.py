@@ -1,4 +1,4 @@
-"""Texts of agents, peers and gateways that would command the terminal of whoever reads them."""
+"""Texts of agents, peers and gateways that would command the reader's terminal."""
 
 import json
 import os
@@ -127,7 +127,7 @@ def test_json_is_valid_holds_each_text_exactly_and_is_harmless(hostile: CommandL
 
 
 def texts_of(value: Any) -> list[str]:
-    """All texts in a JSON value."""
+    """Return all texts in a JSON value."""
     if isinstance(value, dict | list):
         return [text for inner in (value.values() if isinstance(value, dict) else value) for text in texts_of(inner)]
     return [str(value)]
@@ -153,7 +153,7 @@ def read_all(controller: int) -> str:
         select.select([controller], [], [])
         try:
             data = os.read(controller, 65_536)
-        except OSError:  # how Linux says that nothing holds the other side any more
+        except OSError:  # on Linux this means that the other side is closed
             data = b""
         if not data:
             os.close(controller)

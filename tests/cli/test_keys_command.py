@@ -61,7 +61,7 @@ def test_a_letter_that_the_terminal_does_not_have_is_no_failure(command_line: Co
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "pattern"),
     [
-        (["revoke", "nobody"], 1, pattern_of("configuration_error: no live key of that name")),
+        (["revoke", "missing"], 1, pattern_of("configuration_error: no live key of that name")),
         (["create", "x", "--budget-usd", "much"], 2, pattern_of("exit 2: a key's budget that is no amount")),
         (["create", "x", "--max-depth", "-1"], 2, "--max-depth"),
         (["create", "x", "--max-concurrent-runs", "0"], 2, "--max-concurrent-runs"),
@@ -92,7 +92,7 @@ def test_a_data_directory_that_cannot_be_made_is_told_in_a_line(
 def test_a_database_that_cannot_be_reached_is_told_with_the_reason_and_what_to_do(
     command_line: CommandLine, unused_port: int
 ) -> None:
-    url = f"postgresql://somebody:hunter2@127.0.0.1:{unused_port}/ledger"
+    url = f"postgresql://ada:hunter2@127.0.0.1:{unused_port}/ledger"
     result = command_line.run("keys", "list", A2A_DATABASE_URL=url)
     assert result.exit_code == 1
     assert re.search(pattern_of("exit 1: a database that cannot be reached"), result.stderr)

@@ -41,7 +41,7 @@ def test_one_command_on_each_side_makes_two_gateways_known_to_each_other(tmp_pat
         assert re.search(pattern_of("exit 0: a new key for grants"), renewed.stderr)
         assert renewed.stdout.strip() == at_laptop.run_json("peer", "key")["public_key"]
         assert _finding(at_laptop, "peer office")["detail"] == "it answers HTTP 401"  # it knows the old one
-        assert _published(laptop) != renewed.stdout.strip()  # so does the gateway, until it is started again
+        assert _published_key(laptop) != renewed.stdout.strip()  # so does the gateway, until it is started again
         again = ("peer", "add", "--id", "laptop", "--public-key", renewed.stdout.strip())
         assert at_office.run(*again).exit_code == 0
         assert _finding(at_laptop, "peer office")["status"] == "ok"
@@ -63,7 +63,7 @@ def _command_line(gateway: GatewayUnderTest, llm: ScriptedLLM) -> CommandLine:
     return CommandLine({**environ, **named, "A2A_BASE_URL": gateway.base_url, "A2A_API_KEY": gateway.key})
 
 
-def _published(gateway: GatewayUnderTest) -> str:
+def _published_key(gateway: GatewayUnderTest) -> str:
     published = httpx.get(gateway.base_url.removesuffix("/v1") + "/.well-known/jwks.json").json()
     return str(published["keys"][0]["x"])
 
@@ -116,7 +116,7 @@ def test_a_peer_is_listed_until_it_is_removed_and_may_be_added_again(command_lin
         (["add", "--id", "x", "--public-key", "A" * 43, "--accept-budget-usd", "much"], 2, "budget_usd"),
         (["add", "http://127.0.0.1:9/v1"], 1, pattern_of("exit 1: a peer that publishes no keys")),
         (["add", "not a url"], 1, pattern_of("exit 1: a peer at what is no URL")),
-        (["remove", "nobody"], 1, pattern_of("configuration_error: no such peer was added")),
+        (["remove", "missing"], 1, pattern_of("configuration_error: no such peer was added")),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(

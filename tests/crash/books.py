@@ -39,14 +39,14 @@ class Books:
         return {key["id"]: key["name"] for key in self.keys}
 
     def spent(self) -> Counter[Payer]:
-        """What each key has spent on each agent."""
+        """Return what each key has spent on each agent."""
         names, spent = self.names(), Counter[Payer]()
         for row in self.spend:
             spent[names[row["key_id"]], row["agent"]] += row["cost_micro_usd"]
         return spent
 
     def uncertain(self) -> Counter[Payer]:
-        """How many charges of each payer are estimates."""
+        """Count the charges of each payer that are estimates."""
         names, uncertain = self.names(), Counter[Payer]()
         for row in self.spend:
             uncertain[names[row["key_id"]], row["agent"]] += row["unknown_charges"]
@@ -55,8 +55,8 @@ class Books:
     def open_holds(self) -> Sequence[Any]:
         return [hold for hold in self.holds if hold["state"] == "open"]
 
-    def held(self) -> tuple[Counter[Payer], Counter[Payer]]:
-        """What is set aside for each payer's calls under way, and how many they are."""
+    def holds_by_payer(self) -> tuple[Counter[Payer], Counter[Payer]]:
+        """Return the money held for each payer's calls under way, and the number of these calls."""
         names, amounts, calls = self.names(), Counter[Payer](), Counter[Payer]()
         for hold in self.open_holds():
             payer = names[hold["key_id"]], hold["agent"]
@@ -64,8 +64,8 @@ class Books:
             calls[payer] += 1
         return amounts, calls
 
-    def presumed(self) -> Counter[Payer]:
-        """What a crash would charge each payer for its calls under way."""
+    def presumed_charges(self) -> Counter[Payer]:
+        """Return what a crash would charge each payer for its calls under way."""
         names, amounts = self.names(), Counter[Payer]()
         for hold in self.open_holds():
             amounts[names[hold["key_id"]], hold["agent"]] += hold["presumed_micro_usd"]
@@ -79,7 +79,7 @@ class Books:
         return found
 
     def tree_of(self, run_id: str) -> Sequence[Any]:
-        """A run and all below it."""
+        """Return a run and all below it."""
         found, ids = [self.run(run_id)], {run_id}
         while below := [run for run in self.runs if run["parent_id"] in ids and run["id"] not in ids]:
             found += below
@@ -87,12 +87,12 @@ class Books:
         return found
 
     def has_executed(self, run_id: str) -> bool:
-        """Whether a run has asked its LLM for anything."""
+        """Return whether a run has made an LLM call."""
         run, calls = self.run(run_id), {hold["run_id"] for hold in self.holds}
         return bool(run["turns"] or run["descendants"] or run["cost_tree_micro_usd"] or run_id in calls)
 
     def disagreements(self) -> list[str]:
-        """Every way in which the accounts contradict each other; they never do, at whatever instant they are looked at."""
+        """List every contradiction between the accounts; there must be none at any instant."""
         wrong = []
         for run in self.runs:
             tree = self.tree_of(run["id"])
@@ -110,7 +110,7 @@ class Books:
         for run in self.runs:
             by_run[names[run["key_id"]], run["agent"]] += run["cost_self_micro_usd"]
         if +by_run != +self.spent():
-            wrong.append(f"runs say {by_run}, the bill says {self.spent()}")
+            wrong.append(f"by the runs {by_run}, by the bill {self.spent()}")
         for key in self.keys:
             of_key = sum(cost for (name, _), cost in by_run.items() if name == key["name"])
             if key["spent_micro_usd"] != of_key:

@@ -24,7 +24,7 @@ FAR = profile("far", "delegate")
 
 @dataclass(frozen=True)
 class Chain:
-    """A calls B as `b/…`, and B calls C as `c/…`; none of them grants a lost client any grace."""
+    """A calls B as `b/…`, and B calls C as `c/…`. A client that leaves gets no grace from any of them."""
 
     home: Path
     llm: ScriptedLLM
@@ -33,11 +33,11 @@ class Chain:
     c: GatewayUnderTest
 
     def books(self) -> tuple[Books, Books, Books]:
-        """What the stores of A, B and C hold."""
+        """Read the stores of A, B and C."""
         a, c = (Books.read(sqlite_url(self.home / name / "gateway.db")) for name in "ac")
         return a, Books.read(self.b.database_url), c
 
-    async def told_at_last(self, http: httpx.AsyncClient, run_id: str) -> dict[str, Any]:
+    async def get_final_run(self, http: httpx.AsyncClient, run_id: str) -> dict[str, Any]:
         """Return a run as A shows it, once its cost is final."""
 
         async def final() -> dict[str, Any] | None:
@@ -49,7 +49,7 @@ class Chain:
 
 @contextmanager
 def running_chain(home: Path) -> Iterator[Chain]:
-    """Run the chain until the context ends; whoever kills the middle starts it again."""
+    """Run the chain until the context ends; a test that kills the middle starts it again."""
     with ExitStack() as stack:
         llm = stack.enter_context(ScriptedLLM.in_thread())
 

@@ -1,6 +1,6 @@
 """Clients that ask for everything at once, and what the LLM knows of it: the truth that no gateway has a hand in.
 
-Each client has a key of its own and asks for one thing after the other. What its LLM calls cost is told by the LLM: by what it
+Each client has a key of its own and asks for one thing after the other. What its LLM calls cost is known from the LLM: by what it
 was asked and what it answered, at the prices of the profiles.
 """
 
@@ -28,8 +28,8 @@ IDEMPOTENCY = "Idempotency-Key"
 CONVERSATION = "X-OpenHands-ServerConversation-ID"
 
 
-def seeded() -> random.Random:
-    """Chance, which repeats itself as far as the machine plays along where `KILL_SEED` is what it has told before."""
+def seeded_chance() -> random.Random:
+    """Make a source of chance and print its seed; `KILL_SEED` repeats it, as far as the machine's timing allows."""
     seed = int(os.environ.get("KILL_SEED", random.randrange(2**32)))
     print(f"KILL_SEED={seed}")
     return random.Random(seed)
@@ -71,7 +71,7 @@ class Client:
     """Asks until it is stopped.
 
     Attributes:
-        is_rash: it cancels, hangs up, and has little money; what its broken-off calls cost, only the gateway can say.
+        is_rash: it cancels, hangs up, and has little money; only the gateway knows what its broken-off calls cost.
         nap: argument of the `sleep` by which the processes of its agents are found.
         finished: conversations that can be continued: id and the deed that began each.
     """
@@ -104,7 +104,7 @@ class Client:
         )
 
     def chain(self, task: str) -> tuple[Step, ...]:
-        """A lead that asks two workers at once, each of which asks a leaf."""
+        """Script a lead that asks two workers at once, each of which asks a leaf."""
 
         def below(number: int) -> Any:
             asks_leaf = self.step(delegation("openhands_leaf", f"{task} Leaf {number}.", self.step()))
@@ -223,7 +223,7 @@ def cost_of(request: ChatRequest) -> int:
 
 
 def most_of(request: ChatRequest) -> int:
-    """What a call can cost: no token is shorter than a byte, and no answer longer than was allowed."""
+    """Return the most that a call can cost: no token is shorter than a byte, no answer longer than allowed."""
     return request.size_bytes * IN_PRICE + int(request.body["max_completion_tokens"]) * OUT_PRICE
 
 

@@ -1,4 +1,4 @@
-"""A gateway that is killed in the middle of a chain: what its caller is told, what it pays, and what is known once it is back."""
+"""A gateway that is killed in the middle of a chain: what its caller receives and pays, and what is known once it is back."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from a2a_gateway.testing.script import Gate, ScriptedCall, Step, Usage
 from delegate_tool.protocol.money import parse_usd
 from tests.crash.books import LIVE
 from tests.crash.chain import AT_B, AT_C, Chain, running_chain
-from tests.crash.load import cost_of, seeded
+from tests.crash.load import cost_of, seeded_chance
 from tests.support.ask import call, delegation, user
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -30,7 +30,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
 async def test_a_chain_whose_middle_is_killed_costs_what_all_of_it_has_used(chain: Chain) -> None:
     # B's first call is answered and charged; then it waits for C, whose first call is charged and whose second hangs.
     at_c = (
-        Step(tool_calls=(call("delegate", agent="nobody", task="x"),), usage=Usage(5_000, 0)),
+        Step(tool_calls=(call("delegate", agent="missing", task="x"),), usage=Usage(5_000, 0)),
         Step(content="never", gate=Gate("power-cut")),
     )
     at_b = Step(tool_calls=(delegation(AT_C, "Below.", *at_c),), usage=Usage(3_000, 0))
@@ -47,7 +47,7 @@ async def test_a_chain_whose_middle_is_killed_costs_what_all_of_it_has_used(chai
         run_id = lost.value.response.headers["x-a2a-run-id"]
         before = (await http.get(f"/v1/runs/{run_id}")).json()
         await asyncio.to_thread(chain.b.start)
-        after = await chain.told_at_last(http, run_id)
+        after = await chain.get_final_run(http, run_id)
         tree = (await http.get(f"/v1/runs/{run_id}/tree")).json()
 
     assert (lost.value.status_code, lost.value.code) == (503, "peer_unavailable")
@@ -72,7 +72,7 @@ async def test_a_chain_whose_middle_is_killed_costs_what_all_of_it_has_used(chai
 
 @pytest.mark.timeout(120)
 async def test_after_a_storm_that_the_middle_did_not_survive_three_ledgers_agree(chain: Chain) -> None:
-    chance = seeded()
+    chance = seeded_chance()
     async with chain.a.client() as client, chain.a.http() as http:
         asking = [asyncio.create_task(ask(client, chance, number)) for number in range(CLIENTS)]
         calls = chance.randint(1, 2 * CLIENTS)
@@ -82,7 +82,7 @@ async def test_after_a_storm_that_the_middle_did_not_survive_three_ledgers_agree
         await chain.llm.wait_until(lambda traffic: traffic.in_flight == 0)
         await asyncio.to_thread(chain.b.start)
         for run in chain.books()[0].runs:
-            told = await chain.told_at_last(http, run["id"])
+            told = await chain.get_final_run(http, run["id"])
             assert told["state"] not in LIVE
     books = a, b, c = chain.books()
 
@@ -97,7 +97,7 @@ async def test_after_a_storm_that_the_middle_did_not_survive_three_ledgers_agree
 
 
 async def ask(client: AsyncOpenAI, chance: random.Random, number: int) -> None:
-    """Ask for a run of B that asks for one or two of C; every third client hangs up when chance says so."""
+    """Ask for a run of B that asks for one or two of C; every third client hangs up at random."""
 
     def step(*calls: ScriptedCall) -> Step:
         usage = Usage(chance.randint(50, 900), chance.randint(1, 40))

@@ -116,7 +116,7 @@ async def test_money_is_spent_on_the_day_that_the_wall_clock_has(pair: tuple[Gat
     gateway, llm = pair
     store = gateway.running.gateway.started.result().store
     later = datetime.fromtimestamp(wall.now() + 40 * DAY, UTC).date().isoformat()
-    steps = (Step(tool_calls=(delegation("nobody", "x"),), gate="midnight", usage=Usage(100, 1)), Step("b", usage=Usage(200, 1)))
+    steps = (Step(tool_calls=(delegation("missing", "x"),), gate="midnight", usage=Usage(100, 1)), Step("b", usage=Usage(200, 1)))
     async with gateway.client() as client:
         asking = asyncio.create_task(client.chat.completions.create(model=PRICED, messages=[user("Go.", *steps)]))
         await llm.wait_until(lambda traffic: traffic.waiting_at("midnight") == 1)

@@ -19,7 +19,7 @@ from a2a_gateway.testing.replies import words
 from a2a_gateway.testing.script import ChatRequest, Gate, Step, text_of
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.crash.books import Books
-from tests.crash.load import IN_PRICE, OUT_PRICE, profile, seeded
+from tests.crash.load import IN_PRICE, OUT_PRICE, profile, seeded_chance
 from tests.support.ask import user
 from tests.support.process import GatewayProcess
 from tests.support.until import until
@@ -43,7 +43,7 @@ class HalfAnswers:
         return replace(ANSWER, gate=Gate("never", after=sent))
 
     def used_by(self, request: ChatRequest) -> int:
-        """What a provider would charge for a prompt and half an answer, at four bytes a token."""
+        """Return what a provider would charge for a prompt and half an answer, at four bytes a token."""
         said = "".join(words(ANSWER.text or "")[: self._stop(request)])
         return request.size_bytes // 4 * IN_PRICE + len(said) // 4 * OUT_PRICE
 
@@ -66,7 +66,7 @@ async def killed_while_answers_stream(gateway: GatewayProcess, llm: ScriptedLLM,
     try:
         await llm.wait_until(lambda traffic: traffic.waiting_at("never") == CALLS)
         used = sum(halves.used_by(request) for request in llm.traffic.requests if request.number >= first)
-        await until(lambda: Books.read(gateway.database_url).presumed().total() > 0.8 * used)
+        await until(lambda: Books.read(gateway.database_url).presumed_charges().total() > 0.8 * used)
     finally:
         await asyncio.to_thread(gateway.end)
     await asyncio.gather(*listening)
@@ -77,7 +77,7 @@ async def killed_while_answers_stream(gateway: GatewayProcess, llm: ScriptedLLM,
 
 @pytest.mark.timeout(60 + 30 * ROUNDS)
 async def test_calls_that_a_crash_cuts_short_are_charged_about_what_they_had_used(tmp_path: Path) -> None:
-    chance, halves = seeded(), HalfAnswers()
+    chance, halves = seeded_chance(), HalfAnswers()
     with ScriptedLLM.in_thread(direct=halves.answer) as llm:
         gateway = GatewayProcess(tmp_path, llm.base_url, "shell_pool_size = 0\n")
         gateway.write_profiles(writer=profile("writer", ""))
@@ -90,7 +90,7 @@ async def test_calls_that_a_crash_cuts_short_are_charged_about_what_they_had_use
             halves.stops = {f"task {number}-{index}": stop for index, stop in enumerate(stops)}
             before = Books.read(gateway.database_url).spent().total()
             used_now = await killed_while_answers_stream(gateway, llm, halves, secret)
-            set_aside_now = Books.read(gateway.database_url).held()[0].total()
+            set_aside_now = Books.read(gateway.database_url).holds_by_payer()[0].total()
             async with open_store(gateway.database_url, SystemClock()) as store:
                 assert await store.ledger.mark_lost() == CALLS  # as the next start does
             after = Books.read(gateway.database_url)

@@ -1,4 +1,4 @@
-"""A gateway that is told to end: what it still does, what it refuses, and what the clients of its runs get."""
+"""A gateway that gets a signal to end: what it still does, what it refuses, and what the clients of its runs get."""
 
 import asyncio
 import signal
@@ -29,7 +29,7 @@ a2a: {input_usd_per_mtok: 1.0, output_usd_per_mtok: 2.0}
 ---
 You work."""
 HALF_WAY = (Step(content="Half of it.", tool_calls=(call("terminal", command="true"),), usage=Usage(100, 1)), Step(hang=True))
-"""Says something, and then never comes to an end."""
+"""Streams a text, and then never ends."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ async def ask(client: AsyncOpenAI, *steps: Step, **options: Any) -> Any:
 
 
 async def read(stream: Any) -> tuple[str, APIError]:
-    """Read a stream that breaks off: what it said, and the error."""
+    """Read a stream that breaks off; return its text and the error."""
     chunks = []
     with pytest.raises(APIError) as broken:
         async for chunk in stream:

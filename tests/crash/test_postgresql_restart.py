@@ -33,7 +33,7 @@ RUNS = 6
 
 
 @contextmanager
-def stopped(server: PostgresqlServer) -> Iterator[None]:
+def stop_server(server: PostgresqlServer) -> Iterator[None]:
     server.stop()
     try:
         yield
@@ -60,12 +60,12 @@ async def test_runs_during_a_database_restart_are_booked_and_the_lock_is_kept(tm
                 step = Step(content="paid for", usage=Usage(700, 1), gate="away")
                 asking = [asyncio.create_task(ask(client, step)) for _ in range(RUNS)]
                 await llm.wait_until(lambda traffic: traffic.waiting_at("away") == RUNS)
-                with stopped(server):
+                with stop_server(server):
                     at_the_door = await refusal_of(ask(client))
                     llm.open_gate("away")
                     lost = [await refusal_of(one) for one in asking]
                 async with open_store(url, SystemClock()) as store:
-                    await booked(store)
+                    await wait_until_booked(store)
                     runs = await store.ledger.recent_runs(None, 100)
                 answer = await ask(client, Step(content="as before"))
                 with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: a database of two gateways")):
@@ -78,7 +78,7 @@ async def test_runs_during_a_database_restart_are_booked_and_the_lock_is_kept(tm
     assert answer.choices[0].message.content == "as before"
 
 
-async def booked(store: Store) -> None:
+async def wait_until_booked(store: Store) -> None:
     """Wait until every run has ended in the ledger and nothing is reserved."""
 
     async def is_booked() -> bool:

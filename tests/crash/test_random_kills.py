@@ -24,7 +24,7 @@ from a2a_gateway.runs.model import SpendCaps
 from a2a_gateway.stores import open_store, sqlite_url
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.crash.books import LIVE, Books
-from tests.crash.load import CONVERSATION, PROFILES, Client, Deed, Truth, clients_of, seeded
+from tests.crash.load import CONVERSATION, PROFILES, Client, Deed, Truth, clients_of, seeded_chance
 from tests.support.ask import user
 from tests.support.postgresql import make_postgresql_database, required_postgresql, running_postgresql
 from tests.support.process import GatewayProcess
@@ -62,12 +62,12 @@ class Scene:
         await self.llm.wait_until(lambda traffic: traffic.in_flight == 0)
 
     async def moment(self, longest_s: float) -> None:
-        """Let chance choose an instant: only so is one hit that nobody has thought of."""
+        """Choose a random instant, because the critical instants are not all known."""
         await asyncio.sleep(self.chance.uniform(0, longest_s))
 
 
 def naps(scene: Scene) -> list[psutil.Process]:
-    """The processes that agents have started, whatever became of those who started them."""
+    """Return the processes that agents have started, also those whose parents have ended."""
     return [process for process in psutil.process_iter() if scene.nap in _arguments(process)]
 
 
@@ -100,7 +100,7 @@ async def killed_under_load(scene: Scene, *, drain: bool) -> tuple[list[Client],
 def check_accounts(before: Books, dead: Books, after: Books, truth: Truth) -> None:
     """Check that each account has what its calls cost, and for calls that the kill cut short what is presumed of them."""
     assert before.disagreements() == dead.disagreements() == after.disagreements() == []
-    (held, calls), presumed = dead.held(), dead.presumed()
+    (held, calls), presumed = dead.holds_by_payer(), dead.presumed_charges()
     assert after.spent() == dead.spent() + presumed
     assert presumed <= held
     assert after.uncertain() == dead.uncertain() + calls
@@ -187,7 +187,7 @@ async def _outcome(client: Client, deed: Deed) -> object:
 async def test_after_a_kill_only_open_calls_are_uncertain_and_no_process_stays(
     tmp_path: Path,
 ) -> None:
-    chance = seeded()
+    chance = seeded_chance()
     with database(tmp_path) as database_url, ScriptedLLM.in_thread() as llm:
         settings = "disconnect_grace_s = 0\nshell_pool_size = 1\nmax_concurrent_runs = 12\n"
         gateway = GatewayProcess(tmp_path, llm.base_url, settings, database_url=database_url)
@@ -221,7 +221,7 @@ async def test_after_a_kill_only_open_calls_are_uncertain_and_no_process_stays(
 
 @pytest.mark.timeout(60 + 60 * ROUNDS)
 async def test_a_gateway_that_is_killed_in_its_first_start_starts_the_next_time(tmp_path: Path) -> None:
-    chance = seeded()
+    chance = seeded_chance()
     with ScriptedLLM.in_thread() as llm:
         for number in range(ROUNDS):
             gateway = GatewayProcess(tmp_path / str(number), llm.base_url, "shell_pool_size = 0\n")
@@ -240,7 +240,7 @@ async def test_a_gateway_that_is_killed_in_its_first_start_starts_the_next_time(
 
 @contextmanager
 def database(home: Path) -> Iterator[str]:
-    """The URL of an empty database."""
+    """Make an empty database and yield its URL."""
     if os.environ.get("KILL_DATABASE") != "postgresql":
         yield sqlite_url(home / "data" / "gateway.db")
         return

@@ -63,7 +63,7 @@ async def ask(client: AsyncOpenAI, *steps: Step) -> Any:
 
 @asynccontextmanager
 async def in_a_call(client: AsyncOpenAI, llm: ScriptedLLM, name: str) -> AsyncIterator["asyncio.Task[Any]"]:
-    """A run in the middle of a call that costs 702 micro-USD; it is let go on in the end."""
+    """Hold a run in the middle of a call that costs 702 micro-USD, and let it go on in the end."""
     asking = asyncio.create_task(ask(client, Step(content="paid for", usage=Usage(700, 1), gate=name)))
     await llm.wait_until(lambda traffic: traffic.waiting_at(name) == 1)
     try:
@@ -72,7 +72,7 @@ async def in_a_call(client: AsyncOpenAI, llm: ScriptedLLM, name: str) -> AsyncIt
         llm.open_gate(name)
 
 
-async def refused(work: Any) -> APIStatusError:
+async def refusal_of(work: Any) -> APIStatusError:
     with pytest.raises(APIStatusError) as refusal:
         await work
     error = refusal.value
@@ -81,7 +81,7 @@ async def refused(work: Any) -> APIStatusError:
     return error
 
 
-async def booked(gateway: GatewayProcess) -> Books:
+async def ledger_once_booked(gateway: GatewayProcess) -> Books:
     """Wait until every run has ended in the ledger and nothing is held; return the ledger."""
 
     def ledger_at_rest() -> Books | None:
@@ -111,7 +111,7 @@ def full_disk(gateway: GatewayProcess) -> Iterator[None]:
 
 
 @contextmanager
-def locked(gateway: GatewayProcess) -> Iterator[None]:
+def lock_database(gateway: GatewayProcess) -> Iterator[None]:
     """Let another process's transaction hold the database."""
     other = sqlite3.connect(gateway.data_dir / "gateway.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
@@ -147,16 +147,16 @@ async def test_a_failing_database_admits_nothing_and_everything_is_booked_later(
     async with in_a_call(client, llm, f"{trouble.__name__}") as asking:
         calls = llm.traffic.received
         with trouble(gateway):
-            refusals = asyncio.gather(refused(ask(client)), refused(ask(client)))
+            refusals = asyncio.gather(refusal_of(ask(client)), refusal_of(ask(client)))
             llm.open_gate(trouble.__name__)
-            lost = await refused(asking)
+            lost = await refusal_of(asking)
             at_the_door = await refusals
             async with httpx.AsyncClient(base_url=gateway.url) as http:
                 assert (await http.get("/health")).json() == {"status": "ok"}
             assert llm.traffic.received == calls
     assert [error.response.headers["x-should-retry"] for error in (*at_the_door, lost)] == ["true", "true", "false"]
     assert partial_of(lost) == "paid for"
-    after = await booked(gateway)
+    after = await ledger_once_booked(gateway)
     assert cost(after, before) == 702
     assert len(after.runs) - len(before.runs) == 1
     assert (await ask(client, Step(content="as before"))).choices[0].message.content == "as before"
@@ -168,12 +168,12 @@ async def test_a_run_outlives_a_lock_that_keeps_others_out(
     gateway, _ = served
     before = Books.read(gateway.database_url)
     async with in_a_call(client, llm, "locked") as asking:
-        with locked(gateway):
-            refusal = await refused(ask(client))
+        with lock_database(gateway):
+            refusal = await refusal_of(ask(client))
         assert refusal.response.headers["x-should-retry"] == "true"
         llm.open_gate("locked")
         assert (await asking).choices[0].message.content == "paid for"
-    assert cost(await booked(gateway), before) == 702
+    assert cost(await ledger_once_booked(gateway), before) == 702
 
 
 async def test_a_stream_that_has_begun_ends_with_the_error(
@@ -190,7 +190,7 @@ async def test_a_stream_that_has_begun_ends_with_the_error(
             llm.open_gate("in-a-stream")
     assert broken.value.code == "store_unavailable"
     assert content_of(told) == "one two"
-    assert cost(await booked(gateway), before) == 702
+    assert cost(await ledger_once_booked(gateway), before) == 702
 
 
 async def test_a_directory_that_cannot_be_made_is_told_and_costs_nothing(
@@ -200,10 +200,10 @@ async def test_a_directory_that_cannot_be_made_is_told_and_costs_nothing(
     await ask(client, Step(content="before"))
     before = Books.read(gateway.database_url)
     with in_the_way(gateway.data_dir / "workspaces"):
-        refusal = await refused(ask(client))
+        refusal = await refusal_of(ask(client))
     assert refusal.code == "store_unavailable"
     assert refusal.response.headers["x-should-retry"] == "true"
-    assert cost(await booked(gateway), before) == 0
+    assert cost(await ledger_once_booked(gateway), before) == 0
     assert (await ask(client, Step(content="as before"))).choices[0].message.content == "as before"
 
 
@@ -230,8 +230,8 @@ async def test_another_file_in_the_place_of_the_database_is_used_from_then_on(
         source.backup(target)
     before = Books.read(sqlite_url(copy))
     remove_database(path)
-    await refused(ask(client))
+    await refusal_of(ask(client))
     copy.rename(path)
     assert (await ask(client, Step(content="after", usage=Usage(5, 0)))).choices[0].message.content == "after"
-    after = await booked(gateway)
+    after = await ledger_once_booked(gateway)
     assert (len(after.runs) - len(before.runs), cost(after, before)) == (1, 5)

@@ -1,4 +1,4 @@
-"""Fixtures: the endpoint that agents delegate to, a real server on a real socket, one per test; and the agents that delegate."""
+"""Fixtures: the endpoint of a delegation, a real server on a real socket, one per test; and agents that delegate to it."""
 
 import socket
 import threading
@@ -25,7 +25,7 @@ def endpoint() -> Iterator[RemoteEndpoint]:
         await original(sockets)
         started.set()
 
-    server.startup = startup  # type: ignore[method-assign]  # uvicorn tells by no other way that it listens
+    server.startup = startup  # type: ignore[method-assign]  # uvicorn has no other signal that it listens
     thread = threading.Thread(target=server.run)
     thread.start()
     assert started.wait(20)
@@ -37,7 +37,7 @@ def endpoint() -> Iterator[RemoteEndpoint]:
 
 @pytest.fixture
 def unused_tcp_port() -> Iterator[int]:
-    """A port at which nobody listens, held for the test so that nobody else gets it."""
+    """A port on which no process listens, held for the test so that no other process gets it."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
@@ -45,7 +45,7 @@ def unused_tcp_port() -> Iterator[int]:
 
 @pytest.fixture
 def hire(endpoint: RemoteEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hire]:
-    """Make delegators, whose environment names the endpoint."""
+    """Make delegators, whose environment names the fixture as their endpoint."""
     monkeypatch.setenv("A2A_BASE_URL", endpoint.base_url)
     monkeypatch.setenv("A2A_API_KEY", "key")
     with ExitStack() as closing:

@@ -1,4 +1,4 @@
-"""A real HTTP server in the place of an endpoint: its agents, and the LLM of the agent that delegates."""
+"""A real HTTP server that plays the endpoint of a delegation: its agents, and the LLM of the agent that delegates."""
 
 import asyncio
 import json
@@ -154,7 +154,7 @@ def tool_call(name: str, call_id: str, **arguments: Any) -> dict[str, Any]:
 
 
 def calls(*tool_calls: dict[str, Any]) -> dict[str, Any]:
-    """An assistant message that calls tools."""
+    """Return an assistant message that calls tools."""
     return {"role": "assistant", "content": None, "tool_calls": list(tool_calls)}
 
 

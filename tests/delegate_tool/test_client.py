@@ -136,10 +136,14 @@ async def test_what_no_text_may_hold_is_replaced_in_an_error(endpoint: RemoteEnd
     assert result.error_message == "No \N{REPLACEMENT CHARACTER} (max_depth \N{REPLACEMENT CHARACTER})"
 
 
-@pytest.mark.parametrize(("error", "told"), [("model unloaded", "model unloaded"), ("<html>no route</html>", "HTTP 400 from ")])
-async def test_an_error_that_is_only_a_text_is_told_unless_it_is_a_page(endpoint: RemoteEndpoint, error: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "message"), [("model unloaded", "model unloaded"), ("<html>no route</html>", "HTTP 400 from ")]
+)
+async def test_an_error_that_is_only_a_text_is_told_unless_it_is_a_page(
+    endpoint: RemoteEndpoint, error: str, message: str
+) -> None:
     result = await ask(endpoint, Refusal(400, error))
-    assert (result.error_code, (result.error_message or "")[: len(told)]) == ("http_400", told)
+    assert (result.error_code, (result.error_message or "")[: len(message)]) == ("http_400", message)
 
 
 async def test_a_litellm_proxys_cost_header_is_understood(endpoint: RemoteEndpoint) -> None:
@@ -358,7 +362,7 @@ def test_a_missing_endpoint_is_said_by_the_name_of_the_variable(
         monkeypatch.setenv(name, value)
     with pytest.raises(EndpointMissing, match=missing) as refusal:
         delegate(AGENT, "t")
-    assert refusal.value.__context__ is None  # a traceback of it speaks of nothing else
+    assert refusal.value.__context__ is None  # its traceback contains nothing else
 
 
 @pytest.mark.parametrize("key", ["hunter2\nschlüssel", "hünter2"])

@@ -23,13 +23,13 @@ FINISHED = DelegationResult(
 LEFT = Remaining(depth=1, runs=4, budget_micro_usd=500_000, seconds=90.2)
 
 
-def told(result: DelegationResult, left: Remaining = LEFT) -> str:
+def llm_text(result: DelegationResult, left: Remaining = LEFT) -> str:
     content = DelegationObservation.from_result("openhands_reviewer", result, left).to_llm_content
     return "\n".join(part.text for part in content if isinstance(part, TextContent))
 
 
 def test_the_llm_reads_the_facts_then_the_answer() -> None:
-    assert told(FINISHED) == (
+    assert llm_text(FINISHED) == (
         "[openhands_reviewer: finished; 3 turns, 12.4 s, $0.012300, run r1]\n"
         "Left for delegations: 1 level of depth, 4 runs, at most $0.500000, 90 s.\n"
         "Its answer:\n"
@@ -38,25 +38,25 @@ def test_the_llm_reads_the_facts_then_the_answer() -> None:
 
 
 def test_the_llm_reads_why_it_was_refused_and_what_is_left() -> None:
-    assert told(make_refusal("agent_not_allowed", "Not that one. Do it yourself."), Remaining()) == (
+    assert llm_text(make_refusal("agent_not_allowed", "Not that one. Do it yourself."), Remaining()) == (
         "[openhands_reviewer: refused; 0.0 s, $0.000000]\nNot that one. Do it yourself."
     )
 
 
 def test_the_llm_reads_what_a_broken_agent_had_written() -> None:
     broken = DelegationResult(DelegationStatus.FAILED, "half", error_message="The stream broke.", cost_micro_usd=1)
-    assert told(broken, Remaining()) == (
+    assert llm_text(broken, Remaining()) == (
         "[openhands_reviewer: failed; 0.0 s, at least $0.000001]\nThe stream broke.\nWhat it had written by then:\nhalf"
     )
 
 
 def test_an_empty_answer_is_said_to_be_empty() -> None:
-    assert told(DelegationResult(DelegationStatus.FINISHED), Remaining()).endswith("unknown cost]\nIt gave an empty answer.")
+    assert llm_text(DelegationResult(DelegationStatus.FINISHED), Remaining()).endswith("unknown cost]\nIt gave an empty answer.")
 
 
 def test_a_partial_answer_can_be_gone_on_with() -> None:
     conversation_id = "6f1d2c9e-6f0f-4c58-9d0b-0d9e9b1f4a11"
-    text = told(DelegationResult(DelegationStatus.PARTIAL, "half", conversation_id=conversation_id), Remaining())
+    text = llm_text(DelegationResult(DelegationStatus.PARTIAL, "half", conversation_id=conversation_id), Remaining())
     assert f'conversation_id="{conversation_id}"' in text
     assert "incomplete" in text
 

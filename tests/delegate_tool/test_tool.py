@@ -27,7 +27,7 @@ from tests.error_texts.texts import pattern_of
 
 pytestmark = pytest.mark.anyio
 
-TOKEN = "run-token-that-nobody-may-see"
+TOKEN = "run-token-that-must-stay-secret"
 REVIEWER = "openhands_reviewer"
 CARDS = (AgentCard(CODER, "Writes code."), AgentCard(REVIEWER, "Reviews\n  code."))
 USAGE = {
@@ -158,7 +158,7 @@ async def test_interrupting_the_agent_hangs_up_on_every_child(
     endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI, hang: Hang, children: int, in_gateway: bool
 ) -> None:
     endpoint.plays(CODER, hang)
-    endpoint.llm_says(calls(*(call(CODER, f"call_{n}", f"part {n}") for n in range(children))), says("never said"))
+    endpoint.llm_says(calls(*(call(CODER, f"call_{n}", f"part {n}") for n in range(children))), says("never sent"))
     delegator = hire(agents=[CODER])
     await anyio.to_thread.run_sync(delegator.start, bind(endpoint, shared) if in_gateway else None)
     async with anyio.create_task_group() as tasks:

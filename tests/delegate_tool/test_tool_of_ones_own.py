@@ -1,4 +1,4 @@
-"""The tool in an agent that somebody runs outside a gateway, against a real HTTP server that plays its LLM and the endpoint."""
+"""The tool in an agent outside a gateway, against a real HTTP server that plays its LLM and the endpoint."""
 
 import json
 import subprocess
@@ -77,7 +77,7 @@ def test_a_script_that_forgets_to_close_its_conversation_still_ends(endpoint: Re
 
 async def test_outside_a_gateway_closing_a_conversation_cancels_its_children(endpoint: RemoteEndpoint, hire: Hire) -> None:
     endpoint.plays(CODER, Hang(["so far"]))
-    endpoint.llm_says(calls(call(CODER), call(CODER, "call_1", "more")), says("never said"))
+    endpoint.llm_says(calls(call(CODER), call(CODER, "call_1", "more")), says("never sent"))
     delegator = hire(agents=[CODER])
     await anyio.to_thread.run_sync(delegator.start)
     async with anyio.create_task_group() as tasks:

@@ -16,7 +16,7 @@ from a2a_gateway.server.origin import ConnectionEnds, Origins
 from a2a_gateway.testing.scripted_runner import Until
 from a2a_gateway.wire.outcome import render_outcome
 from tests.error_texts.texts import Case
-from tests.runs.service_bench import bench_of, by_task, finished, follow
+from tests.runs.service_bench import bench_of, by_task, end_of, follow
 
 _LIMITS = ConnectionLimits(max_connections=3, head_timeout_s=20, body_timeout_s=30)
 
@@ -53,7 +53,7 @@ async def _conversation_of_the_parent(directory: Path) -> object:
     async with bench_of(directory, by_task(lead=[Until(gate), ending], part=[ending]), ttl_s=60) as bench:
         lead = await bench.start("lead")
         part = await bench.start("part", lead, conversation_id=lead.record.conversation_id)
-        outcome = finished(await follow(part)).outcome
+        outcome = end_of(await follow(part)).outcome
         gate.set()
         await follow(lead)
     assert isinstance(outcome, Failed)
@@ -64,7 +64,7 @@ async def _cut_off_by_a_shutdown(directory: Path) -> object:
     async with bench_of(directory, by_task(task=[Until(asyncio.Event())])) as bench:
         run = await bench.start()
         await bench.service.drain(timeout_s=0)
-        return render_outcome(finished(await follow(run)))
+        return render_outcome(end_of(await follow(run)))
 
 
 async def _lost_run(directory: Path) -> object:
@@ -72,7 +72,7 @@ async def _lost_run(directory: Path) -> object:
         await follow(await bench.start(idempotency_key="once"))
         bench.change("DELETE FROM answers")
         with (await bench.start(idempotency_key="once")).listen() as listener:
-            outcome = finished(await listener.take()).outcome
+            outcome = end_of(await listener.take()).outcome
     assert isinstance(outcome, Failed)
     return outcome.error
 

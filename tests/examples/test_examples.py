@@ -81,7 +81,7 @@ def test_the_openai_script_says_in_a_line_what_the_gateway_refused(scene: tuple[
 
 
 def test_curl_alone_lists_the_agents_and_streams_an_answer(scene: tuple[GatewayUnderTest, ScriptedLLM]) -> None:
-    done = run_example(scene, "sh", "curl.sh", "openhands_poet", 'Say "hello",\nplease.')
+    done = run_example(scene, "sh", "curl.sh", "openhands_poet", 'Print "hello",\nplease.')
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("# asking openhands_poet\n")
     assert '"content":"ok"' in done.stdout.replace(" ", "")
@@ -89,7 +89,7 @@ def test_curl_alone_lists_the_agents_and_streams_an_answer(scene: tuple[GatewayU
     assert done.stdout.rstrip().endswith("data: [DONE]")
     assert re.search(r"^x-a2a-run-id: \S+", done.stderr, re.MULTILINE | re.IGNORECASE)
     _, llm = scene
-    assert llm.traffic.requests[-1].last_text == 'Say "hello", please.'
+    assert llm.traffic.requests[-1].last_text == 'Print "hello", please.'
 
 
 def test_curl_alone_fails_where_the_gateway_refuses(scene: tuple[GatewayUnderTest, ScriptedLLM]) -> None:

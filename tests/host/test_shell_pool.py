@@ -51,7 +51,7 @@ def test_a_shell_that_died_while_it_waited_is_not_handed_out(tmp_path: Path) -> 
     with ShellPool(tmp_path, 2, ENVIRONMENT) as pool:
         first = pool.take()
         waiting = wait_for_shells(tmp_path, {int(output(first, "echo $$"))}, count=2)
-        # Found before they end: afterwards somebody may have reaped them. A shell has ended when its keeper has.
+        # Found before they end: later they may have been reaped. A shell has ended when its keeper has.
         processes = [one for pid in waiting for one in (psutil.Process(pid), psutil.Process(pid).parent()) if one]
         for pid in waiting:
             os.kill(pid, signal.SIGKILL)
@@ -129,12 +129,12 @@ def test_what_agents_have_started_ends_with_their_gateway_however_that_ends(tmp_
     crash(tmp_path, command)
     look = threading.Event()
     while any("1902" in " ".join(arguments_of(process)) for process in psutil.process_iter()):
-        look.wait(0.02)  # whoever ends them has nobody left to tell
+        look.wait(0.02)  # the process that ends them has no parent to notify
 
 
 @pytest.mark.parametrize("end_of_the_keeper", ["KILL", "STOP"])
 def test_a_shell_whose_keeper_an_agent_has_ended_leaves_nothing_all_the_same(tmp_path: Path, end_of_the_keeper: str) -> None:
-    shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
+    shell = Shell.start(make_directory(tmp_path / "shell"), bash(), ENVIRONMENT)
     shell.run(f"setsid sleep 1903 & kill -{end_of_the_keeper} $PPID")
     shell.wait(timeout_s=20, quiet_s=20)
     shell.kill()
@@ -154,7 +154,7 @@ def test_what_a_crashed_gateway_left_is_removed_and_a_living_ones_is_not(tmp_pat
 
 @pytest.mark.parametrize("command", ["while :; do :; done", "trap '' INT; sleep 60", "(trap '' INT TERM; sleep 60; sleep 60)"])
 def test_an_interrupted_shell_ends_its_command_and_takes_no_other(tmp_path: Path, command: str) -> None:
-    shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
+    shell = Shell.start(make_directory(tmp_path / "shell"), bash(), ENVIRONMENT)
     shell.run(command)
     shell.interrupt()
     assert isinstance(shell.wait(timeout_s=20, quiet_s=20), Interrupted)
@@ -167,7 +167,8 @@ def test_an_interrupted_shell_ends_its_command_and_takes_no_other(tmp_path: Path
 
 @pytest.mark.linux("process namespaces are Linux's")
 def test_interrupting_a_shell_that_has_ended_signals_no_other_process(tmp_path: Path) -> None:
-    # In a container the session's first process may be outside, and is then 0, as is the group that has a terminal nobody has.
+    # In a container the session's first process may be outside, and is then 0, as is the group of a terminal
+    # that no process has.
     container = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
         container += ["--user", "--map-root-user"]
@@ -178,7 +179,7 @@ def test_interrupting_a_shell_that_has_ended_signals_no_other_process(tmp_path: 
         from pathlib import Path
         from a2a_gateway.host.shell import Ended, Shell
         assert os.getsid(0) == 0
-        shell = Shell.start(Path({str(made(tmp_path / "shell"))!r}), {bash()!r}, {dict(ENVIRONMENT)!r})
+        shell = Shell.start(Path({str(make_directory(tmp_path / "shell"))!r}), {bash()!r}, {dict(ENVIRONMENT)!r})
         shell.run("exit")
         assert isinstance(shell.wait(timeout_s=20, quiet_s=20), Ended)
         shell.interrupt()
@@ -191,7 +192,7 @@ def test_interrupting_a_shell_that_has_ended_signals_no_other_process(tmp_path: 
     assert told.stdout == "unharmed\n", told.stderr
 
 
-@pytest.mark.linux("only Linux hands orphans to whoever takes them in")
+@pytest.mark.linux("only Linux hands orphans to a subreaper")
 def test_what_a_shell_has_left_is_not_handed_on_when_it_is_dead(tmp_path: Path) -> None:
     program = f"""if True:
         from pathlib import Path
@@ -199,7 +200,7 @@ def test_what_a_shell_has_left_is_not_handed_on_when_it_is_dead(tmp_path: Path) 
         from a2a_gateway.host.orphans import become_parent_of_orphans
         from a2a_gateway.host.shell import Shell
         become_parent_of_orphans()
-        shell = Shell.start(Path({str(made(tmp_path / "shell"))!r}), {bash()!r}, {dict(ENVIRONMENT)!r})
+        shell = Shell.start(Path({str(make_directory(tmp_path / "shell"))!r}), {bash()!r}, {dict(ENVIRONMENT)!r})
         shell.run("sleep 901 & (setsid sleep 902 &); (setsid bash -c 'sleep 903 & sleep 904' &)")
         shell.wait(timeout_s=20, quiet_s=20)
         shell.kill()
@@ -211,7 +212,7 @@ def test_what_a_shell_has_left_is_not_handed_on_when_it_is_dead(tmp_path: Path) 
 
 @pytest.mark.parametrize(("command", "exit_code"), [("exit 3", 3), ("kill -9 $$", -9), ("kill -HUP $$", -1)])
 def test_how_a_shell_ended_is_told(tmp_path: Path, command: str, exit_code: int) -> None:
-    shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
+    shell = Shell.start(make_directory(tmp_path / "shell"), bash(), ENVIRONMENT)
     shell.run(command)
     outcome = shell.wait(timeout_s=20, quiet_s=20)
     shell.kill()
@@ -231,7 +232,7 @@ def test_how_a_shell_ended_is_told(tmp_path: Path, command: str, exit_code: int)
     ],
 )
 def test_a_command_that_changes_what_comes_before_the_prompt_is_seen_to_end(tmp_path: Path, command: str) -> None:
-    shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
+    shell = Shell.start(make_directory(tmp_path / "shell"), bash(), ENVIRONMENT)
     try:
         assert output(shell, command) == ""
         shell.run("(exit 7)")
@@ -244,7 +245,7 @@ def test_a_command_that_changes_what_comes_before_the_prompt_is_seen_to_end(tmp_
 
 
 def test_typing_at_a_program_that_does_not_read_is_refused_in_the_end(tmp_path: Path) -> None:
-    shell = Shell.start(made(tmp_path / "shell"), bash(), ENVIRONMENT)
+    shell = Shell.start(make_directory(tmp_path / "shell"), bash(), ENVIRONMENT)
     shell.run("stty raw; sleep 60")
     with pytest.raises(ShellError):
         shell.type(b"x" * 1_000_000)
@@ -255,7 +256,7 @@ def test_typing_at_a_program_that_does_not_read_is_refused_in_the_end(tmp_path: 
 
 def test_a_program_that_is_no_shell_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ShellError):
-        Shell.start(made(tmp_path / "shell"), "/bin/false", ENVIRONMENT)
+        Shell.start(make_directory(tmp_path / "shell"), "/bin/false", ENVIRONMENT)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -285,7 +286,7 @@ def bash() -> str:
     return found
 
 
-def made(path: Path) -> Path:
+def make_directory(path: Path) -> Path:
     path.mkdir()
     return path
 

@@ -30,7 +30,7 @@ def exit_code_as_nobody(work: Callable[[], bool]) -> int:
 
 
 def test_a_process_of_an_agent_that_has_just_ended_is_none_that_hides_what_it_has() -> None:
-    """A client would be refused otherwise, because an agent at work starts and ends processes all the time."""
+    # A client would be refused otherwise, because an agent at work starts and ends processes all the time.
 
     def look() -> bool:
         ended = os.fork()

@@ -1,4 +1,4 @@
-"""Whose socket is at the other end of a connection, as the kernel tells it."""
+"""Whose socket is at the other end of a connection, as the kernel lists it."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ import pytest
 
 from a2a_gateway.host.tcp_sockets import client_socket
 
-pytestmark = pytest.mark.linux("only Linux tells")
+pytestmark = pytest.mark.linux("only Linux lists sockets by process")
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ _LIBC = ctypes.CDLL(None)
 
 def main(way: str, host: str, port: str, key: str) -> None:
     if way == "hidden":
-        _LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # nobody of the same user may look into it
+        _LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # no process of the same user may look into it
         _ask(host, port, key)
     elif way == "thread":
         asking = threading.Thread(target=_ask_in_thread, args=(host, port, key))
         asking.start()
         asking.join()
     elif way == "relay":
-        connection = _sent(host, port, key)
+        connection = _send_request(host, port, key)
         while not select.select([connection], [], [], 0)[0]:
             if os.fork():
                 os._exit(0)  # the child goes on with the socket, and so on
@@ -37,10 +37,10 @@ def _ask_in_thread(host: str, port: str, key: str) -> None:
 
 
 def _ask(host: str, port: str, key: str) -> None:
-    _show(_sent(host, port, key))
+    _show(_send_request(host, port, key))
 
 
-def _sent(host: str, port: str, key: str) -> socket.socket:
+def _send_request(host: str, port: str, key: str) -> socket.socket:
     connection = socket.create_connection((host, int(port)))
     head = f"GET /v1/models HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
     connection.sendall(head.encode())

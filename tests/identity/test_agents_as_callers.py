@@ -22,7 +22,7 @@ from tests.support.until import until
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.linux("only Linux tells whose a connection is"),
+    pytest.mark.linux("only Linux lists the process of a connection"),
 ]
 WIDER = {
     "X_A2A_Depth": "0",
@@ -61,13 +61,13 @@ async def with_token(gateway: GatewayUnderTest, path: Path, command: str, **head
     await until(waiting.exists)
     engine = gateway.running.gateway.started.result()
     (live,) = [each for each in engine.service.live_runs if each.record.depth == 0]
-    path.with_suffix(".part").write_text(engine.auth.tokens.mint(live.record))  # nobody else uses this loop
+    path.with_suffix(".part").write_text(engine.auth.tokens.mint(live.record))  # no other test uses this loop
     path.with_suffix(".part").rename(path)
     return live.record, await asking
 
 
 def run_in(answer: str, gateway: GatewayUnderTest) -> RunRecord:
-    """The record of the run that an answer, as `curl` shows it, is from."""
+    """Return the record of the run whose answer this is, as `curl` prints it."""
     found = re.search(r"(?i)^x-a2a-run-id: (\S+)", answer, re.MULTILINE)
     assert found is not None, answer
     ledger = gateway.running.gateway.started.result().store.ledger
@@ -102,7 +102,7 @@ async def test_with_its_own_token_it_is_a_child_of_its_run(
 async def test_with_a_key_it_is_a_child_of_its_run_whoevers_the_key_is(
     gateway: GatewayUnderTest, forged: dict[str, str], way: str
 ) -> None:
-    _, stolen = await asyncio.to_thread(gateway.create_key, f"of somebody else {len(forged)} {len(way)}")
+    _, stolen = await asyncio.to_thread(gateway.create_key, f"of another client {len(forged)} {len(way)}")
     command = curl(f"{gateway.base_url}/chat/completions", stolen, chat("below"), **forged)
     answer = await ask(gateway, types(way.format(command)), **NARROW)
     child = await asyncio.to_thread(run_in, answer, gateway)
@@ -163,6 +163,6 @@ async def test_an_agent_is_known_by_whichever_address_of_the_machine_it_calls(tm
 
 
 def _own_addresses() -> list[str]:
-    """This machine's addresses in networks, if it has any."""
+    """Return this machine's addresses in networks, if it has any."""
     found = [address for each in psutil.net_if_addrs().values() for address in each if address.family.name == "AF_INET"]
     return [each.address for each in found if not each.address.startswith("127.")]

@@ -95,12 +95,12 @@ async def test_its_run_tokens_are_refused_from_that_moment_on(pair: Pair) -> Non
         async with gateway.http(key=engine.auth.tokens.mint(live.record)) as http:
             before = await http.get("/v1/runs")
             await asyncio.to_thread(gateway.portal.call, engine.store.keys.revoke, record.name)
-            after = [await http.get("/v1/runs"), await _delegated(http)]
+            after = [await http.get("/v1/runs"), await _delegate(http)]
         with pytest.raises(APIError):
             await asking
     assert before.status_code == 200
     assert [answer.status_code for answer in after] == [401, 401]
 
 
-async def _delegated(http: httpx.AsyncClient) -> httpx.Response:
+async def _delegate(http: httpx.AsyncClient) -> httpx.Response:
     return await http.post("/v1/chat/completions", json={"model": AGENT, "messages": [user("More.", Step(content="never"))]})

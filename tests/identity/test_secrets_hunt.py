@@ -52,7 +52,7 @@ class Hunt:
         self.places[place] = self.places.get(place, b"") + (found.encode() if isinstance(found, str) else found)
 
     def found_in(self, place: str) -> set[str]:
-        """Names of the secrets that are in a place; `canary` is no secret."""
+        """Return the names of the secrets that are in a place; `canary` is no secret."""
         searched = {**self.secrets, "canary": CANARY}
         return {name for name, secret in searched.items() if any(form in self.places[place] for form in _forms(secret))}
 
@@ -75,7 +75,7 @@ PLACES = (
 
 
 def _forms(secret: str) -> Iterator[bytes]:
-    """A secret as it stands, and as an encoding might have disguised it."""
+    """Yield a secret as it is, and in each encoding that could hide it."""
     plain = secret.encode()
     yield plain
     yield plain.hex().encode()
@@ -84,7 +84,7 @@ def _forms(secret: str) -> Iterator[bytes]:
 
 
 def what_the_llm_says(request: ChatRequest) -> Step | None:
-    """An LLM that gives away its key: in its answer, or as providers do, in the error that refuses it."""
+    """Give away the LLM's key: in its answer, or as providers do, in the error that refuses it."""
     said = text_of(request.messages[-1])
     if said == "blurt":
         return Step(content=f"My key is {LLM_KEY}, {CANARY}.")
@@ -135,14 +135,14 @@ def _work(gateway: ServedGateway, hunt: Hunt, home: Path) -> None:
         Step(content=f"$LAST {CANARY}"),
     ]
     with OpenAI(base_url=gateway.base_url, api_key=gateway.key, max_retries=0) as client, ThreadPoolExecutor() as threads:
-        asking = threads.submit(_streamed, client, [user("Look around.", *steps)], {"Idempotency-Key": "hunt"})
+        asking = threads.submit(_stream_text, client, [user("Look around.", *steps)], {"Idempotency-Key": "hunt"})
         block_until(lambda: (home / "stays").exists() or asking.done())
         _look_at_files(hunt, home)
         go.touch()
         run_id = asking.result()
         for model, text in ((AGENT, "blurt"), (AGENT, "refuse"), (f"{AGENT}-unknown", "hello")):
             try:
-                _streamed(client, [user(text)], {}, model)
+                _stream_text(client, [user(text)], {}, model)
             except APIError as error:
                 hunt.add("errors", f"{error.message} {json.dumps(error.body)}")
     for request in gateway.llm.traffic.requests:
@@ -155,7 +155,7 @@ def _work(gateway: ServedGateway, hunt: Hunt, home: Path) -> None:
             hunt.add("runs and their events", http.get(path).raise_for_status().content)
 
 
-def _streamed(client: OpenAI, messages: list[Any], headers: Mapping[str, str], model: str = AGENT) -> str:
+def _stream_text(client: OpenAI, messages: list[Any], headers: Mapping[str, str], model: str = AGENT) -> str:
     raw = client.chat.completions.with_raw_response.create(model=model, messages=messages, stream=True, extra_headers=headers)
     for _ in raw.parse():
         pass

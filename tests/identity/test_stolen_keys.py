@@ -24,7 +24,7 @@ from tests.support.until import until
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.linux("only Linux tells whose a connection is"),
+    pytest.mark.linux("only Linux lists the process of a connection"),
 ]
 
 EVASIVE = Path(__file__).with_name("evasive.py")
@@ -63,7 +63,7 @@ async def ask(gateway: ServedGateway, *messages: Any, **options: Any) -> str:
 
 
 async def roots(gateway: ServedGateway) -> list[str]:
-    """The trees that the key has started."""
+    """Return the trees that the key has started."""
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {gateway.key}"}) as http:
         return [run["id"] for run in (await http.get(f"{gateway.base_url}/runs?limit=100")).json()["data"]]
 
@@ -77,7 +77,7 @@ def refused_runs(log: str) -> int:
 
 
 def in_words_of(command: str) -> dict[str, str]:
-    """One request in the forms that `WAYS` need."""
+    """Return one request in the forms that `WAYS` need."""
     script = f"import subprocess; subprocess.run({shlex.split(command)!r})"
     return {"curl": command, "quoted": shlex.quote(f"{command} > out; touch done"), "python": shlex.quote(script)}
 
@@ -126,7 +126,7 @@ async def test_of_processes_that_agents_have_left_no_trace_stays(gateway: Served
 
     async with asyncio.timeout(60):
         while any(_is_zombie(process) for process in Process(gateway.pid).children(recursive=True)):
-            await roots(gateway)  # it looks when somebody comes with a key
+            await roots(gateway)  # it looks when a request presents a key
 
 
 def _is_zombie(process: Process) -> bool:

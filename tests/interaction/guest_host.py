@@ -38,7 +38,7 @@ AGENT = "---\nname: nested\ntools: [delegate]\n---\nDelegate.\n"
 
 
 def snapshot(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-    """What belongs to the process, by a name for each thing."""
+    """Record what belongs to the process, by a name for each thing."""
     loggers = {"root": logging.getLogger(), **logging.root.manager.loggerDict}
     return {
         "default executor": id(getattr(loop, "_default_executor", None)),
@@ -61,7 +61,7 @@ def _state(logger: logging.Logger) -> tuple[object, ...]:
 
 
 def _globals() -> dict[str, Any]:
-    """Functions, methods and plain settings of the libraries; caches are filled by use, and belong to it."""
+    """Record functions, methods and plain settings of the libraries, without caches, which are filled by use."""
     found: dict[str, Any] = {}
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in LIBRARIES:

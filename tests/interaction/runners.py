@@ -76,12 +76,12 @@ async def peers(home: Path) -> AsyncIterator[RunnerUnderTest]:
 
 
 @asynccontextmanager
-async def scripted(_: Path) -> AsyncIterator[RunnerUnderTest]:
+async def scripted_runner(_: Path) -> AsyncIterator[RunnerUnderTest]:
     yield RunnerUnderTest(ScriptedRunner(script_of))
 
 
 def script_of(run: AdmittedRun) -> Sequence[RunStep]:
-    """What the scripted runner does for a task."""
+    """Return what the scripted runner does for a task."""
     [message] = run.messages
     assert isinstance(message, UserMessage)
     [part] = message.parts
@@ -102,5 +102,5 @@ def _agent(run: AdmittedRun, model: str) -> RunRecord:
 RUNNERS: dict[str, Callable[[Path], AbstractAsyncContextManager[RunnerUnderTest]]] = {
     "agents": agents,
     "peers": peers,
-    "scripted": scripted,
+    "scripted": scripted_runner,
 }

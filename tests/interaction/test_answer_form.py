@@ -1,4 +1,4 @@
-"""Structured output through the front door: checked before the run, and after it, without holding up anybody."""
+"""Structured output through the front door: checked before the run, and after it, without holding up other requests."""
 
 import asyncio
 from typing import Any
@@ -21,12 +21,12 @@ async def ask(gateway: GatewayUnderTest, schema: dict[str, Any] | None, answer: 
     more: Any = {"response_format": form} if schema is not None else {}
     script = '[[llm {"steps": [{"content": %s}]}]]'
     async with gateway.client() as client:
-        messages: Any = [{"role": "user", "content": script % _quoted(answer)}]
+        messages: Any = [{"role": "user", "content": script % _quote(answer)}]
         completion: ChatCompletion = await client.chat.completions.create(model="openhands_priced", messages=messages, **more)
         return completion
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return '"' + text.replace('"', '\\"') + '"'
 
 

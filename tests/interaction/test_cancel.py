@@ -17,7 +17,7 @@ PRICED = "openhands_priced"
 
 
 def chain(levels: int, *bottom: Step) -> tuple[Step, ...]:
-    """Steps of an agent that delegates to itself, level by level, down to `bottom`."""
+    """Script an agent that delegates to itself, level by level, down to `bottom`."""
     steps = bottom
     for level in range(levels):
         steps = (Step(tool_calls=(delegation("self", f"Cancel level {level}.", *steps),)), Step(content="never"))

@@ -143,7 +143,7 @@ async def test_a_tree_over_three_gateways_adds_up_to_the_cent(chain: Chain) -> N
 
 async def test_money_that_was_spent_before_a_failure_in_mid_stream_is_counted(chain: Chain) -> None:
     steps = (
-        Step(content="Working.", tool_calls=(call("delegate", agent="nobody", task="x"),), usage=CENT),
+        Step(content="Working.", tool_calls=(call("delegate", agent="missing", task="x"),), usage=CENT),
         Step(status=400, error="broken"),
     )
     async with chain.a.client() as client, chain.a.http() as http:
@@ -169,7 +169,7 @@ async def test_agents_on_peers_work_side_by_side_each_with_a_share_of_the_budget
 
 
 async def _is_running(http: httpx.AsyncClient, idempotency_key: str) -> None:
-    """Wait until the run of a key has begun; nothing tells, so it is asked for."""
+    """Wait until the run of a key has begun; there is no signal, so it is polled."""
     states: list[str] = []
     while states != ["running"]:
         found = (await http.get("/v1/runs", params={"idempotency_key": idempotency_key})).json()["data"]

@@ -131,17 +131,17 @@ async def test_heartbeats_go_on_while_a_tool_works(gateway: GatewayUnderTest, ll
 
 
 async def test_narration_streams_before_the_answer_and_a_blank_line_separates_them(gateway: GatewayUnderTest) -> None:
-    steps = (Step(content="Let me look.", tool_calls=(call("terminal", command="echo hi"),)), Step(content="It says hi."))
+    steps = (Step(content="Let me look.", tool_calls=(call("terminal", command="echo hi"),)), Step(content="It prints hi."))
     async with gateway.client() as client:
         completion = await client.chat.completions.create(model=PRICED, messages=[user("Look", *steps)])
         stream = await client.chat.completions.create(model=PRICED, messages=[user("Look", *steps)], stream=True)
         streamed = content_of([chunk async for chunk in stream])
-    assert completion.choices[0].message.content == streamed == "Let me look.\n\nIt says hi."
+    assert completion.choices[0].message.content == streamed == "Let me look.\n\nIt prints hi."
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_narration_can_be_reasoning_or_nothing(gateway: GatewayUnderTest, stream: bool) -> None:
-    steps = (Step(content="Let me look.", tool_calls=(call("terminal", command="echo hi"),)), Step(content="It says hi."))
+    steps = (Step(content="Let me look.", tool_calls=(call("terminal", command="echo hi"),)), Step(content="It prints hi."))
     seen = {}
     async with gateway.client() as client:
         for model, narration in ((PRICED, "reasoning"), (PRICED, "none"), ("openhands_mute", None)):
@@ -158,9 +158,9 @@ async def test_narration_can_be_reasoning_or_nothing(gateway: GatewayUnderTest, 
                 content, reasoning = message.content or "", (message.model_extra or {}).get("reasoning_content", "")
             seen[model, narration] = (content, reasoning)
     assert seen == {
-        (PRICED, "reasoning"): ("It says hi.", "Let me look."),
-        (PRICED, "none"): ("It says hi.", ""),
-        ("openhands_mute", None): ("It says hi.", ""),
+        (PRICED, "reasoning"): ("It prints hi.", "Let me look."),
+        (PRICED, "none"): ("It prints hi.", ""),
+        ("openhands_mute", None): ("It prints hi.", ""),
     }
 
 
@@ -175,7 +175,7 @@ async def test_the_finish_tool_streams_its_message_as_the_arguments_arrive(gatew
 
 async def test_the_whole_history_reaches_the_llm_as_real_turns_in_order(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
     history = [
-        {"role": "system", "content": "Be terse, says the client."},
+        {"role": "system", "content": "Be terse, asks the client."},
         {"role": "user", "content": "first question"},
         {"role": "assistant", "content": "first answer"},
         {"role": "developer", "content": "And polite."},
@@ -194,7 +194,7 @@ async def test_the_whole_history_reaches_the_llm_as_real_turns_in_order(gateway:
     sent = next(request for request in reversed(llm.traffic.requests) if "history-test" in request.last_text)
     system, *turns = sent.messages
     text = json.dumps(system)
-    assert "Be terse, says the client." in text
+    assert "Be terse, asks the client." in text
     assert "And polite." in text
     assert [turn["role"] for turn in turns] == ["user", "assistant", "assistant", "tool", "user"]
     assert turns[2]["tool_calls"][0]["function"] == {"name": "get_weather", "arguments": '{"city": "Oslo"}'}

@@ -35,7 +35,7 @@ def lead_in_a_circle(request: ChatRequest) -> Step:
     """Delegate the own task to the other gateway: `<peer> <agent at the desk>: …`; the agent `other` answers."""
     task = next(text_of(message) for message in reversed(request.messages) if message.get("role") == "user")
     if request.messages[-1].get("role") == "tool":
-        return Step(content="told: $LAST")
+        return Step(content="answered: $LAST")
     if "You are the other" in request.system_text:
         return Step(content="I am another.")
     peer, agent = task.partition(":")[0].split()

@@ -47,7 +47,7 @@ def llm(strict: tuple[GatewayUnderTest, ScriptedLLM]) -> ScriptedLLM:
 
 
 @contextlib.contextmanager
-def connected(gateway: GatewayUnderTest, *sent: bytes) -> Iterator[socket.socket]:
+def connect(gateway: GatewayUnderTest, *sent: bytes) -> Iterator[socket.socket]:
     url = urlsplit(gateway.base_url)
     with socket.create_connection((url.hostname, url.port), timeout=60) as connection:
         for piece in sent:
@@ -56,7 +56,7 @@ def connected(gateway: GatewayUnderTest, *sent: bytes) -> Iterator[socket.socket
 
 
 def answer_to(connection: socket.socket) -> tuple[int, str] | None:
-    """Status and error code of what comes until the other side hangs up; None if it hangs up without a word."""
+    """Read until the gateway hangs up; return status and error code; None if it sends nothing."""
     with connection.makefile("rb") as received:
         head, _, body = received.read().partition(b"\r\n\r\n")
     return (int(head.split()[1]), json.loads(body)["error"]["code"]) if head else None
@@ -84,7 +84,7 @@ def request(key: str, text: str, step: Step, *, stream: bool = False) -> bytes:
 async def test_a_head_that_is_never_finished_ends_its_connection(
     gateway: GatewayUnderTest, sent: bytes, answer: tuple[int, str] | None
 ) -> None:
-    with connected(gateway, sent) as connection:
+    with connect(gateway, sent) as connection:
         assert answer_to(connection) == answer
 
 
@@ -92,25 +92,25 @@ async def test_a_head_that_is_never_finished_ends_its_connection(
 @pytest.mark.parametrize("length", [100_000, None], ids=["length", "chunked"])
 async def test_a_body_that_is_never_finished_is_a_408(gateway: GatewayUnderTest, body: bytes, length: int | None) -> None:
     framed = body if length is not None or not body else b"%x\r\n%b" % (2 * len(body), body)
-    with connected(gateway, head(gateway.key, length=length), framed) as connection:
+    with connect(gateway, head(gateway.key, length=length), framed) as connection:
         assert answer_to(connection) == (408, "request_timeout")
 
 
 async def test_a_stranger_who_sends_a_body_is_refused_at_once_and_hung_up_on(gateway: GatewayUnderTest) -> None:
-    with connected(gateway, head("sk-wrong", length=LIMIT_BYTES), b"x" * 1000) as connection:
+    with connect(gateway, head("sk-wrong", length=LIMIT_BYTES), b"x" * 1000) as connection:
         assert answer_to(connection) == (401, "invalid_api_key")
 
 
 async def test_a_run_takes_longer_than_a_client_may(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
     with contextlib.ExitStack() as stack:
         runs = [
-            stack.enter_context(connected(gateway, request(gateway.key, "Wait.", step, stream=stream)))
+            stack.enter_context(connect(gateway, request(gateway.key, "Wait.", step, stream=stream)))
             for step in [Step(content="Finally", gate=Gate("long"))]
             for stream in (False, True)
         ]
         await llm.wait_until(lambda traffic: traffic.in_flight == 2)
         for _ in range(2):
-            with connected(gateway, b"GET / HT") as slow:
+            with connect(gateway, b"GET / HT") as slow:
                 assert answer_to(slow) == (408, "request_timeout")
         llm.open_gate("long")
         for run in runs:
@@ -126,16 +126,16 @@ async def test_where_all_connections_are_in_use_the_one_that_waits_makes_room(
 ) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(MOST - 1):
-            stack.enter_context(connected(gateway, request(gateway.key, "Hang.", Step(hang=True))))
+            stack.enter_context(connect(gateway, request(gateway.key, "Hang.", Step(hang=True))))
         await llm.wait_until(lambda traffic: traffic.in_flight == MOST - 1)
-        waiting = stack.enter_context(connected(gateway))
-        with connected(gateway, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as new:
+        waiting = stack.enter_context(connect(gateway))
+        with connect(gateway, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as new:
             assert new.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
         assert answer_to(waiting) is None
 
-        stack.enter_context(connected(gateway, request(gateway.key, "Hang.", Step(hang=True))))
+        stack.enter_context(connect(gateway, request(gateway.key, "Hang.", Step(hang=True))))
         await llm.wait_until(lambda traffic: traffic.in_flight == MOST)
-        with connected(gateway, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") as refused:
+        with connect(gateway, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") as refused:
             assert answer_to(refused) == (429, "capacity_exceeded")
     await llm.wait_until(lambda traffic: traffic.in_flight == 0)
 
@@ -146,12 +146,12 @@ async def test_unfinished_bodies_of_one_key_leave_room_for_others(gateway: Gatew
     text = "x" * 300_000
     length = LIMIT_BYTES if framing == "length" else None
     unfinished = head(gateway.key, length=length) + (b"" if length else b"%x\r\n" % LIMIT_BYTES) + b"x" * 400_000
-    with connected(gateway, unfinished), connected(gateway, unfinished) as second:
+    with connect(gateway, unfinished), connect(gateway, unfinished) as second:
         assert answer_to(second) == (429, "capacity_exceeded")
-        with connected(gateway, request(gateway.key, "Small.", Step(content="yes"))) as small:
+        with connect(gateway, request(gateway.key, "Small.", Step(content="yes"))) as small:
             assert small.recv(65_536).startswith(b"HTTP/1.1 200 ")
-        with connected(gateway, request(other, text, Step(content="yes"))) as large:
+        with connect(gateway, request(other, text, Step(content="yes"))) as large:
             assert large.recv(65_536).startswith(b"HTTP/1.1 200 ")
     for _ in range(3):  # what has ended has given back what it took
-        with connected(gateway, request(gateway.key, text, Step(content="yes"))) as large:
+        with connect(gateway, request(gateway.key, text, Step(content="yes"))) as large:
             assert large.recv(65_536).startswith(b"HTTP/1.1 200 ")

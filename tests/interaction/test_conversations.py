@@ -29,10 +29,10 @@ async def test_a_conversation_goes_on_with_its_history_and_its_workspace(gateway
         header = {CONVERSATION: first.headers[CONVERSATION]}
         steps = (
             Step(tool_calls=(call("terminal", command="cat note.txt"),), usage=Usage(10, 0)),
-            Step(content="It says $LAST", usage=Usage(20, 0)),
+            Step(content="It has $LAST", usage=Usage(20, 0)),
         )
         second = await client.chat.completions.with_raw_response.create(
-            model=PRICED, messages=[user("conversation-test: what does it say?", *steps)], extra_headers=header
+            model=PRICED, messages=[user("conversation-test: what is in it?", *steps)], extra_headers=header
         )
     assert second.headers[CONVERSATION] == first.headers[CONVERSATION]
     completion = second.parse()
@@ -81,8 +81,8 @@ async def test_two_requests_on_one_conversation_run_one_after_the_other(gateway:
 async def test_an_unknown_or_foreign_conversation_is_a_404(gateway: GatewayUnderTest) -> None:
     from delegate_tool.protocol.limits import LimitPolicy
 
-    _, stranger = await asyncio.to_thread(gateway.create_key, "stranger", LimitPolicy())
-    async with gateway.client() as client, gateway.client(key=stranger) as other:
+    _, other_key = await asyncio.to_thread(gateway.create_key, "other", LimitPolicy())
+    async with gateway.client() as client, gateway.client(key=other_key) as other:
         mine = await client.chat.completions.with_raw_response.create(model=PRICED, messages=[user("Mine.", Step(content="ok"))])
         header = {CONVERSATION: mine.headers[CONVERSATION]}
         seen = []

@@ -41,9 +41,9 @@ def flat(tree: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def test_a_child_answers_its_parent_and_its_cost_rolls_up(gateway: GatewayUnderTest) -> None:
-    child = delegation("openhands_priced", "Say seven.", Step(content="Seven.", usage=TEN_CENTS))
-    steps = (Step(tool_calls=(child,), usage=TEN_CENTS), Step(content="It said: $LAST", usage=TEN_CENTS))
-    text, usage = await ask(gateway, PRICED, user("Ask somebody.", *steps))
+    child = delegation("openhands_priced", "Write seven.", Step(content="Seven.", usage=TEN_CENTS))
+    steps = (Step(tool_calls=(child,), usage=TEN_CENTS), Step(content="Result: $LAST", usage=TEN_CENTS))
+    text, usage = await ask(gateway, PRICED, user("Ask an agent.", *steps))
     assert "Seven." in text
     assert usage["cost_details"]["self"] == "0.200000"
     assert usage["cost_details"]["descendants"] == "0.100000"
@@ -108,7 +108,7 @@ async def test_at_the_last_depth_the_tool_is_not_offered_and_a_forced_call_is_re
 
 
 async def test_a_run_token_makes_children_and_no_header_can_widen_anything(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
-    """Plays an agent that uses its own token by hand, forged headers and all."""
+    # Plays an agent that uses its own token by hand, forged headers and all.
     step = Step(content="done", gate="token-test")
     async with gateway.client() as client:
         running = asyncio.create_task(
@@ -149,14 +149,14 @@ async def test_a_run_token_makes_children_and_no_header_can_widen_anything(gatew
 
 async def test_the_same_task_for_the_same_agent_on_the_way_down_is_a_cycle(gateway: GatewayUnderTest) -> None:
     pass_on = call("delegate", agent="self", task="$LAST")  # in the first turn, the last text is the task itself
-    text, usage = await ask(gateway, PRICED, user("Do it.", Step(tool_calls=(pass_on,)), Step(content="told: $LAST")))
+    text, usage = await ask(gateway, PRICED, user("Do it.", Step(tool_calls=(pass_on,)), Step(content="answered: $LAST")))
     assert "refused" in text
     assert usage["delegation"]["runs"] == 1
 
 
 async def test_an_agent_calls_only_whom_its_profile_allows(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
-    steps = (Step(tool_calls=(delegation(PRICED, "allowed-test.", Step(content="never")),)), Step(content="told: $LAST"))
-    text, usage = await ask(gateway, "openhands_shy", user("Ask somebody else.", *steps))
+    steps = (Step(tool_calls=(delegation(PRICED, "allowed-test.", Step(content="never")),)), Step(content="answered: $LAST"))
+    text, usage = await ask(gateway, "openhands_shy", user("Ask another agent.", *steps))
     assert "refused" in text
     assert "never" not in text
     assert usage["delegation"]["runs"] == 1
@@ -296,7 +296,7 @@ async def test_a_gateway_recognises_its_own_request_in_a_circle(gateway: Gateway
 
 
 async def test_a_trace_that_nobody_can_read_stops_no_delegation(gateway: GatewayUnderTest) -> None:
-    child = delegation("self", "Say seven.", Step(content="Seven."))
+    child = delegation("self", "Write seven.", Step(content="Seven."))
     request = {"model": PRICED, "messages": [user("Ask.", Step(tool_calls=(child,)), Step(content="$LAST"))]}
     async with gateway.http() as http:
         answer = await http.post("/v1/chat/completions", json=request, headers={b"traceparent": b"\xe9"})

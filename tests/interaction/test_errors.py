@@ -1,4 +1,4 @@
-"""Whatever goes wrong has OpenAI's shape, the right status, and says whether to retry. Nothing is faked into success."""
+"""Whatever goes wrong has OpenAI's shape, the right status, and states whether to retry. No failure looks like success."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ HI = [{"role": "user", "content": "hi"}]
 
 
 def shape(response: httpx.Response) -> tuple[int, str, str | None]:
-    """Status, code and param of an error, whose whole shape is checked."""
+    """Check the whole shape of an error; return its status, code and param."""
     body = response.json()
     assert set(body) == {"error"}, body
     assert set(body["error"]) == {"message", "type", "param", "code", "details"}

@@ -1,4 +1,4 @@
-"""Two gateways that know each other by keys: what a grant opens, and what nobody can do with one."""
+"""Two gateways that know each other by keys: what a grant opens, and what no client can do with one."""
 
 import asyncio
 import json
@@ -103,7 +103,7 @@ async def ask(gateway: GatewayUnderTest, model: str, message: Any, **headers: st
 
 
 async def refusal(gateway: GatewayUnderTest, token: str, model: str = "openhands_lead", **headers: str) -> tuple[int, str]:
-    """What comes of a chat request that presents a token: status and code of the refusal."""
+    """Send a chat request with a token; return status and code of the refusal."""
     async with AsyncOpenAI(base_url=gateway.base_url, api_key=token, max_retries=0) as client:
         with pytest.raises(APIStatusError) as refused:
             await client.chat.completions.create(model=model, messages=[user("Hi.", Step(content="no"))], extra_headers=headers)
@@ -111,7 +111,7 @@ async def refusal(gateway: GatewayUnderTest, token: str, model: str = "openhands
 
 
 async def stolen(pair: Pair, **headers: str) -> str:
-    """A grant that `desk` has made for `box`, and that somebody else got."""
+    """Get a grant that `desk` has made for `box`, as a thief could."""
     async with pair.desk.client() as client:
         with pytest.raises(APIStatusError):
             await client.chat.completions.create(
@@ -120,8 +120,8 @@ async def stolen(pair: Pair, **headers: str) -> str:
     return pair.thief.headers["authorization"].removeprefix("Bearer ")
 
 
-def granted(pair: Pair, **changes: Any) -> Grant:
-    """A grant as `desk` would make one."""
+def grant_of_desk(pair: Pair, **changes: Any) -> Grant:
+    """Return a grant as `desk` would make it."""
     grant = Grant(
         issuer="desk",
         run_id=str(uuid4()),
@@ -143,20 +143,20 @@ def sign(pair: Pair, grant: Grant, *, audience: str = "box", key: SigningKey | N
 
 async def test_a_peer_at_its_limit_is_refused_and_its_grant_stays_good(pair: Pair) -> None:
     first, second = [
-        encode_grant(granted(pair, issuer="busy"), audience="box", signer=Signer("HS256", SECRET), now=SystemClock().now())
+        encode_grant(grant_of_desk(pair, issuer="busy"), audience="box", signer=Signer("HS256", SECRET), now=SystemClock().now())
         for _ in range(2)
     ]
     async with pair.box.http(key=first) as one, pair.box.http(key=second) as other:
 
-        def asked(task: str, step: Step) -> dict[str, Any]:
+        def chat_body(task: str, step: Step) -> dict[str, Any]:
             return {"model": "openhands_lead", "messages": [user(task, step)]}
 
-        begun = asyncio.create_task(one.post("/v1/chat/completions", json=asked("First.", Step(content="ok", gate="busy"))))
+        begun = asyncio.create_task(one.post("/v1/chat/completions", json=chat_body("First.", Step(content="ok", gate="busy"))))
         await pair.llm.wait_until(lambda traffic: traffic.waiting_at("busy") == 1)
-        refused = await other.post("/v1/chat/completions", json=asked("Second.", Step(content="ok")))
+        refused = await other.post("/v1/chat/completions", json=chat_body("Second.", Step(content="ok")))
         pair.llm.open_gate("busy")
         assert (await begun).status_code == 200
-        again = await other.post("/v1/chat/completions", json=asked("Second.", Step(content="ok")))
+        again = await other.post("/v1/chat/completions", json=chat_body("Second.", Step(content="ok")))
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], refused.headers["retry-after"]) == (429, "capacity_exceeded", "5")
     assert error["details"] == {"scope": "key", "max_concurrent_runs": 1}
@@ -165,7 +165,7 @@ async def test_a_peer_at_its_limit_is_refused_and_its_grant_stays_good(pair: Pai
 
 async def test_a_run_crosses_by_a_grant_and_is_paid(pair: Pair) -> None:
     there = delegation("box/openhands_lead", "At the box.", Step(content="from the box", usage=CENT))
-    text, usage = await ask(pair.desk, "openhands_lead", user("Go.", Step(tool_calls=(there,)), Step(content="told: $LAST")))
+    text, usage = await ask(pair.desk, "openhands_lead", user("Go.", Step(tool_calls=(there,)), Step(content="answered: $LAST")))
     assert "from the box" in text
     assert usage["cost_details"]["descendants"] == "0.010000"
     async with pair.desk.http() as http:
@@ -187,7 +187,7 @@ async def test_a_peer_finds_its_runs_also_after_their_idempotency_keys_have_expi
 
 
 async def at_box(pair: Pair, run_id: str) -> dict[str, Any]:
-    """What the box tells its peer of a run that it has had run there."""
+    """Return what the box shows its peer of a run that the peer has started there."""
     token = encode_ask("desk", audience="box", signer=Signer("EdDSA", pair.key.private, pair.key.kid), now=SystemClock().now())
     async with pair.box.http(token) as http:
         (found,) = (await http.get("/v1/runs", params={"idempotency_key": run_id})).json()["data"]
@@ -220,11 +220,11 @@ async def test_the_peers_own_policy_stands_above_every_grant(pair: Pair) -> None
     assert "box/openhands_lead" in listed
     assert "box/openhands_other" not in listed
     assert other.value.code == "model_not_found"
-    assert await refusal(pair.box, sign(pair, granted(pair, agent="openhands_other")), "openhands_other") == (
+    assert await refusal(pair.box, sign(pair, grant_of_desk(pair, agent="openhands_other")), "openhands_other") == (
         403,
         "agent_not_allowed",
     )
-    assert await refusal(pair.box, sign(pair, granted(pair, depth=3))) == (403, "delegation_depth_exceeded")
+    assert await refusal(pair.box, sign(pair, grant_of_desk(pair, depth=3))) == (403, "delegation_depth_exceeded")
 
 
 async def test_a_stolen_grant_opens_the_run_it_is_for_and_nothing_else_and_only_once(pair: Pair) -> None:
@@ -249,7 +249,7 @@ async def test_a_stolen_grant_opens_the_run_it_is_for_and_nothing_else_and_only_
 
 
 async def test_a_fresh_grant_for_the_same_run_gets_that_run_again(pair: Pair) -> None:
-    grant = granted(pair)
+    grant = grant_of_desk(pair)
     body: Any = {"model": "openhands_lead", "messages": [user("Once.", Step(content="once", usage=CENT))]}
     before = pair.llm.traffic.received
     seen = []
@@ -263,13 +263,13 @@ async def test_a_fresh_grant_for_the_same_run_gets_that_run_again(pair: Pair) ->
 
 async def test_grants_that_are_late_foreign_or_forged_open_nothing(pair: Pair) -> None:
     before = pair.llm.traffic.received
-    grant = granted(pair)
+    grant = grant_of_desk(pair)
     late = sign(pair, replace(grant, expires_at=SystemClock().now() - 1))
     assert await refusal(pair.box, late) == (401, "invalid_api_key")
     assert await refusal(pair.box, sign(pair, grant, audience="desk")) == (401, "invalid_api_key")
     assert await refusal(pair.desk, sign(pair, grant)) == (401, "invalid_api_key")
     assert await refusal(pair.box, sign(pair, grant, key=SigningKey.generate())) == (401, "invalid_api_key")
-    assert await refusal(pair.box, sign(pair, replace(grant, issuer="nobody"))) == (401, "invalid_api_key")
+    assert await refusal(pair.box, sign(pair, replace(grant, issuer="unknown"))) == (401, "invalid_api_key")
     ask_token = encode_ask(
         "desk", audience="box", signer=Signer("EdDSA", pair.key.private, pair.key.kid), now=SystemClock().now()
     )
@@ -300,7 +300,7 @@ async def test_a_grant_says_who_led_to_it_and_holds_what_is_left(pair: Pair) -> 
 async def test_a_peer_that_is_added_is_known_at_once_and_one_whose_key_is_revoked_no_more(pair: Pair) -> None:
     store = pair.box.running.gateway.started.result().store
     laptop = SigningKey.generate()
-    grant = granted(pair, issuer="laptop")
+    grant = grant_of_desk(pair, issuer="laptop")
     assert await refusal(pair.box, sign(pair, grant, key=laptop)) == (401, "invalid_api_key")
     pair.box.portal.call(store.peers.add_peer, PeerSettings(id="laptop", public_key=laptop.public_key))
 
@@ -320,8 +320,8 @@ async def test_revoking_a_peer_stops_what_it_has_running(pair: Pair) -> None:
     store = pair.box.running.gateway.started.result().store
     guest = SigningKey.generate()
     pair.box.portal.call(store.peers.add_peer, PeerSettings(id="guest", public_key=guest.public_key))
-    steps = Step(tool_calls=(call("delegate", agent="nobody", task="x"),), gate="revoked-meanwhile"), Step(content="never")
-    token = sign(pair, granted(pair, issuer="guest"), key=guest)
+    steps = Step(tool_calls=(call("delegate", agent="missing", task="x"),), gate="revoked-meanwhile"), Step(content="never")
+    token = sign(pair, grant_of_desk(pair, issuer="guest"), key=guest)
     async with AsyncOpenAI(base_url=pair.box.base_url, api_key=token, max_retries=0) as client:
         asking = asyncio.create_task(client.chat.completions.create(model="openhands_lead", messages=[user("Go.", *steps)]))
         await pair.llm.wait_until(lambda traffic: traffic.waiting_at("revoked-meanwhile") == 1)
@@ -367,7 +367,7 @@ async def test_a_secret_that_only_two_gateways_know_does_as_well_as_a_key(pair: 
         text, usage = await ask(third, "box/openhands_other", user("Go.", Step(content="by secret", usage=CENT)))
     assert (text, usage["cost"]) == ("by secret", 0.01)
     forged = encode_grant(
-        granted(pair, issuer="third"), audience="box", signer=Signer("HS256", "f" * 32), now=SystemClock().now()
+        grant_of_desk(pair, issuer="third"), audience="box", signer=Signer("HS256", "f" * 32), now=SystemClock().now()
     )
     assert await refusal(pair.box, forged) == (401, "invalid_api_key")
 

@@ -1,4 +1,4 @@
-"""HTTP as strangers speak it: bare sockets, and what is no request of ours."""
+"""HTTP from unknown clients: bare sockets, and requests that no proper client sends."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ def connect(gateway: GatewayUnderTest) -> socket.socket:
 
 
 def answer_to(connection: socket.socket) -> tuple[int, str]:
-    """Status and error code of what comes until the other side hangs up."""
+    """Read until the gateway hangs up; return status and error code."""
     with connection.makefile("rb") as received:
         head, _, body = received.read().partition(b"\r\n\r\n")
     assert b"\r\nx-should-retry: false" in head
@@ -91,7 +91,7 @@ def test_large_heads_and_bodies_in_many_pieces_are_taken(gateway: GatewayUnderTe
 
 
 def head_of(size_bytes: int, name: bytes = b"X-Long") -> bytes:
-    """A request's head of that size."""
+    """Return the head of a request, of that size."""
     bare = b"GET /health HTTP/1.1\r\nHost: x\r\n" + name + b": \r\n\r\n"
     return bare.replace(b": \r\n\r\n", b": " + b"x" * (size_bytes - len(bare)) + b"\r\n\r\n")
 
@@ -109,7 +109,7 @@ def test_the_bound_of_a_head_is_exact_however_it_is_sent(gateway: GatewayUnderTe
 
 
 def statuses_of(connection: socket.socket, answers: int) -> list[bytes]:
-    """The statuses of the first answers that come; fewer if the other side hangs up."""
+    """Read the statuses of the first answers; fewer if the gateway hangs up."""
     received = b""
     with contextlib.suppress(ConnectionResetError):
         while received.count(b"HTTP/1.1 ") < answers and (data := connection.recv(65_536)):
@@ -181,7 +181,7 @@ def test_offers_of_http_2_in_pipelined_requests_are_declined(gateway: GatewayUnd
 
 
 def a_run(gateway: GatewayUnderTest, step: Step, *, version: str, stream: bool) -> bytes:
-    """The bytes of a request for a run."""
+    """Encode a request for a run."""
     asked = json.dumps({"model": "openhands_mute", "messages": [user("Hi", step)], "stream": stream}).encode()
     head = f"POST {CHAT} HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {gateway.key}\r\nContent-Length: {len(asked)}\r\n\r\n"
     return head.encode() + asked

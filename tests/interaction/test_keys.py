@@ -46,18 +46,18 @@ async def test_a_key_at_its_limits_is_told_when_to_come_again(gateway: GatewayUn
     _, secret = await asyncio.to_thread(gateway.create_key, "measured", None, None, limits)
     below = delegation("self", "Child.", Step(content="done"))  # which counts for neither limit
 
-    def asked(task: str, *steps: Step) -> dict[str, Any]:
+    def chat_body(task: str, *steps: Step) -> dict[str, Any]:
         return {"model": PRICED, "messages": [user(task, *steps)]}
 
     async with gateway.http(key=secret) as http:
         first = asyncio.create_task(
-            http.post(CHAT, json=asked("First.", Step(tool_calls=(below,), gate="measured"), Step(content="ok")))
+            http.post(CHAT, json=chat_body("First.", Step(tool_calls=(below,), gate="measured"), Step(content="ok")))
         )
         await llm.wait_until(lambda traffic: traffic.waiting_at("measured") == 1)
-        beside = await http.post(CHAT, json=asked("Beside.", Step(content="no")))
+        beside = await http.post(CHAT, json=chat_body("Beside.", Step(content="no")))
         llm.open_gate("measured")
-        answers = [await first, await http.post(CHAT, json=asked("Second.", Step(content="ok")))]
-        too_many = await http.post(CHAT, json=asked("Third.", Step(content="no")))
+        answers = [await first, await http.post(CHAT, json=chat_body("Second.", Step(content="ok")))]
+        too_many = await http.post(CHAT, json=chat_body("Third.", Step(content="no")))
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].json()["usage"]["delegation"]["runs"] == 2
     for refused, details in ((beside, {"max_concurrent_runs": 1}), (too_many, {"requests_per_minute": 2})):

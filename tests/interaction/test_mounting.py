@@ -1,4 +1,4 @@
-"""The gateway inside somebody else's FastAPI application."""
+"""The gateway inside another FastAPI application."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,8 +33,8 @@ def test_an_application_can_be_started_again_in_another_event_loop(tmp_path: Pat
 
 
 @asynccontextmanager
-async def mounted(home: Path, app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an application that has a gateway under `/agents`."""
+async def mount(home: Path, app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve an application that has a gateway under `/agents`, and yield a client."""
     async with ScriptedLLM() as llm:
         environ = scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(home / "openhands"))
         settings = Settings(
@@ -54,7 +54,7 @@ BODY = {"model": "openhands_default", "messages": [user("Hi", Step(content="moun
 
 @pytest.mark.anyio
 async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_shape(tmp_path: Path) -> None:
-    async with mounted(tmp_path, FastAPI()) as http:
+    async with mount(tmp_path, FastAPI()) as http:
         answer = await http.post("/v1/chat/completions", json=BODY)
         nobody = await http.post("/v1/chat/completions", json=BODY, headers={"authorization": ""})
         method = await http.get("/v1/chat/completions")
@@ -80,7 +80,7 @@ async def test_the_applications_middleware_sees_no_failure_where_a_client_leaves
         seen.append(repr(error))
         return Response(status_code=500)
 
-    async with mounted(tmp_path, app) as http:
+    async with mount(tmp_path, app) as http:
         stays = {"model": "openhands_default", "messages": [user("Hi", Step(hang=True))]}
         waiting = asyncio.create_task(http.post("/v1/chat/completions", json=stays))
         await until(lambda: states_of(http))

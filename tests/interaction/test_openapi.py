@@ -47,7 +47,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All bodies that an operation documents, by media type."""
+    """Yield all bodies that an operation documents, by media type."""
     yield from operation.get("requestBody", {}).get("content", {}).items()
     for response in operation["responses"].values():
         yield from response.get("content", {}).items()
@@ -113,7 +113,7 @@ async def test_the_request_schema_accepts_and_refuses_what_the_gateway_does(docu
     assert validator.is_valid(asked)
     refused: list[dict[str, Any]] = [
         {"messages": []},
-        {"messages": [{"role": "nobody", "content": ""}]},
+        {"messages": [{"role": "unknown", "content": ""}]},
         {"temperature": 3},
         {"model": None},
     ]

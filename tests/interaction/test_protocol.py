@@ -1,4 +1,4 @@
-"""The delegation protocol as a caller sees it on the wire: limits, what every response says, and the refusals of its table."""
+"""The delegation protocol as a caller sees it on the wire: limits, what responses contain, and the refusals of its table."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ AT_THE_END = {"x-a2a-cost-usd", "x-a2a-cost-self-usd", "x-a2a-cost-complete", "x
 
 @pytest.fixture(scope="module")
 def _small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayUnderTest, ScriptedLLM]]:
-    """A gateway that is full with two trees, and lets nobody wait for long; of a run of 2023 it still has the record."""
+    """A gateway that is full with two trees, and in which no request waits for long; of a run of 2023 it still has the record."""
     data_dir = tmp_path_factory.mktemp("small")
     asyncio.run(run_in_2023(data_dir))
     limits = {"max_concurrent_runs": 2, "max_queued_runs": 0, "queue_timeout_s": 0.05}
@@ -83,8 +83,8 @@ def asks(text: str, *steps: Step, **more: Any) -> dict[str, Any]:
     return {"model": PRICED, "messages": [user(text, *steps)], **more}
 
 
-def named(response: httpx.Response) -> set[str]:
-    """The names of all headers of the protocol in a response."""
+def header_names(response: httpx.Response) -> set[str]:
+    """Return the names of all headers of the protocol in a response."""
     return {name for name in response.headers if name in ALWAYS or name.startswith("x-a2a-")}
 
 
@@ -112,9 +112,11 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "header", "told", "less", "held", "more", "clamped"), LIMITS, ids=[row[0] for row in LIMITS])
+@pytest.mark.parametrize(
+    ("name", "header", "sent_value", "less", "held", "more", "clamped"), LIMITS, ids=[row[0] for row in LIMITS]
+)
 async def test_a_request_narrows_a_limit_in_a_header_or_in_its_body_and_widens_none(
-    gateway: GatewayUnderTest, name: str, header: str, told: str, less: Any, held: Any, more: Any, clamped: Any
+    gateway: GatewayUnderTest, name: str, header: str, sent_value: str, less: Any, held: Any, more: Any, clamped: Any
 ) -> None:
     both = ["y"] if name == "allowed_agents" else held
     cases = [({header: less}, {}, held), ({}, {name: less}, held), ({header: more}, {}, clamped), ({}, {name: more}, clamped)]
@@ -125,7 +127,7 @@ async def test_a_request_narrows_a_limit_in_a_header_or_in_its_body_and_widens_n
             asked = asks(str(uuid4()), Step(content="ok"), **({"a2a": a2a} if a2a else {}))
             response = await http.post(CHAT, json=asked, headers={key: str(value) for key, value in headers.items()})
             run = (await http.get(f"/v1/runs/{response.headers['x-a2a-run-id']}")).json()
-            seen.append(run["limits"][told])
+            seen.append(run["limits"][sent_value])
             if name == "max_depth":
                 assert response.headers["x-a2a-max-depth"] == str(run["limits"]["max_depth"])
             if name == "timeout_s":
@@ -195,7 +197,7 @@ async def test_every_response_of_a_run_has_its_depth_and_the_end_has_its_cost(
     async with small.http() as http:
         response = await http.post(CHAT, json=asks(str(uuid4()), *steps, stream=stream), headers=headers)
     is_stream = stream and status == 200
-    assert (response.status_code, named(response)) == (status, ALWAYS if is_stream else ALWAYS | AT_THE_END)
+    assert (response.status_code, header_names(response)) == (status, ALWAYS if is_stream else ALWAYS | AT_THE_END)
     if not is_stream:
         assert response.headers["x-a2a-stop-reason"] == reason
         is_complete = response.headers["x-a2a-cost-complete"] == "true"  # a call that was cut off is not

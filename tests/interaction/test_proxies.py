@@ -52,9 +52,9 @@ async def test_a_delegation_to_this_gateways_own_name_does_not_use_the_proxy(
     behind_proxy: tuple[GatewayUnderTest, RecordingProxy],
 ) -> None:
     gateway, proxy = behind_proxy
-    child = delegation("openhands_default", "Say seven.", Step(content="Seven."))
+    child = delegation("openhands_default", "Write seven.", Step(content="Seven."))
     async with AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.key, http_client=direct_client()) as client:
-        asked = user("Ask somebody.", Step(tool_calls=(child,)), Step(content="It said: $LAST"))
+        asked = user("Ask an agent.", Step(tool_calls=(child,)), Step(content="Result: $LAST"))
         completion = await client.chat.completions.create(model="openhands_default", messages=[asked])
     assert "Seven." in (completion.choices[0].message.content or "")
     assert {target for target in proxy.targets if "peer.test" not in target} == set()

@@ -169,7 +169,7 @@ async def test_a_retry_of_a_run_that_a_crash_ended_gets_its_id_and_cost(tmp_path
 
 
 async def test_a_client_that_times_out_and_retries_by_itself_gets_one_run(gateway: GatewayUnderTest, llm: ScriptedLLM) -> None:
-    """The official client with its default retries; the gate opens when its second request has come."""
+    # The official client with its default retries; the gate opens when its second request has come.
     before = llm.traffic.received
     message = user("Slow.", Step(content="At last.", gate="slow"))
     async with gateway.client(timeout=httpx.Timeout(5, read=0.5), max_retries=2) as client:
@@ -366,7 +366,7 @@ async def test_a_run_is_cancelled_by_its_idempotency_key(gateway: GatewayUnderTe
         )
         await llm.wait_until(lambda traffic: traffic.waiting_at("stop-me") == 1)
         cancelled = await http.post("/v1/runs/cancel", headers={"Idempotency-Key": "stop-me"})
-        unknown = await http.post("/v1/runs/cancel", headers={"Idempotency-Key": "nobody"})
+        unknown = await http.post("/v1/runs/cancel", headers={"Idempotency-Key": "unknown"})
         with pytest.raises(APIStatusError) as stopped:
             await asking
     assert (cancelled.json()["state"], stopped.value.code) == ("cancelled", "run_cancelled")

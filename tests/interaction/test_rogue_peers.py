@@ -162,7 +162,7 @@ FAR_RUN = {
 
 
 @pytest.mark.parametrize(
-    ("tree", "said"),
+    ("tree", "gap"),
     [
         ("no JSON", "its response cannot be read"),
         ("[" * 100_000, "its response cannot be read"),
@@ -174,11 +174,11 @@ FAR_RUN = {
     ],
 )
 async def test_a_tree_that_makes_no_sense_is_left_out_and_the_gap_says_why(
-    gateway: GatewayUnderTest, rogue: RoguePeer, tree: str, said: str
+    gateway: GatewayUnderTest, rogue: RoguePeer, tree: str, gap: str
 ) -> None:
     rogue.tree = tree
     drawn = await tree_of(gateway, "rogue/openhands_greedy")
-    assert said in drawn["unreachable"]
+    assert gap in drawn["unreachable"]
     assert (drawn["gateway"], drawn["cost"]["self"], drawn["children"]) == ("rogue", "1.000000", [])
 
 

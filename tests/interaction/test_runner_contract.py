@@ -28,7 +28,7 @@ async def tried(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield opened
 
 
-def admitted(tried: RunnerUnderTest, task: Task, *, timeout_s: float = 30.0) -> AdmittedRun:
+def admit(tried: RunnerUnderTest, task: Task, *, timeout_s: float = 30.0) -> AdmittedRun:
     """Admit a run, and send it through a pickle: a runner may be in another process."""
     record = RunRecord(
         id=RunId(f"run-{task.value}"),
@@ -45,10 +45,10 @@ def admitted(tried: RunnerUnderTest, task: Task, *, timeout_s: float = 30.0) -> 
         created_at=0.0,
     )
     run = AdmittedRun(record, "scripted", messages(task), Sampling(), None, Narration.LIVE, tried.workspace_dir, timeout_s)
-    return pickled(tried.addressed(run))
+    return pickle_round_trip(tried.addressed(run))
 
 
-def pickled[T](value: T) -> T:
+def pickle_round_trip[T](value: T) -> T:
     copy: Any = pickle.loads(pickle.dumps(value))
     assert type(copy) is type(value)
     return copy
@@ -56,7 +56,7 @@ def pickled[T](value: T) -> T:
 
 async def ran(tried: RunnerUnderTest, run: AdmittedRun, meter: RecordingMeter) -> list[RunnerEvent]:
     """Run to the end; each event goes through a pickle."""
-    return [pickled(event) async for event in tried.runner.run(run, meter)]
+    return [pickle_round_trip(event) async for event in tried.runner.run(run, meter)]
 
 
 def text_of(events: list[RunnerEvent]) -> str:
@@ -88,7 +88,7 @@ async def begin(tried: RunnerUnderTest, run: AdmittedRun, meter: RecordingMeter)
 
 async def test_an_answer_is_told_in_pieces_and_ends_with_the_whole(tried: RunnerUnderTest) -> None:
     meter = RecordingMeter()
-    events = await ran(tried, admitted(tried, Task.ANSWER), meter)
+    events = await ran(tried, admit(tried, Task.ANSWER), meter)
     assert end_of(events).outcome == Finished(ANSWER)
     assert text_of(events) == ANSWER
     assert len(meter.settled) == 1
@@ -96,7 +96,7 @@ async def test_an_answer_is_told_in_pieces_and_ends_with_the_whole(tried: Runner
 
 async def test_a_failure_of_the_llm_is_an_outcome_with_its_code(tried: RunnerUnderTest) -> None:
     meter = RecordingMeter()
-    outcome = end_of(await ran(tried, admitted(tried, Task.FAIL), meter)).outcome
+    outcome = end_of(await ran(tried, admit(tried, Task.FAIL), meter)).outcome
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, GatewayError)
     assert outcome.error.code == "llm_bad_request" or outcome.error.code.startswith("peer_")
@@ -104,7 +104,7 @@ async def test_a_failure_of_the_llm_is_an_outcome_with_its_code(tried: RunnerUnd
 
 
 async def test_a_cancelled_run_ends_with_what_it_has_written(tried: RunnerUnderTest) -> None:
-    meter, run = RecordingMeter(), admitted(tried, Task.HANG)
+    meter, run = RecordingMeter(), admit(tried, Task.HANG)
     running = await begin(tried, run, meter)
     await tried.runner.cancel(run.record.id)
     outcome = end_of(await running).outcome
@@ -115,23 +115,23 @@ async def test_a_cancelled_run_ends_with_what_it_has_written(tried: RunnerUnderT
 
 async def test_to_cancel_a_run_that_it_does_not_have_is_no_error(tried: RunnerUnderTest) -> None:
     await tried.runner.cancel(RunId("unknown"))
-    run = admitted(tried, Task.ANSWER)
+    run = admit(tried, Task.ANSWER)
     await ran(tried, run, RecordingMeter())
     await tried.runner.cancel(run.record.id)
 
 
 async def test_closing_the_iterator_early_settles_what_was_set_aside(tried: RunnerUnderTest) -> None:
     meter = RecordingMeter()
-    async with aclosing(tried.runner.run(admitted(tried, Task.HANG), meter)) as events:
+    async with aclosing(tried.runner.run(admit(tried, Task.HANG), meter)) as events:
         async for _ in events:
             break
     assert len(meter.settled) == len(meter.held)
-    assert end_of(await ran(tried, admitted(tried, Task.ANSWER), RecordingMeter())).outcome == Finished(ANSWER)
+    assert end_of(await ran(tried, admit(tried, Task.ANSWER), RecordingMeter())).outcome == Finished(ANSWER)
 
 
 async def test_cancelling_the_task_that_iterates_settles_what_was_set_aside(tried: RunnerUnderTest) -> None:
     meter = RecordingMeter()
-    running = await begin(tried, admitted(tried, Task.HANG), meter)
+    running = await begin(tried, admit(tried, Task.HANG), meter)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -140,7 +140,7 @@ async def test_cancelling_the_task_that_iterates_settles_what_was_set_aside(trie
 
 async def test_a_run_ends_with_its_time_and_keeps_what_it_has_written(tried: RunnerUnderTest) -> None:
     meter = RecordingMeter()
-    events = await ran(tried, replace(admitted(tried, Task.HANG), timeout_s=1.0), meter)
+    events = await ran(tried, replace(admit(tried, Task.HANG), timeout_s=1.0), meter)
     outcome = end_of(events).outcome
     assert isinstance(outcome, Limited)
     assert (outcome.reason, outcome.text, type(outcome.error)) == ("deadline_exceeded", BEGINNING, DeadlineExceeded)

@@ -14,7 +14,7 @@ class Clock:
         return self.at
 
 
-def opened() -> tuple[Breaker, Clock]:
+def open_breaker() -> tuple[Breaker, Clock]:
     clock = Clock()
     breaker = Breaker(clock)
     for _ in range(TOLERATED):
@@ -25,7 +25,7 @@ def opened() -> tuple[Breaker, Clock]:
 
 
 def test_it_opens_after_failures_in_a_row() -> None:
-    breaker, clock = opened()
+    breaker, clock = open_breaker()
     assert breaker.wait_s == PAUSE_S
     clock.at += PAUSE_S - 1
     assert breaker.wait_s == 1
@@ -40,7 +40,7 @@ def test_an_answer_between_failures_keeps_it_closed() -> None:
 
 
 def test_after_its_pause_one_request_goes_as_a_trial_and_the_others_wait_for_it() -> None:
-    breaker, clock = opened()
+    breaker, clock = open_breaker()
     clock.at += PAUSE_S
     assert breaker.wait_s == 0
     breaker.begin()
@@ -50,7 +50,7 @@ def test_after_its_pause_one_request_goes_as_a_trial_and_the_others_wait_for_it(
 
 
 def test_a_trial_that_fails_makes_the_pause_longer() -> None:
-    breaker, clock = opened()
+    breaker, clock = open_breaker()
     clock.at += PAUSE_S
     breaker.begin()
     breaker.record_failure()
@@ -58,7 +58,7 @@ def test_a_trial_that_fails_makes_the_pause_longer() -> None:
 
 
 def test_a_trial_of_which_nothing_is_heard_blocks_nobody_for_good() -> None:
-    breaker, clock = opened()
+    breaker, clock = open_breaker()
     clock.at += PAUSE_S
     breaker.begin()
     clock.at += PAUSE_S

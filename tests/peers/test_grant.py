@@ -60,43 +60,43 @@ _grants = st.builds(
 )
 
 
-def encoded(grant: Grant = GRANT, signer: Signer = SIGNER, now: float = NOW) -> str:
+def encode(grant: Grant = GRANT, signer: Signer = SIGNER, now: float = NOW) -> str:
     return encode_grant(grant, audience="box", signer=signer, now=now)
 
 
-def decoded(token: str, verifier: Verifier = VERIFIER, now: float = NOW, audience: str = "box") -> Grant | Ask:
+def decode(token: str, verifier: Verifier = VERIFIER, now: float = NOW, audience: str = "box") -> Grant | Ask:
     return decode_token(token, audience=audience, verifier=verifier, now=now)
 
 
-def forged(header: dict[str, object] | None = None, /, **claims: object) -> str:
-    """The grant with other claims, signed by the right key; a claim given as `...` is left out."""
-    told = jwt.decode(encoded(), options={"verify_signature": False}) | claims
+def forge(header: dict[str, object] | None = None, /, **claims: object) -> str:
+    """Encode the grant with other claims, signed by the right key; a claim given as `...` is left out."""
+    all_claims = jwt.decode(encode(), options={"verify_signature": False}) | claims
     headers = {"typ": "a2a-grant+jwt", **(header or {})}
-    return jwt.encode({k: v for k, v in told.items() if v is not ...}, KEY.private, algorithm="EdDSA", headers=headers)
+    return jwt.encode({k: v for k, v in all_claims.items() if v is not ...}, KEY.private, algorithm="EdDSA", headers=headers)
 
 
 @given(_grants)
 def test_a_grant_is_read_as_it_was_written(grant: Grant) -> None:
-    assert decoded(encoded(grant)) == grant
+    assert decode(encode(grant)) == grant
 
 
 def test_a_secret_that_both_know_does_as_well_as_a_key() -> None:
     secret = "s" * 32
-    assert decoded(encoded(signer=Signer("HS256", secret)), Verifier("HS256", secret)) == GRANT
+    assert decode(encode(signer=Signer("HS256", secret)), Verifier("HS256", secret)) == GRANT
 
 
 def test_a_token_to_ask_with_is_good_for_asking_alone() -> None:
     token = encode_ask("desk", audience="box", signer=SIGNER, now=NOW)
-    assert decoded(token) == Ask("desk")
+    assert decode(token) == Ask("desk")
     assert read_label(token).type == "a2a-ask+jwt"
     with pytest.raises(AuthenticationError, match=EXPIRED):
-        decoded(token, now=NOW + 121)
+        decode(token, now=NOW + 121)
 
 
 def _by_public_key_as_secret() -> str:
-    """The classic confusion: HS256, with the public key as the secret that everybody knows."""
+    """Sign with HS256 and the public key as the secret, the classic confusion of algorithms."""
     header = {"typ": "a2a-grant+jwt", "alg": "HS256"}
-    claims = jwt.decode(encoded(), options={"verify_signature": False})
+    claims = jwt.decode(encode(), options={"verify_signature": False})
     parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, claims)]
     signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(
         b".".join(parts), KEY.private.public_key().public_bytes_raw()
@@ -109,36 +109,36 @@ def _by_public_key_as_secret() -> str:
     [
         ("", "segments"),
         ("a.b.c", "header"),
-        (encoded()[:-4] + "AAAA", "Signature"),
-        (encoded(signer=Signer("EdDSA", SigningKey.generate().private)), "Signature"),
+        (encode()[:-4] + "AAAA", "Signature"),
+        (encode(signer=Signer("EdDSA", SigningKey.generate().private)), "Signature"),
         (jwt.encode({"iss": "desk"}, "", algorithm="none", headers={"typ": "a2a-grant+jwt"}), "alg "),
         (_by_public_key_as_secret(), "alg "),
-        (forged(aud="elsewhere"), "Audience"),
-        (forged(aud=["box", "elsewhere"]), "format"),
-        (forged({"typ": "JWT"}), NO_GRANT),
-        (forged({"typ": "a2a-run+jwt"}), NO_GRANT),
-        (forged(exp=NOW - 1), EXPIRED),
-        (forged(iat=NOW + 61), pattern_of("invalid_api_key: a grant from the future")),
-        (forged(exp=NOW + 8 * 86_400), pattern_of("invalid_api_key: a grant that is good for too long")),
-        (forged(jti=...), "jti"),
-        (forged(exp=...), "exp"),
-        (forged(sub=...), "sub"),
-        (forged(agent=""), "agent"),
-        (forged(sub="no\0id"), "sub"),
-        (forged(depth=-1), "depth"),
-        (forged(depth="1.5"), "depth"),
-        (forged(budget_usd="1e9"), "budget_usd"),
-        (forged(budget_usd=-1), "budget_usd"),
-        (forged(budget_usd="0.0000001"), "budget_usd"),
-        (forged(timeout_s=0), "timeout_s"),
-        (forged(turns=10**10), "turns"),
-        (forged(agents=["x" * 201]), "agents"),
-        (forged(exp=10**400), "exp: "),
+        (forge(aud="elsewhere"), "Audience"),
+        (forge(aud=["box", "elsewhere"]), "format"),
+        (forge({"typ": "JWT"}), NO_GRANT),
+        (forge({"typ": "a2a-run+jwt"}), NO_GRANT),
+        (forge(exp=NOW - 1), EXPIRED),
+        (forge(iat=NOW + 61), pattern_of("invalid_api_key: a grant from the future")),
+        (forge(exp=NOW + 8 * 86_400), pattern_of("invalid_api_key: a grant that is good for too long")),
+        (forge(jti=...), "jti"),
+        (forge(exp=...), "exp"),
+        (forge(sub=...), "sub"),
+        (forge(agent=""), "agent"),
+        (forge(sub="no\0id"), "sub"),
+        (forge(depth=-1), "depth"),
+        (forge(depth="1.5"), "depth"),
+        (forge(budget_usd="1e9"), "budget_usd"),
+        (forge(budget_usd=-1), "budget_usd"),
+        (forge(budget_usd="0.0000001"), "budget_usd"),
+        (forge(timeout_s=0), "timeout_s"),
+        (forge(turns=10**10), "turns"),
+        (forge(agents=["x" * 201]), "agents"),
+        (forge(exp=10**400), "exp: "),
     ],
 )
 def test_what_is_no_grant_for_this_gateway_is_refused(token: str, reason: str) -> None:
     with pytest.raises(AuthenticationError, match=reason):
-        decoded(token)
+        decode(token)
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "..", "\ud800.a.b"])
@@ -151,10 +151,10 @@ def test_a_chain_of_agents_of_any_length_is_read_up_to_a_bound() -> None:
     endless: Any = {"sub": "last"}
     for _ in range(200):
         endless = {"sub": "again", "act": endless}
-    read = decoded(forged(act=endless))
+    read = decode(forge(act=endless))
     assert isinstance(read, Grant)
     assert read.actors == ("again",) * 32
-    assert decoded(forged(act={"act": {"sub": 5}})) == replace(GRANT, actors=("5", ""))
+    assert decode(forge(act={"act": {"sub": 5}})) == replace(GRANT, actors=("5", ""))
 
 
 def test_no_key_stands_in_a_repr() -> None:

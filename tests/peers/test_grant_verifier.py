@@ -1,4 +1,4 @@
-"""Keys that peers publish: fetched from a stranger, and fetched again when one of them signs with another."""
+"""Keys that peers publish: fetched from an unknown server, and again when one of them signs with another."""
 
 import json
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ P256 = {"kty": "EC", "crv": "P-256", "x": KEY.public_key, "y": KEY.public_key}
 
 @dataclass
 class Published:
-    """What a peer publishes; `asked` counts how often somebody looked."""
+    """What a peer publishes; `asked` counts the requests."""
 
     content: bytes = b""
     status: int = 200
@@ -40,7 +40,7 @@ class Published:
 
 
 @asynccontextmanager
-async def published(content: bytes | object, status: int = 200, **headers: str) -> AsyncIterator[tuple[Published, str]]:
+async def publish(content: bytes | object, status: int = 200, **headers: str) -> AsyncIterator[tuple[Published, str]]:
     there = Published(content if isinstance(content, bytes) else json.dumps(content).encode(), status, headers)
     async with serve_app(there) as url:
         yield there, f"{url}/jwks.json"
@@ -64,7 +64,7 @@ async def published(content: bytes | object, status: int = 200, **headers: str) 
 async def test_what_is_no_set_of_keys_is_none_and_leads_nowhere(
     content: bytes | object, status: int, headers: dict[str, str]
 ) -> None:
-    async with published(content, status, **headers) as (there, url):
+    async with publish(content, status, **headers) as (there, url):
         with pytest.raises(PeerUnavailable, match="publishes no keys"):
             await fetch_keys(url)
     assert there.asked == 1
@@ -79,7 +79,7 @@ async def test_what_cannot_be_fetched_is_an_error_of_one_line(url: str) -> None:
 async def test_of_a_set_the_keys_that_sign_grants_are_taken_and_the_others_left() -> None:
     odd = [P256, {"kty": "OKP", "crv": "Ed25519", "x": "short"}, {"kty": "OKP", "crv": "X25519", "x": KEY.public_key}]
     signs = {"kty": "OKP", "crv": "Ed25519", "x": f"{KEY.public_key}=", "use": "sig", "alg": "EdDSA", "kid": "of their own"}
-    async with published({"keys": [*odd, signs], "more": "of it"}) as (_, url):
+    async with publish({"keys": [*odd, signs], "more": "of it"}) as (_, url):
         assert await fetch_keys(url) == (None, [KEY.public_key])
 
 
@@ -90,7 +90,7 @@ async def test_a_peers_new_key_is_accepted_once_published_and_the_old_one_no_mor
     def token(key: SigningKey) -> str:
         return encode_ask("desk", audience="box", signer=Signer("EdDSA", key.private, key.kid), now=clock.wall())
 
-    async with published(KEY.jwks("desk")) as (there, url):
+    async with publish(KEY.jwks("desk")) as (there, url):
         known_peers = KnownPeers(Settings(gateway_id="box", peers=(PeerSettings(id="desk", jwks_url=url),)), Added())
         issuers = GrantVerifier(known_peers, Identity("box", SigningKey.generate(), clock, {}), now=lambda: at[0])
         assert (await issuers.identify(token(KEY))).token == Ask("desk")
@@ -98,7 +98,7 @@ async def test_a_peers_new_key_is_accepted_once_published_and_the_old_one_no_mor
         for _ in range(3):
             with pytest.raises(AuthenticationError):
                 await issuers.identify(token(NEXT))
-        assert there.asked == 1  # whoever names keys that nobody has must not make this gateway ask all the time
+        assert there.asked == 1  # tokens with unknown key ids must not make this gateway fetch all the time
         at[0] += 10
         assert (await issuers.identify(token(NEXT))).token == Ask("desk")
         with pytest.raises(AuthenticationError):

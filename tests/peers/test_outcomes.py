@@ -60,7 +60,7 @@ def test_a_failure_of_a_peer_is_one_of_ours_or_between_us_and_it(code: str, ours
     ],
 )
 def test_a_rate_limit_keeps_its_kind_and_its_retry_after(code: str, http_status: int, ours: str, retryable: bool) -> None:
-    told = failed(code, http_status=http_status, retry_after_s=37.0)
+    told = failure(code, http_status=http_status, retry_after_s=37.0)
     outcome = outcome_of(told, "b", "")
     assert isinstance(outcome, Failed)
     assert (outcome.error.code, outcome.error.retryable) == (ours, retryable)
@@ -95,62 +95,62 @@ def test_a_limit_that_a_peer_names_is_one_of_a_run(reason: str, ours: str) -> No
 
 
 def test_a_peer_whose_database_failed_during_the_run_may_have_done_something() -> None:
-    outcome = outcome_of(failed("store_unavailable", run_id="far"), "b", "half")
+    outcome = outcome_of(failure("store_unavailable", run_id="far"), "b", "half")
     assert isinstance(outcome, Failed)
     assert (outcome.error.code, outcome.error.retryable, outcome.text) == ("peer_unavailable", False, "half")
-    before = outcome_of(failed("store_unavailable"), "b", "")
+    before = outcome_of(failure("store_unavailable"), "b", "")
     assert isinstance(before, Failed)
     assert before.error.retryable
 
 
-def charged(result: DelegationResult, hold: Hold = ESCROW, *, has_begun: bool = True) -> Charge:
+def charge_on(result: DelegationResult, hold: Hold = ESCROW, *, has_begun: bool = True) -> Charge:
     return charge_of(result, hold, has_begun=has_begun)
 
 
-def answered(cost_micro_usd: int | None, **told: Any) -> DelegationResult:
+def answer(cost_micro_usd: int | None, **fields: Any) -> DelegationResult:
     return DelegationResult(
         DelegationStatus.FINISHED,
         cost_micro_usd=cost_micro_usd,
-        **{"runs": 1, "cost_complete": True, "cost_final": True, **told},
+        **{"runs": 1, "cost_complete": True, "cost_final": True, **fields},
     )
 
 
-def failed(code: str, **told: Any) -> DelegationResult:
-    return DelegationResult(DelegationStatus.FAILED, error_code=code, **told)
+def failure(code: str, **fields: Any) -> DelegationResult:
+    return DelegationResult(DelegationStatus.FAILED, error_code=code, **fields)
 
 
 def test_a_peer_is_paid_what_it_tells_and_never_more_than_was_set_aside() -> None:
-    told = answered(300, turns=2, runs=3, tree_tokens=Tokens(10, 5))
-    assert charged(told) == Charge(TokenUsage(10, 5), 300, complete=True, turns=2, runs=2)
-    assert charged(answered(501)) == Charge(TokenUsage(), 500, complete=False)
-    assert charged(answered(501), Hold("h", RunId("r"))) == Charge(TokenUsage(), 501)
+    told = answer(300, turns=2, runs=3, tree_tokens=Tokens(10, 5))
+    assert charge_on(told) == Charge(TokenUsage(10, 5), 300, complete=True, turns=2, runs=2)
+    assert charge_on(answer(501)) == Charge(TokenUsage(), 500, complete=False)
+    assert charge_on(answer(501), Hold("h", RunId("r"))) == Charge(TokenUsage(), 501)
 
 
 def test_a_gateway_that_does_not_know_yet_is_asked_later() -> None:
-    pending = answered(300, cost_complete=False, cost_final=False)
-    assert charged(pending) == Charge(TokenUsage(), 300, complete=False, final=False)
-    assert charged(answered(300, cost_complete=False)) == Charge(TokenUsage(), 300, complete=False)
-    silent = answered(None, cost_complete=False, cost_final=False)
-    assert charged(silent) == charged(failed("stream_broken")) == UNKNOWN
+    pending = answer(300, cost_complete=False, cost_final=False)
+    assert charge_on(pending) == Charge(TokenUsage(), 300, complete=False, final=False)
+    assert charge_on(answer(300, cost_complete=False)) == Charge(TokenUsage(), 300, complete=False)
+    silent = answer(None, cost_complete=False, cost_final=False)
+    assert charge_on(silent) == charge_on(failure("stream_broken")) == UNKNOWN
 
 
 @pytest.mark.parametrize(
     "nothing_done",
     [
         DelegationResult(DelegationStatus.REFUSED, error_code="agent_not_allowed", cost_micro_usd=0),
-        failed("unreachable"),
-        failed("invalid_api_key"),
-        failed("capacity_exceeded"),
-        failed("http_418"),
+        failure("unreachable"),
+        failure("invalid_api_key"),
+        failure("capacity_exceeded"),
+        failure("http_418"),
     ],
 )
 def test_a_peer_that_refused_or_was_not_reached_is_paid_nothing(nothing_done: DelegationResult) -> None:
-    assert charged(nothing_done, has_begun=False) == Charge(turns=0)
+    assert charge_on(nothing_done, has_begun=False) == Charge(turns=0)
 
 
-@pytest.mark.parametrize("something_done", [failed("http_504"), failed("stream_broken"), failed("agent_error", run_id="far")])
+@pytest.mark.parametrize("something_done", [failure("http_504"), failure("stream_broken"), failure("agent_error", run_id="far")])
 def test_a_peer_that_may_have_done_something_is_asked_later(something_done: DelegationResult) -> None:
-    assert charged(something_done, has_begun=False) == UNKNOWN
+    assert charge_on(something_done, has_begun=False) == UNKNOWN
 
 
 def test_a_run_that_was_refused_further_calls_after_it_had_worked_is_paid() -> None:
@@ -162,4 +162,4 @@ def test_a_run_that_was_refused_further_calls_after_it_had_worked_is_paid() -> N
         cost_final=True,
         run_id="r",
     )
-    assert charged(ended, has_begun=False) == Charge(TokenUsage(), 300)
+    assert charge_on(ended, has_begun=False) == Charge(TokenUsage(), 300)

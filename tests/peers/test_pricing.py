@@ -62,7 +62,7 @@ def test_the_endpoint_gets_a_bound_of_output_only_where_a_budget_binds_it() -> N
     assert (priced.is_shortened(HELD), Terms(PRICE, False, PROMPT, 200).is_shortened(HELD)) == (True, False)
 
 
-def told(tokens: Tokens | None = None, **known: Any) -> DelegationResult:
+def result_with(tokens: Tokens | None = None, **known: Any) -> DelegationResult:
     used = tokens or Tokens()
     return DelegationResult(
         **{
@@ -75,7 +75,7 @@ def told(tokens: Tokens | None = None, **known: Any) -> DelegationResult:
     )
 
 
-def failed(code: str, http_status: int | None = None) -> DelegationResult:
+def failure(code: str, http_status: int | None = None) -> DelegationResult:
     return DelegationResult(DelegationStatus.FAILED, error_code=code, http_status=http_status)
 
 
@@ -96,32 +96,32 @@ USAGE, ESTIMATE = TokenUsage(100, 50, 80, 20), TokenUsage(100, 20)
 @pytest.mark.parametrize(
     ("result", "hold", "known", "charged"),
     [
-        (told(USED), HELD, PRICED, Charge(USAGE, 200)),
-        (told(USED, cost_micro_usd=70), HELD, PRICED, Charge(USAGE, 70)),
-        (told(USED, cost_micro_usd=0), HELD, PRICED, Charge(USAGE, 200)),
-        (told(USED, cost_micro_usd=1_001), HELD, PRICED, Charge(USAGE, 1_000, complete=False)),
-        (told(Tokens(1_000, 500)), HELD, PRICED, Charge(TokenUsage(1_000, 500), 1_000, complete=False)),
-        (told(), HELD, PRICED, Charge(ESTIMATE, 140, complete=False)),
-        (told(USED, status=DelegationStatus.FAILED), HELD, PRICED, Charge(USAGE, 200, complete=False)),
-        (told(USED), FREE, UNKNOWN, Charge(USAGE, None, complete=False)),
-        (told(USED, cost_micro_usd=70), FREE, UNKNOWN, Charge(USAGE, 70)),
-        (told(USED), HELD, NOMINAL, Charge(USAGE, 1_000, complete=False)),
-        (told(USED, cost_micro_usd=0), HELD, REPORTING, Charge(USAGE, 0)),
-        (told(USED), HELD, REPORTING, Charge(USAGE, 500, complete=False)),
-        (told(USED), FREE, REPORTING, Charge(USAGE, None, complete=False)),
-        (failed("stream_broken"), HELD, REPORTING, Charge(ESTIMATE, 500, complete=False)),
+        (result_with(USED), HELD, PRICED, Charge(USAGE, 200)),
+        (result_with(USED, cost_micro_usd=70), HELD, PRICED, Charge(USAGE, 70)),
+        (result_with(USED, cost_micro_usd=0), HELD, PRICED, Charge(USAGE, 200)),
+        (result_with(USED, cost_micro_usd=1_001), HELD, PRICED, Charge(USAGE, 1_000, complete=False)),
+        (result_with(Tokens(1_000, 500)), HELD, PRICED, Charge(TokenUsage(1_000, 500), 1_000, complete=False)),
+        (result_with(), HELD, PRICED, Charge(ESTIMATE, 140, complete=False)),
+        (result_with(USED, status=DelegationStatus.FAILED), HELD, PRICED, Charge(USAGE, 200, complete=False)),
+        (result_with(USED), FREE, UNKNOWN, Charge(USAGE, None, complete=False)),
+        (result_with(USED, cost_micro_usd=70), FREE, UNKNOWN, Charge(USAGE, 70)),
+        (result_with(USED), HELD, NOMINAL, Charge(USAGE, 1_000, complete=False)),
+        (result_with(USED, cost_micro_usd=0), HELD, REPORTING, Charge(USAGE, 0)),
+        (result_with(USED), HELD, REPORTING, Charge(USAGE, 500, complete=False)),
+        (result_with(USED), FREE, REPORTING, Charge(USAGE, None, complete=False)),
+        (failure("stream_broken"), HELD, REPORTING, Charge(ESTIMATE, 500, complete=False)),
     ],
 )
 def test_a_call_is_charged_what_is_known_of_it(result: DelegationResult, hold: Hold, known: Terms, charged: Charge) -> None:
     assert charge(result, hold, known) == charged
 
 
-@pytest.mark.parametrize("refused", [failed("unreachable"), failed("http_400", 400), failed("overloaded", 503)])
+@pytest.mark.parametrize("refused", [failure("unreachable"), failure("http_400", 400), failure("overloaded", 503)])
 def test_what_the_endpoint_turned_down_costs_nothing(refused: DelegationResult) -> None:
     assert charge(refused, HELD, PRICED, has_begun=False) == Charge(turns=0)
 
 
-@pytest.mark.parametrize("broken", [failed("http_504", 504), failed("timeout"), failed("stream_broken")])
+@pytest.mark.parametrize("broken", [failure("http_504", 504), failure("timeout"), failure("stream_broken")])
 def test_what_may_have_been_worked_on_costs_at_least_its_prompt(broken: DelegationResult) -> None:
     expected = Charge(TokenUsage(100, 0), 100, complete=False)
     assert charge(broken, HELD, PRICED, has_begun=False, answer_bytes=0) == expected

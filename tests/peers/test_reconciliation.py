@@ -1,4 +1,4 @@
-"""What runs at peers have cost, learnt after a crash: from the peer's ledger, or not at all."""
+"""The cost of runs on peers, reconciled after a crash: from the peer's ledger, or not at all."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -40,22 +40,24 @@ PRESUMED, KNOWN, NOTHING = (10_000, False), (1_200, True), (0, True)
 
 @dataclass
 class RemotePeer:
-    """A peer as it is asked about runs: `told` are its answers, by path."""
+    """A peer as it is asked about runs: `sent` are its answers, by path."""
 
-    told: Mapping[str, object]
+    sent: Mapping[str, object]
     asked: list[str] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix("/v1")
         self.asked.append(f"{scope['method']} {path}")
-        told = {"/models": {"data": [{"id": "openhands_coder"}]}, **self.told}
-        answer = Response(json.dumps(told[path])) if path in told else Response(status_code=404)
+        sent = {"/models": {"data": [{"id": "openhands_coder"}]}, **self.sent}
+        answer = Response(json.dumps(sent[path])) if path in sent else Response(status_code=404)
         await answer(scope, receive, send)
 
 
 @asynccontextmanager
-async def crashed(home: Path, remote_peer: RemotePeer, remote_run_id: str | None) -> AsyncIterator[tuple[Bench, Reconciler]]:
-    """A gateway that was killed while a peer worked for it, and is back."""
+async def restarted_gateway(
+    home: Path, remote_peer: RemotePeer, remote_run_id: str | None
+) -> AsyncIterator[tuple[Bench, Reconciler]]:
+    """Restart a gateway that was killed during a run on a peer."""
     clock = SteppedClock()
     async with open_store(sqlite_url(home / "gateway.db"), clock) as store, serve_app(remote_peer) as url:
         bench = Bench(store, clock, (await store.keys.create_key("laptop"))[0], "")
@@ -71,9 +73,9 @@ async def crashed(home: Path, remote_peer: RemotePeer, remote_run_id: str | None
             yield bench, Reconciler(store.ledger, directory, clock, first_pause_s=0)
 
 
-async def learnt(home: Path, remote_peer: RemotePeer, remote_run_id: str | None, *, age_s: float) -> tuple[int, bool]:
-    """What a run has cost by its record, after the peer was asked."""
-    async with crashed(home, remote_peer, remote_run_id) as (bench, reconciler):
+async def reconciled_cost(home: Path, remote_peer: RemotePeer, remote_run_id: str | None, *, age_s: float) -> tuple[int, bool]:
+    """Return the cost of a run by its record, after the peer was asked."""
+    async with restarted_gateway(home, remote_peer, remote_run_id) as (bench, reconciler):
         bench.clock.at += age_s
         await reconciler.reconcile()
         record: RunRecord | None = await bench.store.ledger.get_run(RunId("near-run"))
@@ -83,18 +85,18 @@ async def learnt(home: Path, remote_peer: RemotePeer, remote_run_id: str | None,
 
 async def test_a_run_is_found_by_the_peers_own_id_of_it_however_long_the_peer_was_away(tmp_path: Path) -> None:
     remote_peer = RemotePeer({"/runs/far-run": ENDED, "/runs": NONE_OF_THAT_NAME})
-    assert await learnt(tmp_path, remote_peer, "far-run", age_s=3 * DAY_S) == KNOWN
+    assert await reconciled_cost(tmp_path, remote_peer, "far-run", age_s=3 * DAY_S) == KNOWN
     assert remote_peer.asked == ["GET /models", "GET /runs/far-run"]
 
 
 async def test_a_run_on_a_peer_without_a_known_id_is_found_by_its_idempotency_key(tmp_path: Path) -> None:
-    assert await learnt(tmp_path, RemotePeer({"/runs": {"data": [ENDED]}}), None, age_s=60) == KNOWN
+    assert await reconciled_cost(tmp_path, RemotePeer({"/runs": {"data": [ENDED]}}), None, age_s=60) == KNOWN
 
 
 async def test_an_estimate_of_the_peer_is_booked_as_one_and_not_asked_for_again(tmp_path: Path) -> None:
     cut_short = {**ENDED, "state": "lost", "cost": {"tree": "0.000700", "complete": False, "pending": False}}
     remote_peer = RemotePeer({"/runs/far-run": cut_short})
-    async with crashed(tmp_path, remote_peer, "far-run") as (bench, reconciler):
+    async with restarted_gateway(tmp_path, remote_peer, "far-run") as (bench, reconciler):
         for _ in range(2):
             await reconciler.reconcile()
         record: RunRecord | None = await bench.store.ledger.get_run(RunId("near-run"))
@@ -107,15 +109,15 @@ async def test_an_estimate_of_the_peer_is_booked_as_one_and_not_asked_for_again(
 async def test_a_request_that_no_peer_knows_has_cost_nothing_as_long_as_it_would_know(
     tmp_path: Path, age_s: float, cost: tuple[int, bool]
 ) -> None:
-    assert await learnt(tmp_path, RemotePeer({"/runs": NONE_OF_THAT_NAME}), None, age_s=age_s) == cost
+    assert await reconciled_cost(tmp_path, RemotePeer({"/runs": NONE_OF_THAT_NAME}), None, age_s=age_s) == cost
 
 
-@pytest.mark.parametrize("told", [{}, {"/runs/far-run": "no run"}, {"/runs/far-run": {**ENDED, "cost": {"tree": "much"}}}])
-async def test_what_a_peer_does_not_tell_stays_as_it_was_presumed(tmp_path: Path, told: Mapping[str, object]) -> None:
-    assert await learnt(tmp_path, RemotePeer({"/runs": NONE_OF_THAT_NAME, **told}), "far-run", age_s=60) == PRESUMED
+@pytest.mark.parametrize("sent", [{}, {"/runs/far-run": "no run"}, {"/runs/far-run": {**ENDED, "cost": {"tree": "much"}}}])
+async def test_what_a_peer_does_not_send_stays_as_it_was_presumed(tmp_path: Path, sent: Mapping[str, object]) -> None:
+    assert await reconciled_cost(tmp_path, RemotePeer({"/runs": NONE_OF_THAT_NAME, **sent}), "far-run", age_s=60) == PRESUMED
 
 
 async def test_a_run_that_still_works_for_nobody_is_told_to_end(tmp_path: Path) -> None:
     remote_peer = RemotePeer({"/runs/far-run": {**ENDED, "state": "running"}, "/runs/far-run/cancel": ENDED})
-    assert await learnt(tmp_path, remote_peer, "far-run", age_s=60) == PRESUMED
+    assert await reconciled_cost(tmp_path, remote_peer, "far-run", age_s=60) == PRESUMED
     assert remote_peer.asked[1:] == ["GET /runs/far-run", "POST /runs/far-run/cancel"]

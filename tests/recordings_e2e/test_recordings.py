@@ -1,7 +1,7 @@
 """Real provider conversations, end to end: official client, gateway, OpenHands agent, recorded provider.
 
-Every recording is served in the place of its provider; the gateway's profiles point there. What comes out must be what the table
-says: texts, tokens, money and errors, streamed and not.
+Every recording is served in the place of its provider; the gateway's profiles point there. What comes out must agree with the
+table: texts, tokens, money and errors, streamed and not.
 """
 
 import json

@@ -146,7 +146,7 @@ async def follow(live: LiveRun) -> list[RunEvent]:
     return events
 
 
-def finished(events: Sequence[RunEvent]) -> RunFinished:
+def end_of(events: Sequence[RunEvent]) -> RunFinished:
     end = events[-1]
     assert isinstance(end, RunFinished)
     return end

@@ -108,7 +108,7 @@ def test_the_deepest_allowed_level_is_allowed() -> None:
 
 
 def test_children_on_peers_get_equal_shares() -> None:
-    """Each sets its share aside, as the ledger does with all that a run on a peer may spend."""
+    """Reserve each child's share, as the ledger does with all that a run on a peer may spend."""
     parent = replace(ROOT, limits=replace(ROOT.limits, max_breadth=4, budget_micro_usd=100_000))
     given_out: list[int] = []
     for siblings in range(4):

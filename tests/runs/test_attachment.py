@@ -24,7 +24,7 @@ from a2a_gateway.testing.scripted_runner import Until
 from delegate_tool.protocol.context import DelegationContext
 from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of
 from tests.support.until import until
-from tests.wire.samples import finished
+from tests.wire.samples import end_of
 
 pytestmark = pytest.mark.anyio
 
@@ -110,15 +110,15 @@ async def test_silence_is_an_empty_batch(tmp_path: Path) -> None:
 async def test_only_a_run_that_has_worked_gets_an_error_that_forbids_the_retry(kind: type[Failed | Limited]) -> None:
     error: GatewayError = LLMRateLimited("Slow down.")
     outcome = Failed(error) if kind is Failed else Limited("", "max_turns", error)
-    worked = for_client(finished(outcome, turns=2))
-    idle = for_client(finished(outcome, turns=0, cost_tree_micro_usd=0, descendants=0, usage=TokenUsage()))
+    worked = for_client(end_of(outcome, turns=2))
+    idle = for_client(end_of(outcome, turns=0, cost_tree_micro_usd=0, descendants=0, usage=TokenUsage()))
     assert [_error_of(end).retryable for end in (worked, idle)] == [False, True]
     assert error.retryable and error.details == {}  # it is not changed, since the end may be read again
 
 
 @pytest.mark.parametrize("outcome", [Finished("done"), Cancelled("half"), Limited("half", "max_turns", BudgetExceeded("spent"))])
 async def test_other_ends_reach_the_client_as_they_are(outcome: Finished | Cancelled | Limited) -> None:
-    assert for_client(finished(outcome)) == finished(outcome)
+    assert for_client(end_of(outcome)) == end_of(outcome)
 
 
 def _error_of(end: RunFinished) -> GatewayError:

@@ -18,7 +18,7 @@ from a2a_gateway.runs.presumptions import Presumptions
 from a2a_gateway.runs.signal import Signal
 from a2a_gateway.runs.write_retries import WriteRetries
 from a2a_gateway.testing.scripted_runner import Spend, Until
-from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, by_task, finished, follow
+from tests.runs.service_bench import DONE, NOTHING, Bench, bench_of, by_task, end_of, follow
 from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ async def test_a_run_that_the_database_will_not_let_end_is_told_at_once_and_reco
         await until(lambda: bool(bench.runner.running))
         bench.change("CREATE TRIGGER stuck BEFORE UPDATE OF ended_at ON runs BEGIN SELECT RAISE(ABORT, 'stuck'); END")
         gate.set()
-        end = finished(await follow(live))
+        end = end_of(await follow(live))
         assert isinstance(end.outcome, Failed)
         assert (end.outcome.error.code, end.summary.record.cost_complete) == ("store_unavailable", False)
         assert bench.leftovers == NOTHING
@@ -51,7 +51,7 @@ async def test_a_finished_run_is_reported_though_its_last_sums_cannot_be_read(tm
         await until_ended(bench, lead)
         aside = bench.database.rename(tmp_path / "aside.db")
         go.set()
-        told = finished(await follow(lead))
+        told = end_of(await follow(lead))
         aside.rename(bench.database)
         assert told.outcome == Finished("done")
         assert (told.summary.record.state, told.summary.record.cost_complete) == (RunState.FINISHED, False)
@@ -64,7 +64,7 @@ async def test_money_that_the_database_did_not_book_is_booked_later(tmp_path: Pa
         await until(lambda: bool(bench.runner.running))
         bench.change("CREATE TRIGGER stuck BEFORE UPDATE OF turns ON runs BEGIN SELECT RAISE(ABORT, 'stuck'); END")
         gate.set()
-        end = finished(await follow(live))
+        end = end_of(await follow(live))
         assert isinstance(end.outcome, Failed)
         assert end.outcome.error.code == "store_unavailable"
         bench.change("DROP TRIGGER stuck")
@@ -80,7 +80,7 @@ async def test_a_run_that_the_ledger_no_longer_knows_still_ends(tmp_path: Path) 
         bench.change("DELETE FROM runs")
         gate.set()
         async with asyncio.timeout(20):
-            end = finished(await follow(live))
+            end = end_of(await follow(live))
         assert isinstance(end.outcome, Failed)
         assert bench.leftovers == NOTHING
 
@@ -129,7 +129,7 @@ async def test_a_call_waits_for_money_that_others_hold_as_long_as_its_run_may(tm
         await until_refused(bench, poor)
         gate.set()
         for live in (rich, poor):
-            assert isinstance(finished(await follow(live)).outcome, Finished)
+            assert isinstance(end_of(await follow(live)).outcome, Finished)
 
 
 async def test_money_that_the_database_gives_back_later_is_there_for_those_who_wait_for_it(tmp_path: Path) -> None:
@@ -143,11 +143,11 @@ async def test_money_that_the_database_gives_back_later_is_there_for_those_who_w
         await until_refused(bench, poor)
         bench.change("CREATE TRIGGER stuck BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 'stuck'); END")
         gate.set()
-        assert isinstance(finished(await follow(rich)).outcome, Failed)
+        assert isinstance(end_of(await follow(rich)).outcome, Failed)
         await until_refused(bench, poor)
         bench.change("DROP TRIGGER stuck")
         async with asyncio.timeout(20):
-            assert isinstance(finished(await follow(poor)).outcome, Finished)
+            assert isinstance(end_of(await follow(poor)).outcome, Finished)
 
 
 async def test_money_that_is_given_back_without_a_word_is_found_by_those_who_wait_for_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ MICRO = Decimal("0.000001")
 
 
 def quote(prompt_tokens: int, max_output_tokens: int) -> CallQuote:
-    """A token costs one micro-USD, an output token two."""
+    """Quote a call: a prompt token costs one micro-USD, an output token two."""
     return CallQuote(prompt_tokens, max_output_tokens, MICRO, 2 * MICRO)
 
 

@@ -18,7 +18,7 @@ from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.testing.scripted_runner import Spend, Until
 from delegate_tool.protocol.context import DelegationContext, OnDisconnect
 from delegate_tool.protocol.limits import LimitPolicy
-from tests.runs.service_bench import DONE, bench_of, finished, follow
+from tests.runs.service_bench import DONE, bench_of, end_of, follow
 from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +50,7 @@ async def test_a_run_to_which_somebody_comes_back_in_time_goes_on(tmp_path: Path
             gate.set()
             while not live.has_ended:
                 await listener.take()
-        assert isinstance(finished(live.events).outcome, Finished)
+        assert isinstance(end_of(live.events).outcome, Finished)
 
 
 async def test_equal_requests_are_runs_of_their_own_until_the_client_of_one_has_left(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ async def test_equal_requests_are_runs_of_their_own_until_the_client_of_one_has_
     async with bench_of(tmp_path, lambda _: [Until(gate), DONE], grace_s=60) as bench:
         request = RunRequest("openhands_a", (UserMessage((TextPart("task"),)),), fingerprint="the-same")
         caller = Caller(bench.key)
-        first, second = [(await bench.service.start(request, caller)).live for _ in range(2)]  # nobody listens to either yet
+        first, second = [(await bench.service.start(request, caller)).live for _ in range(2)]  # neither has a listener yet
         assert first is not second
         with second.listen():
             third = (await bench.service.start(request, caller)).live
@@ -114,7 +114,7 @@ async def test_the_idempotency_key_of_a_client_that_left_at_admission_is_free_ag
         halt.go_on.set()
         await asyncio.wait({starting})
         again = await bench.service.start(once("k"), Caller(bench.key))
-        assert (again.is_replay, finished(await follow(again.live)).outcome) == (False, Finished("done"))
+        assert (again.is_replay, end_of(await follow(again.live)).outcome) == (False, Finished("done"))
 
 
 async def test_the_second_of_two_requests_runs_if_the_first_was_left_at_admission(tmp_path: Path, halt: Halt) -> None:
@@ -126,26 +126,26 @@ async def test_the_second_of_two_requests_runs_if_the_first_was_left_at_admissio
         await asyncio.wait({first})
         begun = await second
         assert not begun.is_replay
-        assert finished(await follow(begun.live)).outcome == Finished("done")
+        assert end_of(await follow(begun.live)).outcome == Finished("done")
 
 
 async def test_a_peer_that_asks_again_after_leaving_has_its_grant_used_once(tmp_path: Path, halt: Halt) -> None:
-    def asked(jti: str) -> Caller:
+    def caller_of_peer(jti: str) -> Caller:
         expires_at = bench.service.clock.now() + 60
         return Caller(bench.key, grant=Grant("desk", "its-run", "its-tree", jti, expires_at, "openhands_a", 0, LimitPolicy()))
 
     async with bench_of(tmp_path, lambda _: [DONE]) as bench:
-        starting = asyncio.create_task(bench.service.start(once("k"), asked("first")))
+        starting = asyncio.create_task(bench.service.start(once("k"), caller_of_peer("first")))
         await until(halt.reached.is_set)
         starting.cancel()
         halt.go_on.set()
         await asyncio.wait({starting})
-        again = await bench.service.start(once("k"), asked("second"))
+        again = await bench.service.start(once("k"), caller_of_peer("second"))
         assert not again.is_replay
-        assert finished(await follow(again.live)).outcome == Finished("done")
+        assert end_of(await follow(again.live)).outcome == Finished("done")
         with pytest.raises(AuthenticationError):
-            await bench.service.start(once("k"), asked("second"))
-        assert (await bench.service.start(once("k"), asked("third"))).is_replay
+            await bench.service.start(once("k"), caller_of_peer("second"))
+        assert (await bench.service.start(once("k"), caller_of_peer("third"))).is_replay
 
 
 async def test_a_client_that_leaves_another_clients_run_does_not_end_it(tmp_path: Path, halt: Halt) -> None:
@@ -159,4 +159,4 @@ async def test_a_client_that_leaves_another_clients_run_does_not_end_it(tmp_path
         live = (await first).live
         await until(lambda: bench.service.capacity.working == 1)
         gate.set()
-        assert finished(await follow(live)).outcome == Finished("done")
+        assert end_of(await follow(live)).outcome == Finished("done")

@@ -12,7 +12,7 @@ from a2a_gateway.runs.events import Failed, Finished, RunEnded
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import AdmittedRun, RunState
 from a2a_gateway.testing.scripted_runner import RunStep, Until
-from tests.runs.service_bench import Bench, bench_of, by_task, finished, follow
+from tests.runs.service_bench import Bench, bench_of, by_task, end_of, follow
 from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
@@ -21,13 +21,13 @@ KEPT = RunEnded(Finished("done"), "history")
 
 
 def failure_of(live: LiveRun) -> GatewayError:
-    outcome = finished(live.events).outcome
+    outcome = end_of(live.events).outcome
     assert isinstance(outcome, Failed)
     return outcome.error
 
 
 async def kept_conversation(bench: Bench) -> str:
-    """A conversation that no run has."""
+    """Make a conversation that no run has leased."""
     first = await bench.start("kept")
     await follow(first)
     return first.record.conversation_id
@@ -39,10 +39,10 @@ async def test_runs_that_wait_for_a_conversation_hold_no_slot_and_come_in_order(
         first = await bench.start("first")
         waiting = [await bench.start("next", conversation_id=first.record.conversation_id) for _ in range(8)]
         assert bench.service.capacity.working == 1
-        assert isinstance(finished(await follow(await bench.start("other"))).outcome, Finished)
+        assert isinstance(end_of(await follow(await bench.start("other"))).outcome, Finished)
         gate.set()
         ends = await asyncio.gather(*(follow(live) for live in waiting))
-        assert {type(finished(events).outcome) for events in ends} == {Finished}
+        assert {type(end_of(events).outcome) for events in ends} == {Finished}
         continued = [run.record.id for run in bench.runner.admitted if run.transcript]
         assert continued == [live.record.id for live in waiting]
         assert (bench.service.capacity.working, bench.leftovers["leases"]) == (0, set())
@@ -61,7 +61,7 @@ async def test_more_runs_than_may_wait_for_a_conversation_are_refused_and_leave_
         assert (failure_of(refused).code, failure_of(refused).retryable) == ("capacity_exceeded", True)
         assert await bench.state(refused) is RunState.FAILED
         again = await bench.start("next", conversation_id=first.record.conversation_id)
-        assert isinstance(finished(await follow(again)).outcome, Finished)
+        assert isinstance(end_of(await follow(again)).outcome, Finished)
 
 
 async def test_a_conversation_that_stays_busy_ends_the_wait_at_the_deadline(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ async def test_a_root_that_waits_for_a_slot_does_not_keep_its_conversation_from_
         root = await bench.start("root", conversation_id=conversation_id)
         await until(lambda: bench.service.capacity.waiting == 1)
         part = await bench.start("part", lead, conversation_id=conversation_id)
-        assert isinstance(finished(await follow(part)).outcome, Finished)
+        assert isinstance(end_of(await follow(part)).outcome, Finished)
         gate.set()
-        assert isinstance(finished(await follow(root)).outcome, Finished)
+        assert isinstance(end_of(await follow(root)).outcome, Finished)
 
 
 @pytest.mark.parametrize("leads", [1, 2, 3])
@@ -109,7 +109,7 @@ async def test_runs_that_delegate_into_each_others_conversations_are_refused_at_
 
 
 async def test_a_circle_through_a_run_that_has_not_begun_is_found(tmp_path: Path) -> None:
-    """The first child waits behind another run for the conversation of the second lead, which then delegates to the first."""
+    # The first child waits behind another run for the conversation of the second lead, which then delegates to the first.
     gate, never = asyncio.Event(), asyncio.Event()
     async with bench_of(tmp_path, by_task(lead=[Until(gate), KEPT], part=[Until(never), KEPT]), ttl_s=60) as bench:
         first, second, third = [await bench.start("lead") for _ in range(3)]
@@ -136,6 +136,6 @@ async def test_a_child_waits_for_a_conversation_whose_run_does_not_wait_for_it(t
         lead, busy = await bench.start("lead"), await bench.start("busy")
         part = await bench.start("part", lead, conversation_id=busy.record.conversation_id)
         gate.set()
-        assert isinstance(finished(await follow(part)).outcome, Finished)
+        assert isinstance(end_of(await follow(part)).outcome, Finished)
         last.set()
         await follow(lead)

@@ -12,7 +12,7 @@ from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.testing.scripted_runner import Spend
 from delegate_tool.protocol.context import DelegationContext, OnDisconnect
-from tests.runs.service_bench import Bench, bench_of, finished, follow
+from tests.runs.service_bench import Bench, bench_of, end_of, follow
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ async def ask(bench: Bench, fingerprint: str, on_disconnect: OnDisconnect = OnDi
     return (await bench.service.start(asked, Caller(bench.key))).live
 
 
-async def abandoned(bench: Bench, fingerprint: str) -> LiveRun:
+async def abandon_run(bench: Bench, fingerprint: str) -> LiveRun:
     """Start a run that its client leaves at once, and wait for its end."""
     live = await ask(bench, fingerprint)
     with live.listen():
@@ -37,7 +37,7 @@ async def abandoned(bench: Bench, fingerprint: str) -> LiveRun:
 
 async def test_long_answers_that_no_client_received_are_dropped_oldest_first(tmp_path: Path) -> None:
     async with bench_of(tmp_path, lambda run: SAYS_MUCH) as bench:
-        runs = [await abandoned(bench, f"request {number}") for number in range(5)]
+        runs = [await abandon_run(bench, f"request {number}") for number in range(5)]
         live_runs = bench.service.live_runs
         assert [live.is_shed for live in runs] == [True, True, False, False, False]
         assert [live_runs.get_ended(live.record.id) for live in runs] == [None, None, *runs[2:]]
@@ -49,11 +49,11 @@ async def test_long_answers_that_no_client_received_are_dropped_oldest_first(tmp
 
 async def test_a_repeated_request_gets_a_dropped_answer_from_the_ledger(tmp_path: Path) -> None:
     async with bench_of(tmp_path, lambda run: SAYS_MUCH) as bench:
-        first = await abandoned(bench, "the same")
+        first = await abandon_run(bench, "the same")
         bench.service.live_runs.shed_old(bench.service.clock.now() + 3600)
         again = await ask(bench, "the same")
         assert (again.record.id, len(bench.runner.admitted)) == (first.record.id, 1)
-        assert finished(again.events).outcome.text == LONG
+        assert end_of(again.events).outcome.text == LONG
 
 
 async def test_a_failure_after_work_is_returned_again_although_it_is_in_no_ledger(tmp_path: Path) -> None:
@@ -64,12 +64,12 @@ async def test_a_failure_after_work_is_returned_again_although_it_is_in_no_ledge
         bench.service.live_runs.shed_old(bench.service.clock.now() + 3600)
         again = await ask(bench, "the same", OnDisconnect.CANCEL)
         assert (first.is_shed, again.record.id, len(bench.runner.admitted)) == (True, first.record.id, 1)
-        assert finished(again.events).outcome == failure.outcome
+        assert end_of(again.events).outcome == failure.outcome
 
 
 async def test_a_run_that_is_being_read_keeps_its_events(tmp_path: Path) -> None:
     async with bench_of(tmp_path, lambda run: SAYS_MUCH) as bench:
-        live = await abandoned(bench, "read")
+        live = await abandon_run(bench, "read")
         with live.watch(0):
             bench.service.live_runs.shed_old(bench.service.clock.now() + 3600)
             assert not live.is_shed

@@ -31,7 +31,7 @@ from a2a_gateway.runs.kept_outcome import (
 DELTAS = st.lists(st.builds(ContentDelta, st.text()) | st.builds(ReasoningDelta, st.text()))
 
 
-def decoded(kept: KeptOutcome) -> KeptOutcome:
+def decode_again(kept: KeptOutcome) -> KeptOutcome:
     again = decode_kept_outcome(encode_kept_outcome(kept))
     assert again is not None
     return again
@@ -42,7 +42,7 @@ def test_an_answer_is_decoded_as_it_was_encoded(deltas: list[RunEvent]) -> None:
     text = "".join(delta.text for delta in deltas if isinstance(delta, ContentDelta))
     reasoning = "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta))
     kept = keep_outcome(Finished(text), deltas)
-    assert decoded(kept) == kept
+    assert decode_again(kept) == kept
     assert "".join(item.text for item in kept.output if isinstance(item, MessageItem)) == text
     assert "".join(item.text for item in kept.output if isinstance(item, ReasoningItem)) == reasoning
 
@@ -58,7 +58,7 @@ def test_output_is_kept_in_the_order_in_which_it_was_published() -> None:
         ReasoningDelta("Good."),
         ContentDelta("Done."),
     ]
-    kept = decoded(keep_outcome(Finished("I look. Found. Done."), events))
+    kept = decode_again(keep_outcome(Finished("I look. Found. Done."), events))
     assert kept.output == (
         ReasoningItem("Let me look."),
         MessageItem("I look. Found. "),
@@ -70,7 +70,7 @@ def test_output_is_kept_in_the_order_in_which_it_was_published() -> None:
 @pytest.mark.parametrize("text", ["", "half"])
 def test_the_text_of_a_failure_is_kept_although_it_was_not_published(text: str) -> None:
     error = LLMUnavailable("The LLM is down.", details={"provider_status": 503})
-    kept = decoded(keep_outcome(Failed(error, text), [ReasoningDelta("hm")]))
+    kept = decode_again(keep_outcome(Failed(error, text), [ReasoningDelta("hm")]))
     assert isinstance(kept.outcome, Failed)
     assert (kept.outcome.text, kept.outcome.error.code) == (text, error.code)
     assert (kept.outcome.error.message, kept.outcome.error.details) == (error.message, error.details)
@@ -78,10 +78,10 @@ def test_the_text_of_a_failure_is_kept_although_it_was_not_published(text: str) 
 
 
 def test_a_limit_and_a_cancellation_keep_their_reasons() -> None:
-    limited = decoded(keep_outcome(Limited("half", "budget_exceeded", BudgetExceeded("spent")), [ContentDelta("half")]))
+    limited = decode_again(keep_outcome(Limited("half", "budget_exceeded", BudgetExceeded("spent")), [ContentDelta("half")]))
     assert isinstance(limited.outcome, Limited)
     assert (limited.outcome.reason, limited.outcome.error.code) == ("budget_exceeded", "budget_exceeded")
-    assert decoded(keep_outcome(Cancelled("half", "Why."), ())).outcome == Cancelled("half", "Why.")
+    assert decode_again(keep_outcome(Cancelled("half", "Why."), ())).outcome == Cancelled("half", "Why.")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Requests that come again after their run failed: carried out anew only if nothing had been done, else the same failure."""
+"""Requests that are sent again after a failure: executed only if nothing had been done, else answered by the same failure."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ from a2a_gateway.runs.retry_rule import REMEDY
 from a2a_gateway.testing.scripted_runner import RunStep, Spend, Until
 from a2a_gateway.wire.outcome import render_outcome
 from delegate_tool.protocol.context import DelegationContext
-from tests.runs.service_bench import DONE, Bench, bench_of, finished, follow
+from tests.runs.service_bench import DONE, Bench, bench_of, end_of, follow
 from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +55,7 @@ def request(key: str | None = None, *, is_marked_retry: bool = False, task: str 
     )
 
 
-async def ended(bench: Bench, asked: RunRequest) -> LiveRun:
+async def run_to_end(bench: Bench, asked: RunRequest) -> LiveRun:
     """Send a request, and receive its end as a client does."""
     live = (await bench.service.start(asked, Caller(bench.key))).live
     await (until(lambda: live.has_ended) if live.has_ended else follow(live))
@@ -64,7 +64,7 @@ async def ended(bench: Bench, asked: RunRequest) -> LiveRun:
 
 
 def error_of(live: LiveRun) -> GatewayError:
-    error = render_outcome(for_client(finished(live.events)))
+    error = render_outcome(for_client(end_of(live.events)))
     assert isinstance(error, GatewayError)
     return error
 
@@ -76,9 +76,9 @@ async def test_a_failure_that_may_pass_is_run_again_only_if_nothing_was_done(
 ) -> None:
     scripts: list[list[RunStep]] = [[kind("gone")], [Spend(7), RunEnded(Failed(kind("gone"), "half"))], [DONE]]
     async with bench_of(tmp_path, lambda _: scripts[len(bench.runner.admitted) - 1]) as bench:
-        idle = await ended(bench, request(key))
-        worked = await ended(bench, request(key))
-        again = await ended(bench, request(key))
+        idle = await run_to_end(bench, request(key))
+        worked = await run_to_end(bench, request(key))
+        again = await run_to_end(bench, request(key))
         assert len(bench.runner.admitted) == 2
         assert len({idle.record.id, worked.record.id, again.record.id}) == 2
         assert error_of(idle).retryable is kind.retryable
@@ -91,7 +91,7 @@ async def test_a_failure_that_may_pass_is_run_again_only_if_nothing_was_done(
 async def test_a_cancelled_run_that_had_worked_is_not_begun_again_by_a_repetition(tmp_path: Path) -> None:
     scripts: list[list[RunStep]] = [[RunEnded(Cancelled())], [Spend(7), RunEnded(Cancelled("half"))], [DONE]]
     async with bench_of(tmp_path, lambda _: scripts[len(bench.runner.admitted) - 1]) as bench:
-        runs = [await ended(bench, request()) for _ in range(3)]
+        runs = [await run_to_end(bench, request()) for _ in range(3)]
         assert len(bench.runner.admitted) == 2
         assert runs[1].record.id == runs[2].record.id
         assert (error_of(runs[2]).code, error_of(runs[2]).retryable) == ("run_cancelled", False)
@@ -101,9 +101,9 @@ async def test_a_cancelled_run_that_had_worked_is_not_begun_again_by_a_repetitio
 async def test_a_run_whose_end_the_database_refused_is_not_begun_again_by_a_repetition(tmp_path: Path) -> None:
     async with bench_of(tmp_path, lambda _: [Spend(7), DONE]) as bench:
         bench.change("CREATE TRIGGER stuck BEFORE UPDATE OF ended_at ON runs BEGIN SELECT RAISE(ABORT, 'stuck'); END")
-        first = await ended(bench, request())
+        first = await run_to_end(bench, request())
         bench.change("DROP TRIGGER stuck")
-        again = await ended(bench, request())
+        again = await run_to_end(bench, request())
         assert (error_of(first).code, error_of(again).code) == ("store_unavailable", "store_unavailable")
         assert len(bench.runner.admitted) == 1
 
@@ -111,29 +111,29 @@ async def test_a_run_whose_end_the_database_refused_is_not_begun_again_by_a_repe
 async def test_each_repetition_renews_the_minute_of_a_failure_after_work(tmp_path: Path) -> None:
     clock = MovedClock()
     async with bench_of(tmp_path, lambda _: [Spend(7), LLMUnavailable("down")], clock=clock) as bench:
-        first = await ended(bench, request())
+        first = await run_to_end(bench, request())
         for _ in range(5):
             clock.moved_s += REMEMBERED_S - 5
-            assert (await ended(bench, request())).record.id == first.record.id
+            assert (await run_to_end(bench, request())).record.id == first.record.id
         clock.moved_s += REMEMBERED_S + 1
-        assert (await ended(bench, request())).record.id != first.record.id
+        assert (await run_to_end(bench, request())).record.id != first.record.id
         assert len(bench.runner.admitted) == 2
 
 
 async def test_a_failure_before_any_work_is_remembered_for_one_minute_only(tmp_path: Path) -> None:
     clock = MovedClock()
     async with bench_of(tmp_path, lambda _: [LLMBadRequest("no")], clock=clock) as bench:
-        first = await ended(bench, request())
+        first = await run_to_end(bench, request())
         clock.moved_s += REMEMBERED_S - 5
-        assert (await ended(bench, request())).record.id == first.record.id
+        assert (await run_to_end(bench, request())).record.id == first.record.id
         clock.moved_s += 10
-        assert (await ended(bench, request())).record.id != first.record.id
+        assert (await run_to_end(bench, request())).record.id != first.record.id
 
 
 async def test_a_changed_request_or_another_key_begins_anew_after_a_failure(tmp_path: Path) -> None:
     async with bench_of(tmp_path, lambda _: [Spend(7), LLMUnavailable("down")]) as bench:
         asked = [request(), request(), request(task="another"), request("k"), request("k"), request("new")]
-        runs = [(await ended(bench, each)).record.id for each in asked]
+        runs = [(await run_to_end(bench, each)).record.id for each in asked]
         assert runs[0] == runs[1]
         assert runs[3] == runs[4]
         assert len(set(runs)) == 4
@@ -143,10 +143,10 @@ async def test_of_a_failure_little_more_than_the_error_is_kept(tmp_path: Path) -
     text = "x" * 100_000
     script: list[RunStep] = [ContentDelta(text), Spend(7), RunEnded(Failed(LLMUnavailable("down"), text))]
     async with bench_of(tmp_path, lambda _: script) as bench:
-        await ended(bench, request())
+        await run_to_end(bench, request())
         again = (await bench.service.start(request(), Caller(bench.key))).live
         assert len(again.events) == 2
-        assert len(finished(again.events).outcome.text) < 10_000
+        assert len(end_of(again.events).outcome.text) < 10_000
 
 
 async def test_the_failures_that_are_remembered_are_bounded_and_the_latest_asked_for_stay(
@@ -154,12 +154,12 @@ async def test_the_failures_that_are_remembered_are_bounded_and_the_latest_asked
 ) -> None:
     monkeypatch.setattr("a2a_gateway.runs.keyless_retries._REMEMBERED_RUNS", 3)
     async with bench_of(tmp_path, lambda _: [Spend(7), LLMUnavailable("down")]) as bench:
-        first, second, *_ = [(await ended(bench, request(task=str(number)))).record.id for number in range(3)]
-        assert (await ended(bench, request(task="0"))).record.id == first
-        await ended(bench, request(task="3"))
-        await ended(bench, request(task="4"))
-        assert (await ended(bench, request(task="0"))).record.id == first
-        assert (await ended(bench, request(task="1"))).record.id != second
+        first, second, *_ = [(await run_to_end(bench, request(task=str(number)))).record.id for number in range(3)]
+        assert (await run_to_end(bench, request(task="0"))).record.id == first
+        await run_to_end(bench, request(task="3"))
+        await run_to_end(bench, request(task="4"))
+        assert (await run_to_end(bench, request(task="0"))).record.id == first
+        assert (await run_to_end(bench, request(task="1"))).record.id != second
 
 
 async def test_each_of_two_clients_that_come_back_gets_its_own_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Limits only ever become narrower, whoever asks for whatever."""
+"""Limits only ever become narrower, whatever a caller asks for."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ parents = st.builds(
 
 
 def is_within(inner: Limits, outer: Limits) -> bool:
-    """Whether no limit of `inner` is wider than that of `outer`."""
+    """Return whether no limit of `inner` is wider than that of `outer`."""
     budget_ok = outer.budget_micro_usd is None or (
         inner.budget_micro_usd is not None and inner.budget_micro_usd <= outer.budget_micro_usd
     )

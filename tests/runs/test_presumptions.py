@@ -74,10 +74,10 @@ async def test_a_call_that_is_settled_is_not_asked_again(bench: Bench) -> None:
     run_id = (await bench.start()).record.id
     presumptions, hold = Presumptions(bench.store.ledger), await a_call(bench, run_id)
 
-    def used() -> int:
+    def micro_usd_used() -> int:
         raise AssertionError("the call has ended")
 
-    presumptions.follow(hold, used)
+    presumptions.follow(hold, micro_usd_used)
     presumptions.forget(hold)
     await bench.store.ledger.settle(hold, Charge(cost_micro_usd=70))
     for _ in range(2):

@@ -120,7 +120,7 @@ def error_classes(base: type[GatewayError] = GatewayError) -> Iterator[type[Gate
 
 
 def facts(value: Any) -> Any:
-    """All that a value says; two errors say the same although they are two."""
+    """Return the content of a value, so that two errors with the same content are equal."""
     if isinstance(value, GatewayError):
         said = value.message, str(value), value.param, value.details, value.retry_after_s
         return type(value), value.code, value.retryable, *said
@@ -129,20 +129,20 @@ def facts(value: Any) -> Any:
     return value
 
 
-def pickled(value: Any) -> Any:
+def pickle_round_trip(value: Any) -> Any:
     return pickle.loads(pickle.dumps(value))
 
 
 @pytest.mark.parametrize("value", [RUN, *OF_THE_METER, *EVENTS], ids=lambda value: type(value).__name__)
 def test_each_value_that_crosses_the_port_survives_a_pickle(value: object) -> None:
-    assert facts(pickled(value)) == facts(value)
+    assert facts(pickle_round_trip(value)) == facts(value)
 
 
 @pytest.mark.parametrize("kind", sorted(set(error_classes()), key=str))
 def test_each_error_survives_a_pickle(kind: type[GatewayError]) -> None:
     error = kind("It failed.", param="model", details={"run_id": "run-1", "limit": 3}, retry_after_s=2.5)
     for each in (error, error.as_final("Do not try again.")):
-        assert facts(pickled(each)) == facts(each)
+        assert facts(pickle_round_trip(each)) == facts(each)
 
 
 def test_the_values_that_are_pickled_are_of_all_kinds() -> None:

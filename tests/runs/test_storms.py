@@ -31,7 +31,7 @@ def script(run: AdmittedRun) -> Sequence[RunStep]:
 
 
 async def a_client(bench: Bench, chance: random.Random, conversations: Sequence[str]) -> None:
-    """Send a request, alone or as the twin of another, and leave when chance says so."""
+    """Send a request, alone or as the twin of another, and leave at a random moment."""
     context: dict[str, object] = {}
     if chance.random() < 0.5:
         context["conversation_id"] = chance.choice(conversations)

@@ -1,4 +1,4 @@
-"""Marks of tasks: the same for a task that was passed on, different for another one, and nothing to anybody else."""
+"""Marks of tasks: the same for a task that was passed on, different for another one, and meaningless without the key."""
 
 import pytest
 
@@ -22,7 +22,7 @@ TASK = "Review the café's till\n(file till.py)."
         TASK.replace("(", "\u202a(\u202c").replace("w", "w\ufe0f"),
         TASK.replace("R", "R\u00ad\U000e0041"),
         Delegation("a", TASK, "It was written in a hurry.").prompt,
-        Delegation("a", f"{TASK} ", "Somebody looked at it already.").prompt,
+        Delegation("a", f"{TASK} ", "Another agent looked at it already.").prompt,
     ],
 )
 def test_a_task_is_recognised_whatever_is_not_seen_of_it_and_whatever_context_it_has(passed_on: str) -> None:

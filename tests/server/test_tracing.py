@@ -1,4 +1,4 @@
-"""No span leaves a gateway: what agents read and write is exported to nobody, whatever the environment says."""
+"""No span leaves a gateway: what agents read and write is not exported, whatever the environment contains."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Holds and runs that nobody has, because who asked for them has gone, or did not hear of them: the ledger takes them back."""
+"""Holds and runs whose caller has gone, or never received them: the ledger releases and closes them."""
 
 import asyncio
 from dataclasses import replace

@@ -81,7 +81,7 @@ def test_the_number_of_the_latest_file_is_the_latest_revision() -> None:
 
 
 def test_a_database_that_needs_no_migration_is_opened_without_alembic(tmp_path: Path) -> None:
-    """It costs each start time and memory."""
+    # It costs each start time and memory.
     program = """if True:
         import asyncio, sys
         from a2a_gateway.host.clock import SystemClock

@@ -51,7 +51,7 @@ async def test_of_several_keys_the_revoked_ones_are_found(keys: SqlKeys) -> None
 
 
 async def test_a_key_for_no_agent_is_not_a_key_for_any(keys: SqlKeys) -> None:
-    made, _ = await keys.create_key("nobody", LimitPolicy(allowed_agents=frozenset()))
+    made, _ = await keys.create_key("missing", LimitPolicy(allowed_agents=frozenset()))
     assert await keys.get_key(made.id) == made
 
 
@@ -145,7 +145,7 @@ async def test_no_secret_is_in_the_files(tmp_path: Path, clock: SteppedClock) ->
 
 
 async def test_an_unknown_id_is_no_key(keys: SqlKeys) -> None:
-    assert await keys.get_key(KeyId("nobody")) is None
+    assert await keys.get_key(KeyId("missing")) is None
 
 
 async def test_a_peers_account_follows_its_policy_and_stays_revoked_until_renewed(keys: SqlKeys, clock: SteppedClock) -> None:

@@ -32,13 +32,13 @@ async def test_a_run_that_has_nothing_to_wait_for_is_recorded_as_running(bench: 
 
 async def test_unknown_runs_are_nothing(bench: Bench) -> None:
     ledger = bench.store.ledger
-    assert await ledger.get_run(RunId("nobody")) is None
-    assert await ledger.summary(RunId("nobody")) is None
-    assert await ledger.subtree(RunId("nobody")) == []
+    assert await ledger.get_run(RunId("missing")) is None
+    assert await ledger.summary(RunId("missing")) is None
+    assert await ledger.subtree(RunId("missing")) == []
     for call in (
-        ledger.start_run(RunId("nobody")),
-        ledger.reserve(RunId("nobody"), FREE),
-        ledger.close_run(RunId("nobody"), RunState.FAILED, stop_reason="x"),
+        ledger.start_run(RunId("missing")),
+        ledger.reserve(RunId("missing"), FREE),
+        ledger.close_run(RunId("missing"), RunState.FAILED, stop_reason="x"),
     ):
         with pytest.raises(GatewayError) as refusal:
             await call
@@ -47,7 +47,7 @@ async def test_unknown_runs_are_nothing(bench: Bench) -> None:
 
 async def test_a_token_of_a_run_that_is_not_known_opens_nothing(bench: Bench) -> None:
     with pytest.raises(GatewayError) as refusal:
-        await bench.open("child", "nobody")
+        await bench.open("child", "missing")
     assert refusal.value.code == "run_token_revoked"
 
 

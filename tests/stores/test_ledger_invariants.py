@@ -151,7 +151,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
         return run
 
     def refusals_of_child(self, parent: ModelRun, agent: str) -> set[str]:
-        """Every code with which a child of this run may be refused now; it must be admitted if there is none."""
+        """Return every code with which a child of this run may be refused now; without a code it must be admitted."""
         reasons = {
             "run_token_revoked": not all(run.is_live for run in parent.path),
             "delegation_depth_exceeded": parent.opened.depth >= parent.opened.limits.max_depth,
@@ -200,7 +200,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
         return one
 
     def room(self, run: ModelRun, *, last: bool, idle: bool) -> int:
-        """What one more call of a run may cost, worked out from scratch."""
+        """Calculate from scratch what one more call of a run may cost."""
         rooms = [KEY_BUDGET - self.spent - (0 if idle else self.held)]
         for one in run.path:
             kept_back = 0 if last and one is run else one.kept_back
@@ -208,7 +208,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
         return min(rooms)
 
     def verdict(self, run: ModelRun, amount: int) -> tuple[str, bool]:
-        """How a call of this cost must be answered, and whether it is the run's last."""
+        """Return how a call of this cost must be answered, and whether it is the run's last."""
         if not all(one.is_live for one in run.path):
             return "run_cancelled", False
         if run.opened.deadline_at <= self.clock.at:
@@ -279,7 +279,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
 
     @rule(some=st.lists(st.tuples(runs, st.integers(0, 120), st.booleans()), max_size=8))
     def cancel_storm(self, some: list[tuple[ModelRun, int, bool]]) -> None:
-        """Runs ask for calls all at once, and some of them are cancelled in the middle of it."""
+        """Let runs ask for calls all at once, and cancel some of them in the middle."""
         cancelled = {run.opened.id for run, _, is_cancelled in some if is_cancelled}
         asking = [(run, amount) for run, amount, _ in some]
 
@@ -312,7 +312,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """The gateway is killed, whatever it was at, and started again."""
+        """Kill the gateway at any point, and start it again."""
         self.wait_for(self.stack.aclose())
         self.stack = AsyncExitStack()
         self.store = self.wait_for(self.stack.enter_async_context(open_store(self.url, self.clock)))

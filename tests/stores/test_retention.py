@@ -29,7 +29,7 @@ async def finish(bench: Bench, *run_ids: str, answer: str | None = None) -> None
 
 
 async def tree(bench: Bench, name: str) -> list[str]:
-    """A tree of three runs that have spent and ended."""
+    """Make a tree of three runs that have spent and ended."""
     root, child, grandchild = name, f"{name}-child", f"{name}-grandchild"
     await bench.running(root)
     await bench.running(child, root, "openhands_b")
@@ -86,11 +86,11 @@ async def live_below(bench: Bench) -> None:
     await finish(bench, "root")
 
 
-async def queued(bench: Bench) -> None:
+async def queue_run(bench: Bench) -> None:
     await bench.open("root")
 
 
-async def unbooked(bench: Bench) -> None:
+async def leave_run_unbooked(bench: Bench) -> None:
     await bench.running("root")
     await bench.store.ledger.reserve(RunId("root"), FREE)
     await finish(bench, "root")
@@ -103,18 +103,18 @@ async def pending_below(bench: Bench) -> None:
     await bench.store.ledger.mark_lost()
 
 
-async def presumed(bench: Bench) -> None:
+async def presume_charge(bench: Bench) -> None:
     await bench.running("root")
     await bench.store.ledger.reserve(RunId("root"), calls_of(5))
     await bench.store.ledger.mark_lost()
 
 
-async def claimed(bench: Bench) -> None:
+async def use_idempotency_key(bench: Bench) -> None:
     await bench.propose("root", idempotency_key=IdempotencyKey("key:k", "once", "f", NOW + 2 * DAY), starts=True)
     await finish(bench, "root")
 
 
-async def answered(bench: Bench) -> None:
+async def keep_answer(bench: Bench) -> None:
     await bench.running("root")
     await bench.running("child", "root")
     await finish(bench, "child", answer="kept for a day")
@@ -131,7 +131,7 @@ async def ended_lately(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [live_below, queued, unbooked, pending_below, presumed, claimed, answered, ended_lately],
+    [live_below, queue_run, leave_run_unbooked, pending_below, presume_charge, use_idempotency_key, keep_answer, ended_lately],
     ids=lambda make: make.__name__,
 )
 async def test_a_tree_that_is_still_needed_stays_whole(bench: Bench, make: Callable[[Bench], Awaitable[None]]) -> None:
@@ -146,7 +146,7 @@ async def test_a_tree_that_is_still_needed_stays_whole(bench: Bench, make: Calla
 
 
 async def test_a_tree_goes_once_it_is_needed_no_more(bench: Bench) -> None:
-    await claimed(bench)
+    await use_idempotency_key(bench)
     assert await bench.store.retention.remove_trees(NOW + 10) == 0
     await bench.store.ledger.forget_expired(NOW + 2 * DAY)
     assert await bench.store.retention.remove_trees(NOW + 10) == 1

@@ -1,4 +1,4 @@
-"""The table of recordings says what the recordings say: read here from the recorded bytes, without any LLM library."""
+"""The table of recordings agrees with the recordings: read here from the recorded bytes, without any LLM library."""
 
 import json
 from collections.abc import Iterator, Mapping

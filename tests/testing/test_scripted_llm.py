@@ -88,7 +88,7 @@ async def test_usage_can_be_left_out_altogether(client: openai.AsyncOpenAI) -> N
 
 
 async def test_each_turn_takes_the_next_step_and_the_last_one_repeats(client: openai.AsyncOpenAI) -> None:
-    steps = (Step(tool_calls=(ScriptedCall("think", {"thought": "hm"}),)), Step(content="It said: $LAST"))
+    steps = (Step(tool_calls=(ScriptedCall("think", {"thought": "hm"}),)), Step(content="Result: $LAST"))
     messages: list[Any] = [{"role": "user", "content": "Go. " + marker(Script(steps))}]
     answers = []
     for number in range(3):
@@ -99,7 +99,7 @@ async def test_each_turn_takes_the_next_step_and_the_last_one_repeats(client: op
             {"role": "assistant", "content": None, "tool_calls": [made]},
             {"role": "tool", "tool_call_id": f"c{number}", "content": f"result {number}"},
         ]
-    assert answers == [None, "It said: result 0", "It said: result 1"]
+    assert answers == [None, "Result: result 0", "Result: result 1"]
 
 
 async def test_the_latest_marker_counts_and_starts_anew(client: openai.AsyncOpenAI) -> None:
@@ -213,11 +213,11 @@ async def test_requests_are_kept_as_they_came(llm: ScriptedLLM, client: openai.A
 
 async def test_a_director_answers_what_no_marker_does() -> None:
     def direct(request: ChatRequest) -> Step | None:
-        return Step(content=f"You said: {request.last_text}") if "parrot" in request.system_text else None
+        return Step(content=f"Repeat: {request.last_text}") if "parrot" in request.system_text else None
 
     async with ScriptedLLM(direct=direct) as llm, openai.AsyncOpenAI(base_url=llm.base_url, api_key="irrelevant") as client:
         parrot: list[Any] = [{"role": "system", "content": "You are a parrot."}, {"role": "user", "content": "Hello"}]
-        assert (await ask(client, "", messages=parrot)).choices[0].message.content == "You said: Hello"
+        assert (await ask(client, "", messages=parrot)).choices[0].message.content == "Repeat: Hello"
         assert (await ask(client, "Hello")).choices[0].message.content == "ok"
 
 

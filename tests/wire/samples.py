@@ -43,8 +43,8 @@ SUMMARY: Final = RunSummary(
 )
 
 
-def finished(outcome: Outcome, **record: object) -> RunFinished:
-    """A run that ended so, with the sample's summary."""
+def end_of(outcome: Outcome, **record: object) -> RunFinished:
+    """Return the end of a run with this outcome and the sample's summary."""
     return RunFinished(outcome, replace(SUMMARY, record=replace(RECORD, **record)))  # type: ignore[arg-type]  # fields by name
 
 
@@ -61,5 +61,5 @@ def schema_format(schema: object, name: str = "answer") -> dict[str, object]:
 
 
 def body(**fields: object) -> bytes:
-    """The body of a minimal request, with more fields."""
+    """Encode the body of a minimal request, with more fields."""
     return json.dumps({"model": "openhands_default", "messages": [USER], **fields}).encode()

@@ -1,4 +1,4 @@
-"""Response headers: what they say, and that nothing that a caller chose can break them."""
+"""Response headers: their values, and that nothing that a caller chose can break them."""
 
 from dataclasses import replace
 

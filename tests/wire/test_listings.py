@@ -1,4 +1,4 @@
-"""`/v1/models` and `/v1/runs`: what a caller can learn of agents and of runs."""
+"""`/v1/models` and `/v1/runs`: what a caller sees of agents and of runs."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.wire.samples import RECORD
 PROFILE = Profile(
     name="reviewer",
     description="Reviews code.",
-    source="/home/somebody/profiles/reviewer.md",
+    source="/home/ada/profiles/reviewer.md",
     llm_model="openai/gpt-x",
     context_tokens=200_000,
     max_output_tokens=8_000,
@@ -24,7 +24,7 @@ PROFILE = Profile(
     may_delegate=True,
     policy=LimitPolicy(max_turns=20, budget_micro_usd=500_000, allowed_agents=frozenset({"openhands_b", "openhands_a"})),
     workspace=WorkspacePolicy.FIXED,
-    workspace_path="/home/somebody/work",
+    workspace_path="/home/ada/work",
 )
 
 
@@ -49,7 +49,7 @@ def test_models_are_listed_in_order_without_paths_of_the_machine() -> None:
     plain = Profile(name="default", description="", source="environment", llm_model="m")
     listed = render_models([PROFILE, plain], created=5)
     assert listed == {"object": "list", "data": [render_model(PROFILE, created=5), render_model(plain, created=5)]}
-    assert "somebody" not in json.dumps(listed)
+    assert "ada" not in json.dumps(listed)
 
 
 def test_a_run_is_shown_with_its_place_time_tokens_and_cost() -> None:
@@ -98,11 +98,11 @@ def test_a_tree_nests_children_below_their_parents_in_order() -> None:
     first, second = (replace(RECORD, id=RunId(name), parent_id=RunId("root")) for name in ("first", "second"))
     leaf = replace(RECORD, id=RunId("leaf"), parent_id=RunId("first"))
 
-    def shown(record: object, *children: object) -> dict[str, object]:
+    def node(record: object, *children: object) -> dict[str, object]:
         assert isinstance(record, type(RECORD))
         return {**render_run(record, now=0.0), "gateway": "here", "children": list(children)}
 
-    shown_tree = shown(root, shown(first, shown(leaf)), shown(second))
+    shown_tree = node(root, node(first, node(leaf)), node(second))
     assert render_tree([root, first, second, leaf], now=0.0, gateway_id="here") == shown_tree
 
 
@@ -121,9 +121,9 @@ def test_a_run_on_a_peer_is_shown_with_its_own_usage_and_the_tree_below_it() -> 
 
 def test_a_run_on_a_peer_that_does_not_tell_says_so() -> None:
     far_run = replace(RECORD, agent="box/openhands_a")
-    shown = render_tree([far_run], now=0.0, gateway_id="here", reports={far_run.id: "The peer box does not tell."})
+    shown = render_tree([far_run], now=0.0, gateway_id="here", reports={far_run.id: "The peer box does not answer."})
     recorded = {**render_run(far_run, now=0.0), "gateway": "box", "children": []}
-    assert shown == {**recorded, "unreachable": "The peer box does not tell."}
+    assert shown == {**recorded, "unreachable": "The peer box does not answer."}
 
 
 def test_a_tree_with_a_missing_parent_is_not_shown_as_whole() -> None:

@@ -15,7 +15,7 @@ one_line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 data = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"))
 
 
-def decoded(stream: bytes, cuts: Sequence[int] = ()) -> list[tuple[str, str, str]]:
+def decode(stream: bytes, cuts: Sequence[int] = ()) -> list[tuple[str, str, str]]:
     """Return data, type and id of the events of a stream that arrives in pieces."""
     at = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
     return [(event.data, event.event, event.id) for event in decode_events(stream[start:end] for start, end in pairwise(at))]
@@ -26,13 +26,13 @@ def test_any_chunking_of_a_stream_decodes_to_the_events_encoded(
     events: list[tuple[str, str | None, str]], cuts: list[int]
 ) -> None:
     stream = b"".join(encode_event(text.encode(), event=event, event_id=event_id) for text, event, event_id in events)
-    assert decoded(stream, cuts) == [(text, event or "message", event_id) for text, event, event_id in events]
+    assert decode(stream, cuts) == [(text, event or "message", event_id) for text, event, event_id in events]
 
 
 @given(st.lists(st.sampled_from([b"data", b"id", b"event", b":", b" ", b"x", b"\r", b"\n", b"\r\n", b"\xc3\xa9", b"\xff"])))
 def test_any_bytes_decode_alike_whole_and_byte_by_byte(pieces: list[bytes]) -> None:
     stream = b"".join(pieces)
-    assert decoded(stream) == decoded(stream, range(len(stream)))
+    assert decode(stream) == decode(stream, range(len(stream)))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_any_bytes_decode_alike_whole_and_byte_by_byte(pieces: list[bytes]) -> N
     ],
 )
 def test_the_decoder_of_the_command_line_follows_the_specification(stream: bytes, expected: list[tuple[str, str, str]]) -> None:
-    assert decoded(stream) == expected
+    assert decode(stream) == expected
 
 
 @pytest.mark.parametrize(("text", "event", "event_id"), [(b"a\rb", None, None), (b"a", "x\ny", None), (b"a", None, "1\0")])

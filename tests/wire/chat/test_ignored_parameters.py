@@ -1,4 +1,4 @@
-"""What a request asks for and does not get: named, so that nobody relies on it."""
+"""What a request asks for and does not get: named, so that no client relies on it."""
 
 import json
 

@@ -288,7 +288,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"a2a": []}, "a2a"),
     ({"a2a": {"max_depth": -1}}, "a2a.max_depth"),
     ({"a2a": {"max_depth": 10**4000}}, "a2a.max_depth"),
-    ({"a2a": {"wishes": 3}}, "a2a.wishes"),
+    ({"a2a": {"unknown": 3}}, "a2a.unknown"),
 ]
 
 

@@ -30,7 +30,7 @@ from a2a_gateway.runs.model import RunId, TokenUsage
 from a2a_gateway.wire.chat.response import ChunkRenderer, render_completion
 from a2a_gateway.wire.outcome import WireAnswer, render_outcome
 from tests.support.sse import decode_events
-from tests.wire.samples import RECORD, SUMMARY, finished
+from tests.wire.samples import RECORD, SUMMARY, end_of
 
 STARTED = RunStarted(RECORD)
 USAGE = {
@@ -106,7 +106,7 @@ def test_a_run_streams_as_chunks_of_one_completion() -> None:
                 ContentDelta(""),
                 ContentDelta("lo"),
                 TurnFinished(1, TokenUsage(1, 1), 5),
-                finished(Finished("Hello")),
+                end_of(Finished("Hello")),
             ]
         )
     )
@@ -123,7 +123,7 @@ def test_a_run_streams_as_chunks_of_one_completion() -> None:
 
 
 def test_usage_comes_last_when_it_is_wanted_and_is_null_before() -> None:
-    *chunks, usage, done = payloads(stream([STARTED, ContentDelta("x"), finished(Finished("x"))], include_usage=True))
+    *chunks, usage, done = payloads(stream([STARTED, ContentDelta("x"), end_of(Finished("x"))], include_usage=True))
     assert [json.loads(data) for data in chunks] == [
         {**chunk({"role": "assistant", "content": ""}), "usage": None},
         {**chunk({"content": "x"}), "usage": None},
@@ -138,7 +138,7 @@ def test_a_heartbeat_is_a_chunk_of_the_same_stream_that_says_nothing() -> None:
 
 
 def test_a_failure_in_mid_stream_is_an_error_event_and_no_done() -> None:
-    sent = payloads(stream([STARTED, ContentDelta("Hel"), finished(Failed(AgentFailed("It broke."), "Hel"))], include_usage=True))
+    sent = payloads(stream([STARTED, ContentDelta("Hel"), end_of(Failed(AgentFailed("It broke."), "Hel"))], include_usage=True))
     assert json.loads(sent[-1]) == {
         "error": {
             "message": "It broke.",
@@ -160,7 +160,7 @@ def test_joined_deltas_are_the_text(texts: list[str]) -> None:
 
 @given(st.text())
 def test_every_text_leaves_as_utf8_on_one_line(text: str) -> None:
-    sent = stream([ContentDelta(text + "."), ReasoningDelta(text + "."), finished(Failed(AgentFailed(text), text))])
+    sent = stream([ContentDelta(text + "."), ReasoningDelta(text + "."), end_of(Failed(AgentFailed(text), text))])
     assert len(sent.decode().splitlines()) == 6
     assert len(payloads(sent)) == 3
 
@@ -193,7 +193,7 @@ def test_a_completion_carries_answer_reasoning_and_usage() -> None:
 
 @given(st.integers(0, 10**15))
 def test_the_cost_as_a_number_is_the_cost_as_text(micro_usd: int) -> None:
-    run = finished(Finished("x"), cost_tree_micro_usd=micro_usd, cost_self_micro_usd=micro_usd)
+    run = end_of(Finished("x"), cost_tree_micro_usd=micro_usd, cost_self_micro_usd=micro_usd)
     sent = render_completion(WireAnswer("x", "stop"), run.summary, model="m", created=0, gateway_id="g")
     cost = json.loads(sent)["usage"]["cost"]
     assert f"{cost:.6f}" == json.loads(sent)["usage"]["cost_details"]["self"]
@@ -209,7 +209,7 @@ def test_the_cost_as_a_number_is_the_cost_as_text(micro_usd: int) -> None:
     ],
 )
 def test_an_outcome_with_something_to_show_is_an_answer(outcome: Outcome, expected: WireAnswer) -> None:
-    assert render_outcome(finished(outcome)) == expected
+    assert render_outcome(end_of(outcome)) == expected
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_an_outcome_with_something_to_show_is_an_answer(outcome: Outcome, expect
     ],
 )
 def test_an_outcome_with_nothing_to_show_is_an_error(outcome: Outcome, code: str, details: dict[str, object]) -> None:
-    error = render_outcome(finished(outcome))
+    error = render_outcome(end_of(outcome))
     assert isinstance(error, GatewayError)
     assert (error.code, error.details) == (code, details)
 
@@ -254,7 +254,12 @@ async def read_all(sent: bytes) -> list[ChatCompletionChunk]:
 @pytest.mark.anyio
 async def test_the_official_client_reads_a_stream_with_heartbeats() -> None:
     chunks = renderer(include_usage=True)
-    events: list[RunEvent] = [STARTED, ContentDelta("Grüß "), ContentDelta("dich\u2028!"), finished(Finished("Grüß dich\u2028!"))]
+    events: list[RunEvent] = [
+        STARTED,
+        ContentDelta("Grüß "),
+        ContentDelta("dich\u2028!"),
+        end_of(Finished("Grüß dich\u2028!")),
+    ]
     received = await read_all(b"".join(chunks.heartbeat() + chunks.event(event) for event in events))
     text = "".join(each.choices[0].delta.content or "" for each in received if each.choices)
     usage = received[-1].usage
@@ -265,7 +270,7 @@ async def test_the_official_client_reads_a_stream_with_heartbeats() -> None:
 
 @pytest.mark.anyio
 async def test_the_official_client_raises_from_an_error_event() -> None:
-    ending: RunFinished = finished(Failed(AgentFailed("It broke."), "Hel"))
+    ending: RunFinished = end_of(Failed(AgentFailed("It broke."), "Hel"))
     with pytest.raises(APIError) as caught:
         await read_all(stream([STARTED, ContentDelta("Hel"), ending]))
     assert (caught.value.code, caught.value.message) == ("agent_error", "It broke.")
