@@ -8,7 +8,26 @@ import pytest
 from tests.support.language import check_code, check_document, public_types
 from tests.support.pages import DOCUMENTS, ROOT, name_of
 
-CODE: Final = ("a2a_gateway", "delegate_tool", "bench", "examples", "scripts", "tests")
+CODE: Final = (
+    "a2a_gateway",
+    "delegate_tool",
+    "bench",
+    "examples",
+    "scripts",
+    "tests/crash",
+    "tests/delegate_tool",
+    "tests/error_texts",
+    "tests/examples",
+    "tests/host",
+    "tests/identity",
+    "tests/peers",
+    "tests/recordings_e2e",
+    "tests/runs",
+    "tests/stores",
+    "tests/support",
+    "tests/testing",
+    "tests/wire",
+)
 """Folders whose Python files are held to the language."""
 TYPES: Final = ("a2a_gateway", "delegate_tool")
 """Folders in which each public type has a name of its own."""
