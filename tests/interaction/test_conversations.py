@@ -81,8 +81,8 @@ async def test_two_requests_on_one_conversation_run_one_after_the_other(gateway:
 async def test_an_unknown_or_foreign_conversation_is_a_404(gateway: GatewayUnderTest) -> None:
     from delegate_tool.protocol.limits import LimitPolicy
 
-    _, other = await asyncio.to_thread(gateway.create_key, "other", LimitPolicy())
-    async with gateway.client() as client, gateway.client(key=other) as other:
+    _, other_key = await asyncio.to_thread(gateway.create_key, "other", LimitPolicy())
+    async with gateway.client() as client, gateway.client(key=other_key) as other:
         mine = await client.chat.completions.with_raw_response.create(model=PRICED, messages=[user("Mine.", Step(content="ok"))])
         header = {CONVERSATION: mine.headers[CONVERSATION]}
         seen = []

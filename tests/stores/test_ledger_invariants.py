@@ -130,7 +130,7 @@ class LedgerAgainstADictionary(RuleBasedStateMachine):
         return sum(run.cost for run in self.model.values())
 
     @property
-    def holds_by_payer(self) -> int:
+    def held(self) -> int:
         return sum(run.held for run in self.model.values())
 
     def open(self, parent: ModelRun | None, agent: str, policy: LimitPolicy) -> ModelRun:
