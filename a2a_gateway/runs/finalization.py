@@ -23,6 +23,7 @@ import structlog
 from a2a_gateway.errors import AgentFailed, GatewayError, RunCancelled, RunLost, StoreError, StoreLost
 from a2a_gateway.runs.cancellation import Cancellation
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunFinished, RunSummary
+from a2a_gateway.runs.fault_log import log_fault
 from a2a_gateway.runs.kept_outcome import encode_kept_outcome, keep_outcome
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import RunId, RunState, SpendCaps
@@ -55,8 +56,8 @@ class Finalization:
         live.begin_finalization()
         try:
             end = await self._record(live, _explain(live, outcome, has_begun=has_begun), caps, has_begun=has_begun)
-        except Exception as error:  # a fault of the gateway: without an end the listeners would wait for ever
-            log.exception("end_not_recorded", run_id=run_id)
+        except Exception as error:  # noqa: BLE001  # without an end the listeners would wait for ever
+            log_fault(log, "end_not_recorded", run_id=run_id)
             failure = Failed(AgentFailed(f"The run failed inside the gateway ({type(error).__name__})."))
             end = await self._record_fault(live, failure, caps, has_begun=has_begun)
         live.record = end.summary.record
@@ -91,8 +92,8 @@ class Finalization:
         """Record that a run failed inside the gateway; if that fails too, the next start records the run as lost."""
         try:
             return await self._record(live, failure, caps, has_begun=has_begun)
-        except Exception:
-            log.exception("run_not_closed", run_id=live.record.id)
+        except Exception:  # noqa: BLE001  # it is logged
+            log_fault(log, "run_not_closed", run_id=live.record.id)
             await self.cancellation.cancel_children(live.record.id)
             return RunFinished(failure, _provisional_summary(live))
 

@@ -20,6 +20,7 @@ from a2a_gateway.errors import AgentFailed, GatewayError, RunCancelled, StoreErr
 from a2a_gateway.runs.budget import accounts_of_path, unspent
 from a2a_gateway.runs.cancellation import Cancellation
 from a2a_gateway.runs.events import Cancelled, Failed, RunEnded, RunStarted
+from a2a_gateway.runs.fault_log import log_fault
 from a2a_gateway.runs.finalization import Finalization
 from a2a_gateway.runs.intake import Intake
 from a2a_gateway.runs.leases import Lease, Leases
@@ -99,8 +100,8 @@ class Leading:
             log.info("run_ended_early", run_id=run_id, code=error.code)
             outcome = Cancelled(why=error.message) if isinstance(error, RunCancelled) else Failed(error)
             await self.finalization.finish(live, outcome, caps)
-        except Exception as error:  # the last line of the run: the ledger and the caller must receive an end
-            log.exception("run_failed_internally", run_id=run_id)
+        except Exception as error:  # noqa: BLE001  # the ledger and the caller must receive an end
+            log_fault(log, "run_failed_internally", run_id=run_id)
             failure = AgentFailed(f"The run failed inside the gateway ({type(error).__name__}).")
             await self.finalization.finish(live, Failed(failure), caps)
 

@@ -27,6 +27,7 @@ from a2a_gateway.runs.cancellation import Cancellation
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.deduplication import Deduplication
 from a2a_gateway.runs.ended_runs import EndedRuns
+from a2a_gateway.runs.fault_log import log_fault
 from a2a_gateway.runs.finalization import Finalization
 from a2a_gateway.runs.intake import Intake
 from a2a_gateway.runs.leading import Leading
@@ -227,8 +228,8 @@ class RunService:
                     self._opening.run_ended.notify()
         except GatewayError as error:
             _refuse(admitted, error)
-        except Exception as error:  # the last line of the task: a fault of the gateway must reach the caller as an error
-            log.exception("run_failed_internally", run_id=proposal.id)
+        except Exception as error:  # noqa: BLE001  # the last line of the task; the caller must receive an error
+            log_fault(log, "run_failed_internally", run_id=proposal.id)
             _refuse(
                 admitted,
                 InternalError(f"The gateway failed to run this request ({type(error).__name__}); its log has the details."),

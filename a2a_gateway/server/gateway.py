@@ -23,6 +23,7 @@ from a2a_gateway.host.data_dir_lock import lock_data_dir
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.dispatch import Sites
+from a2a_gateway.runs.fault_log import log_fault
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.leases import Leases
 from a2a_gateway.runs.limits import Limits
@@ -172,8 +173,8 @@ class Gateway:
                 await self._stop.wait()
         except GatewayError as error:
             self._fail(engine, error)
-        except Exception as error:
-            log.exception("gateway_failed")
+        except Exception as error:  # noqa: BLE001  # it is logged
+            log_fault(log, "gateway_failed")
             self._fail(
                 engine, ConfigurationError(f"The gateway could not start ({type(error).__name__}); its log has the details.")
             )

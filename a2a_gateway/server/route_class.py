@@ -20,6 +20,7 @@ from a2a_gateway.errors import (
     RootKeyFromAgent,
     RouteNotFound,
 )
+from a2a_gateway.runs.fault_log import log_fault
 from a2a_gateway.wire.errors import encode_error
 from a2a_gateway.wire.presenter import ErrorRenderer, WireResponse
 from delegate_tool.protocol.fields import Header
@@ -54,8 +55,8 @@ class GatewayRoute(APIRoute):
                 response = error_response(error, self.render_error)
             except RequestValidationError as error:
                 response = error_response(_invalid_parameter(error), self.render_error)
-            except Exception as error:
-                log.exception("request_failed", request_id=request_id, path=request.url.path)
+            except Exception as error:  # noqa: BLE001  # it is logged
+                log_fault(log, "request_failed", request_id=request_id, path=request.url.path)
                 response = error_response(internal_error(error), self.render_error)
             response.headers[Header.REQUEST_ID] = request_id
             return response

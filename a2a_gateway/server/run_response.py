@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.attachment import Attachment, attach
 from a2a_gateway.runs.events import ContentDelta, OptionsIgnored, RunEvent, RunFinished, RunStarted
+from a2a_gateway.runs.fault_log import log_fault
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.service import RunService
@@ -79,7 +80,7 @@ class RunResponse(Response):
         except OSError:
             log.info("client_lost", request_id=self._request_id)
         except Exception as error:
-            log.exception("request_failed", request_id=self._request_id)
+            log_fault(log, "request_failed", request_id=self._request_id)
             if writer.started:
                 raise
             await writer.write_whole(self._presenter.error(internal_error(error)), headers)
