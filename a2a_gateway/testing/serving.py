@@ -10,6 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 _BACKLOG: Final = 2048
+_KEEP_ALIVE_S: Final = 60
+"""Longer than clients keep an idle connection, so that no request is sent on a connection that is being closed."""
 
 
 @asynccontextmanager
@@ -17,7 +19,10 @@ async def serve_app(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> 
     """Serve until the context ends; yield the root URL, which accepts connections at once. Port 0 selects a free one."""
     # The kernel queues connections from here on, so clients need not wait for the server to come up.
     with socket.create_server((host, port), backlog=_BACKLOG) as listener:
-        server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_keep_alive=_KEEP_ALIVE_S
+        )
+        server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             bound_host, bound_port = listener.getsockname()[:2]
