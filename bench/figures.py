@@ -47,7 +47,7 @@ class Figure:
 
     @property
     def ok(self) -> bool | None:
-        """Whether the bar is met; None if there is none."""
+        """Whether the bar is met; None without a bar."""
         if self.bar is None:
             return None
         held = self.value if self.ratio is None else self.ratio

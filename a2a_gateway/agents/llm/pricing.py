@@ -184,7 +184,7 @@ def answer_bytes(reply: LLMReply) -> int:
 
 
 def reported_cost(reply: object) -> Decimal | None:
-    """Return the cost in USD that OpenRouter and others report in the usage of a reply or a chunk; None if there is none.
+    """Return the cost in USD that OpenRouter and others report in the usage of a reply or a chunk; None if they report no cost.
 
     A call with the caller's own provider key is billed twice: OpenRouter's fee, which is `cost`, and the provider's price.
     Only chat completions are read: LiteLLM adds a cost that it computed to the usage of a Responses stream.
