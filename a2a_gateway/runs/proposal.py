@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from a2a_gateway.errors import AgentNotAllowed, AuthenticationError, GatewayLoop, ModelNotFound
+from a2a_gateway.runs.journal import KeptText
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import task_of
 from a2a_gateway.runs.model import (
@@ -90,6 +91,7 @@ def propose(
     *,
     trail: tuple[str, ...] = (),
     idempotency_key: IdempotencyKey | None = None,
+    task: KeptText | None = None,
 ) -> RunProposal:
     """Describe the run that a request asks for. Parentage is the credential's, never the request's."""
     asked, grant = request.context, caller.grant
@@ -109,4 +111,5 @@ def propose(
         idempotency_key=idempotency_key,
         grant=grant,
         trail=trail,
+        task=task,
     )
