@@ -156,6 +156,12 @@ class Settings(BaseSettings):
         le=10**9,
         description="How long the record of an ended run is kept; at least a day. Its cost stays in `spend` and in all budgets.",
     )
+    journal_bytes: int = Field(
+        default=1024 * 1024,
+        ge=0,
+        description="How much is kept of each run as long as its record, with secrets masked: its task, its answer, its events. "
+        "0 keeps none of them.",
+    )
     drain_s: float = Field(default=30.0, ge=0, description="How long runs may continue after SIGTERM.")
     conversation_ttl_s: float = Field(
         default=3600.0, ge=0, description="How long a conversation and its workspace are kept after its last use."

@@ -98,7 +98,7 @@ async def _open(
         )  # one profile for each set of tools
         if owns_process:
             await asyncio.to_thread(freeze_survivors)
-        site = Site("agents", _is_own, _ServedProfiles(profiles), runner, workspaces, toolbox.processes)
+        site = Site("agents", _is_own, _ServedProfiles(profiles), runner, workspaces, toolbox.processes, profiles.mask)
         yield Agents(site, profiles.ignored_options)
 
 

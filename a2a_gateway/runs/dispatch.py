@@ -59,6 +59,12 @@ class Sites:
             if site.workspaces is not None:
                 await site.workspaces.sweep(keep)
 
+    def mask(self, text: str) -> str:
+        """Replace the credentials of all sites in a text."""
+        for site in self.sites:
+            text = site.mask(text)
+        return text
+
     @property
     def exist(self) -> bool:
         """See `AgentProcesses.exist`."""

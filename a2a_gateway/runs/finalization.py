@@ -77,7 +77,7 @@ class Finalization:
         """Record the end of a run and cancel everything below it; a refusal of the ledger becomes the end."""
         run_id = live.record.id
         try:
-            summary = await self._close(run_id, outcome, caps, _encode_if_kept(live, outcome))
+            summary = await self._close(live, outcome, caps)
             if await self.cancellation.cancel_children(run_id):
                 summary = await self._sum_up_again(summary, caps)
         except GatewayError as error:
@@ -97,10 +97,19 @@ class Finalization:
             await self.cancellation.cancel_children(live.record.id)
             return RunFinished(failure, _provisional_summary(live))
 
-    async def _close(self, run_id: RunId, outcome: Outcome, caps: SpendCaps, kept_outcome: str | None) -> RunSummary:
+    async def _close(self, live: LiveRun, outcome: Outcome, caps: SpendCaps) -> RunSummary:
         state, reason, code = _describe_end(outcome)
+        run_id, kept_outcome = live.record.id, _encode_if_kept(live, outcome)
         return await self._write(
-            lambda: self.ledger.close_run(run_id, state, stop_reason=reason, error_code=code, answer=kept_outcome, caps=caps)
+            lambda: self.ledger.close_run(
+                run_id,
+                state,
+                stop_reason=reason,
+                error_code=code,
+                answer=kept_outcome,
+                workspace_dir=live.workspace_dir or None,
+                caps=caps,
+            )
         )
 
     async def _sum_up_again(self, summary: RunSummary, caps: SpendCaps) -> RunSummary:

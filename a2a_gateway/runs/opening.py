@@ -11,6 +11,7 @@ while the transaction is under way, the run is closed again (`_discard`).
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -19,7 +20,9 @@ from a2a_gateway.runs.cancellation import Cancellation
 from a2a_gateway.runs.deduplication import Deduplication
 from a2a_gateway.runs.finalization import Finalization
 from a2a_gateway.runs.intake import Intake, RequestIdentity
+from a2a_gateway.runs.journal import keep_task
 from a2a_gateway.runs.live import LiveRun, LiveRuns
+from a2a_gateway.runs.messages import task_of
 from a2a_gateway.runs.model import IdempotencyKey, RunId, RunRecord, RunRequest
 from a2a_gateway.runs.ports import Clock, Ledger, Profiles, RunProposal
 from a2a_gateway.runs.proposal import Caller, propose, refuse_loop, resolve_profile
@@ -35,6 +38,7 @@ class Opening:
 
     Attributes:
         marks: see `task_marks`.
+        mask: see `RunService`.
         run_ended: notified when a run has ended, so that a sibling may begin.
     """
 
@@ -48,6 +52,7 @@ class Opening:
     deduplication: Deduplication
     cancellation: Cancellation
     finalization: Finalization
+    mask: Callable[[str], str] = str
     run_ended: Signal = field(default_factory=Signal)
 
     def take_in(self, request: RunRequest, caller: Caller) -> Intake:
@@ -64,7 +69,14 @@ class Opening:
         trail = request.context.trail if parent is None else parent.trail
         idempotency_key = self._idempotency_key(request, caller)
         proposal = propose(
-            request, caller, profile, self.policy.defaults, self.marks, trail=trail, idempotency_key=idempotency_key
+            request,
+            caller,
+            profile,
+            self.policy.defaults,
+            self.marks,
+            trail=trail,
+            idempotency_key=idempotency_key,
+            task=keep_task(task_of(request.messages), self.policy.journal_bytes, self.mask),
         )
         identity = RequestIdentity(caller.scope, request.fingerprint) if request.fingerprint else None
         return Intake(request, caller, profile, proposal, identity)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from a2a_gateway.runs.events import RunnerEvent, RunSummary
+from a2a_gateway.runs.journal import KeptText
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import (
@@ -188,6 +189,7 @@ class RunProposal:
         idempotency_key: of the request, or the run id of a peer's; None without either.
         grant: of a peer, used up when the run is opened.
         trail: marks of the runs that led to it, on other gateways too.
+        task: kept in its journal; None if nothing of it is kept.
     """
 
     id: RunId
@@ -205,6 +207,7 @@ class RunProposal:
     idempotency_key: IdempotencyKey | None = None
     grant: Grant | None = None
     trail: tuple[str, ...] = ()
+    task: KeptText | None = None
 
 
 class Ledger(Protocol):
@@ -282,12 +285,13 @@ class Ledger(Protocol):
         stop_reason: str,
         error_code: str | None = None,
         answer: str | None = None,
+        workspace_dir: str | None = None,
         caps: SpendCaps = ...,
     ) -> RunSummary:
         """End a live run, and return its final summary; ending a run that has ended changes nothing.
 
         `caps` are those of the run's profile. `answer` is opaque text (`kept_outcome`), kept for `answer_of` as long as the run's
-        idempotency key.
+        idempotency key. `workspace_dir` is added to the run's journal, if it has one.
         """
         ...
 

@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass, replace
 
 from a2a_gateway.errors import AgentNotAllowed, AuthenticationError, GatewayLoop, ModelBroken, ModelNotFound
+from a2a_gateway.runs.journal import KeptText
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import task_of
 from a2a_gateway.runs.model import (
@@ -113,6 +114,7 @@ def propose(
     *,
     trail: tuple[str, ...] = (),
     idempotency_key: IdempotencyKey | None = None,
+    task: KeptText | None = None,
 ) -> RunProposal:
     """Describe the run that a request asks for. Parentage is the credential's, never the request's."""
     asked, grant = request.context, caller.grant
@@ -132,6 +134,7 @@ def propose(
         idempotency_key=idempotency_key,
         grant=grant,
         trail=trail,
+        task=task,
     )
 
 

@@ -15,6 +15,7 @@ continues one waits for its turn on the conversation and then takes its slot, so
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -62,6 +63,7 @@ class RunService:
         draining: no new trees are started.
         marks: see `task_marks`.
         deduplication: finds the run that a request repeats.
+        mask: replaces the credentials of the sites in a text, before it is kept.
         ended_runs: reads what is kept of runs that have ended.
         presumptions: what a crash would charge for the LLM calls under way.
     """
@@ -78,6 +80,7 @@ class RunService:
     throttle: Throttle = field(default_factory=Throttle)
     draining: bool = False
     marks: TaskMarks = field(default_factory=TaskMarks)
+    mask: Callable[[str], str] = str
     ended_runs: EndedRuns = field(init=False)
     deduplication: Deduplication = field(init=False)
     presumptions: Presumptions = field(init=False)
@@ -107,6 +110,7 @@ class RunService:
             self.deduplication,
             self._cancellation,
             finalization,
+            self.mask,
         )
         self._leading = Leading(
             ledger,

@@ -44,6 +44,7 @@ class Site:
         profiles: its agents, by model id.
         workspaces: where its agents' tools work; None if that is elsewhere, so that runs are given no directory.
         processes: those of its agents on this machine; None if they start none here.
+        mask: replaces the credentials with which its agents call LLMs in a text.
         gateway_url: OpenAI base URL under which its agents reach this gateway; None for the gateway's own.
     """
 
@@ -53,4 +54,5 @@ class Site:
     runner: Runner
     workspaces: Workspaces | None = None
     processes: AgentProcesses | None = None
+    mask: Callable[[str], str] = str
     gateway_url: str | None = None

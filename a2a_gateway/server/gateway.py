@@ -226,7 +226,9 @@ async def open_engine(
             await sites.sweep(await store.conversations.workspace_dirs())
             leases = Leases(store.conversations, sites.workspaces_of, live_runs, clock, settings.conversation_ttl_s, queue)
             throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
-            service = RunService(store.ledger, live_runs, leases, sites, sites, tokens, capacity, clock, policy, throttle)
+            service = RunService(
+                store.ledger, live_runs, leases, sites, sites, tokens, capacity, clock, policy, throttle, mask=sites.mask
+            )
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
@@ -273,6 +275,7 @@ def _service_policy(settings: Settings) -> ServicePolicy:
         disconnect_grace_s=settings.disconnect_grace_s,
         drain_s=settings.drain_s,
         idempotency_ttl_s=settings.idempotency_ttl_s,
+        journal_bytes=settings.journal_bytes,
     )
 
 

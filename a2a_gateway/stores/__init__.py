@@ -11,6 +11,7 @@ from a2a_gateway.runs.ports import Clock
 from a2a_gateway.settings import Settings
 from a2a_gateway.stores.conversations import SqlConversations
 from a2a_gateway.stores.database import Database, sqlite_url
+from a2a_gateway.stores.journals import SqlJournals
 from a2a_gateway.stores.keys import SqlKeys
 from a2a_gateway.stores.ledger import SqlLedger
 from a2a_gateway.stores.migrations import upgrade
@@ -22,6 +23,7 @@ __all__ = [
     "SpendBy",
     "SpendLine",
     "SqlConversations",
+    "SqlJournals",
     "SqlKeys",
     "SqlLedger",
     "SqlPeers",
@@ -49,6 +51,7 @@ class Store:
     spending: SqlSpending
     peers: SqlPeers
     retention: SqlRetention
+    journals: SqlJournals
 
 
 @asynccontextmanager
@@ -74,4 +77,5 @@ async def open_store(url: str, clock: Clock, *, answer_ttl_s: float = 86_400.0, 
             SqlSpending(database),
             SqlPeers(database, clock),
             SqlRetention(database),
+            SqlJournals(database),
         )

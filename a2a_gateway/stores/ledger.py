@@ -63,6 +63,7 @@ from a2a_gateway.stores.idempotency import (
     record_key,
     resolve_key,
 )
+from a2a_gateway.stores.journals import begin_journal, end_journal
 from a2a_gateway.stores.presumed_charges import presume_open, presume_overdue, undo_holds
 from a2a_gateway.stores.rows import run_of, values_of_new_run
 from a2a_gateway.stores.schema import answers, holds, runs
@@ -76,6 +77,7 @@ _RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
 _LIVE_CHILDREN: Final = (
     select(func.count()).select_from(runs).where(runs.c.parent_id == bindparam("run_id"), runs.c.state.in_(_LIVE))
 )
+_CHILDREN: Final = select(runs).where(runs.c.parent_id == bindparam("run_id")).order_by(runs.c.created_at, runs.c.id)
 _INSERT_RUN: Final = insert(runs)
 _ADD_DESCENDANT: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(descendants=runs.c.descendants + 1)
 _START: Final = (
@@ -143,6 +145,8 @@ class SqlLedger:
             accounts = accounts_of(connection, ancestors, key, proposal.agent, proposal.caps, day, below=True)
             record = admit(proposal, ancestors=ancestors, live_siblings=siblings, key=key, accounts=accounts, now=now)
             connection.execute(_INSERT_RUN, values_of_new_run(record))
+            if proposal.task is not None:
+                begin_journal(connection, record.id, proposal.task)
             if proposal.idempotency_key:
                 record_key(connection, proposal.idempotency_key, record.id)
             if proposal.grant:
@@ -282,6 +286,7 @@ class SqlLedger:
         stop_reason: str,
         error_code: str | None = None,
         answer: str | None = None,
+        workspace_dir: str | None = None,
         caps: SpendCaps = _NO_CAPS,
     ) -> RunSummary:
         now, day = self.clock.now(), today(self.clock)
@@ -301,6 +306,7 @@ class SqlLedger:
                 )
                 if answer is not None:
                     connection.execute(insert(answers), {"run_id": run_id, "body": answer, "expires_at": now + self.answer_ttl_s})
+                end_journal(connection, run_id, workspace_dir)
             return summarize(connection, [*ancestors, run], caps, day)
 
         return await self.database.transaction(work)
@@ -353,6 +359,14 @@ class SqlLedger:
     async def subtree(self, run_id: RunId) -> Sequence[RunRecord]:
         def work(connection: Connection) -> Sequence[RunRecord]:
             return [run_of(row) for row in connection.execute(SUBTREE, {"run_id": run_id})]
+
+        return await self.database.transaction(work)
+
+    async def list_children(self, run_id: RunId) -> Sequence[RunRecord]:
+        """List the runs directly below a run, oldest first."""
+
+        def work(connection: Connection) -> Sequence[RunRecord]:
+            return [run_of(row) for row in connection.execute(_CHILDREN, {"run_id": run_id})]
 
         return await self.database.transaction(work)
 

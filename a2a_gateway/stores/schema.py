@@ -201,6 +201,17 @@ answers = Table(
     Column("expires_at", Double, nullable=False, index=True),
 )
 
+# What is kept of a run beside its record, and removed with it. The encoding is that of `runs.journal`.
+journals = Table(
+    "journals",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("task", CompressedText, nullable=False),
+    Column("task_is_truncated", Boolean, nullable=False),
+    Column("workspace_dir", Text),
+    Column("events", CompressedText),
+)
+
 # Used grants: each grant opens one run.
 grants = Table(
     "grants",

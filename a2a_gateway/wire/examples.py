@@ -1,10 +1,12 @@
 """Examples of responses for the OpenAPI document, rendered by the wire itself from one sample run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from a2a_gateway.errors import BudgetExceeded
 from a2a_gateway.runs.events import AgentCost, ContentDelta, Finished, RunEvent, RunFinished, RunStarted, RunSummary
+from a2a_gateway.runs.journal import KeptText
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import (
     ConversationId,
@@ -20,7 +22,7 @@ from a2a_gateway.wire.errors import error_object
 from a2a_gateway.wire.models import render_model, render_models
 from a2a_gateway.wire.outcome import WireAnswer
 from a2a_gateway.wire.run_events import render_answer, render_run_event
-from a2a_gateway.wire.run_view import render_run, render_tree
+from a2a_gateway.wire.run_view import render_details, render_run, render_tree
 from a2a_gateway.wire.usage import render_tree_tokens
 from delegate_tool.protocol.limits import LimitPolicy
 
@@ -61,6 +63,17 @@ RECORD: Final = RunRecord(
     descendants=1,
     stop_reason="finished",
 )
+CHILD: Final = replace(
+    RECORD,
+    id=RunId("0d2d7f3a-51f0-4f0e-8d53-1c8f7f3f9b02"),
+    parent_id=RECORD.id,
+    agent="openhands_reviewer",
+    depth=1,
+    turns=1,
+    cost_self_micro_usd=2_300,
+    cost_tree_micro_usd=2_300,
+    descendants=0,
+)
 SUMMARY: Final = RunSummary(
     RECORD,
     by_agent=(AgentCost("openhands_reviewer", 1, 2_300),),
@@ -73,7 +86,17 @@ MODEL: Final = render_model(PROFILE, created=int(_CREATED_AT))
 MODELS: Final = render_models([PROFILE], created=int(_CREATED_AT))
 RUN: Final = render_run(RECORD, now=_CREATED_AT)
 RUNS: Final = {"object": "list", "data": [RUN]}
-RUN_DETAILS: Final = {**RUN, "tree_tokens": render_tree_tokens(SUMMARY), **render_answer(ANSWER)}
+RUN_DETAILS: Final = {
+    **RUN,
+    "tree_tokens": render_tree_tokens(SUMMARY),
+    **render_details(
+        task=KeptText("Make the tests pass."),
+        workspace_dir="/srv/gateway/workspaces/0b5dd1f0-x7a",
+        children=[CHILD],
+        now=_CREATED_AT,
+    ),
+    **render_answer(ANSWER),
+}
 RUN_TREE: Final = render_tree([RECORD], now=_CREATED_AT, gateway_id=GATEWAY_ID)
 EVENTS: Final[Sequence[RunEvent]] = (RunStarted(RECORD), ContentDelta(_TEXT), RunFinished(Finished(_TEXT), SUMMARY))
 RUN_EVENTS: Final = b"".join(

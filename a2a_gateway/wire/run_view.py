@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from a2a_gateway.runs.journal import KeptText
 from a2a_gateway.runs.model import PeerReport, RunId, RunRecord
 from a2a_gateway.wire.usage import gateway_of, render_pending
 from delegate_tool.protocol.limits import render_limits
@@ -40,6 +41,15 @@ def render_run(record: RunRecord, *, now: float, pending: bool | None = None) ->
         **_render_use(record, pending=pending),
         "descendants": record.descendants,
         "limits": render_limits(record.limits),
+    }
+
+
+def render_details(*, task: KeptText | None, workspace_dir: str | None, children: Sequence[RunRecord], now: float) -> RunView:
+    """Render what only a look at one run shows: its task, where it worked, and the runs directly below it."""
+    return {
+        "task": None if task is None else {"text": task.text, "truncated": task.is_truncated},
+        "workspace": workspace_dir,
+        "children": [render_run(child, now=now) for child in children],
     }
 
 

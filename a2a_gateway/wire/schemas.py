@@ -156,9 +156,25 @@ class AnswerObject(TypedDict):
 
 
 @with_config(_DESCRIBED)
-class RunDetailsObject(RunObject):
-    """One run, with its answer or error if that is kept."""
+class TaskObject(TypedDict):
+    """The task of a run: the last user message of its request."""
 
+    text: str
+    truncated: bool
+    """Whether only the beginning is kept."""
+
+
+@with_config(_DESCRIBED)
+class RunDetailsObject(RunObject):
+    """One run, with what is kept of it."""
+
+    task: TaskObject | None
+    """Null if nothing is kept of tasks (`A2A_JOURNAL_BYTES=0`), or an earlier release ran it."""
+    workspace: str | None
+    """The directory on the gateway's machine in which its tools work. Null if there is none, or none any more, and for runs and
+    peers that ask."""
+    children: list[RunObject]
+    """The runs directly below it on this gateway, oldest first."""
     answer: NotRequired[AnswerObject]
     """Kept for a run with an idempotency key, or whose client had left."""
     error: NotRequired[ErrorObject]

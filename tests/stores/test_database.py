@@ -96,10 +96,14 @@ def test_a_database_that_needs_no_migration_is_opened_without_alembic(tmp_path: 
     assert [subprocess.check_output(command_line, text=True).strip() for _ in range(2)] == ["True", "False"]
 
 
-def to_first_schema(connection: Connection) -> None:
+def downgrade(connection: Connection, revision: str) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    command.downgrade(config, "0001")
+    command.downgrade(config, revision)
+
+
+def to_first_schema(connection: Connection) -> None:
+    downgrade(connection, "0001")
     # A gateway of then that died in a call:
     connection.execute(text("INSERT INTO holds (id, run_id, reserved_micro_usd, created_at) VALUES ('h', 'child', 0, 1)"))
 
@@ -124,6 +128,20 @@ async def test_what_the_first_schema_held_is_kept_and_counts_against_budgets(dat
         assert [run.cost_complete for run in after] == [False, False]
         assert await store.spending.lines(SpendBy.DAY) == [SpendLine("2023-11-14", 2, 20, 4, 125, complete=False)]
         assert (await store.ledger.open_run(root(key.id, "later"))).limits.budget_micro_usd == 1_000 - 125
+
+
+async def test_runs_from_before_there_were_journals_have_none_and_go_as_others_do(database_url: str) -> None:
+    async with open_store(database_url, FixedClock()) as store:
+        key, _ = await store.keys.create_key("laptop")
+        await store.ledger.open_run(root(key.id))
+    async with Database(database_url) as database:
+        await database.migrate(lambda connection: downgrade(connection, "0005"))
+    async with open_store(database_url, FixedClock()) as store:
+        assert await store.journals.get(RunId("root")) is None
+        closed = await store.ledger.close_run(RunId("root"), RunState.FAILED, stop_reason="x", workspace_dir="/where")
+        assert closed.record.state is RunState.FAILED
+        assert await store.journals.get(RunId("root")) is None
+        assert await store.retention.remove_trees(FixedClock().now()) == 1
 
 
 @pytest.mark.postgres

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine, event, insert
 
 from a2a_gateway.errors import GatewayError
+from a2a_gateway.runs.journal import KeptText, RunJournal
 from a2a_gateway.runs.model import Grant, IdempotencyKey, RunId, RunState, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.stores import SpendBy
@@ -201,3 +202,11 @@ def _row(bench: Bench, run_id: str, parent_id: str | None, descendants: int) -> 
         "ended_at": NOW - 1,
         "descendants": descendants,
     }
+
+
+async def test_the_journal_of_a_run_goes_with_its_record(bench: Bench) -> None:
+    await bench.propose("kept", task=KeptText("a task\x00", is_truncated=True), starts=True)
+    await bench.store.ledger.close_run(RunId("kept"), RunState.FINISHED, stop_reason="finished", workspace_dir="/where")
+    assert await bench.store.journals.get(RunId("kept")) == RunJournal(KeptText("a task\x00", is_truncated=True), "/where")
+    await bench.store.retention.remove_trees(NOW)
+    assert await bench.store.journals.get(RunId("kept")) is None

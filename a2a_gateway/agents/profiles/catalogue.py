@@ -14,6 +14,7 @@ from typing import Final
 
 from openhands.sdk.utils.cipher import Cipher
 
+from a2a_gateway.agents.llm.credentials import llm_secrets
 from a2a_gateway.agents.llm.sampling import ignored_options
 from a2a_gateway.agents.profiles.definition_errors import UndecryptableError
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
@@ -27,6 +28,7 @@ from a2a_gateway.errors import ConfigurationError, ModelBroken, ModelNotFound
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import Profile, ProfileProblem
 from a2a_gateway.settings import Settings
+from delegate_tool.masking import Secrets
 from delegate_tool.protocol.values import MODEL_PREFIX
 
 _RECHECK_S: Final = 0.5
@@ -44,6 +46,7 @@ class _State:
     snapshot: Snapshot
     entries: Mapping[str, Entry]
     problems: tuple[ProfileProblem, ...]
+    secrets: Secrets
 
 
 class ProfileCatalog:
@@ -106,6 +109,10 @@ class ProfileCatalog:
         entry = self._state.entries.get(model.removeprefix(MODEL_PREFIX))
         return () if entry is None or entry.recipe is None else ignored_options(entry.recipe.llm, requested)
 
+    def mask(self, text: str) -> str:
+        """Replace the credentials of all LLMs in a text."""
+        return self._state.secrets.mask(text)
+
     def list(self) -> Sequence[Profile]:
         """Return all usable profiles, by name."""
         self._refresh_when_due()
@@ -150,7 +157,9 @@ class ProfileCatalog:
         entries: dict[str, Entry] = {}
         for entry in found:
             entries.setdefault(entry.name, entry)
-        return _State(snapshot, entries, tuple(problem for entry in found for problem in entry.problems))
+        recipes = [entry.recipe for entry in found if entry.recipe is not None]
+        secrets = Secrets.of(secret for recipe in recipes for secret in llm_secrets(recipe.llm, recipe.condenser_llm))
+        return _State(snapshot, entries, tuple(problem for entry in found for problem in entry.problems), secrets)
 
     def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:
         markdown = MarkdownSource(llms, self._settings)

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Final
 
+import anyio
 from fastapi import APIRouter, Header, Query
 from starlette.responses import JSONResponse, Response
 
@@ -17,7 +18,7 @@ from a2a_gateway.server.run_events import RunEventsResponse, first_position
 from a2a_gateway.wire import examples
 from a2a_gateway.wire.outcome import render_outcome
 from a2a_gateway.wire.run_events import render_answer
-from a2a_gateway.wire.run_view import RunView, render_run, render_tree
+from a2a_gateway.wire.run_view import RunView, render_details, render_run, render_tree
 from a2a_gateway.wire.schemas import RunDetailsObject, RunListObject, RunObject, RunTreeObject
 from a2a_gateway.wire.usage import render_tree_tokens
 from delegate_tool.protocol import fields
@@ -52,9 +53,10 @@ async def list_runs(
     response_model=RunDetailsObject,
     responses=openapi.success("The run.", examples.RUN_DETAILS),
 )
-async def get_run(engine: EngineDep, record: VisibleRunDep) -> Response:
-    """Get a run with its cost and, once it has ended, its answer or error if that is kept."""
-    return JSONResponse({**await _with_sums(engine, record), **await _kept_answer(engine, record)})
+async def get_run(engine: EngineDep, caller: CallerDep, record: VisibleRunDep) -> Response:
+    """Get a run with its task, its cost, the runs directly below it and, once it has ended, its answer or error."""
+    run = {**await _with_sums(engine, record), **await _details(engine, caller, record), **await _kept_answer(engine, record)}
+    return JSONResponse(run)
 
 
 @router.get(
@@ -141,6 +143,17 @@ async def _with_sums(engine: Engine, record: RunRecord) -> RunView:
         raise RunNotFound(f"Run {record.id} is gone.")
     run = render_run(summary.record, now=engine.clock.now(), pending=summary.pending)
     return {**run, "tree_tokens": render_tree_tokens(summary)}
+
+
+async def _details(engine: Engine, caller: Caller, record: RunRecord) -> RunView:
+    """Render what only a look at one run shows. A path of this machine is for its users: for no agent, and for no peer."""
+    journal, live = await engine.store.journals.get(record.id), engine.service.live_runs.get(record.id)
+    workspace_dir = live.workspace_dir if live is not None else journal and journal.workspace_dir
+    if caller.run is not None or caller.asks_as is not None or not (workspace_dir and await anyio.Path(workspace_dir).is_dir()):
+        workspace_dir = None
+    children = await engine.store.ledger.list_children(record.id)
+    task = None if journal is None else journal.task
+    return render_details(task=task, workspace_dir=workspace_dir, children=children, now=engine.clock.now())
 
 
 async def _kept_answer(engine: Engine, record: RunRecord) -> dict[str, object]:
