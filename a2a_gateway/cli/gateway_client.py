@@ -105,6 +105,10 @@ class RemoteGateway:
         """Return the roots of this key's latest trees, newest first."""
         return _parse(_RunList, self._call("GET", f"/runs?limit={limit}")).data
 
+    def find_runs(self, id_prefix: str, limit: int) -> list[ListedRun]:
+        """Return the runs of this key, at any depth, whose ids begin with a prefix, newest first."""
+        return _parse(_RunList, self._call("GET", f"/runs?id_prefix={id_prefix}&limit={limit}")).data
+
     def tree(self, run_id: str) -> ListedRun:
         """Return a run with all its descendants."""
         return _parse(ListedRun, self._call("GET", f"/runs/{quote(run_id, safe='')}/tree"))

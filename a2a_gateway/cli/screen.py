@@ -7,19 +7,21 @@ with escapes of its own.
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
-from rich.table import Table
 
+from a2a_gateway.cli.listing import Listing
 from delegate_tool.protocol.text import legible
 
 _WIDE: Final = 500
 """Columns where the output is not a terminal, so that no line is folded or cut."""
+_SHORT_ID_CHARS: Final = 8
 _RAW_IN_JSON: Final = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that JSON may hold unescaped, but that must not reach a terminal."""
 
@@ -48,12 +50,38 @@ def show_piece(text: str) -> None:
     print(legible(text), end="", flush=True)
 
 
-def table(*columns: str, right: Collection[str] = ()) -> Table:
-    """Make an empty table; the columns named by `right` hold numbers."""
-    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold", justify="right" if column in right else "left", no_wrap=column in right)
-    return made
+def table(
+    *columns: str,
+    right: Collection[str] = (),
+    wraps: Collection[str] = (),
+    cut: Collection[str] = (),
+    optional: Sequence[str] = (),
+) -> Listing:
+    """Make an empty table that fits the terminal; see `listing`.
+
+    Args:
+        right: the columns that hold numbers.
+        wraps: those with texts, which are broken at spaces.
+        cut: those that may be shortened.
+        optional: those that may be left out, the least important first.
+    """
+    return Listing(*columns, right=right, wraps=wraps, cut=cut, optional=optional)
+
+
+def short_id(full: str) -> str:
+    """Return the beginning of an id, which every command takes for the id."""
+    return full[:_SHORT_ID_CHARS]
+
+
+def local_time(instant: float | str | None) -> str | None:
+    """Return an instant (seconds since the epoch, or ISO 8601) as the local time with its offset."""
+    if instant is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(instant) if isinstance(instant, str) else datetime.fromtimestamp(instant, UTC)
+    except ValueError:
+        return str(instant)  # what a server that is no gateway sends
+    return moment.astimezone().isoformat(" ", "minutes")
 
 
 def show_json(value: object) -> None:
@@ -64,15 +92,20 @@ def show_json(value: object) -> None:
 
 def note(text: str = "") -> None:
     """Write a remark to standard error; it is never part of the result."""
-    _console(stderr=True, soft_wrap=True).print(legible(text), style="dim")
+    _print_remark(text, style="dim")
 
 
 def show_error(message: str, remedy: str = "") -> None:
     """Write an error as one line, then its remedy."""
-    console = _console(stderr=True, soft_wrap=True)
-    console.print(legible(f"a2a-gateway: {message}"), style="red")
+    _print_remark(f"a2a-gateway: {message}", style="red")
     if remedy:
-        console.print(legible(remedy))
+        _print_remark(remedy)
+
+
+def _print_remark(text: str, *, style: str | None = None) -> None:
+    """Write a text to standard error; broken at spaces on a terminal, and not at all elsewhere."""
+    console = _console(stderr=True, soft_wrap=False)
+    console.print(legible(text), style=style, soft_wrap=not console.is_terminal)
 
 
 def _console(*, soft_wrap: bool, stderr: bool = False) -> Console:
