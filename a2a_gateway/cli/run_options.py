@@ -1,0 +1,64 @@
+"""Arguments and options of the commands that begin runs: `ask` and `chat`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from a2a_gateway.cli.command_error import EXIT_USAGE, CommandError
+from a2a_gateway.cli.options import parse_budget
+
+if TYPE_CHECKING:
+    from a2a_gateway.cli.gateway_client import RemoteGateway
+    from delegate_tool.protocol.context import DelegationContext
+
+_LAST: Final = "last"
+_MOST_TREES: Final = 100
+
+ModelArgument = Annotated[str, typer.Argument(help="The agent, such as openhands_default.")]
+BudgetOption = Annotated[str | None, typer.Option(metavar="USD", help="What a task and all its delegations may cost.")]
+MaxDepthOption = Annotated[int | None, typer.Option(min=0, help="Greatest depth of the tree; 0 forbids delegation.")]
+TimeoutOption = Annotated[
+    float | None, typer.Option(metavar="SECONDS", min=0.001, help="Time for a task and all its delegations.")
+]
+ConversationOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Continue this conversation; `last` is the latest one with the agent.")
+]
+FileOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--file", "-f", metavar="PATH", help="Add a text file or an image of at most 1 MB to the task; may be repeated."
+    ),
+]
+
+
+def build_context(budget_usd: str | None, max_depth: int | None, timeout: float | None) -> "DelegationContext":
+    """Build the limits of a request from options.
+
+    Raises:
+        CommandError: the budget is not an amount.
+    """
+    from delegate_tool.protocol.context import DelegationContext
+
+    return DelegationContext(budget_micro_usd=parse_budget(budget_usd), max_depth=max_depth, timeout_s=timeout)
+
+
+def find_conversation(gateway: "RemoteGateway", model: str, conversation: str) -> str:
+    """Return the id of a conversation. `last` is the one of the key's latest tree with the agent.
+
+    Raises:
+        CommandError: the key has had no conversation with the agent, or not lately.
+    """
+    from a2a_gateway.runs.model import MODEL_PREFIX
+
+    if conversation != _LAST:
+        return conversation
+    names = {model, MODEL_PREFIX + model}
+    for run in gateway.recent_runs(_MOST_TREES):
+        if run.agent in names and run.conversation_id:
+            return run.conversation_id
+    raise CommandError(
+        f"None of the latest {_MOST_TREES} trees of this key is a conversation with {model}.",
+        "Leave --conversation out to begin one, or give its id.",
+        exit_code=EXIT_USAGE,
+    )
