@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Final
 
-from a2a_gateway.cli.command_error import CommandError, RemoteError
+from a2a_gateway.cli.command_error import EXIT_USAGE, CommandError, RemoteError
 from a2a_gateway.errors import RunNotFound
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 LAST: Final = "last"
 _LEAST_CHARS: Final = 4
 _UUID_CHARS: Final = 36
+_MOST_TREES: Final = 100
 _PART_OF_ID: Final = re.compile(r"[0-9a-f][0-9a-f-]{0,34}")
 _SHOWN: Final = 10
 
@@ -30,6 +31,29 @@ def find_run(gateway: "RemoteGateway", text: str) -> str:
     return _the_one(text, {run.id: f"{run.agent}, {run.state}" for run in found}, "run")
 
 
+def find_conversation(gateway: "RemoteGateway", model: str, text: str) -> str:
+    """Return the id of a conversation with an agent: an id, the beginning of one, or `last`. Only of the key's latest trees.
+
+    Raises:
+        CommandError: there is no such conversation, or several.
+    """
+    from delegate_tool.protocol.values import full_model_id
+
+    if text != LAST and not _is_short(text):
+        return text
+    agent = full_model_id(model)
+    ids = [run.conversation_id for run in gateway.recent_runs(_MOST_TREES) if run.agent == agent and run.conversation_id]
+    if text != LAST:
+        return _the_one(text, {each: agent for each in ids if each.startswith(text)}, "conversation")
+    if not ids:
+        raise CommandError(
+            f"None of the latest {_MOST_TREES} trees of this key is a conversation with {agent}.",
+            "Leave --conversation out to begin one, or give its id.",
+            exit_code=EXIT_USAGE,
+        )
+    return ids[0]
+
+
 def _is_short(text: str) -> bool:
     """Return whether a text is the beginning of an id. What is neither that nor an id is left to the gateway to refuse.
 
@@ -40,7 +64,7 @@ def _is_short(text: str) -> bool:
         return False
     if len(text) < _LEAST_CHARS:
         raise CommandError(
-            f"{text!r} is too short for an id.", f"Give at least its first {_LEAST_CHARS} characters.", exit_code=2
+            f"{text!r} is too short for an id.", f"Give at least its first {_LEAST_CHARS} characters.", exit_code=EXIT_USAGE
         )
     return True
 
@@ -64,5 +88,5 @@ def _the_one(text: str, found: dict[str, str], kind: str) -> str:
             raise CommandError(
                 f"Several {kind}s have an id that begins with {text!r}: {', '.join(shown)}{more}.",
                 "Give more of it.",
-                exit_code=2,
+                exit_code=EXIT_USAGE,
             )
