@@ -6,6 +6,7 @@
     │   ├── BodyTooLarge, RequestTimeout
     │   ├── RouteNotFound, MethodNotAllowed, RunNotFound, ConversationNotFound
     │   ├── ModelNotFound
+    │   │   └── ModelBroken
     │   └── AuthenticationError
     │       └── RunTokenRevoked
     ├── AdmissionError          policy: the run may not start, or may not continue
@@ -128,6 +129,10 @@ class ConversationNotFound(RequestError):
 
 class ModelNotFound(RequestError):
     code = "model_not_found"
+
+
+class ModelBroken(ModelNotFound):
+    """The model's profile cannot be used; the message states why."""
 
 
 class AuthenticationError(RequestError):

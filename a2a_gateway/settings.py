@@ -3,12 +3,13 @@
 Nothing else in the gateway reads the environment, except that the profiles read OpenHands' own variables (`LLM_*`, `OH_*`).
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -22,6 +23,7 @@ from pydantic_settings import (
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.peer_settings import PeerSettings
 from delegate_tool.protocol.money import parse_usd
+from delegate_tool.protocol.text import did_you_mean
 
 type AgentKeyUse = Literal["refuse", "child", "allow"]
 
@@ -310,14 +312,16 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
     class FileSettings(Settings):
         config_file: ClassVar[Path | None] = path if path.is_file() else None
 
+    given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        given = {name: value for name, value in overrides.items() if value is not None}
         return FileSettings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
         # An error of several settings together, such as two peers with the same id, has an empty location.
         faults = [".".join(map(str, fault["loc"])) for fault in error.errors()]
         raise ConfigurationError(
-            f"Settings cannot be used: {describe(error)}.", param=faults[0] or None, details={"settings": faults}
+            f"Settings cannot be used: {describe(error, names=_variables_in_use(given))}.",
+            param=faults[0] or None,
+            details={"settings": faults},
         ) from None
     except SettingsError:
         raise ConfigurationError("A2A_PEERS cannot be read: it is not JSON. Put the peers into gateway.toml.") from None
@@ -325,20 +329,53 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
         raise ConfigurationError(f"The settings file {path} cannot be read: {error}") from None
 
 
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return the names in an environment that look like settings but are not, such as misspelled limits.
+def _variables_in_use(given: Collection[str]) -> Mapping[str, str]:
+    """Return the variables by which settings are set, each by the setting's name; not those that an argument overrides."""
+    names = {name.upper() for name, value in os.environ.items() if value}
+    variables = {name: _PREFIX + name.upper() for name in Settings.model_fields if name not in given}
+    return {name: variable for name, variable in variables.items() if variable in names}
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the names in an environment that look like settings but are not, such as misspelled limits, each with what is wrong.
 
     They deserve only a warning: other programs set such variables too, as Kubernetes does for a service named `a2a`.
     """
     known = _OF_CLIENTS | {_PREFIX + name.upper() for name in Settings.model_fields}
-    return sorted(name for name in environ if name.upper().startswith(_PREFIX) and name.upper() not in known)
+    unknown = sorted(name for name in environ if name.upper().startswith(_PREFIX) and name.upper() not in known)
+    return {name: f"there is no such setting{did_you_mean(name, known, prefix=_PREFIX)}" for name in unknown}
 
 
-def describe(error: ValidationError) -> str:
-    """Describe what is wrong with settings, each by its name, in one line."""
-    return "; ".join(map(_describe, error.errors()))
+def describe(error: ValidationError, model: type[BaseModel] = Settings, *, names: Mapping[str, str] | None = None) -> str:
+    """Describe what is wrong with the settings of a model, each by its name, in one line.
+
+    Args:
+        names: how to name the settings, where that is not their own name: by their options or variables.
+    """
+    return "; ".join(_describe(fault, model, names or {}) for fault in error.errors())
 
 
-def _describe(error: ErrorDetails) -> str:
-    reason = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
-    return ": ".join(filter(None, (".".join(map(str, error["loc"])), reason)))
+def _describe(error: ErrorDetails, model: type[BaseModel], names: Mapping[str, str]) -> str:
+    loc = error["loc"]
+    if error["type"] == "extra_forbidden":
+        reason = f"there is no such setting{did_you_mean(str(loc[-1]), _settings_at(loc[:-1], model))}"
+    else:
+        reason = error["msg"].removeprefix("Value error, ")
+    name = ".".join(map(str, loc))
+    return ": ".join(filter(None, (names.get(name, name), reason)))
+
+
+def _settings_at(loc: tuple[int | str, ...], model: type[BaseModel]) -> Collection[str]:
+    """Return the names of the settings in the table at a location, such as those of the first of `peers`."""
+    for step in loc:
+        field = model.model_fields.get(str(step))
+        if field is not None:  # else the step is the index of a list, or a key of a table
+            model = _model_in(field.annotation) or model
+    return model.model_fields
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """Return the model that an annotation names, or has in its arguments."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

@@ -21,6 +21,7 @@ from delegate_tool.connection import GatewayConnection, OwnConnection, ToolConne
 from delegate_tool.executor import DelegationExecutor, Delegator
 from delegate_tool.protocol.context import AgentCard, DelegationContext
 from delegate_tool.protocol.text import well_formed
+from delegate_tool.protocol.values import SELF
 from delegate_tool.remaining import Allowance
 from delegate_tool.schema import DelegationAction, DelegationObservation
 
@@ -31,7 +32,6 @@ __all__ = ["DelegationAction", "DelegationObservation", "DelegationTool", "Withh
 
 _log = logging.getLogger(__name__)
 TOOL_NAME: Final = "delegate"
-SELF: Final = "self"
 _CATALOGUE_TIMEOUT_S: Final = 3.0
 _MAX_CARDS: Final = 40
 _NO_LIST: Final = (ValueError, TypeError, AttributeError, RecursionError)

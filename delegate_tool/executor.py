@@ -24,6 +24,7 @@ from delegate_tool.protocol.codes import AGENT_NOT_LISTED, DEPTH_EXCEEDED, INTER
 from delegate_tool.protocol.context import ContextError, DelegationContext
 from delegate_tool.protocol.money import MICRO_PER_USD
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus, make_refusal
+from delegate_tool.protocol.values import full_model_id
 from delegate_tool.remaining import Allowance
 from delegate_tool.remote.failures import with_remedy
 from delegate_tool.schema import DelegationAction, DelegationObservation
@@ -125,7 +126,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
             return make_refusal(INVALID_REQUEST, f"budget_usd is {action.budget_usd!r}: it must be more than 0, or left out.")
         elif action.timeout_s is not None and not action.timeout_s > 0:
             return make_refusal(INVALID_REQUEST, f"timeout_s is {action.timeout_s:g}: it must be more than 0, or left out.")
-        elif agents is not None and action.agent not in agents:
+        elif agents is not None and agents.isdisjoint((action.agent, full_model_id(action.agent))):
             code, message = AGENT_NOT_LISTED, f"{action.agent!r} is not an agent that may be called; {_list_callable(agents)}."
         else:
             return None

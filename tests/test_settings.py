@@ -79,7 +79,40 @@ def test_every_setting_has_a_description() -> None:
 
 def test_variables_that_look_like_settings_and_are_none_are_found() -> None:
     environ = dict.fromkeys(("A2A_MAX_DEPHT", "A2A_MAX_DEPTH", "a2a_port", "A2A_API_KEY", "A2A_BASE_URL", "PATH"), "1")
-    assert unknown_variables(environ) == ["A2A_MAX_DEPHT"]
+    unknown = unknown_variables(environ)
+    assert list(unknown) == ["A2A_MAX_DEPHT"]
+    assert "A2A_MAX_DEPTH?" in unknown["A2A_MAX_DEPHT"]
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("max_dept = 3", "max_depth"),
+        ("max-depth = 3", "max_depth"),
+        ('[[peers]]\nid = "box"\nbase_ulr = "http://box/v1"', "base_url"),
+        ('[[peers]]\nid = "box"\nbase_url = "http://box/v1"\n[peers.accepts]\nmax_dept = 1', "max_depth"),
+    ],
+)
+def test_a_misspelled_setting_is_answered_with_the_one_meant(home: Path, line: str, meant: str) -> None:
+    (home / "gateway.toml").write_text(line)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert caught.value.message.endswith(f"did you mean {meant}?).")
+
+
+def test_a_setting_like_no_other_gets_no_suggestion(home: Path) -> None:
+    (home / "gateway.toml").write_text("zzz = 1")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert "mean" not in caught.value.message
+
+
+def test_the_fault_of_a_variable_names_the_variable(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A2A_BUDGET_USD", "lots")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert "A2A_BUDGET_USD: " in caught.value.message
+    assert caught.value.param == "budget_usd"
 
 
 @pytest.mark.anyio

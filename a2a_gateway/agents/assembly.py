@@ -24,9 +24,10 @@ from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.host.garbage_collector import freeze_survivors
 from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.runs.messages import Sampling
-from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem
+from a2a_gateway.runs.model import Profile, ProfileProblem
 from a2a_gateway.runs.site import Site
 from a2a_gateway.settings import Settings
+from delegate_tool.protocol.values import MODEL_PREFIX
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,37 +1,51 @@
 """The tree of commands, and the only place where a failure becomes a line of output and an exit code."""
 
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
-from a2a_gateway.cli import ask, demo, doctor, keys, peer, profiles, runs, serve, spend
-from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_FAILED, EXIT_INTERRUPTED, CommandError
-from a2a_gateway.cli.screen import show_error
+from a2a_gateway.cli import ask, chat, demo, doctor, keys, peer, profiles, runs, serve, spend
+from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_INTERRUPTED, EXIT_USAGE, CommandError
+from a2a_gateway.cli.screen import show_error, show_json
 from a2a_gateway.errors import GatewayError, StoreError
+
+_WANTS_JSON: Final = "a2a_gateway.wants_json"
+_UsageError: Final[Any] = typer.BadParameter.__base__  # typer has no public name for it
 
 
 class _Commands(TyperGroup):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # `serve --json` announces its start as one line, and nothing else.
+        ctx.meta[_WANTS_JSON] = "--json" in args and "serve" not in args[:1]
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
+        wants_json = ctx.meta[_WANTS_JSON]
         try:
             return super().invoke(ctx)
         except CommandError as error:
-            show_error(error.message, error.remedy)
-            raise typer.Exit(error.exit_code) from None
+            failure = error
         except StoreError as error:
-            show_error(error.message, DATABASE_REMEDY)
-            raise typer.Exit(EXIT_FAILED) from None
+            failure = CommandError(error.message, DATABASE_REMEDY, code=error.code)
         except GatewayError as error:
-            show_error(error.message)
-            raise typer.Exit(EXIT_FAILED) from None
+            failure = CommandError(error.message, code=error.code)
         except BrokenPipeError:
             raise  # the reader of the output has closed it, so there is nothing to report
         except OSError as error:
-            show_error(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.")
-            raise typer.Exit(EXIT_FAILED) from None
+            failure = CommandError(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.")
         except KeyboardInterrupt:
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            failure = CommandError("", exit_code=EXIT_INTERRUPTED)
+        except _UsageError as error:
+            if wants_json:
+                show_json(CommandError(error.format_message(), exit_code=EXIT_USAGE).as_json())
+            raise  # typer prints the usage
+        if wants_json:
+            show_json(failure.as_json())
+        if failure.message:
+            show_error(failure.message, failure.remedy)
+        raise typer.Exit(failure.exit_code)
 
 
 def _show_version(wanted: bool) -> None:
@@ -58,6 +72,7 @@ def _root(
 
 app.command("serve")(serve.serve)
 app.command("ask")(ask.ask)
+app.command("chat")(chat.chat)
 app.add_typer(runs.app, name="runs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(profiles.app, name="profiles")

@@ -1,14 +1,12 @@
 """Read a streamed chat completion as the few events that the command line displays."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import httpx
-from httpx_sse import EventSource, SSEError
 
 from a2a_gateway.cli.command_error import CommandError
-from a2a_gateway.cli.gateway_client import not_a_gateway, remote_error
+from a2a_gateway.cli.gateway_client import read_events, remote_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +35,25 @@ class ChatEnd:
     reason: str
 
 
-type ChatEvent = ChatText | ChatReasoning | ChatHeartbeat | ChatEnd
+@dataclass(frozen=True, slots=True)
+class ChatUsage:
+    """What the run has used, as the protocol's `usage` object; comes last."""
+
+    usage: Mapping[str, object]
+
+
+type ChatEvent = ChatText | ChatReasoning | ChatHeartbeat | ChatEnd | ChatUsage
 
 
 def read_chat(response: httpx.Response) -> Iterator[ChatEvent]:
-    """Yield the events of a streamed completion; the last one is `ChatEnd`.
+    """Yield the events of a streamed completion, which ends with `ChatEnd` and, if the request asked for it, `ChatUsage`.
 
     Raises:
         CommandError: the run failed, or the stream ended before the run had.
     """
     ended = False
-    for data in _read_events(response):
-        for event in _read_chunk(data, response.status_code):
+    for chunk in read_events(response):
+        for event in _read_chunk(chunk, response.status_code):
             ended = ended or isinstance(event, ChatEnd)
             yield event
     if not ended:
@@ -57,20 +62,7 @@ def read_chat(response: httpx.Response) -> Iterator[ChatEvent]:
         )
 
 
-def _read_events(response: httpx.Response) -> Iterator[str]:
-    try:
-        for event in EventSource(response).iter_sse():
-            if event.data not in ("", "[DONE]"):
-                yield event.data
-    except SSEError:
-        raise not_a_gateway() from None
-
-
-def _read_chunk(data: str, status: int) -> Iterator[ChatEvent]:
-    try:
-        chunk = json.loads(data)
-    except ValueError:
-        raise not_a_gateway() from None
+def _read_chunk(chunk: dict[str, object], status: int) -> Iterator[ChatEvent]:
     match chunk:
         case {"error": _}:
             raise remote_error(chunk, status)
@@ -86,5 +78,7 @@ def _read_chunk(data: str, status: int) -> Iterator[ChatEvent]:
             match choice:
                 case {"finish_reason": str(reason)}:
                     yield ChatEnd(reason)
+        case {"usage": dict(usage)}:
+            yield ChatUsage(usage)
         case _:
-            pass  # the usage chunk; the tree of runs reports more
+            pass

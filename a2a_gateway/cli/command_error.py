@@ -1,11 +1,13 @@
 """Errors of commands: what is wrong, what to do about it, and the exit code."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from a2a_gateway.errors import AuthenticationError, LLMAuthFailed, ModelNotFound, NotReady, RouteNotFound, RunNotFound
 from delegate_tool.protocol.codes import REFUSALS
 
 EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
 EXIT_LIMITED: Final = 3
 EXIT_REFUSED: Final = 4
 EXIT_INTERRUPTED: Final = 130
@@ -19,22 +21,49 @@ class CommandError(Exception):
     Args:
         message: what is wrong, in a sentence.
         remedy: what to do about it, in a sentence; empty if `message` contains it.
+        code: for scripts; derived from `exit_code` if it is empty.
+        outcome: what `--json` prints beside the error, such as the run that failed.
     """
 
-    def __init__(self, message: str, remedy: str = "", *, exit_code: int = EXIT_FAILED) -> None:
+    def __init__(
+        self,
+        message: str,
+        remedy: str = "",
+        *,
+        exit_code: int = EXIT_FAILED,
+        code: str = "",
+        param: str | None = None,
+        outcome: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
         self.exit_code = exit_code
+        self.code = code or _CODES.get(exit_code, "command_failed")
+        self.param = param
+        self.outcome: Mapping[str, object] = outcome or {}
+
+    def as_json(self) -> dict[str, object]:
+        """Return what `--json` prints for the error."""
+        error = {"code": self.code, "message": self.message, "remedy": self.remedy or None, "param": self.param}
+        return {**self.outcome, "error": error}
 
 
 class RemoteError(CommandError):
-    """An error that a gateway answered with."""
+    """An error that a gateway answered with.
 
-    def __init__(self, message: str, *, code: str, status: int) -> None:
+    Args:
+        run_id: the run that failed; empty if none had begun, or if it is not known.
+    """
+
+    def __init__(self, message: str, *, code: str, status: int, param: str | None = None, run_id: str = "") -> None:
         refused = status in REFUSALS or code == AuthenticationError.code
-        super().__init__(message, _REMEDIES.get(code, ""), exit_code=EXIT_REFUSED if refused else EXIT_FAILED)
-        self.code = code
+        exit_code = EXIT_REFUSED if refused else EXIT_FAILED
+        super().__init__(message, _REMEDIES.get(code, ""), exit_code=exit_code, code=code, param=param)
+        self.run_id = run_id
+
+
+_CODES: Final = {EXIT_USAGE: "wrong_usage", EXIT_INTERRUPTED: "interrupted"}
 
 
 _REMEDIES: Final = {

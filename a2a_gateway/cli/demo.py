@@ -16,11 +16,11 @@ import typer
 from rich.table import Table
 
 import a2a_gateway
-from a2a_gateway.cli.ask import StreamedAnswer, stream_answer
-from a2a_gateway.cli.command_error import CommandError, RemoteError
+from a2a_gateway.cli.command_error import CommandError
 from a2a_gateway.cli.gateway_process import own_gateway
 from a2a_gateway.cli.runs import draw_tree
 from a2a_gateway.cli.screen import note, show, show_spinner, table
+from a2a_gateway.cli.streamed_answer import Display, StreamedAnswer, stream_answer
 
 if TYPE_CHECKING:
     from a2a_gateway.cli.gateway_client import ListedRun, RemoteGateway
@@ -43,6 +43,8 @@ def demo(
         with _gateway(data_dir, {**environ, "OH_PERSISTENCE_DIR": str(data_dir / "openhands")}) as gateway:
             show(f"Task for {_LEAD}: {DEMO_TASK}\n")
             answer = stream_answer(gateway, _LEAD, DEMO_TASK, {})
+            if answer.error is not None:
+                raise answer.error
             show("\nThe files that the agents' tools made in their shared workspace:\n")
             workspace = _workspace(data_dir, answer)
             show(_list_files(workspace))
@@ -94,9 +96,8 @@ def _try_too_deep(gateway: "RemoteGateway", tree: "ListedRun") -> str:
 
     max_depth = tree.limits.max_depth
     headers = encode_headers(DelegationContext(depth=max_depth + 1))
-    try:
-        stream_answer(gateway, _LEAD, "Go deeper.", headers, quiet=True)
-    except RemoteError as error:
+    error = stream_answer(gateway, _LEAD, "Go deeper.", headers, Display(text=False, status=False)).error
+    if error is not None:
         return f"A call at depth {max_depth + 1} is refused ({error.code}): {error.message}"
     raise CommandError(f"The gateway accepted a call at depth {max_depth + 1}, although the greatest depth is {max_depth}.")
 

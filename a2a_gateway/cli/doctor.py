@@ -72,8 +72,8 @@ def _examine(
     yield Finding("settings", "ok", f"gateway.toml {'is read' if Path('gateway.toml').is_file() or config else 'does not exist'}")
     from a2a_gateway.settings import unknown_variables
 
-    for name in unknown_variables(os.environ):
-        yield Finding(f"variable {name}", "missing", "there is no such setting", "Correct its name, if this gateway is meant.")
+    for name, fault in unknown_variables(os.environ).items():
+        yield Finding(f"variable {name}", "missing", fault, "Correct its name, if this gateway is meant.")
     yield _data_dir(settings.data_dir)
     if sdk.status == "ok":
         yield from _profiles(settings)

@@ -1,11 +1,13 @@
 """A client of a running gateway for the command line: HTTP calls with parsed responses, whose errors are `CommandError`s."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Literal, Self
 from urllib.parse import quote
 
 import httpx
+from httpx_sse import EventSource, SSEError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from a2a_gateway.cli.command_error import CommandError, RemoteError
@@ -50,6 +52,7 @@ class ListedRun(BaseModel):
     agent: str
     depth: int
     state: str
+    conversation_id: str | None = None
     created_at: str
     seconds: float
     turns: int
@@ -105,17 +108,41 @@ class RemoteGateway:
         """Return the roots of this key's latest trees, newest first."""
         return _parse(_RunList, self._call("GET", f"/runs?limit={limit}")).data
 
-    def tree(self, run_id: str) -> ListedRun:
-        """Return a run with all its descendants."""
-        return _parse(ListedRun, self._call("GET", f"/runs/{quote(run_id, safe='')}/tree"))
+    def find_runs(self, id_prefix: str, limit: int) -> list[ListedRun]:
+        """Return the runs of this key, at any depth, whose ids begin with a prefix, newest first."""
+        return _parse(_RunList, self._call("GET", f"/runs?id_prefix={id_prefix}&limit={limit}")).data
+
+    def run_of_key(self, idempotency_key: str) -> ListedRun | None:
+        """Return the run that a request with this idempotency key has begun; None if there is none yet."""
+        found = _parse(_RunList, self._call("GET", f"/runs?idempotency_key={quote(idempotency_key, safe='')}")).data
+        return found[0] if found else None
+
+    def tree(self, run_id: str, *, within_s: float | None = None) -> ListedRun:
+        """Return a run with all its descendants.
+
+        Args:
+            within_s: how long the gateway may wait for its peers' parts of the tree; None leaves that to the gateway.
+        """
+        query = "" if within_s is None else f"?within_s={within_s:g}"
+        return _parse(ListedRun, self._call("GET", f"/runs/{quote(run_id, safe='')}/tree{query}"))
+
+    def events(self, run_id: str) -> Iterator[Mapping[str, object]]:
+        """Yield the events of a run from the first on, until it has ended."""
+        path = f"/runs/{quote(run_id, safe='')}/events"
+        with _connection_errors(self.base_url), self._http.stream("GET", path, timeout=_SILENCE_S) as response:
+            if response.is_error:
+                response.read()
+            _raise_for_error(response)
+            yield from read_events(response)
 
     def cancel(self, run_id: str) -> ListedRun:
         """Cancel a run and all runs below it."""
         return _parse(ListedRun, self._call("POST", f"/runs/{quote(run_id, safe='')}/cancel"))
 
-    def cancel_request(self, idempotency_key: str) -> None:
-        """Cancel the run of an idempotency key, whether or not its response has begun."""
-        self._call("POST", "/runs/cancel", {Header.IDEMPOTENCY_KEY: idempotency_key})
+    def cancel_request(self, idempotency_key: str, *, within_s: float = _ANSWER_S) -> ListedRun:
+        """Cancel the run of an idempotency key, whether or not its response has begun, and return it as it ended."""
+        headers = {str(Header.IDEMPOTENCY_KEY): idempotency_key}
+        return _parse(ListedRun, self._call("POST", "/runs/cancel", headers, within_s=within_s))
 
     @contextmanager
     def stream(self, body: Mapping[str, object], headers: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -130,9 +157,16 @@ class RemoteGateway:
             _raise_for_error(response)
             yield response
 
-    def _call(self, method: Literal["GET", "POST"], path: str, headers: Mapping[str, str] | None = None) -> bytes:
+    def _call(
+        self,
+        method: Literal["GET", "POST"],
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        within_s: float = _ANSWER_S,
+    ) -> bytes:
         with _connection_errors(self.base_url):
-            response = self._http.request(method, path, headers=headers)
+            response = self._http.request(method, path, headers=headers, timeout=httpx.Timeout(within_s, connect=_CONNECT_S))
         _raise_for_error(response)
         return response.content
 
@@ -175,12 +209,40 @@ def not_a_gateway() -> CommandError:
 def remote_error(body: object, status: int) -> RemoteError:
     """Read an OpenAI error object, from a response's body or from a stream."""
     match body:
-        case {"error": {"message": str(message), "code": str(code)}}:
-            return RemoteError(message, code=code, status=status)
+        case {"error": {"message": str(message), "code": str(code), **more}}:
+            param, details = more.get("param"), more.get("details")
+            run_id = details.get("run_id") if isinstance(details, dict) else None
+            return RemoteError(
+                message,
+                code=code,
+                status=status,
+                param=param if isinstance(param, str) else None,
+                run_id=run_id if isinstance(run_id, str) else "",
+            )
         case _:
             return RemoteError(
                 f"The server answered with HTTP {status}, but not with an error of a gateway.", code="", status=status
             )
+
+
+def read_events(response: httpx.Response) -> Iterator[dict[str, object]]:
+    """Yield the JSON objects of a stream of Server-Sent Events, without the `[DONE]` that may end it."""
+    try:
+        for event in EventSource(response).iter_sse():
+            if event.data not in ("", "[DONE]"):
+                yield _parse_object(event.data)
+    except SSEError:
+        raise not_a_gateway() from None
+
+
+def _parse_object(text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise not_a_gateway()
+    return value
 
 
 def _raise_for_error(response: httpx.Response) -> None:

@@ -103,11 +103,11 @@ def _request_limits(max_concurrent_runs: int | None, requests_per_minute: int | 
 
 
 def _policy(agents: str | None, max_depth: int | None) -> "LimitPolicy":
-    from a2a_gateway.runs.model import MODEL_PREFIX
     from delegate_tool.protocol.limits import LimitPolicy
+    from delegate_tool.protocol.values import full_model_id
 
     names = None if agents is None else [name.strip() for name in agents.split(",") if name.strip()]
-    models = None if names is None else frozenset(MODEL_PREFIX + name.removeprefix(MODEL_PREFIX) for name in names)
+    models = None if names is None else frozenset(map(full_model_id, names))
     return LimitPolicy(max_depth=max_depth, allowed_agents=models)
 
 

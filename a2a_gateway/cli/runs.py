@@ -1,4 +1,4 @@
-"""`a2a-gateway runs`: list and cancel the runs of a running gateway, and draw them as trees."""
+"""`a2a-gateway runs`: list, show and cancel the runs of a running gateway, and draw them as trees."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,14 +7,17 @@ from rich.table import Table
 from rich.text import Text
 
 from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption
-from a2a_gateway.cli.screen import note, show, show_json, table
+from a2a_gateway.cli.screen import local_time, note, short_id, show, show_json, table
+from a2a_gateway.cli.short_ids import find_run
 
 if TYPE_CHECKING:
     from a2a_gateway.cli.gateway_client import ListedRun
 
 app = typer.Typer(no_args_is_help=True, help="List, show and cancel runs.")
 
-RunArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a run.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of a run, or its first characters; `last` is the key's newest root run.")
+]
 
 
 @app.command("list")
@@ -43,7 +46,7 @@ def tree(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = 
     from a2a_gateway.cli.gateway_client import connect
 
     with connect(url, key) as gateway:
-        found = gateway.tree(run_id)
+        found = gateway.tree(find_run(gateway, run_id))
     if json_output:
         show_json(found.model_dump(mode="json"))
     else:
@@ -56,7 +59,7 @@ def cancel(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption 
     from a2a_gateway.cli.gateway_client import connect
 
     with connect(url, key) as gateway:
-        found = gateway.cancel(run_id)
+        found = gateway.cancel(find_run(gateway, run_id))
     if json_output:
         show_json(found.model_dump(mode="json", exclude={"children"}))
     else:
@@ -68,11 +71,13 @@ def draw_tree(root: "ListedRun") -> Table:
 
     `?` is an unknown price. A run on another gateway than the root's has the name of that gateway beside it.
     """
+    numbers = ("depth", "time", "tokens", "cost", "in all")
     drawn = table(
-        "run", "depth", "state", "time", "tokens", "cost", "in all", right=("depth", "time", "tokens", "cost", "in all")
+        *("run", "depth", "state", "reason", "time", "tokens", "cost", "in all", "id"),
+        right=numbers,
+        cut=("run",),
+        optional=("depth", "id", "tokens", "time", "in all", "reason"),
     )
-    drawn.columns[0].no_wrap = True  # a folded name would break the lines of the tree
-    drawn.columns[0].overflow = "ellipsis"
     _draw(drawn, root, "", "", home=root.gateway)
     return drawn
 
@@ -83,11 +88,13 @@ def _draw(drawn: Table, node: "ListedRun", first: str, rest: str, *, home: str |
     drawn.add_row(
         Text.assemble(first, (node.agent, "bold"), (where, "cyan"), (gap, "yellow")),
         str(node.depth),
-        Text(_state(node), _STYLES.get(node.state, "red")),
+        state_of(node),
+        _reason_of(node),
         f"{node.seconds:.1f} s",
         f"{node.tokens.prompt:,}+{node.tokens.completion:,}",
         f"${node.cost.self}",
         _in_all(node),
+        short_id(node.id),
     )
     for child in node.children[:-1]:
         _draw(drawn, child, f"{rest}├── ", f"{rest}│   ", home=home)
@@ -105,15 +112,25 @@ def _in_all(node: "ListedRun") -> str:
 _STYLES = {"finished": "green", "running": "cyan", "queued": "cyan", "limited": "yellow", "cancelled": "yellow"}
 
 
-def _state(node: "ListedRun") -> str:
+def state_of(node: "ListedRun") -> Text:
+    """Return the state of a run in its colour."""
+    return Text(node.state, _STYLES.get(node.state, "red"))
+
+
+def _reason_of(node: "ListedRun") -> str:
     reason = node.error_code or node.stop_reason
-    return node.state if reason in (None, node.state) else f"{node.state}: {reason}"
+    return "" if reason in (None, node.state) else reason
 
 
 def _as_table(nodes: "list[ListedRun]") -> Table:
-    listed = table("run", "agent", "state", "begun", "time", "runs", "cost", right=("time", "runs", "cost"))
+    listed = table(
+        *("run", "agent", "state", "reason", "begun", "time", "runs", "cost"),
+        right=("time", "runs", "cost"),
+        optional=("runs", "time", "reason", "begun"),
+    )
     for node in nodes:
         cost = f"${node.cost.tree}{'' if node.cost.complete else ' +'}"
-        begun = node.created_at.partition(".")[0]
-        listed.add_row(node.id, node.agent, _state(node), begun, f"{node.seconds:.1f} s", str(1 + node.descendants), cost)
+        begun, runs = local_time(node.created_at), str(1 + node.descendants)
+        cells = (node.agent, state_of(node), _reason_of(node), begun, f"{node.seconds:.1f} s", runs, cost)
+        listed.add_row(short_id(node.id), *cells)
     return listed

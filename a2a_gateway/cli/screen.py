@@ -7,21 +7,35 @@ with escapes of its own.
 
 import json
 import re
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from datetime import UTC, datetime
+from math import inf
+from threading import Event, Lock, Thread
+from time import monotonic
+from typing import Final, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.segment import Segment
-from rich.table import Table
+from rich.control import Control
+from rich.segment import ControlType, Segment
+from rich.spinner import Spinner
+from rich.text import Text
 
+from a2a_gateway.cli.listing import Listing
 from delegate_tool.protocol.text import legible
 
 _WIDE: Final = 500
 """Columns where the output is not a terminal, so that no line is folded or cut."""
+_SHORT_ID_CHARS: Final = 8
 _RAW_IN_JSON: Final = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that JSON may hold unescaped, but that must not reach a terminal."""
+
+_REPAINT_S: Final = 0.1
+_SILENCE_S: Final = 0.3
+"""How long nothing has been printed before the status line is shown."""
+_SILENCE_IN_LINE_S: Final = 3.0
+"""The same in the middle of a line, which the status line breaks: an LLM may pause there."""
 
 
 class _Legible:
@@ -35,9 +49,9 @@ class _Legible:
             yield segment if segment.control else Segment(legible(segment.text), segment.style)
 
 
-def show(renderable: RenderableType = "") -> None:
-    """Write a table or a text without markup."""
-    console = _console(soft_wrap=isinstance(renderable, str))
+def show(renderable: RenderableType = "", *, stderr: bool = False) -> None:
+    """Write a table or a text without markup, to standard output if it is the result of the command."""
+    console = _console(soft_wrap=isinstance(renderable, str), stderr=stderr)
     if not console.is_terminal:
         console.width = _WIDE
     console.print(_Legible(renderable))
@@ -48,12 +62,38 @@ def show_piece(text: str) -> None:
     print(legible(text), end="", flush=True)
 
 
-def table(*columns: str, right: Collection[str] = ()) -> Table:
-    """Make an empty table; the columns named by `right` hold numbers."""
-    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold", justify="right" if column in right else "left", no_wrap=column in right)
-    return made
+def table(
+    *columns: str,
+    right: Collection[str] = (),
+    wraps: Collection[str] = (),
+    cut: Collection[str] = (),
+    optional: Sequence[str] = (),
+) -> Listing:
+    """Make an empty table that fits the terminal; see `listing`.
+
+    Args:
+        right: the columns that hold numbers.
+        wraps: those with texts, which are broken at spaces.
+        cut: those that may be shortened.
+        optional: those that may be left out, the least important first.
+    """
+    return Listing(*columns, right=right, wraps=wraps, cut=cut, optional=optional)
+
+
+def short_id(full: str) -> str:
+    """Return the beginning of an id, which every command takes for the id."""
+    return full[:_SHORT_ID_CHARS]
+
+
+def local_time(instant: float | str | None) -> str | None:
+    """Return an instant (seconds since the epoch, or ISO 8601) as the local time with its offset."""
+    if instant is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(instant) if isinstance(instant, str) else datetime.fromtimestamp(instant, UTC)
+    except ValueError:
+        return str(instant)  # what a server that is no gateway sends
+    return moment.astimezone().isoformat(" ", "minutes")
 
 
 def show_json(value: object) -> None:
@@ -64,15 +104,20 @@ def show_json(value: object) -> None:
 
 def note(text: str = "") -> None:
     """Write a remark to standard error; it is never part of the result."""
-    _console(stderr=True, soft_wrap=True).print(legible(text), style="dim")
+    _print_remark(text, style="dim")
 
 
 def show_error(message: str, remedy: str = "") -> None:
     """Write an error as one line, then its remedy."""
-    console = _console(stderr=True, soft_wrap=True)
-    console.print(legible(f"a2a-gateway: {message}"), style="red")
+    _print_remark(f"a2a-gateway: {message}", style="red")
     if remedy:
-        console.print(legible(remedy))
+        _print_remark(remedy)
+
+
+def _print_remark(text: str, *, style: str | None = None) -> None:
+    """Write a text to standard error; broken at spaces on a terminal, and not at all elsewhere."""
+    console = _console(stderr=True, soft_wrap=False)
+    console.print(legible(text), style=style, soft_wrap=not console.is_terminal)
 
 
 def _console(*, soft_wrap: bool, stderr: bool = False) -> Console:
@@ -80,30 +125,102 @@ def _console(*, soft_wrap: bool, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap)
 
 
-class Spinner:
-    """Shows on a terminal that the command is waiting, and for how long. Elsewhere it shows nothing."""
+def can_show_status() -> bool:
+    """Return whether standard error is a terminal that can show a status line. FORCE_COLOR does not make one of a log."""
+    return sys.stderr.isatty() and not _console(stderr=True, soft_wrap=False).is_dumb_terminal
 
-    def __init__(self, text: str) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._progress.add_task(text, total=None)
 
-    def show(self) -> None:
-        """Show it on the line of the cursor, if it is not shown already."""
-        self._progress.start()
+class StatusLine:
+    """One line of a terminal's standard error that shows what a command waits for, while nothing else is printed.
 
-    def hide(self) -> None:
-        """Remove it and clear its line, if it is shown."""
-        self._progress.stop()
+    A thread paints it. It is removed before anything is printed, if that goes through `write` or `paused`. If standard error is
+    no terminal, nothing is painted.
+
+    Args:
+        describe: returns the text to show; called from the thread.
+        is_shown: whether to paint it on a terminal.
+    """
+
+    def __init__(self, describe: Callable[[], str], *, is_shown: bool = True) -> None:
+        self._describe = describe
+        self._is_shown = is_shown
+        self._console = _console(stderr=True, soft_wrap=False)
+        self._spinner = Spinner("dots")
+        self._lock = Lock()
+        self._over = Event()
+        self._painter = Thread(target=self._paint, name="status line", daemon=True)
+        self._printed_at = -inf
+        self._is_painted = False
+        self._is_mid_line = False
+        self._broke_line = False
+
+    def __enter__(self) -> Self:
+        if self._is_shown and can_show_status():
+            try:
+                self._painter.start()
+            except KeyboardInterrupt:  # `__exit__` will not be called
+                self._over.set()
+                raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._painter.ident is not None:
+            self._painter.join()
+        self._erase()
+
+    def write(self, text: str) -> None:
+        """Write a piece of a text that arrives in pieces to standard output."""
+        with self.paused():
+            # A line that was ended to make room for the status line needs no second end.
+            printed = text.removeprefix("\n") if self._broke_line else text
+            self._broke_line = False
+            show_piece(printed)
+            if text and sys.stdout.isatty():
+                self._is_mid_line = not text.endswith("\n")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep the line away while the context prints."""
+        with self._lock:
+            self._erase()
+            yield
+            self._printed_at = monotonic()
+
+    def _paint(self) -> None:
+        while not self._over.wait(_REPAINT_S):
+            with self._lock:
+                silence_s = monotonic() - self._printed_at
+                if silence_s > (_SILENCE_IN_LINE_S if self._is_mid_line else _SILENCE_S):
+                    self._repaint()
+
+    def _repaint(self) -> None:
+        if self._is_mid_line:
+            show_piece("\n")
+            self._is_mid_line, self._broke_line = False, True
+        frame = self._spinner.render(monotonic())
+        line = Text.assemble(str(frame), " ", " ".join(legible(self._describe()).split()))
+        line.truncate(max(1, self._console.width - 1), overflow="ellipsis")  # a full line would wrap
+        with self._console:  # one write, so that nothing flickers
+            self._erase()
+            self._console.print(line, end="", style="dim")
+        self._is_painted = True
+
+    def _erase(self) -> None:
+        if self._is_painted:
+            self._console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
+            self._is_painted = False
 
 
 @contextmanager
-def show_spinner(text: str) -> Iterator[Spinner]:
-    """Show a spinner until the context ends."""
-    spinner = Spinner(text)
-    spinner.show()
-    try:
-        yield spinner
-    finally:
-        spinner.hide()
+def show_spinner(text: str) -> Iterator[None]:
+    """Show on a terminal what the command waits for, and for how long, until the context ends."""
+    began = monotonic()
+    with StatusLine(lambda: f"{text} {format_seconds(monotonic() - began)}"):
+        yield
+
+
+def format_seconds(seconds: float) -> str:
+    """Format a duration for people, such as `12 s` or `2 min 05 s`."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -17,9 +17,9 @@ from a2a_gateway.peers.known_peers import KnownPeers
 from a2a_gateway.peers.models_list import ListedModel, parse_models
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.pricing import TokenPrice
-from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem
+from a2a_gateway.runs.model import Profile, ProfileProblem
 from delegate_tool.protocol.limits import limits_of
-from delegate_tool.protocol.values import is_model_id
+from delegate_tool.protocol.values import MODEL_PREFIX, is_model_id
 
 log = structlog.get_logger(__name__)
 

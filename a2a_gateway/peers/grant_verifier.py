@@ -27,6 +27,7 @@ from a2a_gateway.runs.model import Grant, SpendCaps
 from a2a_gateway.runs.ports import Keys
 from a2a_gateway.runs.proposal import Caller
 from delegate_tool.protocol.limits import LimitPolicy, limits_of
+from delegate_tool.protocol.values import full_model_id
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +140,8 @@ class GrantVerifier:
 def policy_of(peer: PeerSettings) -> tuple[LimitPolicy, SpendCaps, RequestLimits]:
     """Return the limits for each run of a peer, and for all its runs together. A run's budget comes with its grant."""
     accepts = peer.accepts
-    policy = replace(limits_of(accepts), allowed_agents=accepts.agents)
+    agents = None if accepts.agents is None else frozenset(map(full_model_id, accepts.agents))
+    policy = replace(limits_of(accepts), allowed_agents=agents)
     total, day, month = accepts.budget_total_usd, accepts.budget_per_day_usd, accepts.budget_per_month_usd
     caps = SpendCaps(micro_usd(total), micro_usd(day), micro_usd(month))
     return policy, caps, RequestLimits(accepts.max_concurrent_runs, accepts.requests_per_minute)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from a2a_gateway.errors import ModelNotFound
 from a2a_gateway.runs.events import RunnerEvent
-from a2a_gateway.runs.model import MODEL_PREFIX, AdmittedRun, Profile, ProfileProblem, RunId
+from a2a_gateway.runs.model import AdmittedRun, Profile, ProfileProblem, RunId
 from a2a_gateway.runs.ports import Meter, Workspaces
 from a2a_gateway.runs.site import Site
 
@@ -24,9 +24,7 @@ class Sites:
         """
         site = next((site for site in self.sites if site.serves(model)), None)
         if site is None:
-            raise ModelNotFound(
-                f"There is no model {model[:200]!r}; models here are named {MODEL_PREFIX}<profile>.", param="model"
-            )
+            raise ModelNotFound(f"No site serves the model {model[:200]!r}.", param="model")
         return site
 
     def get(self, model: str) -> Profile:

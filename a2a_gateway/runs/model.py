@@ -14,14 +14,12 @@ from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import AnswerFormat, Message, Sampling
 from delegate_tool.protocol.context import DelegationBinding, DelegationContext, Narration
 from delegate_tool.protocol.limits import LimitPolicy
+from delegate_tool.protocol.values import MODEL_PREFIX
 
 RunId = NewType("RunId", str)
 TreeId = NewType("TreeId", str)
 KeyId = NewType("KeyId", str)
 ConversationId = NewType("ConversationId", str)
-
-MODEL_PREFIX: Final = "openhands_"
-"""A profile `reviewer` is served as the model `openhands_reviewer`: the prefix of OpenHands' own gateway."""
 
 
 class RunState(StrEnum):

@@ -313,6 +313,10 @@ class Ledger(Protocol):
         """List a run and all its descendants, parents before children, oldest first; empty if there is no such run."""
         ...
 
+    async def find_runs(self, key_id: KeyId, id_prefix: str, limit: int) -> Sequence[RunRecord]:
+        """List the runs of a key whose ids begin with some hexadecimal digits, newest first, at any depth."""
+        ...
+
     async def recent_runs(self, key_id: KeyId | None, limit: int) -> Sequence[RunRecord]:
         """List root runs, newest first; of one key, or of all."""
         ...

@@ -1,10 +1,9 @@
 """Proposals: derive from a request and its caller the run that is to be opened. Pure."""
 
 import uuid
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
 
-from a2a_gateway.errors import AgentNotAllowed, AuthenticationError, GatewayLoop, ModelNotFound
+from a2a_gateway.errors import AgentNotAllowed, AuthenticationError, GatewayLoop, ModelBroken, ModelNotFound
 from a2a_gateway.runs.journal import KeptText
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import task_of
@@ -20,10 +19,10 @@ from a2a_gateway.runs.model import (
 )
 from a2a_gateway.runs.ports import Profiles, RunProposal
 from a2a_gateway.runs.task_marks import TaskMarks
-from delegate_tool.protocol.limits import limits_of
-
-SELF: Final = "self"
-"""Model id by which an agent delegates to its own profile."""
+from delegate_tool.protocol.context import DelegationContext
+from delegate_tool.protocol.limits import ALLOWED_AGENTS, LimitPolicy, limits_of
+from delegate_tool.protocol.text import did_you_mean
+from delegate_tool.protocol.values import MODEL_PREFIX, SELF, full_model_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,30 @@ class Caller:
         """The namespace of idempotency keys and of repeated requests: the run, or else the key, that sends them."""
         return f"key:{self.key.id}" if self.run is None else f"run:{self.run.id}"
 
+    def may_call(self, model: str) -> bool:
+        """Return whether the key, and the run that calls with it, allow a model."""
+        of_run = None if self.run is None else self.run.limits.allowed_agents
+        allowed = ALLOWED_AGENTS.narrow(self.key.policy.allowed_agents, of_run)
+        return allowed is None or model in allowed
+
+
+def find_profile(model: str, caller: Caller, profiles: Profiles) -> Profile:
+    """Find the profile of a model id, whose prefix `openhands_` may be left out.
+
+    Raises:
+        ModelNotFound: no profile has that name; the message suggests the nearest one that the caller may call.
+    """
+    try:
+        return profiles.get(full_model_id(model))
+    except ModelBroken:
+        raise
+    except ModelNotFound:
+        callable_ = (profile.model for profile in profiles.list() if caller.may_call(profile.model))
+        nearest = did_you_mean(model, callable_, prefix=MODEL_PREFIX)
+        raise ModelNotFound(
+            f"There is no model {model[:200]!r}{nearest}; GET /v1/models lists those there are.", param="model"
+        ) from None
+
 
 def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> Profile:
     """Find the profile that a request names.
@@ -66,7 +89,7 @@ def resolve_profile(request: RunRequest, caller: Caller, profiles: Profiles) -> 
                 "`self` means the calling agent, but a key was presented. Name a model of GET /v1/models.", param="model"
             )
         model = caller.run.agent
-    return profiles.get(model)
+    return find_profile(model, caller, profiles)
 
 
 def refuse_loop(request: RunRequest, gateway_id: str) -> None:
@@ -103,7 +126,7 @@ def propose(
         task_hash=marks.mark(profile.model, task_of(request.messages)),
         conversation_id=ConversationId(asked.conversation_id or str(uuid.uuid4())),
         defaults=defaults,
-        policies=(profile.policy, limits_of(asked), *([grant.policy] if grant else [])),
+        policies=(profile.policy, _asked_limits(asked), *([grant.policy] if grant else [])),
         stated_depth=max(asked.depth or 0, grant.depth) if grant else asked.depth,
         starts=asked.conversation_id is None,  # else it may have to wait for another run on the conversation
         caps=profile.caps,
@@ -113,3 +136,10 @@ def propose(
         trail=trail,
         task=task,
     )
+
+
+def _asked_limits(asked: DelegationContext) -> LimitPolicy:
+    limits = limits_of(asked)
+    if limits.allowed_agents is None:
+        return limits
+    return replace(limits, allowed_agents=frozenset(map(full_model_id, limits.allowed_agents)))

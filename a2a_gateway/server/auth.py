@@ -8,7 +8,7 @@ a peer's lesser token     to list models, and to read and cancel the runs that t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_FOUND_RUNS: Final = 100
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -91,6 +92,11 @@ class Authenticator:
         if run is not None and run.key_id == caller.key.id and await self._is_within(run, caller.run):
             return run
         raise RunNotFound(f"There is no run {run_id[:64]!r} of yours.")
+
+    async def find_visible_runs(self, caller: Caller, id_prefix: str) -> Sequence[RunRecord]:
+        """Return the runs that the caller may see and whose ids begin with a prefix, newest first."""
+        found = await self.ledger.find_runs(caller.key.id, id_prefix, _FOUND_RUNS)
+        return [run for run in found if await self._is_within(run, caller.run)]
 
     async def _is_within(self, run: RunRecord, top: RunRecord | None) -> bool:
         if top is None:

@@ -33,8 +33,8 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
     """
     configure_logs(settings.log_level)
     environ = dict(os.environ)
-    for name in unknown_variables(environ):
-        log.warning("unknown_setting", variable=name)
+    for name, fault in unknown_variables(environ).items():
+        log.warning("unknown_setting", variable=name, reason=fault)
     # Agents run as this process's user: what they can read of the process must not contain secrets.
     of_peers = {name for peer in settings.peers for name in peer.secret_variables}
     of_tracers = {name for name in environ if name.startswith(_TRACING)}

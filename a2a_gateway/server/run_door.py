@@ -14,12 +14,13 @@ from starlette.responses import Response
 
 from a2a_gateway.errors import CapacityExceeded
 from a2a_gateway.runs.model import RunRequest
-from a2a_gateway.runs.proposal import SELF, Caller
+from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.server.dependencies import EngineDep, RunStarterDep, context_of
 from a2a_gateway.server.gateway import Engine
 from a2a_gateway.server.run_response import RunResponse
 from a2a_gateway.wire.presenter import Presenter
 from delegate_tool.protocol.context import unknown_headers
+from delegate_tool.protocol.values import SELF, full_model_id
 
 _QUICK_BYTES: Final = 64 * 1024
 _SCHEMA_CHECK_S: Final = 10.0
@@ -81,7 +82,7 @@ class RunDoor:
     def _ignored_options(self, run_request: RunRequest) -> tuple[str, ...]:
         """Return the names of the options that the agent's LLM ignores or lowers."""
         run = self.caller.run
-        model = run.agent if run is not None and run_request.model == SELF else run_request.model
+        model = run.agent if run is not None and run_request.model == SELF else full_model_id(run_request.model)
         return self.engine.ignored_options(model, run_request.sampling)
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Executable, bindparam, delete, func, insert, select, update
 
 from a2a_gateway.errors import (
     AdmissionError,
@@ -78,6 +78,13 @@ _LIVE_CHILDREN: Final = (
     select(func.count()).select_from(runs).where(runs.c.parent_id == bindparam("run_id"), runs.c.state.in_(_LIVE))
 )
 _CHILDREN: Final = select(runs).where(runs.c.parent_id == bindparam("run_id")).order_by(runs.c.created_at, runs.c.id)
+_AFTER_HEX_DIGITS: Final = "g"
+_BY_PREFIX: Final = (
+    select(runs)
+    .where(runs.c.id.between(bindparam("prefix"), bindparam("end")), runs.c.key_id == bindparam("of_key"))
+    .order_by(runs.c.created_at.desc(), runs.c.id)
+    .limit(bindparam("most"))
+)
 _INSERT_RUN: Final = insert(runs)
 _ADD_DESCENDANT: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(descendants=runs.c.descendants + 1)
 _START: Final = (
@@ -357,28 +364,24 @@ class SqlLedger:
         return await self.database.transaction(work)
 
     async def subtree(self, run_id: RunId) -> Sequence[RunRecord]:
-        def work(connection: Connection) -> Sequence[RunRecord]:
-            return [run_of(row) for row in connection.execute(SUBTREE, {"run_id": run_id})]
-
-        return await self.database.transaction(work)
+        return await self._list_runs(SUBTREE, {"run_id": run_id})
 
     async def list_children(self, run_id: RunId) -> Sequence[RunRecord]:
         """List the runs directly below a run, oldest first."""
+        return await self._list_runs(_CHILDREN, {"run_id": run_id})
 
-        def work(connection: Connection) -> Sequence[RunRecord]:
-            return [run_of(row) for row in connection.execute(_CHILDREN, {"run_id": run_id})]
-
-        return await self.database.transaction(work)
+    async def find_runs(self, key_id: KeyId, id_prefix: str, limit: int) -> Sequence[RunRecord]:
+        values = {"of_key": key_id, "prefix": id_prefix, "end": id_prefix + _AFTER_HEX_DIGITS, "most": limit}
+        return await self._list_runs(_BY_PREFIX, values)
 
     async def recent_runs(self, key_id: KeyId | None, limit: int) -> Sequence[RunRecord]:
         statement = select(runs).where(runs.c.parent_id.is_(None)).order_by(runs.c.created_at.desc(), runs.c.id).limit(limit)
         if key_id is not None:
             statement = statement.where(runs.c.key_id == key_id)
+        return await self._list_runs(statement)
 
-        def work(connection: Connection) -> Sequence[RunRecord]:
-            return [run_of(row) for row in connection.execute(statement)]
-
-        return await self.database.transaction(work)
+    async def _list_runs(self, statement: Executable, values: Mapping[str, object] | None = None) -> Sequence[RunRecord]:
+        return await self.database.transaction(lambda connection: [run_of(row) for row in connection.execute(statement, values)])
 
     async def mark_lost(self) -> int:
         """End every live run as `lost` after a crash, and charge each open hold its presumed cost. Return the number of runs."""

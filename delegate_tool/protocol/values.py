@@ -13,6 +13,10 @@ from uuid import UUID
 
 from delegate_tool.protocol.money import format_usd, parse_usd
 
+MODEL_PREFIX: Final = "openhands_"
+"""A profile `reviewer` is served as the model `openhands_reviewer`: the prefix of OpenHands' own gateway."""
+SELF: Final = "self"
+"""Model id by which an agent delegates to its own profile."""
 MAX_COUNT: Final = 10**9
 """The largest count, and the longest duration in seconds."""
 _TRACE_CHARS: Final = 512
@@ -42,6 +46,11 @@ class Codec[T]:
 def can_be_key(text: str) -> bool:
     """Return whether a text can be sent as an API key. HTTP clients quote one that cannot, such as one with a line break."""
     return _VISIBLE_ASCII.fullmatch(text) is not None
+
+
+def full_model_id(name: str) -> str:
+    """Complete a model id whose prefix `openhands_` is left out. `self` and models of peers (`peer/model`) stay as they are."""
+    return name if name.startswith(MODEL_PREFIX) or "/" in name or name == SELF else MODEL_PREFIX + name
 
 
 def is_model_id(text: str) -> bool:

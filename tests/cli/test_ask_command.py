@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -18,14 +19,18 @@ def script_task(*steps: dict[str, object], text: str = "Do it.") -> str:
     return f"{text} [[llm {json.dumps({'steps': steps})}]]"
 
 
-def test_the_answer_goes_to_standard_output_with_the_tree_below_it(served: Served) -> None:
+def test_a_pipe_gets_the_answer_alone_and_standard_error_the_run_and_its_tree(served: Served) -> None:
     result = served.run("ask", AGENT, script_task({"content": "All is well."}))
-    assert result.exit_code == 0
-    answer, _, tree = result.stdout.partition("\n\n")
-    assert answer == "All is well."
-    header, run = tree.splitlines()
-    assert header.split() == ["run", "depth", "state", "time", "tokens", "cost", "in", "all"]
+    assert (result.exit_code, result.stdout) == (0, "All is well.\n")
+    begun, header, run, _ = result.stderr.splitlines()
+    assert begun == f"Run {served.run_json('runs', 'list', '--limit', '1')[0]['id'][:8]} of {AGENT}"
+    assert header.split() == ["run", "depth", "state", "time", "tokens", "cost", "in", "all", "id"]
     assert run.split()[:3] == [AGENT, "0", "finished"]
+
+
+def test_a_quiet_answer_comes_with_nothing_else(served: Served) -> None:
+    result = served.run("ask", AGENT, script_task({"content": "All is well."}), "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "All is well.\n", "")
 
 
 def test_the_whole_outcome_is_one_json_object_for_scripts(served: Served) -> None:
@@ -33,7 +38,10 @@ def test_the_whole_outcome_is_one_json_object_for_scripts(served: Served) -> Non
         "ask", AGENT, script_task({"content": "yes", "usage": {"prompt_tokens": 12, "completion_tokens": 3}})
     )
     run = outcome["run"]
-    assert {"answer": outcome["answer"], "finish_reason": outcome["finish_reason"]} == {"answer": "yes", "finish_reason": "stop"}
+    assert [outcome[name] for name in ("answer", "finish_reason", "state", "error")] == ["yes", "stop", "finished", None]
+    assert (outcome["run_id"], outcome["conversation_id"]) == (run["id"], run["conversation_id"])
+    assert (outcome["cost_usd"], outcome["cost_complete"]) == (run["cost"]["tree"], run["cost"]["complete"])
+    assert outcome["usage"]["delegation"]["run_id"] == run["id"]
     assert (run["agent"], run["depth"], run["state"], run["children"]) == (AGENT, 0, "finished", [])
     assert (run["tokens"]["prompt"], run["tokens"]["completion"]) == (12, 3)
     assert served.run_json("runs", "tree", run["id"]) == run
@@ -60,17 +68,66 @@ def test_a_gateway_by_its_public_name_is_asked_without_the_proxy(served: Served)
     assert proxy.heads == []
 
 
-def test_a_task_can_come_from_standard_input(served: Served) -> None:
-    result = served.run("ask", AGENT, "-", "--json", stdin=script_task({"content": "read"}))
+@pytest.mark.parametrize("task", [["-"], []], ids=["a hyphen", "no task"])
+def test_a_task_can_come_from_standard_input(served: Served, task: list[str]) -> None:
+    result = served.run("ask", AGENT, *task, "--json", stdin=script_task({"content": "read"}))
     assert json.loads(result.stdout)["answer"] == "read"
+
+
+@pytest.mark.parametrize("task", [[], [" "]])
+def test_an_empty_task_is_wrong_usage(served: Served, task: list[str]) -> None:
+    result = served.run("ask", AGENT, *task)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.search(pattern_of("exit 2: an empty task"), result.stderr)
+
+
+def test_files_are_added_to_the_task_under_their_names(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text('A text with </file> in it, and "quotes".\n')
+    (tmp_path / "more.txt").write_text("More.")
+    files = ["--file", str(tmp_path / "notes.txt"), "-f", str(tmp_path / "more.txt")]
+    assert served.run("ask", AGENT, script_task({"content": "read"}), *files).exit_code == 0
+    content = json.dumps(served.llm.traffic.requests[-1].body["messages"][-1]["content"])
+    assert json.dumps('<file_ name="notes.txt">\nA text with </file> in it, and "quotes".\n</file_>')[1:-1] in content
+    assert json.dumps('<file name="more.txt">\nMore.\n</file>')[1:-1] in content
+
+
+def test_an_image_is_sent_as_an_image(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "photo.PNG").write_bytes(b"\x89PNG")
+    result = served.run("ask", AGENT, "What is it?", "--file", str(tmp_path / "photo.PNG"), "--json")
+    assert json.loads(result.stdout)["error"]["code"] == "unsupported_parameter"  # the LLM of the tests takes no images
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "case"),
+    [
+        ("missing.txt", None, "exit 2: a file for a task that is missing"),
+        ("program", b"\x7fELF\0", "exit 2: a file for a task that is not text"),
+        ("large.txt", b"x" * 1_000_001, "exit 2: a file for a task that is too large"),
+    ],
+)
+def test_a_file_that_cannot_be_added_is_wrong_usage(
+    served: Served, tmp_path: Path, name: str, data: bytes | None, case: str
+) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    result = served.run("ask", AGENT, "Read it.", "--file", str(tmp_path / name))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.search(pattern_of(case), result.stderr)
 
 
 def test_a_conversation_can_be_gone_on_with(served: Served) -> None:
     first = served.run_json("ask", AGENT, script_task({"content": "one"}))
     conversation = first["run"]["conversation_id"]
-    second = served.run_json("ask", AGENT, script_task({"content": "two"}), "--conversation", conversation)
-    assert second["run"]["conversation_id"] == conversation
-    assert "one" in json.dumps(served.llm.traffic.requests[-1].body["messages"])
+    for named in (conversation, "last"):
+        later = served.run_json("ask", AGENT, script_task({"content": "two"}), "--conversation", named)
+        assert later["conversation_id"] == conversation
+        assert "one" in json.dumps(served.llm.traffic.requests[-1].body["messages"])
+
+
+def test_without_a_last_conversation_with_the_agent_nothing_is_begun(served: Served) -> None:
+    result = served.run("ask", "openhands_other", "Go on.", "--conversation", "last")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--conversation" in result.stderr
 
 
 def test_an_answer_cut_short_by_a_limit_has_an_exit_code_of_its_own(served: Served) -> None:
@@ -94,6 +151,35 @@ def test_a_failure_is_told_without_a_traceback(
     assert result.exit_code == exit_code
     assert printed in result.stderr
     assert "Traceback" not in result.output
+    assert ("depth" in result.stderr) == (model == AGENT)  # the tree, where there was a run
+
+
+def test_a_failure_is_one_json_object_with_the_run_and_its_cost(served: Served) -> None:
+    result = served.run("ask", AGENT, script_task({"status": 401, "error": "no", "code": "invalid_api_key"}), "--json")
+    failed = json.loads(result.stdout)
+    assert (result.exit_code, failed["error"]["code"], failed["state"]) == (1, "llm_auth_failed", "failed")
+    assert failed["run"]["id"] == failed["run_id"]
+    assert failed["cost_usd"] == "0.000000"
+    assert "LLM_API_KEY" in failed["error"]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "exit_code", "code", "param"),
+    [
+        (["openhands_nobody", "x"], {}, 4, "model_not_found", "model"),
+        ([AGENT, "x"], {"A2A_API_KEY": None}, 1, "command_failed", None),
+        ([AGENT, "x"], {"A2A_BASE_URL": "http://127.0.0.1:9/v1"}, 1, "command_failed", None),
+        ([AGENT, "x", "--timeout", "0"], {}, 2, "wrong_usage", None),
+        ([AGENT, "x", "--budget-usd", "much"], {}, 2, "wrong_usage", None),
+    ],
+)
+def test_what_prevents_a_run_is_one_json_object(
+    served: Served, arguments: list[str], environ: dict[str, str | None], exit_code: int, code: str, param: str | None
+) -> None:
+    result = served.run("ask", *arguments, "--json", **environ)
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"], error["param"]) == (exit_code, code, param)
+    assert error["message"]
 
 
 def test_a_stream_that_breaks_off_shows_what_had_come_and_fails(served: Served) -> None:
@@ -124,14 +210,20 @@ def test_without_a_gateway_it_says_how_to_start_one(command_line: CommandLine, u
     assert "a2a-gateway serve" in result.stderr
 
 
-def test_ctrl_c_cancels_the_run(served: Served) -> None:
-    with served.start("ask", AGENT, script_task({"content": "Well, then.", "gate": {"name": "ctrl-c", "after": 2}})) as process:
+def test_ctrl_c_cancels_the_run_and_reports_what_it_cost(served: Served) -> None:
+    task = script_task({"content": "Well, then.", "gate": {"name": "ctrl-c", "after": 2}})
+    with served.start("ask", AGENT, task, "--json") as process:
         # Not `in_flight`, which still counts the call of the test before until its connection is closed.
         served.llm.block_until(lambda traffic: traffic.waiting_at("ctrl-c") == 1)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate()
+        stdout, stderr = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in stderr
+    cancelled = json.loads(stdout)
+    assert (cancelled["error"]["code"], cancelled["state"]) == ("run_cancelled", "cancelled")
+    assert "Well, ".startswith(cancelled["answer"])
+    assert cancelled["run"]["id"] == cancelled["run_id"]
+    assert cancelled["cost_usd"] == "0.000000"
     served.llm.block_until(lambda traffic: traffic.waiting_at("ctrl-c") == 0)
     assert served.run_json("runs", "list")[0]["state"] == "cancelled"
 
@@ -142,7 +234,7 @@ def test_a_reader_who_goes_away_cancels_the_run(served: Served) -> None:
         process.stdout.read(4)
         process.stdout.close()
         assert process.stderr is not None
-        assert process.stderr.read() == ""
+        assert process.stderr.read().startswith("Run ")
     assert process.returncode == 1
     assert served.run_json("runs", "list")[0]["state"] == "cancelled"
 

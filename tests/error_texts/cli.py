@@ -38,6 +38,17 @@ def _files_that_exist(command_line: CommandLine, directory: Path) -> Result:
     return command_line.run("demo", "--keep", str(directory))
 
 
+def ask_with_file(data: bytes | None) -> Command:
+    """Ask with a file of this content, or with one that is missing."""
+
+    def command(command_line: CommandLine, directory: Path) -> Result:
+        if data is not None:
+            (directory / "file").write_bytes(data)
+        return command_line.run("ask", "openhands_default", "Read it.", "--file", str(directory / "file"), A2A_API_KEY="key")
+
+    return command
+
+
 def add_peer(*arguments: str) -> Command:
     return run("peer", "add", *arguments, A2A_GATEWAY_ID="laptop")
 
@@ -46,6 +57,11 @@ CASES: dict[str, Command] = {
     "exit 1: no key": run("ask", "openhands_default", "hello"),
     "exit 1: no gateway": run_without_gateway("runs", "list"),
     "exit 2: a key that no header can hold": run_without_gateway("runs", "list", A2A_API_KEY="a\nb"),
+    "exit 2: an empty task": run_without_gateway("ask", "openhands_default", " "),
+    "exit 2: a chat without a terminal": run_without_gateway("chat", "openhands_default"),
+    "exit 2: a file for a task that is missing": ask_with_file(None),
+    "exit 2: a file for a task that is not text": ask_with_file(b"\0"),
+    "exit 2: a file for a task that is too large": ask_with_file(b"x" * 1_000_001),
     "exit 1: a database that cannot be reached": run("keys", "list", A2A_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:9/d"),
     "exit 1: a data directory that cannot be made": _data_dir_below_a_file,
     "exit 1: a user without a home": run("keys", "list", HOME="~"),

@@ -108,7 +108,7 @@ LIMITS = [
     ("timeout_s", "X-A2A-Timeout", "timeout_s", 7.5, 7.5, 99_999, 1800),
     ("max_turns", "X-A2A-Max-Turns", "max_turns", 2, 2, 999, 100),
     ("budget_usd", "X-A2A-Budget-USD", "budget_usd", "0.50", "0.500000", "999", "10.000000"),
-    ("allowed_agents", "X-A2A-Allowed-Agents", "allowed_agents", "x, y", ["x", "y"], "y,z", ["y", "z"]),
+    ("allowed_agents", "X-A2A-Allowed-Agents", "allowed_agents", "x, b/y", ["b/y", "openhands_x"], "b/y,b/z", ["b/y", "b/z"]),
 ]
 
 
@@ -118,7 +118,7 @@ LIMITS = [
 async def test_a_request_narrows_a_limit_in_a_header_or_in_its_body_and_widens_none(
     gateway: GatewayUnderTest, name: str, header: str, sent_value: str, less: Any, held: Any, more: Any, clamped: Any
 ) -> None:
-    both = ["y"] if name == "allowed_agents" else held
+    both = ["b/y"] if name == "allowed_agents" else held
     cases = [({header: less}, {}, held), ({}, {name: less}, held), ({header: more}, {}, clamped), ({}, {name: more}, clamped)]
     cases += [({header: less}, {name: more}, both), ({header: more}, {name: less}, both)]
     seen = []

@@ -37,6 +37,7 @@ async def lead_a_tree(bench: Bench) -> None:
     await ledger.answer_of(ROOT)
     await ledger.subtree(ROOT)
     await ledger.recent_runs(bench.key.id, 20)
+    await ledger.find_runs(bench.key.id, "0b5d", 2)
     await ledger.forget_expired(NOW)
     await ledger.forget_expired(NOW + 100_000)
     assert await bench.store.retention.remove_trees(NOW) == 2

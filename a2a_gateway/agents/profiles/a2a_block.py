@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, create_model, model_validator
 
-from a2a_gateway.runs.model import MODEL_PREFIX, SpendCaps, WorkspacePolicy
+from a2a_gateway.runs.model import SpendCaps, WorkspacePolicy
 from delegate_tool.protocol.context import Narration
 from delegate_tool.protocol.limits import LIMITS, LimitPolicy, limits_of
 from delegate_tool.protocol.money import parse_usd
-from delegate_tool.protocol.values import AGENTS, COUNT, COUNT_FROM_ZERO, MONEY, SECONDS, Codec
+from delegate_tool.protocol.values import AGENTS, COUNT, COUNT_FROM_ZERO, MONEY, SECONDS, SELF, Codec, full_model_id
 
 _MOST: Final = 10**9
 
@@ -27,8 +27,7 @@ def _parse_budget(value: object) -> int:
 def _parse_model_id(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be the name of an agent")
-    name = value.strip()
-    return name if name.startswith(MODEL_PREFIX) or "/" in name or name == "self" else MODEL_PREFIX + name
+    return full_model_id(value.strip())
 
 
 type Count = Annotated[StrictInt, Field(ge=1, le=_MOST)]
@@ -86,7 +85,7 @@ class GatewayBlock(BaseModel):
         limits = limits_of(self)
         if limits.allowed_agents is None:
             return limits
-        agents = frozenset(own_model if name == "self" else name for name in limits.allowed_agents)
+        agents = frozenset(own_model if name == SELF else name for name in limits.allowed_agents)
         return replace(limits, allowed_agents=agents)
 
     def workspace_of(self, directory: Path) -> tuple[WorkspacePolicy, str | None]:

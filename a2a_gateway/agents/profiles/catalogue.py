@@ -24,11 +24,12 @@ from a2a_gateway.agents.profiles.openhands_source import SavedSource
 from a2a_gateway.agents.profiles.recipe_builder import Entry
 from a2a_gateway.agents.profiles.saved_llms import SavedLLMs
 from a2a_gateway.agents.recipe import AgentRecipe
-from a2a_gateway.errors import ConfigurationError, ModelNotFound
+from a2a_gateway.errors import ConfigurationError, ModelBroken, ModelNotFound
 from a2a_gateway.runs.messages import Sampling
-from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem
+from a2a_gateway.runs.model import Profile, ProfileProblem
 from a2a_gateway.settings import Settings
 from delegate_tool.masking import Secrets
+from delegate_tool.protocol.values import MODEL_PREFIX
 
 _RECHECK_S: Final = 0.5
 _NOT_DEFINITIONS: Final = frozenset({"readme.md"})
@@ -80,7 +81,7 @@ class ProfileCatalog:
         """Return a profile by name (without prefix).
 
         Raises:
-            ModelNotFound: it does not exist, or is broken; the message gives the reason.
+            ModelNotFound: it does not exist; `ModelBroken` if its definition cannot be used, with the reason.
         """
         return self.recipe(name).profile
 
@@ -97,9 +98,7 @@ class ProfileCatalog:
                 f"There is no model {MODEL_PREFIX + name[:80]!r}; GET /v1/models lists those there are.", param="model"
             )
         if entry.recipe is None:
-            raise ModelNotFound(
-                f"The model {MODEL_PREFIX + name!r} is broken: {_render_problems(entry.problems)}.", param="model"
-            )
+            raise ModelBroken(f"The model {MODEL_PREFIX + name!r} is broken: {_render_problems(entry.problems)}.", param="model")
         return entry.recipe
 
     def ignored_options(self, model: str, requested: Sampling) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ because JSON is a subset of YAML. A fault quotes no value, because it might be a
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from a2a_gateway.runs.model import ProfileProblem
+from delegate_tool.protocol.text import did_you_mean
 
 type KeyPath = tuple[str | int, ...]
 
@@ -65,12 +66,19 @@ def move_faults(error: DefinitionError, *at: str | int) -> DefinitionError:
     return DefinitionError(*(Fault(fault.message, at) for fault in error.faults))
 
 
-def from_validation_error(error: ValidationError, prefix: KeyPath = (), *, tagged: bool = False) -> DefinitionError:
-    """Convert pydantic's error, without the values that it quotes; `tagged` if every location begins with a union's tag."""
+def from_validation_error(
+    error: ValidationError, prefix: KeyPath = (), *, tagged: bool = False, known: Collection[str] = ()
+) -> DefinitionError:
+    """Convert pydantic's error, without the values that it quotes.
+
+    Args:
+        tagged: whether every location begins with a union's tag.
+        known: names of settings, of which the error of an unknown one suggests the nearest.
+    """
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     locations = [(*prefix, *item["loc"][1 if tagged else 0 :]) for item in errors]
     return DefinitionError(
-        *(Fault(_message(at, item["type"], item["msg"]), at) for at, item in zip(locations, errors, strict=True))
+        *(Fault(_message(at, item["type"], item["msg"], known), at) for at, item in zip(locations, errors, strict=True))
     )
 
 
@@ -138,8 +146,8 @@ def _step(node: yaml.Node | None, key: str | int) -> tuple[int, yaml.Node] | Non
     return None
 
 
-def _message(at: KeyPath, kind: str, message: str) -> str:
+def _message(at: KeyPath, kind: str, message: str, known: Collection[str]) -> str:
     where = ".".join(map(str, at)) or "the definition"
     if kind == "extra_forbidden":
-        return f"{where} is not a known setting"
+        return f"{where} is not a known setting{did_you_mean(str(at[-1]), known)}"
     return f"{where}: {message.removeprefix('Value error, ')}"

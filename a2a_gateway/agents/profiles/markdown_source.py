@@ -8,7 +8,6 @@ fault, never ignored; an unknown field is a warning.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -38,6 +37,7 @@ from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, parse_tools
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.settings import Settings
 from delegate_tool.protocol.money import micro_usd_from_float
+from delegate_tool.protocol.text import did_you_mean
 
 BLOCK: Final = "a2a"
 
@@ -49,7 +49,6 @@ _TAB: Final = "  "
 _EXAMPLES: Final = re.compile(r"<example>.*?</example>", re.DOTALL | re.IGNORECASE)
 
 _NUMBERS: Final = frozenset({"max_iteration_per_run", "max_budget_per_run"})
-_NO_WORD: Final = re.compile(r"[^\w]+")
 
 _UNSUPPORTED: Final[Mapping[str, str]] = {
     "skills": "skills are not loaded: they may run programs outside of the agent's tools; write their text into the body",
@@ -160,8 +159,7 @@ def _is_list_of_text(value: object) -> bool:
 def _unknown_fields(front: Mapping[str, object]) -> Iterator[Fault]:
     known = {*KNOWN_FIELDS, BLOCK}
     for key in front.keys() - known:
-        like = get_close_matches(_NO_WORD.sub("", key).lower(), known, n=1)
-        hint = f"; did you mean {like[0]}?" if like else ""
+        hint = did_you_mean(key, known)
         yield Fault(f"{key[:60]} is not a field of an agent definition, and has no effect{hint}", (key,))
 
 
@@ -195,7 +193,7 @@ def _block(values: object) -> GatewayBlock:
     try:
         return parse_block({} if values is None else values)
     except ValidationError as error:
-        raise from_validation_error(error, (BLOCK,)) from None
+        raise from_validation_error(error, (BLOCK,), known=GATEWAY_SETTINGS) from None
 
 
 def _budget(usd: float | None) -> int | None:

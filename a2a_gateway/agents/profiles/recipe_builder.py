@@ -14,11 +14,10 @@ from a2a_gateway.agents.profiles.llm_resolver import build_template, condenser_t
 from a2a_gateway.agents.profiles.saved_llms import PROFILE_NAME
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, DELEGATE
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
-from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem, WorkspacePolicy
+from a2a_gateway.runs.model import Profile, ProfileProblem, WorkspacePolicy
 from a2a_gateway.settings import Settings
 from delegate_tool.protocol.limits import LimitPolicy, limits_of, narrower
-
-SELF: Final = "self"
+from delegate_tool.protocol.values import MODEL_PREFIX, SELF
 
 CONDENSER_MAX_SIZE: Final = 240
 """The number of events above which history is summarised, unless a definition sets another. The SDK's own default."""

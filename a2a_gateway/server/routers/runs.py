@@ -1,5 +1,6 @@
 """Runs and their trees: list, inspect, watch, cancel."""
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import anyio
@@ -29,7 +30,7 @@ router: Final = APIRouter(route_class=GatewayRoute, tags=["Runs"], responses=_ER
 
 @router.get(
     "/v1/runs",
-    summary="List the latest trees of the caller, or the run of an idempotency key",
+    summary="List the latest trees of the caller, the run of an idempotency key, or the runs of a short id",
     response_model=RunListObject,
     responses=openapi.success("The runs.", examples.RUNS),
 )
@@ -38,13 +39,18 @@ async def list_runs(
     caller: CallerDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     idempotency_key: Annotated[str | None, Query(max_length=255, pattern="^[!-~]+$")] = None,
+    id_prefix: Annotated[str | None, Query(pattern="^[0-9a-f][0-9a-f-]{3,35}$")] = None,
 ) -> Response:
-    """List the roots of the caller's latest trees. A run that calls gets itself."""
+    """List the roots of the caller's latest trees, or all its runs whose ids begin with a prefix. A run that calls gets itself."""
     if idempotency_key is not None:
         found = await _run_of_key(engine, caller, idempotency_key)
         return JSONResponse({"object": "list", "data": [] if found is None else [await _with_sums(engine, found)]})
-    records = [caller.run] if caller.run else await engine.store.ledger.recent_runs(caller.key.id, limit)
-    return JSONResponse({"object": "list", "data": [render_run(record, now=engine.clock.now()) for record in records]})
+    records: Sequence[RunRecord]
+    if id_prefix is not None:
+        records = await engine.auth.find_visible_runs(caller, id_prefix)
+    else:
+        records = [caller.run] if caller.run else await engine.store.ledger.recent_runs(caller.key.id, limit)
+    return JSONResponse({"object": "list", "data": [render_run(record, now=engine.clock.now()) for record in records[:limit]]})
 
 
 @router.get(

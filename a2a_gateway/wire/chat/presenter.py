@@ -44,7 +44,7 @@ class ChatPresenter:
         """Prepare to render the run as chunks."""
         return ChunkRenderer(
             record.id,
-            self.request.run.model,
+            record.agent,
             int(record.created_at),
             include_usage=self.request.include_usage or self.is_for_agent,
             gateway_id=self.gateway_id,
@@ -55,7 +55,7 @@ class ChatPresenter:
         body = render_completion(
             answer,
             summary,
-            model=self.request.run.model,
+            model=summary.record.agent,
             created=int(summary.record.created_at),
             gateway_id=self.gateway_id,
             reasoning="".join(event.text for event in events if isinstance(event, ReasoningDelta)),

@@ -35,7 +35,7 @@ class ChunkRenderer:
     Every chunk is built around the same text, so a content delta costs the encoding of its own text and one concatenation.
 
     Args:
-        model: the model id as the caller named it.
+        model: the agent's full model id, however the caller named it.
         created: seconds since the epoch.
         include_usage: send usage in a last chunk.
         gateway_id: see `render_usage`.
@@ -105,7 +105,7 @@ def render_error_event(error: GatewayError) -> bytes:
 def render_completion(
     answer: WireAnswer, summary: RunSummary, *, model: str, created: int, gateway_id: str, reasoning: str = ""
 ) -> bytes:
-    """Render a whole response. `model` is the id as the caller named it, `created` seconds since the epoch."""
+    """Render a whole response. `model` is the agent's full id, `created` seconds since the epoch."""
     message = {"role": "assistant", "content": answer.text, "refusal": None}
     if reasoning:
         message["reasoning_content"] = reasoning

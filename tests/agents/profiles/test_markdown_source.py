@@ -145,7 +145,7 @@ def test_mcp_servers_of_a_definition_reach_the_recipe(place: Place) -> None:
 
 
 BROKEN = {
-    "unknown setting": ("name: p\na2a:\n  max_depth: 2\n  max_dept: 3", 5, "a2a.max_dept is not a known setting"),
+    "unknown setting": ("name: p\na2a:\n  max_depth: 2\n  max_dept: 3", 5, "a2a.max_dept is not a known setting (did you mean max_depth?)"),
     "wrong type": ("name: p\na2a:\n  max_turns: ten", 4, "a2a.max_turns: Input should be a valid integer"),
     "boolean for a number": ("name: p\na2a:\n  max_runs: true", 4, "a2a.max_runs: Input should be a valid integer"),
     "too small": ("name: p\na2a:\n  timeout_s: 0", 4, "a2a.timeout_s: Input should be greater than 0"),
@@ -284,7 +284,7 @@ def test_fields_without_a_meaning_are_warned_about_by_name_and_the_profile_is_se
     without = "is not a field of an agent definition, and has no effect"
     assert {*catalog.problems()} == {
         ProfileProblem(str(path), f"temperature {without}", 3, is_warning=True),
-        ProfileProblem(str(path), f"mcpServers {without}; did you mean mcp_servers?", 4, is_warning=True),
+        ProfileProblem(str(path), f"mcpServers {without} (did you mean mcp_servers?)", 4, is_warning=True),
     }
 
 
