@@ -27,6 +27,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 _MOST: Final = 10**9
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SEEN_BY_AGENTS: Final = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME"})
+"""Variables that shells of agents receive, so they cannot hold a key."""
 _RESERVED_NAMES: Final = frozenset({"inherit", "self"})
 _NO_KEY: Final = (
     "a key never stands in a file of settings: name its environment variable in api_key_env, or its file in api_key_file"
@@ -77,8 +79,8 @@ def _check_url(text: str) -> str:
 
 
 def _check_variable(text: str) -> str:
-    if not _VARIABLE.fullmatch(text):
-        raise ValueError("it is not the name of an environment variable, such as OPENAI_API_KEY")
+    if not _VARIABLE.fullmatch(text) or text in _SEEN_BY_AGENTS:
+        raise ValueError("it is not the name of an environment variable for a key, such as OPENAI_API_KEY")
     return text
 
 
@@ -225,7 +227,7 @@ def secret_variables(llms: Iterable[LLMFields]) -> frozenset[str]:
 
 def _fault(message: str, *at: str | int) -> InitErrorDetails:
     # The input is left out: it may be a key in the wrong place.
-    return InitErrorDetails(type=PydanticCustomError("llm_setting", message), loc=at, input=None)  # type: ignore[arg-type]
+    return InitErrorDetails(type=PydanticCustomError("llm_setting", message), loc=at, input=None)
 
 
 def _unknown_field(name: str, known: Iterable[str]) -> str:
