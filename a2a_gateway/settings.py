@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.llm_settings import LLMSettings
 from a2a_gateway.peer_settings import PeerSettings
 from delegate_tool.protocol.money import parse_usd
 
@@ -164,6 +165,10 @@ class Settings(BaseSettings):
     )
     peer_refresh_s: float = Field(default=30.0, gt=0, description="Interval at which peers are asked for their agents.")
 
+    llms: tuple[LLMSettings, ...] = Field(
+        default=(),
+        description="LLMs that profiles name in `model`; each is also served as an agent. See [Profiles](../profiles.md#llms).",
+    )
     llm_timeout_s: float = Field(
         default=120.0, gt=0, description="Duration of one LLM call, and the longest silence within its stream."
     )
@@ -213,6 +218,15 @@ class Settings(BaseSettings):
         if text != "none":
             parse_usd(text)
         return text
+
+    @field_validator("llms")
+    @classmethod
+    def _check_llms(cls, llms: tuple[LLMSettings, ...]) -> tuple[LLMSettings, ...]:
+        names = [llm.name for llm in llms]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two entries have the name {twice!r}; rename one")
+        return llms
 
     @model_validator(mode="after")
     def _check_peers(self) -> Self:
@@ -309,12 +323,15 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
         return FileSettings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
         # An error of several settings together, such as two peers with the same id, has an empty location.
-        faults = [".".join(map(str, fault["loc"])) for fault in error.errors()]
+        faults = [_location(fault) for fault in error.errors()]
         raise ConfigurationError(
             f"Settings cannot be used: {describe(error)}.", param=faults[0] or None, details={"settings": faults}
         ) from None
-    except SettingsError:
-        raise ConfigurationError("A2A_PEERS cannot be read: it is not JSON. Put the peers into gateway.toml.") from None
+    except SettingsError as error:
+        name = "llms" if '"llms"' in str(error) else "peers"
+        raise ConfigurationError(
+            f"A2A_{name.upper()} cannot be read: it is not JSON. Put the {name} into gateway.toml.", param=name
+        ) from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"The settings file {path} cannot be read: {error}") from None
 
@@ -335,4 +352,12 @@ def describe(error: ValidationError) -> str:
 
 def _describe(error: ErrorDetails) -> str:
     reason = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
-    return ": ".join(filter(None, (".".join(map(str, error["loc"])), reason)))
+    return ": ".join(filter(None, (_location(error), reason)))
+
+
+def _location(error: ErrorDetails) -> str:
+    match error["loc"]:
+        case "llms", int(), str(name), *rest:  # an entry with a name needs no number
+            return ".".join(map(str, ("llms", name, *rest)))
+        case location:
+            return ".".join(map(str, location))

@@ -19,9 +19,11 @@ from a2a_gateway.agents.sdk_patches.ambient_sources import AMBIENT_SOURCES
 from a2a_gateway.agents.sdk_patches.litellm_bookkeeping import BOOKKEEPING
 from a2a_gateway.agents.sdk_patches.litellm_proxies import PROXIES
 from a2a_gateway.agents.sdk_patches.litellm_transport import LLM_TRANSPORT
+from a2a_gateway.agents.sdk_patches.ollama_model_info import OLLAMA_MODEL_INFO
 from a2a_gateway.agents.sdk_patches.patching import apply_optional, require
 from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.host.garbage_collector import freeze_survivors
+from a2a_gateway.host.process_hardening import scrub_environment
 from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem
@@ -57,7 +59,7 @@ class _ServedProfiles:
         return self.catalog.problems()
 
 
-REQUIRED_PATCHES: Final = (*AMBIENT_SOURCES, *PROXIES, *ANSWER_READING, *LLM_TRANSPORT)
+REQUIRED_PATCHES: Final = (*AMBIENT_SOURCES, *PROXIES, *ANSWER_READING, *LLM_TRANSPORT, *OLLAMA_MODEL_INFO)
 """The patches without which no agent may run in a process; `sdk_patches.patching` gives the reason."""
 
 
@@ -82,7 +84,9 @@ async def open_agents(
 async def _open(
     settings: Settings, environ: Mapping[str, str], checker: SchemaChecker, *, owns_process: bool
 ) -> AsyncIterator[Agents]:
-    profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ))
+    # A gateway leaves the environment of an application that mounts it unchanged.
+    conceal = scrub_environment if owns_process else None
+    profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ), conceal=conceal)
     workspaces = WorkspaceDirectories(settings.data_dir / "workspaces")
     # A run that waits for its child keeps a thread, at every depth, in addition to the threads of the runs that work.
     threads = settings.max_concurrent_runs * (settings.max_depth + 1) + 64

@@ -22,7 +22,6 @@ from a2a_gateway.agents.llm.condenser import GatewayCondenser
 from a2a_gateway.agents.llm.finish_reasons import is_empty_message
 from a2a_gateway.agents.llm.metered_llm import MeteredLLM, build_metered_llm
 from a2a_gateway.agents.llm.observed_stream import TurnObserver
-from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.llm.tool_schemas import ToolSchemas
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
@@ -107,11 +106,10 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
     """
     history = _history(run, vision=recipe.llm.vision_is_active())
     _refuse_unsupported(run.sampling, recipe.llm)
-    prices = _prices(recipe, recipe.llm)
     llm = build_metered_llm(
         recipe.llm,
         wiring.account,
-        prices,
+        recipe.prices,
         sampling=run.sampling,
         observer=wiring.observer,
         schemas=wiring.schemas,
@@ -176,20 +174,13 @@ def _condenser(recipe: AgentRecipe, account: RunAccount) -> LLMSummarizingConden
     template = recipe.condenser_llm
     if template is None:
         return None
-    llm = build_metered_llm(template, account, _prices(recipe, template), usage_id="condenser")
+    llm = build_metered_llm(template, account, recipe.prices, usage_id="condenser")
     return GatewayCondenser(llm=llm, max_size=recipe.condenser_max_size)
 
 
 def _llms(agent: Agent | Any) -> list[LLM]:
     condenser = agent.condenser
     return [agent.llm, condenser.llm] if isinstance(condenser, LLMSummarizingCondenser) else [agent.llm]
-
-
-def _prices(recipe: AgentRecipe, llm: LLM) -> Prices:
-    if llm.model != recipe.llm.model:
-        return Prices(llm.model, llm.input_cost_per_token, llm.output_cost_per_token, recipe.unpriced_usd_per_token)
-    own = recipe.input_usd_per_token, recipe.output_usd_per_token
-    return Prices(llm.model, *own, recipe.unpriced_usd_per_token, recipe.cached_input_usd_per_token)
 
 
 def _history(run: AdmittedRun, *, vision: bool) -> History:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from openhands.sdk import LLM
-
+from a2a_gateway.agents.llm.configured_llm import ConfiguredLLM
+from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.runs.model import Profile
 
 
@@ -27,6 +27,7 @@ class AgentRecipe:
     Attributes:
         llm: template; each run uses a copy, because an LLM object has metrics of its own.
         input_usd_per_token: the profile's own price, which has precedence over LiteLLM's map; None if it sets no price.
+        is_local: whether the LLM's server is the user's own, and free if no price says otherwise.
         condenser_llm: template for the condenser's LLM; None if there is no condenser.
         condenser_max_size: number of events above which history is summarised.
         system_prompt: replaces OpenHands' system prompt verbatim; None keeps it.
@@ -37,11 +38,11 @@ class AgentRecipe:
     """
 
     profile: Profile
-    llm: LLM = field(repr=False)
+    llm: ConfiguredLLM = field(repr=False)
     input_usd_per_token: float | None = None
     output_usd_per_token: float | None = None
     cached_input_usd_per_token: float | None = None
-    condenser_llm: LLM | None = field(default=None, repr=False)
+    condenser_llm: ConfiguredLLM | None = field(default=None, repr=False)
     condenser_max_size: int = 240
     system_prompt: str | None = None
     persona: str | None = None
@@ -49,3 +50,16 @@ class AgentRecipe:
     tools: tuple[ToolSpec, ...] = ()
     mcp_config: Mapping[str, object] = field(default_factory=dict, repr=False)
     unpriced_usd_per_token: Decimal | None = None
+    is_local: bool = False
+
+    @property
+    def prices(self) -> Prices:
+        """The prices of the LLM."""
+        return Prices(
+            self.llm.model,
+            self.input_usd_per_token,
+            self.output_usd_per_token,
+            self.unpriced_usd_per_token,
+            self.cached_input_usd_per_token,
+            self.is_local,
+        )

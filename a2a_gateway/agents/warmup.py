@@ -50,17 +50,19 @@ class FreeMeter:
 
 
 def warm_up_recipe(recipe: AgentRecipe, base_url: str) -> AgentRecipe:
-    """Return a recipe whose LLM is the endpoint of the warm-up, over chat completions and without its real key."""
+    """Return a recipe whose LLM is the endpoint of the warm-up, over chat completions and without its real credentials."""
     llm = recipe.llm.model_copy(
         update={
             "model": "openai/warm-up",
             "base_url": base_url,
             "api_key": SecretStr("warm-up"),
+            "extra_headers": None,
+            "litellm_extra_body": {},
             "num_retries": 1,
             "api_mode": "chat",
         }
     )
-    return replace(recipe, llm=llm, condenser_llm=None, mcp_config={})
+    return replace(recipe, llm=llm.with_parameters({}), condenser_llm=None, mcp_config={})
 
 
 def warm_up_run(workspace_dir: str) -> AdmittedRun:

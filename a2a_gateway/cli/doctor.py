@@ -23,7 +23,7 @@ from a2a_gateway.errors import AuthenticationError, ConfigurationError, GatewayE
 if TYPE_CHECKING:
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers import Identity
-    from a2a_gateway.runs.model import Profile
+    from a2a_gateway.runs.model import ProfileProblem
     from a2a_gateway.settings import Settings
 
 _SDK: Final = "1.58."
@@ -127,27 +127,17 @@ def _profiles(settings: "Settings") -> Iterator[Finding]:
         yield Finding("profiles", "ok", ", ".join(profile.model for profile in found))
     else:
         yield Finding("profiles", "missing", "there is no agent", "Set LLM_MODEL and LLM_API_KEY, or write a profile.")
-    for profile in found:
-        if not profile.is_priced and _has_budget(profile, settings):
-            yield _price_finding(profile)
     for problem in catalog.problems():
-        yield Finding("profile", "missing" if problem.is_warning else "broken", describe_problem(problem), "Correct the file.")
+        is_broken = not problem.is_warning or problem.topic == "price"
+        yield Finding(problem.topic, "broken" if is_broken else "missing", describe_problem(problem), _remedy_of(problem))
 
 
-def _has_budget(profile: "Profile", settings: "Settings") -> bool:
-    caps = profile.caps
-    budgets = (settings.budget_micro_usd, profile.policy.budget_micro_usd)
-    return any(each is not None for each in (*budgets, caps.total_micro_usd, caps.day_micro_usd, caps.month_micro_usd))
-
-
-def _price_finding(profile: "Profile") -> Finding:
-    return Finding(
-        "price",
-        "broken",
-        f"{profile.model}: no price is known for {profile.llm_model}, and with a budget in force its runs are refused",
-        "Give its profile input_usd_per_mtok and output_usd_per_mtok, or set A2A_UNPRICED_USD_PER_MTOK (0 if it is your own) "
-        "or A2A_BUDGET_USD=none.",
-    )
+def _remedy_of(problem: "ProfileProblem") -> str:
+    if problem.topic == "price":
+        return "Set one of these."
+    if problem.path == "LLM_MODEL":
+        return "Correct LLM_MODEL, LLM_BASE_URL or LLM_API_KEY in the environment."
+    return "Correct the file." if Path(problem.path).exists() else "Correct it in the settings."
 
 
 def _peers(settings: "Settings") -> Iterator[Finding]:
@@ -186,7 +176,8 @@ def _peer(peer: "PeerSettings", settings: "Settings", identity: "Identity") -> F
     if not found.profiles:
         remedy = "Check `agents` in its settings, and what its key allows."
         return Finding(f"peer {peer.id}", "missing", "it answers, but has no agent for this gateway", remedy)
-    unpriced = [profile for profile in found.profiles.values() if not profile.is_priced and _has_budget(profile, settings)]
+    budget = settings.budget_micro_usd
+    unpriced = [profile for profile in found.profiles.values() if not profile.is_priced and profile.has_budget(budget)]
     if unpriced and settings.unpriced_usd_per_mtok is None:
         models = ", ".join(sorted(profile.model for profile in unpriced))
         return Finding(

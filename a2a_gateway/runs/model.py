@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final, NewType
+from typing import Final, Literal, NewType
 
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.limits import Limits
@@ -123,6 +123,10 @@ class Grant:
     actors: tuple[str, ...] = ()
 
 
+type PriceSource = Literal["configured", "litellm", "local", "assumed"]
+"""Where the price of an LLM comes from: its own settings, LiteLLM's price map, a local server, or `unpriced_usd_per_mtok`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A named recipe of an agent, as far as the core needs it.
@@ -134,7 +138,8 @@ class Profile:
         workspace_path: directory for `WorkspacePolicy.FIXED`, else None.
         source: where it was loaded from, for messages.
         caps: what its runs may cost together, whichever key starts them.
-        is_priced: whether the price of its LLM's tokens is known; without a price no budget can be enforced.
+        price_source: where the price of its LLM's tokens comes from; None for a peer's profile, or if it is not known.
+        is_priced: whether a price is known; without a price no budget can be enforced.
         peer: id of the peer that runs it; for a profile of this gateway, None.
     """
 
@@ -152,8 +157,21 @@ class Profile:
     workspace_path: str | None = None
     narration: Narration = Narration.LIVE
     caps: SpendCaps = field(default_factory=SpendCaps)
+    price_source: PriceSource | None = None
     is_priced: bool = True
     peer: str | None = None
+
+    def has_budget(self, default_micro_usd: int | None) -> bool:
+        """Return whether a budget bounds each of its runs: the default one, or one of its own."""
+        caps = self.caps
+        budgets = (
+            default_micro_usd,
+            self.policy.budget_micro_usd,
+            caps.total_micro_usd,
+            caps.day_micro_usd,
+            caps.month_micro_usd,
+        )
+        return any(budget is not None for budget in budgets)
 
     @property
     def model(self) -> str:
@@ -161,14 +179,21 @@ class Profile:
         return MODEL_PREFIX + self.name if self.peer is None else f"{self.peer}/{self.name}"
 
 
+type ProblemTopic = Literal["profile", "price"]
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileProblem:
-    """What is wrong with a profile, and where (`path`, 1-based `line` if known). A profile with warnings only is served."""
+    """What is wrong with a profile, and where (`path`, 1-based `line` if known). A profile with warnings only is served.
+
+    The topic `price` means that no price is known, so that runs are refused.
+    """
 
     path: str
     message: str
     line: int | None = None
     is_warning: bool = False
+    topic: ProblemTopic = "profile"
 
 
 @dataclass(frozen=True, slots=True)

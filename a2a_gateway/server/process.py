@@ -12,6 +12,7 @@ import uvloop
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.host.orphans import become_parent_of_orphans
 from a2a_gateway.host.process_hardening import forbid_inspection, scrub_environment
+from a2a_gateway.llm_settings import secret_variables
 from a2a_gateway.server.logs import configure_logs
 from a2a_gateway.server.origin import can_identify_senders
 from a2a_gateway.server.uvicorn_server import Announcement, RunningGateway, running_gateway
@@ -19,7 +20,7 @@ from a2a_gateway.settings import Settings, unknown_variables
 
 log = structlog.get_logger(__name__)
 
-_SETTINGS_WITH_SECRETS: Final = frozenset({"A2A_DATABASE_URL", "A2A_PEERS"})
+_SETTINGS_WITH_SECRETS: Final = frozenset({"A2A_DATABASE_URL", "A2A_PEERS", "A2A_LLMS"})
 """Settings that may contain a password or a key. They have been read before they are removed."""
 _TRACING: Final = ("OTEL_", "LMNR_")
 """Prefixes of variables that are removed: they would make the SDK export what agents read and write, and some contain a
@@ -38,8 +39,10 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
         log.warning("unknown_setting", variable=name)
     # Agents run as this process's user: what they can read of the process must not contain secrets.
     of_peers = {name for peer in settings.peers for name in peer.secret_variables}
+    of_llms = secret_variables(settings.llms)
     of_tracers = {name for name in environ if name.startswith(_TRACING)}
-    scrub_environment(LLMEnvironment.read(environ).secrets.keys() | of_peers | of_tracers | _SETTINGS_WITH_SECRETS)
+    of_environment = LLMEnvironment.read(environ).secrets.keys()
+    scrub_environment(of_environment | of_llms | of_peers | of_tracers | _SETTINGS_WITH_SECRETS)
     forbid_inspection()
     if settings.agent_key_use != "allow" and can_identify_senders():
         become_parent_of_orphans()  # else an orphan of an agent's shell would look like any other client

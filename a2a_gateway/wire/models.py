@@ -20,6 +20,7 @@ def render_model(profile: Profile, *, created: int) -> dict[str, object]:
         "context_length": profile.context_tokens,
         "max_model_len": profile.context_tokens,
         "max_output_tokens": profile.max_output_tokens,
+        "price_source": profile.price_source,
         "capabilities": {"vision": profile.vision, "tools": list(profile.tools), "may_delegate": profile.may_delegate},
         "limits": {name: value for name, value in render_limits(profile.policy).items() if value is not None},
     }

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from openhands.sdk import LLM
 from pydantic import SecretStr
 
 from a2a_gateway.agents.assembly import REQUIRED_PATCHES
+from a2a_gateway.agents.llm.configured_llm import ConfiguredLLM
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.runner import AgentRunner
 from a2a_gateway.agents.schema_checker import SchemaChecker
@@ -136,13 +136,13 @@ def text_of(message: Mapping[str, Any]) -> str:
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
-def an_llm(base_url: str, **changes: Any) -> LLM:
+def an_llm(base_url: str, **changes: Any) -> ConfiguredLLM:
     fields: dict[str, Any] = {"model": "openai/scripted", "api_key": SecretStr(API_KEY), "usage_id": "agent", "stream": True}
     waits = {"num_retries": 1, "retry_min_wait": 0, "retry_max_wait": 0, "retry_multiplier": 0}
-    return LLM(base_url=base_url, **{**fields, **waits, **changes})
+    return ConfiguredLLM(base_url=base_url, **{**fields, **waits, **changes})
 
 
-def a_recipe(llm: LLM, *tools: str, **changes: Any) -> AgentRecipe:
+def a_recipe(llm: ConfiguredLLM, *tools: str, **changes: Any) -> AgentRecipe:
     profile = Profile("scripted", "A scripted agent.", "test", llm.model)
     made = AgentRecipe(profile, llm, INPUT_USD, OUTPUT_USD, tools=tuple(ToolSpec(name) for name in tools))
     return replace(made, **changes)

@@ -131,7 +131,8 @@ class LLMCall:
             cost_usd = prices.estimate_usd(usage)
         if cost_usd is None:
             return usage, prices.nominal_usd(usage), False
-        return usage, cost_usd, attempt.usage is not None and not attempt.is_counted_here
+        is_reported = attempt.usage is not None and not attempt.is_counted_here
+        return usage, cost_usd, is_reported or prices.are_free
 
     def _estimate(self, arrived_bytes: int, max_output_tokens: int | None) -> TokenUsage:
         usage = estimate_usage(self.prompt.utf8_bytes, arrived_bytes, max_output_tokens)

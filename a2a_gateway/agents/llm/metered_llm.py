@@ -40,6 +40,7 @@ from pydantic import PrivateAttr
 
 from a2a_gateway.agents.llm.budget_notes import append_note, budget_note
 from a2a_gateway.agents.llm.call import Attempt, LLMCall, current_call
+from a2a_gateway.agents.llm.configured_llm import ConfiguredLLM
 from a2a_gateway.agents.llm.error_translation import shorten_texts
 from a2a_gateway.agents.llm.finish_reasons import check_message, is_cut_off, is_refusal, reject_filtered, translate_failure
 from a2a_gateway.agents.llm.observed_stream import TurnObserver, observe_stream
@@ -69,7 +70,7 @@ class _Send(Protocol):
     def __call__(self, messages: list[Message], /, *, last: bool) -> Awaitable[LLMResponse]: ...
 
 
-class MeteredLLM(LLM):
+class MeteredLLM(ConfiguredLLM):
     """An LLM of one run. Create it with `build_metered_llm`; a copy uses the same account."""
 
     _account: RunAccount = PrivateAttr()
@@ -292,7 +293,7 @@ class MeteredLLM(LLM):
             hold, call.hold = call.hold or await self._account.reserve(call.quote), None
             self._account.follow(hold, call.used_micro_usd)
             try:
-                return reject_filtered(await send(*args, **{**kwargs, **self._amendments(call, hold)}))
+                return reject_filtered(await send(*args, **{**self.parameters, **kwargs, **self._amendments(call, hold)}))
             except Exception as error:
                 shorten_texts(error)
                 call.attempt.refused = is_refusal(error)

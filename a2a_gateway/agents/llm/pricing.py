@@ -6,6 +6,7 @@ The cost is taken from the first of these sources that has one greater than zero
     2. the profile's own prices
     3. any other `usage.cost`
     4. LiteLLM's price map
+    5. nothing, for a local server: it charges nothing
 
 A reported cost of zero counts only if no price contradicts it: proxies report zero for models whose price they do not know.
 Without any source the cost is unknown, which is not the same as free. Money is exact here (`Decimal` USD). `ExactSum` turns it
@@ -22,7 +23,7 @@ from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import ModelResponse, ModelResponseStream
 
-from a2a_gateway.runs.model import CallQuote, TokenUsage
+from a2a_gateway.runs.model import CallQuote, PriceSource, TokenUsage
 from delegate_tool.protocol.money import MAX_USD, MICRO_PER_USD
 
 type LLMReply = ModelResponse | ResponsesAPIResponse
@@ -41,6 +42,7 @@ class Prices:
         model: LiteLLM's name of the model, with its provider.
         input_usd_per_token, output_usd_per_token: the profile's own prices; both are set, or both are None.
         cached_input_usd_per_token: the price of prompt tokens that the provider had cached; None if it is the same.
+        is_local: whether the LLM's server is the user's own, so that it is free if no price says otherwise.
         unpriced_usd_per_token: the price at which tokens count against budgets if no price is known; with None, a model without
             a price can have no budget.
     """
@@ -50,11 +52,23 @@ class Prices:
     output_usd_per_token: float | None = None
     unpriced_usd_per_token: Decimal | None = None
     cached_input_usd_per_token: float | None = None
+    is_local: bool = False
 
     @property
-    def are_known(self) -> bool:
-        """Whether calls can be quoted, at real prices or at the substitute for unknown ones."""
-        return self.unpriced_usd_per_token is not None or self._bounds(0) is not None
+    def source(self) -> PriceSource | None:
+        """Where the prices come from; None if no price is known, so that calls cannot be quoted."""
+        if self.input_usd_per_token is not None:
+            return "configured"
+        if self.is_local and not self._has_price():
+            return "local"
+        if self._is_mapped:
+            return "litellm"
+        return None if self.unpriced_usd_per_token is None else "assumed"
+
+    @property
+    def are_free(self) -> bool:
+        """Whether a call certainly costs nothing, unless the server reports a cost: a local LLM without any price."""
+        return self.is_local and self.input_usd_per_token is None and not self._is_mapped
 
     def quote(self, prompt_tokens: int, max_output_tokens: int) -> CallQuote:
         """Return the most that a call may cost, before it is made."""
@@ -78,11 +92,13 @@ class Prices:
         for cost in (bill or None, own, usage_cost or None):
             if cost is not None:
                 return cost
-        is_free = bill is not None or usage_cost is not None
+        if self.are_free:  # whatever the name that the server gives its model costs elsewhere
+            return Decimal(0)
+        reports_zero = bill is not None or usage_cost is not None
         if usage is None:
-            return Decimal(0) if is_free and not self._has_price() else None
+            return Decimal(0) if reports_zero and not self._has_price() else None
         priced = self._mapped_cost(reply)
-        return Decimal(0) if priced is None and is_free else priced
+        return Decimal(0) if priced is None and reports_zero else priced
 
     def estimate_usd(self, usage: TokenUsage) -> Decimal | None:
         """Price an estimated usage; None if no price is known."""
@@ -91,7 +107,7 @@ class Prices:
             return own
         name = next(_priced_names([self.model]), None)
         if name is None:
-            return None
+            return Decimal(0) if self.is_local else None
         parts = litellm.cost_per_token(
             model=name,
             custom_llm_provider=_provider(name),
@@ -106,9 +122,13 @@ class Prices:
             return _to_decimal(self.input_usd_per_token), _to_decimal(self.output_usd_per_token)
         name = next(_priced_names([self.model]), None)
         if name is None:
-            return None
+            return (Decimal(0), Decimal(0)) if self.is_local else None
         entry = litellm.model_cost[name]
         return _highest_price(entry, _PROMPT_PRICES, prompt_tokens), _highest_price(entry, _OUTPUT_PRICES, prompt_tokens)
+
+    @property
+    def _is_mapped(self) -> bool:
+        return next(_priced_names([self.model]), None) is not None
 
     def _has_price(self) -> bool:
         """Return whether a price above zero is known."""

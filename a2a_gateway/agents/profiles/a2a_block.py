@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, create_model, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, create_model
 
+from a2a_gateway.llm_settings import Count, LLMFields
 from a2a_gateway.runs.model import MODEL_PREFIX, SpendCaps, WorkspacePolicy
 from delegate_tool.protocol.context import Narration
 from delegate_tool.protocol.limits import LIMITS, LimitPolicy, limits_of
@@ -31,27 +32,21 @@ def _parse_model_id(value: object) -> str:
     return name if name.startswith(MODEL_PREFIX) or "/" in name or name == "self" else MODEL_PREFIX + name
 
 
-type Count = Annotated[StrictInt, Field(ge=1, le=_MOST)]
 type CountFromZero = Annotated[StrictInt, Field(ge=0, le=_MOST)]
 type MicroUsd = Annotated[int, BeforeValidator(_parse_budget)]
 type Seconds = Annotated[float, Field(strict=True, gt=0, le=_MOST, allow_inf_nan=False)]
-type Price = Annotated[float, Field(strict=True, ge=0, le=_MOST, allow_inf_nan=False)]
 type ModelId = Annotated[str, BeforeValidator(_parse_model_id)]
 
 
-class GatewayBlock(BaseModel):
+class GatewayBlock(LLMFields):
     """The validated block; `parse_block` adds an attribute for each limit of the table, by its `name`.
 
-    Prices are in USD per million tokens; `context_length` and `max_output_tokens` count tokens.
+    The fields of the LLM overrule those of the LLM that the definition names.
 
     Attributes:
         prompt: whether the definition's body is appended to OpenHands' own system prompt, or replaces it.
         workspace: `inherit`, `isolated`, or a directory, relative to the definition's own.
-        vision: whether the LLM accepts images; None leaves it to LiteLLM's information about the model.
-        stream: False for an LLM server that refuses tools in a stream, as some local servers do. Answers are not streamed then.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     total_micro_usd: MicroUsd | None = Field(default=None, alias="budget_total_usd")
     day_micro_usd: MicroUsd | None = Field(default=None, alias="budget_per_day_usd")
@@ -59,22 +54,6 @@ class GatewayBlock(BaseModel):
     workspace: Annotated[str, Field(min_length=1)] = WorkspacePolicy.INHERIT.value
     narration: Narration = Narration.LIVE
     prompt: Literal["append", "replace"] = "append"
-    input_usd_per_mtok: Price | None = None
-    output_usd_per_mtok: Price | None = None
-    cached_input_usd_per_mtok: Price | None = None
-    context_length: Count | None = None
-    max_output_tokens: Count | None = None
-    vision: StrictBool | None = None
-    stream: StrictBool = True
-
-    @model_validator(mode="after")
-    def _check_prices(self) -> Self:
-        if (self.input_usd_per_mtok is None) != (self.output_usd_per_mtok is None):
-            raise ValueError("input_usd_per_mtok and output_usd_per_mtok must be set together")
-        # Money is reserved at the price of input that is not cached, so that price must be the higher one.
-        if (self.cached_input_usd_per_mtok or 0) > (self.input_usd_per_mtok or 0):
-            raise ValueError("cached_input_usd_per_mtok needs input_usd_per_mtok, and must not be higher")
-        return self
 
     @property
     def caps(self) -> SpendCaps:
@@ -88,6 +67,11 @@ class GatewayBlock(BaseModel):
             return limits
         agents = frozenset(own_model if name == "self" else name for name in limits.allowed_agents)
         return replace(limits, allowed_agents=agents)
+
+    def llm_fields(self, directory: Path) -> LLMFields:
+        """Return the fields of the LLM; a relative `api_key_file` is in `directory`, the definition's own."""
+        file = self.api_key_file
+        return self if file is None else self.model_copy(update={"api_key_file": directory / file})
 
     def workspace_of(self, directory: Path) -> tuple[WorkspacePolicy, str | None]:
         """Return the policy, and the directory if it is fixed; `directory` is the definition's own."""

@@ -16,6 +16,7 @@ from openhands.sdk.utils.cipher import Cipher
 
 from a2a_gateway.agents.llm.sampling import ignored_options
 from a2a_gateway.agents.profiles.definition_errors import UndecryptableError
+from a2a_gateway.agents.profiles.key_files import KeyFiles, Stamp, stamp_of
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
 from a2a_gateway.agents.profiles.markdown_source import MarkdownSource
@@ -31,16 +32,20 @@ from a2a_gateway.settings import Settings
 _RECHECK_S: Final = 0.5
 _NOT_DEFINITIONS: Final = frozenset({"readme.md"})
 
-type Stamp = tuple[int, int, int]
 _UNREADABLE: Final[Stamp] = (0, 0, 0)
 type Snapshot = Mapping[Path, Stamp]
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """One state of the catalogue; replaced as a whole, so that a reader in another thread never sees a partial one."""
+    """One state of the catalogue; replaced as a whole, so that a reader in another thread never sees a partial one.
+
+    Attributes:
+        key_files: the files that hold keys of LLMs, each in the state from before it was read.
+    """
 
     snapshot: Snapshot
+    key_files: Snapshot
     entries: Mapping[str, Entry]
     problems: tuple[ProfileProblem, ...]
 
@@ -48,11 +53,21 @@ class _State:
 class ProfileCatalog:
     """All profiles. If two have the same name, the one from the earlier source wins, even if it is broken.
 
-    Sources, in order: markdown in `settings.profile_dirs`, OpenHands' Agent Profiles, its LLM profiles, the environment's LLM.
+    Sources, in order: markdown in `settings.profile_dirs`, OpenHands' Agent Profiles, the LLMs of `settings.llms`, OpenHands' LLM
+    profiles, the default LLM.
     """
 
-    def __init__(self, settings: Settings, environment: LLMEnvironment, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        environment: LLMEnvironment,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        conceal: Callable[[Iterable[str]], None] | None = None,
+    ) -> None:
         """Load everything; `clock` counts seconds from any origin.
+
+        `conceal` removes environment variables from the process. It receives those that hold keys.
 
         Raises:
             ConfigurationError: a saved LLM key was encrypted with an unknown key.
@@ -60,6 +75,7 @@ class ProfileCatalog:
         self._settings = settings
         self._environment = environment
         self._clock = clock
+        self._conceal = conceal
         self._markdown_dirs = _resolve_all(settings.profile_dirs)
         self._named_dirs = _resolve_all(settings.profiles) if "profiles" in settings.model_fields_set else ()
         self._agents_dir = environment.persistence_dir / "agent-profiles"
@@ -124,9 +140,10 @@ class ProfileCatalog:
         try:
             # The stamps are taken before the files are read: a file that changes in between is read again next time.
             snapshot = self._snapshot()
+            keys = {path: stamp_of(path) for path in self._state.key_files}
         except OSError:
             return False  # for example, no file descriptors are left: the current state stays
-        if snapshot == self._state.snapshot:
+        if (snapshot, keys) == (self._state.snapshot, self._state.key_files):
             return False
         self._state = self._load(snapshot, self._saved_llms(snapshot))
         return True
@@ -147,11 +164,16 @@ class ProfileCatalog:
         return SavedLLMs.read((path for path in files if path.parent == self._llms_dir), self._cipher)
 
     def _load(self, snapshot: Snapshot, saved: SavedLLMs) -> _State:
-        found = list(self._read(snapshot, LLMResolver(saved, self._environment)))
+        llms = {llm.name: llm for llm in self._settings.llms}
+        resolver = LLMResolver(saved, self._environment, llms, KeyFiles())
+        found = list(self._read(snapshot, resolver))
+        if self._conceal is not None:
+            self._conceal(resolver.key_variables)
         entries: dict[str, Entry] = {}
         for entry in found:
             entries.setdefault(entry.name, entry)
-        return _State(snapshot, entries, tuple(problem for entry in found for problem in entry.problems))
+        problems = tuple(problem for entry in found for problem in entry.problems)
+        return _State(snapshot, resolver.key_files.stamps, entries, problems)
 
     def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:
         markdown = MarkdownSource(llms, self._settings)
@@ -159,8 +181,9 @@ class ProfileCatalog:
         for directory in self._markdown_dirs:
             yield from _unique(markdown.read(path) for path in files if path.parent == directory)
         yield from (saved.read_agent_profile(path) for path in files if path.parent == self._agents_dir)
+        yield from saved.read_entries()
         yield from saved.read_llm_profiles()
-        yield from saved.read_environment()
+        yield from saved.read_default()
 
 
 def _resolve_all(directories: Iterable[Path]) -> tuple[Path, ...]:

@@ -13,18 +13,22 @@ from typing import Final
 import yaml
 from pydantic import ValidationError
 
-from a2a_gateway.runs.model import ProfileProblem
+from a2a_gateway.runs.model import ProblemTopic, ProfileProblem
 
 type KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. `at` is its location in the document; `line` (1-based, of the file) has precedence if it is known."""
+    """One fault. `at` is its location in the document; `line` (1-based, of the file) has precedence if it is known.
+
+    `topic` is that of `ProfileProblem`.
+    """
 
     message: str
     at: KeyPath = ()
     line: int | None = None
+    topic: ProblemTopic = "profile"
 
 
 UNEXPECTED: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, yaml.YAMLError)
@@ -100,7 +104,7 @@ class Document:
         return tuple(replace(self._problem(fault), is_warning=True) for fault in faults)
 
     def _problem(self, fault: Fault) -> ProfileProblem:
-        return ProfileProblem(str(self.path), fault.message, fault.line or self._line_of(fault.at))
+        return ProfileProblem(str(self.path), fault.message, fault.line or self._line_of(fault.at), topic=fault.topic)
 
     def _line_of(self, at: KeyPath) -> int | None:
         line = line_of(self.text, at)

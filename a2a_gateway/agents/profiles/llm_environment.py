@@ -48,6 +48,7 @@ class LLMEnvironment:
         model: LiteLLM model id of `LLM_MODEL`; None if it is not set.
         cipher_keys: keys that may decrypt OpenHands' saved secrets: the current one first, then earlier ones.
         secrets: every credential found, by variable name; the process may remove these variables afterwards.
+        variables: all variables, because any of them may be named as the one that holds a key.
     """
 
     persistence_dir: Path
@@ -56,6 +57,7 @@ class LLMEnvironment:
     base_url: str | None = None
     cipher_keys: tuple[SecretStr, ...] = ()
     secrets: Mapping[str, SecretStr] = field(default_factory=dict)
+    variables: Mapping[str, SecretStr] = field(default_factory=dict)
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
@@ -69,6 +71,7 @@ class LLMEnvironment:
             base_url=found.get("LLM_BASE_URL"),
             cipher_keys=tuple(SecretStr(key) for key in _cipher_keys(found)),
             secrets={name: SecretStr(value) for name, value in found.items() if _SECRET_NAME.fullmatch(name)},
+            variables={name: SecretStr(value) for name, value in found.items()},
         )
 
     def provider_key(self, provider: str) -> SecretStr | None:
@@ -76,6 +79,12 @@ class LLMEnvironment:
         default = (re.sub(r"\W", "_", provider).upper() + "_API_KEY",)
         names = _PROVIDER_KEYS.get(provider, default)
         return next((self.secrets[name] for name in names if name in self.secrets), None)
+
+    @property
+    def accepts_short_contexts(self) -> bool:
+        """Whether OpenHands' own switch allows any size of context."""
+        switch = self.variables.get("ALLOW_SHORT_CONTEXT_WINDOWS")
+        return switch is not None and switch.get_secret_value().lower() in ("true", "1", "yes")
 
     @property
     def aws_credentials(self) -> Mapping[str, SecretStr]:

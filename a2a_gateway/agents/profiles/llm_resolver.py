@@ -1,7 +1,11 @@
-"""Resolve the LLM of a definition: its model, its credentials, and the gateway's own settings for retries and timeouts."""
+"""Resolve the LLM of a definition: its model, its server, its credentials, and what settings state about it.
 
-import math
-from dataclasses import dataclass
+A key belongs to one server. Where a profile names another `base_url`, it inherits neither the key nor the parameters of the LLM
+that it names, because a header may be a credential as well. The environment's key and URL are used together or not at all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from openhands.sdk import LLM
@@ -10,50 +14,150 @@ from openhands.sdk.llm.utils.litellm_provider import LLMProvider
 from openhands.sdk.llm.utils.openhands_provider import litellm_call_kwargs
 from pydantic import SecretStr, ValidationError
 
-from a2a_gateway.agents.profiles.a2a_block import GatewayBlock
-from a2a_gateway.agents.profiles.definition_errors import definition_error, from_validation_error
+from a2a_gateway.agents.llm.configured_llm import LEAST_CONTEXT_TOKENS, ConfiguredLLM
+from a2a_gateway.agents.llm.local_servers import DEFAULT_SERVERS, is_local
+from a2a_gateway.agents.profiles.definition_errors import (
+    UNEXPECTED,
+    definition_error,
+    from_unexpected_error,
+    from_validation_error,
+)
+from a2a_gateway.agents.profiles.key_files import KeyFiles, parse_key
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.agents.profiles.saved_llms import SavedLLMs
-from a2a_gateway.settings import Settings
+from a2a_gateway.llm_settings import LLMFields, LLMSettings
 
 INHERIT: Final = "inherit"
 
-_TOKENS_PER_MTOK: Final = 1_000_000
-# The SDK silently truncates longer messages in the middle. If a message is too long, the LLM's refusal is the better error.
-_NO_TRUNCATION_CHARS: Final = 2**31 - 1
+_NOTHING: Final = LLMFields()
+_NO_KEY: Final = SecretStr("no-key")
+"""Sent to a server that needs no key: without one, the clients of some providers refuse to send, or look for a key elsewhere."""
+_OLLAMA: Final = "ollama/"
+_OLLAMA_CHAT: Final = "ollama_chat/"
+_KEYLESS_PROVIDERS: Final = ("bedrock", "sagemaker", "vertex_ai")
+"""Providers whose credentials are not a key."""
+_FIELDS_OF_SDK: Final[Mapping[str, str]] = {
+    "extra_body": "litellm_extra_body",
+    **{
+        name: name
+        for name in (
+            *("temperature", "top_p", "top_k", "seed", "reasoning_effort", "reasoning_summary", "extended_thinking_budget"),
+            *("api_version", "extra_headers", "openrouter_site_url", "openrouter_app_name", "drop_params", "api_mode"),
+            *("native_tool_calling", "disable_stop_word", "force_string_serializer", "inline_image_urls", "caching_prompt"),
+            *("prompt_cache_retention", "enable_encrypted_reasoning", "model_canonical_name", "capability_overrides"),
+            *("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_region_name", "aws_profile_name"),
+            *("aws_role_name", "aws_session_name", "aws_bedrock_runtime_endpoint"),
+        )
+    },
+}
+"""The parameters for which the SDK's LLM has a field. All others are added to each request."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedLLM:
+    """An LLM with its credentials, and the fields that settings and profile state about it.
+
+    Attributes:
+        is_local: whether its server is on this machine or in its private network, so that it charges nothing.
+    """
+
+    llm: ConfiguredLLM = field(repr=False)
+    fields: LLMFields = _NOTHING
+    is_local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LLMResolver:
-    """Resolves the LLM of a definition, including its key."""
+    """Resolves the LLM of a definition, including its key.
+
+    Attributes:
+        entries: those of `[[llms]]`, by name, in the order of the file.
+        key_variables: the environment variables that definitions have named as holding a key, so far.
+    """
 
     saved: SavedLLMs
     environment: LLMEnvironment
+    entries: Mapping[str, LLMSettings]
+    key_files: KeyFiles
+    key_variables: set[str] = field(default_factory=set)
 
-    def of_definition(self, model: str) -> LLM:
-        """Return the LLM that a definition's `model` names: the environment's, a saved profile's, or that of a LiteLLM model id.
+    def of_definition(self, model: str, own: LLMFields = _NOTHING) -> ResolvedLLM:
+        """Return the LLM that a definition's `model` names: an entry of `[[llms]]`, a saved profile, or a LiteLLM model id.
+
+        `own` are the definition's own fields, which have precedence.
 
         Raises:
-            DefinitionError: it names neither of these.
+            DefinitionError: it names none of these, or its key or its fields cannot be used.
         """
         if model in ("", INHERIT):
-            return self.of_environment()
+            return self.of_default(own)
+        if model in self.entries:
+            return self.of_entry(self.entries[model], own)
         try:
-            return self.with_credentials(self.saved.load(model))
+            return self.of_saved(self.saved.load(model), own)
         except FileNotFoundError:
-            return self._of_model_id(model)
+            return self._of_model_id(model, own)
 
-    def of_environment(self) -> LLM:
-        """Build the LLM of `LLM_MODEL`, `LLM_API_KEY` and `LLM_BASE_URL`.
+    def of_default(self, own: LLMFields = _NOTHING) -> ResolvedLLM:
+        """Return the LLM of `LLM_MODEL`, `LLM_API_KEY` and `LLM_BASE_URL`, or the first entry of `[[llms]]`.
 
         Raises:
-            DefinitionError: `LLM_MODEL` is not set, or the SDK refuses it.
+            DefinitionError: there is neither, or it cannot be used.
         """
-        if self.environment.model is None:
-            raise definition_error("no LLM is set: name a model, or set LLM_MODEL")
-        return self._of_model_id(self.environment.model)
+        if self.environment.model is not None:
+            return self._of_model_id(self.environment.model, own)
+        first = next(iter(self.entries.values()), None)
+        if first is None:
+            raise definition_error("no LLM is set: name a model, set LLM_MODEL, or add an entry to [[llms]] in gateway.toml")
+        return self.of_entry(first, own)
 
-    def with_credentials(self, llm: LLM) -> LLM:
+    def of_entry(self, entry: LLMSettings, own: LLMFields = _NOTHING) -> ResolvedLLM:
+        """Return the LLM of an entry of `[[llms]]`.
+
+        Raises:
+            DefinitionError: its key cannot be read, or its model or a parameter is not valid.
+        """
+        return self._build(entry.model, _merge(entry, own))
+
+    def of_saved(self, llm: LLM, own: LLMFields = _NOTHING) -> ResolvedLLM:
+        """Return an LLM that OpenHands has saved, with a key from the environment if it has none of its own.
+
+        Raises:
+            DefinitionError: the definition's own key or fields cannot be used.
+        """
+        saved = _configured(llm)
+        key = self._key_of(own)
+        changes: dict[str, Any] = {} if key is None else {"api_key": key}
+        if own.base_url not in (None, saved.base_url):
+            changes = {"base_url": own.base_url, "api_key": key or _NO_KEY, "extra_headers": None, "litellm_extra_body": {}}
+        fields_of_sdk = _fields_of_sdk(own)
+        if fields_of_sdk:
+            checked = _llm(saved.model, None, saved.base_url, fields_of_sdk)
+            changes |= {name: getattr(checked, name) for name in fields_of_sdk}
+        return self._finish(self._with_credentials(_routed(saved, changes)), own)
+
+    def _of_model_id(self, model: str, own: LLMFields) -> ResolvedLLM:
+        environment = self.environment
+        states_server = own.api_key_env is not None or own.api_key_file is not None
+        if states_server or own.base_url not in (None, environment.base_url):
+            return self._build(model, own)
+        provider = _known_provider(model, environment.base_url)
+        # LLM_API_KEY is sent only to the provider of LLM_MODEL. Without LLM_MODEL, it is for whatever provider is named.
+        if environment.model is None or provider == _provider(environment.model, environment.base_url):
+            llm = _llm(model, environment.api_key, environment.base_url, _fields_of_sdk(own), own.context_length)
+        else:
+            llm = _llm(model, None, None, _fields_of_sdk(own), own.context_length)
+        return self._finish(self._with_credentials(llm), own)
+
+    def _build(self, model: str, fields: LLMFields) -> ResolvedLLM:
+        """Build the LLM of fields that state its server: with their key, or without one."""
+        _known_provider(model, fields.base_url)
+        key = self._key_of(fields)
+        llm = _llm(model, key, fields.base_url, _fields_of_sdk(fields), fields.context_length)
+        # A provider's key from the environment is for the provider's own server.
+        return self._finish(self._with_credentials(llm) if fields.base_url is None else llm, fields)
+
+    def _with_credentials(self, llm: ConfiguredLLM) -> ConfiguredLLM:
         """Give an LLM without a key the one that LiteLLM would have read from the environment."""
         provider = _provider(llm.model, llm.base_url) or ""
         if provider.startswith(("bedrock", "sagemaker")) and llm.aws_access_key_id is None:
@@ -62,74 +166,133 @@ class LLMResolver:
             return llm.model_copy(update={"api_key": self.environment.provider_key(provider)})
         return llm
 
-    def _of_model_id(self, model: str) -> LLM:
-        base_url = self.environment.base_url
-        provider = _provider(model, base_url)
-        if provider is None:
-            message = f"{model[:80]!r} is neither one of OpenHands' LLM profiles nor a model that LiteLLM knows"
-            raise definition_error(f"{message}; for a server of your own, add its protocol, as in openai/{model[:80]}")
-        # LLM_API_KEY is sent only to the provider of LLM_MODEL. Without LLM_MODEL, it is for whatever provider is named.
-        if self.environment.model is None or provider == _provider(self.environment.model, base_url):
-            return self.with_credentials(_llm(model, self.environment.api_key, base_url))
-        return self.with_credentials(_llm(model))
+    def _finish(self, llm: ConfiguredLLM, fields: LLMFields) -> ResolvedLLM:
+        provider = _provider(llm.model, llm.base_url) or ""
+        if llm.api_key is None and llm.base_url is not None and not provider.startswith(_KEYLESS_PROVIDERS):
+            llm = llm.model_copy(update={"api_key": _NO_KEY})
+        parameters = {name: value for name, value in fields.parameters.items() if name not in _FIELDS_OF_SDK}
+        if llm.model.startswith(_OLLAMA_CHAT) and fields.context_length is not None:
+            # Otherwise Ollama loads the model with a smaller context, and silently drops the start of each longer prompt.
+            parameters = {"num_ctx": fields.context_length, **parameters}
+        self._check_context(llm, fields)
+        return ResolvedLLM(llm.with_parameters(parameters), fields, is_local(provider, self._server_of(llm, provider)))
+
+    def _check_context(self, llm: LLM, fields: LLMFields) -> None:
+        tokens = llm.effective_max_input_tokens
+        is_stated = fields.context_length is not None or llm.max_input_tokens is not None
+        if tokens is None or tokens >= LEAST_CONTEXT_TOKENS or is_stated or self.environment.accepts_short_contexts:
+            return
+        raise definition_error(
+            f"{llm.model} has a context of {tokens} tokens according to LiteLLM, and an agent needs {LEAST_CONTEXT_TOKENS}: set "
+            "context_length to the size that its server really has, in the block a2a: of the profile, or in an entry of [[llms]] "
+            "in gateway.toml",
+            "context_length",
+        )
+
+    def _server_of(self, llm: LLM, provider: str) -> str | None:
+        if llm.base_url is not None or provider not in DEFAULT_SERVERS:
+            return llm.base_url
+        variable, default = DEFAULT_SERVERS[provider]
+        named = self.environment.variables.get(variable)
+        return default if named is None else named.get_secret_value()
+
+    def _key_of(self, fields: LLMFields) -> SecretStr | None:
+        if fields.api_key_file is not None:
+            return self.key_files.read(fields.api_key_file)
+        if fields.api_key_env is None:
+            return None
+        self.key_variables.add(fields.api_key_env)
+        found = self.environment.variables.get(fields.api_key_env)
+        if found is None:
+            raise definition_error(
+                f"api_key_env: the variable {fields.api_key_env} is not set; set it, and start the gateway again", "api_key_env"
+            )
+        return parse_key(found.get_secret_value(), f"api_key_env: the variable {fields.api_key_env}", "api_key_env")
 
 
-def _llm(model: str, api_key: SecretStr | None = None, base_url: str | None = None) -> LLM:
+def _merge(entry: LLMFields, own: LLMFields) -> LLMFields:
+    """Return the fields of an entry, overruled by a profile's own."""
+    given = _stated(own)
+    inherited = _stated(entry)
+    if "base_url" in given and given["base_url"] != inherited.get("base_url"):
+        for name in ("api_key_env", "api_key_file", "parameters"):
+            inherited.pop(name, None)
+    if given.keys() & {"api_key_env", "api_key_file"}:
+        inherited = {name: value for name, value in inherited.items() if name not in ("api_key_env", "api_key_file")}
+    if "input_usd_per_mtok" in given:
+        inherited.pop("cached_input_usd_per_mtok", None)
+    parameters = {**inherited.get("parameters", {}), **given.get("parameters", {})}
     try:
-        return LLM(model=model, api_key=api_key, base_url=base_url)
+        return LLMFields(**{**inherited, **given, "parameters": parameters})
     except ValidationError as error:
         raise from_validation_error(error) from None
+
+
+def _stated(fields: LLMFields) -> dict[str, Any]:
+    names = fields.model_fields_set & LLMFields.model_fields.keys()
+    return {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
+
+
+def _fields_of_sdk(fields: LLMFields) -> dict[str, Any]:
+    return {_FIELDS_OF_SDK[name]: value for name, value in fields.parameters.items() if name in _FIELDS_OF_SDK}
+
+
+def _llm(
+    model: str,
+    api_key: SecretStr | None,
+    base_url: str | None,
+    fields_of_sdk: Mapping[str, Any],
+    context_length: int | None = None,
+) -> ConfiguredLLM:
+    model, base_url = _route(model, base_url)
+    try:
+        return ConfiguredLLM(
+            model=model, api_key=api_key, base_url=base_url, max_input_tokens=context_length, **dict(fields_of_sdk)
+        )
+    except ValidationError as error:
+        raise from_validation_error(error, ("parameters",)) from None
     except LLMError as error:
         raise definition_error(error.message) from None
+    except UNEXPECTED as error:
+        raise from_unexpected_error(error) from None
 
 
-def build_template(llm: LLM, settings: Settings, block: GatewayBlock) -> LLM:
-    """Give an LLM the gateway's retries, timeouts and streaming, and a profile's prices and sizes."""
-    template = llm.model_copy(
-        update={
-            "usage_id": "agent",
-            "stream": block.stream,
-            # The SDK counts attempts, waits base * 2^n seconds between them, and accepts only whole seconds as a timeout.
-            "num_retries": settings.llm_retries + 1,
-            "retry_multiplier": settings.llm_retry_wait_s,
-            "retry_min_wait": 0,
-            "retry_max_wait": math.ceil(settings.llm_retry_wait_s * 8),
-            "timeout": math.ceil(settings.llm_timeout_s),
-            "stream_idle_timeout": settings.llm_timeout_s,
-            "max_message_chars": _NO_TRUNCATION_CHARS,
-            "log_completions": False,
-            **_block_fields(llm, block),
-        }
-    )
-    template.reset_metrics()  # telemetry contains the prices, and a copy shares the telemetry of its original
-    return template
+def _route(model: str, base_url: str | None) -> tuple[str, str | None]:
+    """Return the model id and the URL with which LiteLLM offers tools: Ollama's first endpoint has none."""
+    if model.startswith(_OLLAMA):
+        model = _OLLAMA_CHAT + model.removeprefix(_OLLAMA)
+    if model.startswith(_OLLAMA_CHAT) and base_url is not None:
+        base_url = base_url.rstrip("/").removesuffix("/v1").rstrip("/")
+    return model, base_url
 
 
-def condenser_template(template: LLM) -> LLM:
-    """Build the LLM that summarises long histories: the same model with metrics of its own, not streamed."""
-    condenser = template.model_copy(update={"usage_id": "condenser", "stream": False})
-    condenser.reset_metrics()
-    return condenser
+def _routed(llm: ConfiguredLLM, changes: Mapping[str, Any]) -> ConfiguredLLM:
+    model, base_url = _route(llm.model, changes.get("base_url", llm.base_url))
+    changes = {**changes, "model": model, "base_url": base_url}
+    different = {name: value for name, value in changes.items() if getattr(llm, name) != value}
+    return llm.model_copy(update=different) if different else llm
 
 
-def _block_fields(llm: LLM, block: GatewayBlock) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "input_cost_per_token": usd_per_token(block.input_usd_per_mtok),
-        "output_cost_per_token": usd_per_token(block.output_usd_per_mtok),
-        "max_input_tokens": block.context_length,
-        "max_output_tokens": block.max_output_tokens,
-    }
-    if block.vision is not None:
-        fields["capability_overrides"] = {**llm.capability_overrides, "supports_vision": block.vision}
-        fields["disable_vision"] = not block.vision
-    return {name: value for name, value in fields.items() if value is not None}
+def _configured(llm: LLM) -> ConfiguredLLM:
+    if isinstance(llm, ConfiguredLLM):
+        return llm
+    # Without validation: the LLM is valid already, and validation would drop its private attributes.
+    configured = ConfiguredLLM.model_construct(**vars(llm))
+    for name, value in (llm.__pydantic_private__ or {}).items():
+        setattr(configured, name, value)
+    return configured
 
 
-def usd_per_token(usd_per_mtok: float | None) -> float | None:
-    """Convert a price for a million tokens into one for a token."""
-    return None if usd_per_mtok is None else usd_per_mtok / _TOKENS_PER_MTOK
+def _known_provider(model: str, base_url: str | None) -> str:
+    provider = _provider(model, base_url)
+    if provider is None:
+        message = (
+            f"{model[:80]!r} is neither an entry of [[llms]], nor one of OpenHands' LLM profiles, nor a model that LiteLLM knows"
+        )
+        raise definition_error(f"{message}; for a server of your own, add its protocol, as in openai/{model[:80]}")
+    return provider
 
 
 def _provider(model: str, base_url: str | None) -> str | None:
-    call = litellm_call_kwargs(model, base_url)
+    call = litellm_call_kwargs(*_route(model, base_url))
     return LLMProvider.from_model(model=call["model"], api_base=call["api_base"]).name

@@ -7,7 +7,7 @@ fault, never ignored; an unknown field is a warning.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,11 +29,10 @@ from a2a_gateway.agents.profiles.definition_errors import (
     from_syntax_error,
     from_unexpected_error,
     from_validation_error,
-    move_faults,
     read_text,
 )
 from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
-from a2a_gateway.agents.profiles.recipe_builder import CONDENSER_MAX_SIZE, Entry, Parts, build_recipe
+from a2a_gateway.agents.profiles.recipe_builder import CONDENSER_MAX_SIZE, Entry, Parts, build_recipe, recipe_warnings
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, parse_tools
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.settings import Settings
@@ -81,7 +80,8 @@ class MarkdownSource:
             recipe = self._recipe(document, front, text)
         except DefinitionError as error:
             return Entry(named[1] if named else path.stem, problems=document.problems(error))
-        return Entry(recipe.profile.name, recipe, document.warnings(_unknown_fields(front)))
+        warnings = (*_unknown_fields(front), *recipe_warnings(recipe, self.settings))
+        return Entry(recipe.profile.name, recipe, document.warnings(warnings))
 
     def _recipe(self, document: Document, front: Mapping[str, object], text: str) -> AgentRecipe:
         faults = tuple(_unsupported_settings(front))
@@ -91,9 +91,9 @@ class MarkdownSource:
         block = _block(front.get(BLOCK))
         body = definition.system_prompt or None
         try:
-            llm = self.llms.of_definition(definition.model)
+            llm = self.llms.of_definition(definition.model, block.llm_fields(document.path.parent))
         except DefinitionError as error:
-            raise move_faults(error, "model") from None
+            raise _locate_llm_faults(error, front) from None
         return build_recipe(
             Parts(
                 name=definition.name,
@@ -111,6 +111,15 @@ class MarkdownSource:
             ),
             self.settings,
         )
+
+
+def _locate_llm_faults(error: DefinitionError, front: Mapping[str, object]) -> DefinitionError:
+    """Locate each fault at the field of the block that it is about, or at the field that names the LLM."""
+    block = front.get(BLOCK)
+    own = block.keys() if isinstance(block, dict) else frozenset()
+    return DefinitionError(
+        *(replace(fault, at=(BLOCK, *fault.at) if fault.at[:1] and fault.at[0] in own else ("model",)) for fault in error.faults)
+    )
 
 
 def _without_tabs(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Read the profiles that OpenHands has saved (Agent Profiles, LLM profiles), and the LLM of the environment.
+"""Read the profiles that OpenHands has saved (Agent Profiles, LLM profiles), and the default agents of the other LLMs.
 
 The SDK's own launch pipeline resolves an Agent Profile. Only the settings of the result are used, because the gateway decides
 about tools, skills and context. The pipeline gets no skills and MCP servers of the user: both run programs with this process's
@@ -6,8 +6,9 @@ rights, and the agents here serve other people too.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +29,8 @@ from a2a_gateway.agents.profiles.definition_errors import (
     move_faults,
     read_text,
 )
-from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
-from a2a_gateway.agents.profiles.recipe_builder import Entry, Parts, build_recipe
+from a2a_gateway.agents.profiles.llm_resolver import LLMResolver, ResolvedLLM
+from a2a_gateway.agents.profiles.recipe_builder import Entry, Parts, build_recipe, recipe_warnings
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, parse_tools
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.settings import Settings
@@ -50,7 +51,8 @@ class SavedSource:
         document = Document(path, "")
         try:
             document = Document(path, read_text(path))
-            return Entry(path.stem, self._agent_recipe(document))
+            recipe = self._agent_recipe(document)
+            return Entry(path.stem, recipe, document.warnings(recipe_warnings(recipe, self.settings)))
         except DefinitionError as error:
             return Entry(path.stem, problems=document.problems(error))
 
@@ -58,26 +60,37 @@ class SavedSource:
         """Yield the default agent with each saved LLM."""
         for name in self.llms.saved.found:
             path = self.llms_dir / f"{name}.json"
+            document = self._document(path)
             try:
-                llm = self.llms.with_credentials(self.llms.saved.load(name))
-                yield Entry(name, build_recipe(Parts(name, path, llm), self.settings))
+                recipe = build_recipe(Parts(name, path, self.llms.of_saved(self.llms.saved.load(name))), self.settings)
+                yield Entry(name, recipe, document.warnings(recipe_warnings(recipe, self.settings)))
             except DefinitionError as error:
-                yield Entry(name, problems=self._document(path).problems(self._cause(name) or error))
+                yield Entry(name, problems=document.problems(self._cause(name) or error))
 
-    def read_environment(self) -> Iterator[Entry]:
-        """Yield the default agent with the environment's LLM, if the environment names one."""
-        if self.llms.environment.model is None:
-            return
+    def read_entries(self) -> Iterator[Entry]:
+        """Yield the default agent with each LLM of `[[llms]]`."""
+        for name, llm in self.llms.entries.items():
+            yield self._default_agent(name, _source_of(name), partial(self.llms.of_entry, llm))
+
+    def read_default(self) -> Iterator[Entry]:
+        """Yield the default agent with the default LLM, if there is one."""
+        if self.llms.environment.model is not None:
+            yield self._default_agent(DEFAULT_NAME, "LLM_MODEL", self.llms.of_default)
+        elif self.llms.entries:
+            yield self._default_agent(DEFAULT_NAME, _source_of(next(iter(self.llms.entries))), self.llms.of_default)
+
+    def _default_agent(self, name: str, source: str, resolve_llm: Callable[[], ResolvedLLM]) -> Entry:
+        document = Document(Path(source), "")
         try:
-            parts = Parts(DEFAULT_NAME, "LLM_MODEL", self.llms.of_environment())
-            yield Entry(DEFAULT_NAME, build_recipe(parts, self.settings))
+            recipe = build_recipe(Parts(name, source, resolve_llm()), self.settings)
         except DefinitionError as error:
-            yield Entry(DEFAULT_NAME, problems=Document(Path("LLM_MODEL"), "").problems(error))
+            return Entry(name, problems=document.problems(error))
+        return Entry(name, recipe, document.warnings(recipe_warnings(recipe, self.settings)))
 
     def _agent_recipe(self, document: Document) -> AgentRecipe:
         profile = _agent_profile(document.text)
         settings = self._resolve(profile)
-        llm = self.llms.with_credentials(settings.llm)
+        llm = self.llms.of_saved(settings.llm)
         condenser = settings.condenser
         has_condenser = condenser.enabled and condenser.condenser_kind == "llm_summarizing"
         specs = None if profile.tools is None else [(tool.name, tool.params) for tool in profile.tools]
@@ -118,6 +131,10 @@ class SavedSource:
             return Document(path, read_text(path))
         except DefinitionError:
             return Document(path, "")
+
+
+def _source_of(entry: str) -> str:
+    return f"gateway.toml [[llms]] {entry}"
 
 
 def _agent_profile(text: str) -> OpenHandsAgentProfile:

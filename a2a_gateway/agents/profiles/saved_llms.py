@@ -19,6 +19,7 @@ from openhands.sdk.utils.cipher import FERNET_TOKEN_PREFIX, Cipher
 from openhands.sdk.utils.pydantic_secrets import STRICT_DECRYPT_CONTEXT_KEY, SecretDecryptionError
 from pydantic import SecretStr, ValidationError
 
+from a2a_gateway.agents.llm.configured_llm import ConfiguredLLM
 from a2a_gateway.agents.profiles.definition_errors import (
     UNEXPECTED,
     DefinitionError,
@@ -80,7 +81,7 @@ def _parse(text: str, cipher: Cipher | None) -> LLM:
         data = json.loads(text)
         if isinstance(data, dict) and data.get("auth_type") == "subscription":
             raise definition_error("an LLM by subscription needs a login, which a gateway cannot do; use an API key", "auth_type")
-        llm = LLM.from_persisted(data, context={"cipher": cipher, STRICT_DECRYPT_CONTEXT_KEY: True} if cipher else None)
+        llm = ConfiguredLLM.from_persisted(data, context={"cipher": cipher, STRICT_DECRYPT_CONTEXT_KEY: True} if cipher else None)
     except json.JSONDecodeError as error:
         raise from_syntax_error(error) from None
     except SecretDecryptionError:

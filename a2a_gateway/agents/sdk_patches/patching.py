@@ -5,7 +5,7 @@ replaced, for the whole process, which may belong to another application. There 
 
 | | required | optional |
 |---|---|---|
-| why | without them an agent is unsafe, or an LLM call is paid twice | they save time |
+| why | without them an agent is unsafe, an LLM call is paid twice, or a server stops the event loop | they save time |
 | applied by | a gateway that runs agents in this process | `a2a-gateway serve` alone |
 | a name is missing | `ConfigurationError` | a warning; the others are applied |
 | undone | when the last such gateway is left | never: the process is the gateway's |

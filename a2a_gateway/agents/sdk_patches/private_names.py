@@ -33,6 +33,7 @@ PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "_model_info",
         "_refresh_litellm_metadata",
         "_telemetry",
+        "_validate_context_window_size",
     ),
     f"{_SDK}.llm.utils.telemetry:Telemetry": ("_compute_cost", "_record_usage"),
     # LiteLLM: the additional work of each call, and how it sends requests.

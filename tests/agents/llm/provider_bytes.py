@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from openhands.sdk import LLM
-
+from a2a_gateway.agents.llm.configured_llm import ConfiguredLLM
 from tests.agents.driver import an_llm
 from tests.support.raw_llm import RawReply, document_reply, stream_reply
 
@@ -38,7 +37,7 @@ class Family:
     mark: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
 
-    def llm(self, url: str, **more: Any) -> LLM:
+    def llm(self, url: str, **more: Any) -> ConfiguredLLM:
         return an_llm(f"{url}{self.path}", model=self.model, **{**self.fields, **more})
 
     def line(self, event: Json, *, ascii_only: bool = False) -> str:

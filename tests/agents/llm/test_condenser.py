@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openhands.sdk import LLM
 
+from a2a_gateway.agents.llm.configured_llm import ConfiguredLLM
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.errors import BudgetExceeded
 from a2a_gateway.runs.events import Finished
@@ -28,7 +28,7 @@ TOO_LONG: dict[str, Any] = {
 PAST: tuple[Message, ...] = (user("q1"), AssistantMessage((TextPart("a1"),)), user("q2"), AssistantMessage((TextPart("a2"),)))
 
 
-def condensing(llm: LLM) -> AgentRecipe:
+def condensing(llm: ConfiguredLLM) -> AgentRecipe:
     condenser = llm.model_copy(update={"usage_id": "condenser", "stream": False})
     return replace(a_recipe(llm), condenser_llm=condenser)
 

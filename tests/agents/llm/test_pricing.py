@@ -181,7 +181,7 @@ def test_a_reply_without_usage_has_none_rather_than_zero() -> None:
 def test_a_quote_has_the_first_price_that_is_known(prices: Prices, expected: tuple[str, str] | None) -> None:
     prompt, output = (None, None) if expected is None else map(Decimal, expected)
     assert prices.quote(1000, 100) == CallQuote(1000, 100, prompt, output)
-    assert prices.are_known == (expected is not None)
+    assert (prices.source is not None) == (expected is not None)
 
 
 @given(

@@ -9,7 +9,7 @@ from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.runs.model import ProfileProblem
 from tests.agents.profiles.place import Place
 
-UNKNOWN = "neither one of OpenHands' LLM profiles nor a model that LiteLLM knows"
+UNKNOWN = "neither an entry of [[llms]], nor one of OpenHands' LLM profiles, nor a model that LiteLLM knows"
 
 
 def called_with(recipe: AgentRecipe) -> tuple[str, str | None, str | None]:
@@ -155,7 +155,7 @@ def test_a_saved_llm_without_a_key_gets_its_providers(bare_place: Place) -> None
 @pytest.mark.parametrize(
     ("model", "line", "message"),
     [
-        ("inherit", 3, "no LLM is set: name a model, or set LLM_MODEL"),
+        ("inherit", 3, "no LLM is set: name a model, set LLM_MODEL, or add an entry to [[llms]] in gateway.toml"),
         ("fats", 3, "'fats' is {unknown}; for a server of your own, add its protocol, as in openai/fats"),
         ("../../fast", 3, "'../../fast' is {unknown}; for a server of your own, add its protocol, as in openai/../../fast"),
     ],

@@ -62,6 +62,7 @@ def test_a_definition_becomes_a_profile_with_everything_that_it_says(place: Plac
         ),
         workspace=WorkspacePolicy.ISOLATED,
         narration=Narration.REASONING,
+        price_source="configured",
     )
 
 
@@ -145,7 +146,11 @@ def test_mcp_servers_of_a_definition_reach_the_recipe(place: Place) -> None:
 
 
 BROKEN = {
-    "unknown setting": ("name: p\na2a:\n  max_depth: 2\n  max_dept: 3", 5, "a2a.max_dept is not a known setting"),
+    "unknown setting": (
+        "name: p\na2a:\n  max_depth: 2\n  max_dept: 3",
+        5,
+        "a2a.max_dept: there is no such setting; did you mean max_depth?",
+    ),
     "wrong type": ("name: p\na2a:\n  max_turns: ten", 4, "a2a.max_turns: Input should be a valid integer"),
     "boolean for a number": ("name: p\na2a:\n  max_runs: true", 4, "a2a.max_runs: Input should be a valid integer"),
     "too small": ("name: p\na2a:\n  timeout_s: 0", 4, "a2a.timeout_s: Input should be greater than 0"),
@@ -293,7 +298,7 @@ def test_every_fault_of_a_definition_is_reported_at_once(place: Place) -> None:
 
     assert place.open().problems() == (
         ProfileProblem(str(path), "a2a.max_depth: Input should be a valid integer", 4),
-        ProfileProblem(str(path), "a2a.color is not a known setting", 5),
+        ProfileProblem(str(path), "a2a.color: there is no such setting", 5),
     )
 
 

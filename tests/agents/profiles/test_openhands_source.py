@@ -43,6 +43,7 @@ def test_an_llm_profile_is_served_as_the_default_agent_on_that_llm(bare_place: P
         vision=True,
         tools=DEFAULT_TOOLS,
         may_delegate=True,
+        price_source="litellm",
     )
     assert key_of(recipe) == "sk-saved"
 
@@ -77,6 +78,7 @@ def test_an_agent_profile_brings_its_llm_tools_persona_and_prompt(bare_place: Pl
         vision=True,
         tools=("terminal", "grep", "delegate"),
         may_delegate=True,
+        price_source="litellm",
     )
     assert recipe.tools[:2] == (ToolSpec("terminal", {"no_change_timeout_seconds": 5}), ToolSpec("grep"))
     assert (recipe.persona, recipe.system_prompt, recipe.system_suffix) == ("You are a reviewer.", None, "Be brief.")
