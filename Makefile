@@ -16,7 +16,7 @@ help: ## Show this list
 
 setup: $(READY) ## Make .venv (the other targets do it by themselves)
 
-$(READY): pyproject.toml constraints.txt scripts/make-venv.sh scripts/find-python.sh
+$(READY): pyproject.toml constraints.txt scripts/make-venv.sh scripts/find-python.sh scripts/install.py
 	@sh scripts/make-venv.sh $(VENV)
 	@touch $@
 

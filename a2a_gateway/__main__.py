@@ -4,10 +4,15 @@ import sys
 from io import TextIOWrapper
 
 from a2a_gateway.cli.command_error import EXIT_INTERRUPTED
+from a2a_gateway.host.supported_systems import require_supported_system
 
 
 def main() -> None:
     """Run the command line."""
+    try:
+        require_supported_system()
+    except ImportError as error:
+        sys.exit(str(error))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # an answer may contain characters that the terminal's encoding lacks

@@ -5,10 +5,11 @@ cd "$(dirname "$0")/.."
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+echo 'Resolving and installing everything without pins; this takes some minutes.'
 "$(sh scripts/find-python.sh)" -m venv "$scratch/venv"
 pip="$scratch/venv/bin/python -m pip --disable-pip-version-check"
 $pip install --quiet --upgrade 'pip>=25.1'
-$pip install --quiet --group dev --editable .
+$pip install --group dev --editable .
 {
     echo '# Tested versions of everything that is installed: the project, its dependencies and theirs, and the development tools.'
     echo '# Written by `make constraints`; names no index, so that it works with any. Upgrade by running that, then the tests.'

@@ -7,3 +7,7 @@ gateway                             the composition root: every part of a gatewa
 process, uvicorn_server             `a2a-gateway serve`: signals, logs, the listening socket
 http_protocol                       one connection: its limits, its framing, a client that leaves
 """
+
+from a2a_gateway.host.supported_systems import require_supported_system
+
+require_supported_system()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
+import uvloop
 
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.host.orphans import become_parent_of_orphans
@@ -45,15 +46,7 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
     forbid_inspection()
     if settings.agent_key_use != "allow" and can_identify_senders():
         become_parent_of_orphans()  # else an orphan of an agent's shell would look like any other client
-    asyncio.run(_serve(settings, environ, on_ready), loop_factory=_loop_factory())
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+    asyncio.run(_serve(settings, environ, on_ready), loop_factory=uvloop.new_event_loop)
 
 
 async def _serve(settings: Settings, environ: dict[str, str], on_ready: Callable[[Announcement], None]) -> None:
