@@ -17,6 +17,7 @@ from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import SELF, Caller
 from a2a_gateway.server.dependencies import EngineDep, RunStarterDep, context_of
 from a2a_gateway.server.gateway import Engine
+from a2a_gateway.server.request_log import notes_of
 from a2a_gateway.server.run_response import RunResponse
 from a2a_gateway.wire.presenter import Presenter
 
@@ -57,7 +58,7 @@ class RunDoor:
             self.caller,
             presenter,
             ignored=sorted({*presenter.ignored_fields, *self._ignored_options(run_request)}),
-            request_id=self.request.state.request_id,
+            notes=notes_of(self.request.scope),
             heartbeat_s=context_of(self.request).gateway.settings.heartbeat_s,
         )
 
