@@ -8,7 +8,8 @@ loggers. What stays of this depends on the process:
 | switches of imports | stay set | are restored after the import |
 | switches of calls | are set | are not set |
 | variables that start a tracer | are restored after the import | are restored after the import |
-| loggers | stay as the packages set them | are restored, except for LiteLLM's filters that redact keys |
+| loggers that exist already | are restored, except for LiteLLM's filters that redact keys | likewise |
+| the packages' own loggers | pass their records to the gateway's log | stay as the packages set them |
 
 The filters stay because without them the application's log could contain a provider's key.
 """
@@ -17,7 +18,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Final
@@ -63,7 +64,7 @@ def load_agents_side(*, owns_process: bool = False) -> ModuleType:
             os.environ.setdefault(name, value)
         # It warns at every run that the conversation is not persisted. The gateway stores conversations itself.
         logging.getLogger("openhands.sdk.conversation.state").setLevel(logging.ERROR)
-    with _LOCK, _environment_of_imports(), nullcontext() if owns_process else _loggers_restored():
+    with _LOCK, _environment_of_imports(), _loggers_restored(owns_process=owns_process):
         # Imported first, because LiteLLM 1.105 has a circular import through this module, which has failed on a loaded machine.
         import_module("litellm.rust_bridge.catalog")
         assembly = import_module("a2a_gateway.agents.assembly")
@@ -93,8 +94,8 @@ def _environment_of_imports() -> Iterator[None]:
 
 
 @contextmanager
-def _loggers_restored() -> Iterator[None]:
-    known = [logging.getLogger(), *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
+def _loggers_restored(*, owns_process: bool) -> Iterator[None]:
+    known = _all_loggers()
     before = [(one, one.level, one.propagate, one.disabled, tuple(one.handlers), tuple(one.filters)) for one in known]
     try:
         yield
@@ -104,6 +105,14 @@ def _loggers_restored() -> Iterator[None]:
             logger.propagate, logger.disabled = propagate, disabled
             logger.handlers[:] = handlers
             logger.filters[:] = [*filters, *(new for new in logger.filters if new not in filters and _redacts(new))]
+        if owns_process:  # their handlers would write lines of another form, and with texts of users
+            for logger in set(_all_loggers()) - set(known):
+                logger.handlers.clear()
+                logger.propagate = True
+
+
+def _all_loggers() -> list[logging.Logger]:
+    return [logging.getLogger(), *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
 
 
 def _redacts(log_filter: object) -> bool:

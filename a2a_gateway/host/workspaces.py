@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import structlog
 from anyio import to_thread
 
 from a2a_gateway.errors import StoreError
+from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.runs.model import ConversationId
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 _PRIVATE: Final = 0o700
 _MAX_DEPTH: Final = 50

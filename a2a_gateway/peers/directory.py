@@ -7,8 +7,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-import structlog
-
 from a2a_gateway.errors import ConfigurationError, ModelNotFound, StoreError
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.connection import connect
@@ -17,11 +15,12 @@ from a2a_gateway.peers.known_peers import KnownPeers
 from a2a_gateway.peers.models_list import ListedModel, parse_models
 from a2a_gateway.peers.peer import NoAnswer, Peer
 from a2a_gateway.peers.pricing import TokenPrice
+from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.runs.model import Profile, ProfileProblem
 from delegate_tool.protocol.limits import limits_of
 from delegate_tool.protocol.values import MODEL_PREFIX, is_model_id
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 _ASK_WITHIN_S: Final = 5.0
 _DESCRIPTION_CHARS: Final = 500

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import httpx
-import structlog
 from pydantic import BaseModel, ValidationError
 
 from a2a_gateway.errors import AuthenticationError, ConfigurationError, PeerUnavailable
@@ -22,6 +21,7 @@ from a2a_gateway.peers.credential import Identity
 from a2a_gateway.peers.grant import Ask, Label, Verifier, decode_token, read_label
 from a2a_gateway.peers.known_peers import KnownPeers
 from a2a_gateway.peers.signing_key import key_id, load_public_key
+from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.model import Grant, SpendCaps
 from a2a_gateway.runs.ports import Keys
@@ -29,7 +29,7 @@ from a2a_gateway.runs.proposal import Caller
 from delegate_tool.protocol.limits import LimitPolicy, limits_of
 from delegate_tool.protocol.values import full_model_id
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 _FETCH_WITHIN_S: Final = 5.0
 _FETCH_AGAIN_AFTER_S: Final = 10.0

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import structlog
-
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.peer_settings import PeerSettings
+from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 
 class AddedPeers(Protocol):

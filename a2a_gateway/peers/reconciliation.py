@@ -19,18 +19,17 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
-import structlog
-
 from a2a_gateway.errors import StoreError
 from a2a_gateway.peers.directory import PeerDirectory
 from a2a_gateway.peers.peer import NoAnswer, Peer
+from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.runs.model import RunRecord, TokenUsage
 from a2a_gateway.runs.ports import Charge, Clock, Hold, Ledger
 from a2a_gateway.settings import LEAST_KEPT_S
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.report import FoundRun, RunReport, read_known_run, read_run_list
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 _ASK_WITHIN_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 3600.0

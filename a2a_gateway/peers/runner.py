@@ -25,7 +25,6 @@ from typing import Final
 
 import anyio
 import httpx
-import structlog
 
 from a2a_gateway.errors import ModelUnpriced
 from a2a_gateway.peers.connection import Unreadable
@@ -44,6 +43,7 @@ from a2a_gateway.peers.peer import Peer
 from a2a_gateway.peers.pricing import Terms, charge_plain, terms_of
 from a2a_gateway.peers.prompt_size import measure_prompt
 from a2a_gateway.peers.send_retries import ATTEMPTS, send_with_retries
+from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.runs.events import (
     Cancelled,
     ContentDelta,
@@ -63,7 +63,7 @@ from delegate_tool.remote.call import MIN_TIMEOUT_S, ChunkStream, RemoteCall
 from delegate_tool.remote.failures import TooLarge
 from delegate_tool.remote.reply import MAX_ANSWER_BYTES, Delta, Reply
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 _MAX_SILENCE_S: Final = 90.0
 """A gateway sends a heartbeat every 15 s while an agent works, so a longer silence means a broken connection."""

@@ -14,5 +14,5 @@ which draws the way of a request. The modules:
       wait_graph, throttle
     deduplication, keyless_retries, retry_rule,   what a repeated request gets
       ended_runs, kept_outcome
-    fault_log                                     logs a fault of the gateway without its local variables
+    event_log                                     logs events, and faults without their local variables
 """

@@ -18,12 +18,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-import structlog
-
 from a2a_gateway.errors import AgentFailed, GatewayError, RunCancelled, RunLost, StoreError, StoreLost
 from a2a_gateway.runs.cancellation import Cancellation
+from a2a_gateway.runs.event_log import get_log, log_fault
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunFinished, RunSummary
-from a2a_gateway.runs.fault_log import log_fault
 from a2a_gateway.runs.kept_outcome import encode_kept_outcome, keep_outcome
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import RunId, RunState, SpendCaps
@@ -31,14 +29,20 @@ from a2a_gateway.runs.ports import Ledger
 from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.runs.write_retries import WriteRetries
 from delegate_tool.protocol.context import OnDisconnect
+from delegate_tool.protocol.money import format_usd
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Finalization:
-    """Ends runs."""
+    """Ends runs.
 
+    Attributes:
+        gateway_id: name of this gateway, for the log.
+    """
+
+    gateway_id: str
     ledger: Ledger
     cancellation: Cancellation
     write_retries: WriteRetries
@@ -63,6 +67,7 @@ class Finalization:
         live.record = end.summary.record
         self.throttle.leave(live.record.key_id, run_id)
         live.publish(end)
+        self._log_end(end, live.clock.now())
 
     async def discard(self, run_id: RunId) -> None:
         """End a run that was opened for a caller that gave up, as a crash would: its idempotency key may begin another run.
@@ -71,7 +76,33 @@ class Finalization:
             StoreError: the database refused the write, which is tried again.
         """
         lost = RunLost.code
+        log.info("run_discarded", run_id=run_id, gateway=self.gateway_id)
         await self._write(lambda: self.ledger.close_run(run_id, RunState.LOST, stop_reason=lost, error_code=lost))
+
+    def _log_end(self, end: RunFinished, now: float) -> None:
+        """Log how a run ended and what it used; nothing that was asked or answered."""
+        run, (state, reason, code) = end.summary.record, _describe_end(end.outcome)
+        write = log.warning if state is RunState.FAILED else log.info
+        write(
+            "run_ended",
+            run_id=run.id,
+            tree_id=run.tree_id,
+            parent_id=run.parent_id,
+            agent=run.agent,
+            depth=run.depth,
+            state=state.value,
+            reason=reason,
+            code=code,
+            seconds=round(run.executed_s(now), 3),
+            turns=run.turns,
+            prompt_tokens=run.usage.prompt,
+            completion_tokens=run.usage.completion,
+            cost_usd=format_usd(run.cost_self_micro_usd),
+            tree_cost_usd=format_usd(run.cost_tree_micro_usd),
+            cost_complete=run.cost_complete,
+            key_id=run.key_id,
+            gateway=self.gateway_id,
+        )
 
     async def _record(self, live: LiveRun, outcome: Outcome, caps: SpendCaps, *, has_begun: bool) -> RunFinished:
         """Record the end of a run and cancel everything below it; a refusal of the ledger becomes the end."""

@@ -14,13 +14,11 @@ killed at that moment. The runner cleans up after the end is published, because 
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 
-import structlog
-
 from a2a_gateway.errors import AgentFailed, GatewayError, RunCancelled, StoreError
 from a2a_gateway.runs.budget import accounts_of_path, unspent
 from a2a_gateway.runs.cancellation import Cancellation
+from a2a_gateway.runs.event_log import get_log, log_fault
 from a2a_gateway.runs.events import Cancelled, Failed, RunEnded, RunStarted
-from a2a_gateway.runs.fault_log import log_fault
 from a2a_gateway.runs.finalization import Finalization
 from a2a_gateway.runs.intake import Intake
 from a2a_gateway.runs.leases import Lease, Leases
@@ -35,7 +33,7 @@ from a2a_gateway.runs.task_marks import LONGEST_TRAIL
 from a2a_gateway.runs.write_retries import WriteRetries
 from delegate_tool.protocol.context import AgentCard, DelegationBinding, OnDisconnect
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,6 @@ class Leading:
             if live.has_ended:  # the end is published; what failed is to keep the conversation, or to remove the workspace
                 log.error("lease_not_returned", run_id=run_id, code=error.code)  # noqa: TRY400  # the message may quote values
                 return
-            log.info("run_ended_early", run_id=run_id, code=error.code)
             outcome = Cancelled(why=error.message) if isinstance(error, RunCancelled) else Failed(error)
             await self.finalization.finish(live, outcome, caps)
         except Exception as error:  # noqa: BLE001  # the ledger and the caller must receive an end

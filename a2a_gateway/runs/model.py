@@ -296,6 +296,12 @@ class RunRecord:
     remote_run_id: str | None = None
     origin: str | None = None
 
+    def executed_s(self, now: float) -> float:
+        """Return for how long the run has been executed; 0 while it waits in the queue."""
+        if self.started_at is None:
+            return 0.0
+        return max(0.0, (now if self.ended_at is None else self.ended_at) - self.started_at)
+
 
 @dataclass(frozen=True, slots=True)
 class PeerReport:

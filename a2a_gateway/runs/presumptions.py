@@ -15,12 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
-
 from a2a_gateway.errors import StoreError
+from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.runs.ports import Hold, Ledger
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 PERIOD_S: Final = 1.0
 _WORTH_RECORDING: Final = 1.1

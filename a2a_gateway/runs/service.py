@@ -21,14 +21,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self
 
-import structlog
-
 from a2a_gateway.errors import GatewayError, InternalError, NotReady
 from a2a_gateway.runs.cancellation import Cancellation
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.deduplication import Deduplication
 from a2a_gateway.runs.ended_runs import EndedRuns
-from a2a_gateway.runs.fault_log import log_fault
+from a2a_gateway.runs.event_log import get_log, log_fault
 from a2a_gateway.runs.finalization import Finalization
 from a2a_gateway.runs.intake import Intake
 from a2a_gateway.runs.leading import Leading
@@ -44,7 +42,7 @@ from a2a_gateway.runs.task_marks import TaskMarks
 from a2a_gateway.runs.throttle import Throttle
 from a2a_gateway.runs.write_retries import WriteRetries
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 
 class StartedRun(NamedTuple):
@@ -98,7 +96,7 @@ class RunService:
         self.presumptions = Presumptions(ledger)
         self._cancellation = Cancellation(live_runs, self.runner, policy.disconnect_grace_s)
         self._write_retries = WriteRetries(policy.retry_store_after_s, on_written=self._note_written)
-        finalization = Finalization(ledger, self._cancellation, self._write_retries, self.throttle)
+        finalization = Finalization(policy.gateway_id, ledger, self._cancellation, self._write_retries, self.throttle)
         self._opening = Opening(
             ledger,
             live_runs,
@@ -180,6 +178,9 @@ class RunService:
             self._tasks[run_id].cancel()
         if self._tasks and timeout_s > 0:
             await asyncio.wait(self._tasks.values(), timeout=timeout_s)
+        unended = sum(not live.is_ending for live in self.live_runs)
+        if unended:
+            log.info("runs_cancelled", count=unended)
         for run_id, task in list(self._tasks.items()):
             live = self.live_runs.get(run_id)
             if live is not None:

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Lifespan
 
 from a2a_gateway.server.gateway import Gateway
+from a2a_gateway.server.request_log import RequestLog
 from a2a_gateway.server.route_class import unknown_path
 from a2a_gateway.server.routers import create_router
 from a2a_gateway.settings import Settings, load_settings
@@ -43,5 +44,6 @@ def app_of(gateway: Gateway, lifespan: Lifespan[FastAPI] | None = None) -> FastA
         redirect_slashes=False,  # they lead to http://, also behind a TLS proxy: the client would send its request unencrypted
     )
     app.include_router(create_router(gateway))
+    app.add_middleware(RequestLog)
     app.add_exception_handler(HTTPException, unknown_path)
     return app

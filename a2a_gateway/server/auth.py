@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from a2a_gateway.errors import AuthenticationError, RootKeyFromAgent, RunNotFound, RunTokenRevoked
+from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.runs.model import LIVE_STATES, RunId, RunRecord
 from a2a_gateway.runs.ports import Keys, Ledger
 from a2a_gateway.runs.proposal import Caller
@@ -24,7 +23,7 @@ from a2a_gateway.server.tokens import JwtRunTokens
 if TYPE_CHECKING:
     from a2a_gateway.peers import GrantVerifier
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 _FOUND_RUNS: Final = 100
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -17,6 +17,7 @@ from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.server.bodies import Bodies
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.origin import ConnectionEnds
+from a2a_gateway.server.request_log import notes_of
 
 _BEARER = HTTPBearer(
     scheme_name="ApiKey",
@@ -72,7 +73,9 @@ async def get_run_starter(
     _session_key: Annotated[object, Security(_SESSION_KEY)],
 ) -> Caller:
     """Authenticate a caller that may start a run: a key, a run, or a peer with a grant."""
-    return await engine.auth.authenticate(request.headers, ConnectionEnds.of(request.scope))
+    caller = await engine.auth.authenticate(request.headers, ConnectionEnds.of(request.scope))
+    notes_of(request.scope).caller = caller
+    return caller
 
 
 async def get_caller(caller: Annotated[Caller, Depends(get_run_starter)]) -> Caller:
@@ -83,10 +86,12 @@ async def get_caller(caller: Annotated[Caller, Depends(get_run_starter)]) -> Cal
 
 
 async def get_visible_run(
-    run_id: str, engine: Annotated[Engine, Depends(get_engine)], caller: Annotated[Caller, Depends(get_caller)]
+    request: Request, run_id: str, engine: Annotated[Engine, Depends(get_engine)], caller: Annotated[Caller, Depends(get_caller)]
 ) -> RunRecord:
     """Return the run that the path names, if the caller may see it."""
-    return await engine.auth.visible_run(caller, run_id)
+    run = await engine.auth.visible_run(caller, run_id)
+    notes_of(request.scope).run_id = run.id
+    return run
 
 
 GatewayDep = Annotated[Gateway, Depends(get_gateway)]

@@ -6,16 +6,17 @@ that needs it awaits `Gateway.engine`.
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import structlog
-
 from a2a_gateway.agents.loading import load_agents_side
+from a2a_gateway.agents.profiles.profile_log import log_problems
 from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
 from a2a_gateway.host.clock import SystemClock
@@ -23,7 +24,7 @@ from a2a_gateway.host.data_dir_lock import lock_data_dir
 from a2a_gateway.runs.capacity import Capacity
 from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.dispatch import Sites
-from a2a_gateway.runs.fault_log import log_fault
+from a2a_gateway.runs.event_log import get_log, log_fault
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.leases import Leases
 from a2a_gateway.runs.limits import Limits
@@ -39,18 +40,19 @@ from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.origin import Origins, can_identify_senders
 from a2a_gateway.server.tokens import JwtRunTokens
 from a2a_gateway.settings import AgentKeyUse, Settings
-from a2a_gateway.stores import Store, open_store, store_url
+from a2a_gateway.stores import Store, database_kind, open_store, store_url
 from delegate_tool.protocol.limits import limit_values, limits_of
 
 if TYPE_CHECKING:
     from a2a_gateway.peers import PeerDirectory, RemoteTrees, SigningKey
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 _READY_WITHIN_S = 60.0
 _SWEEP_EVERY_S = 30.0
 _REMOVE_RUNS_EVERY_S = 600.0
 _REVOKED_WITHIN_S = 0.5
+_REREAD_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,21 +159,33 @@ class Gateway:
 
         A second call, with a shorter timeout, does not wait for the first.
         """
-        self._draining = True
-        if self.started.done() and not self.started.cancelled() and self.started.exception() is None:
-            service = self.started.result().service
-            await service.drain(self.settings.drain_s if timeout_s is None else timeout_s)
+        is_first, self._draining = not self._draining, True
+        if not self.started.done() or self.started.cancelled() or self.started.exception() is not None:
+            return
+        service = self.started.result().service
+        timeout_s = self.settings.drain_s if timeout_s is None else timeout_s
+        runs = sum(1 for _ in service.live_runs)
+        if is_first or runs:
+            log.info("drain_began" if is_first else "drain_shortened", runs=runs, timeout_s=timeout_s)
+        await service.drain(timeout_s)
+        if is_first:
+            log.info("drain_ended")
 
     async def _serve(self, engine: "asyncio.Future[Engine]") -> None:
+        began_at = time.monotonic()
         try:
+            _log_start(self.settings)
             signing_key = await self.signing_key()
             opened = open_engine(self.settings, self.environ, self.clock, signing_key, owns_process=self.owns_process)
             async with opened as ready:
                 ready.service.draining = self._draining  # `drain` may have been called during the start
                 engine.set_result(ready)
-                log.info("gateway_ready", models=[profile.model for profile in ready.profiles.list()])
+                models = [profile.model for profile in ready.profiles.list()]
+                log.info("gateway_ready", models=models, seconds=round(time.monotonic() - began_at, 3))
                 await self._stop.wait()
+            log.info("gateway_stopped")
         except GatewayError as error:
+            log.error("gateway_failed", code=error.code)  # noqa: TRY400  # the message may quote values
             self._fail(engine, error)
         except Exception as error:  # noqa: BLE001  # it is logged
             log_fault(log, "gateway_failed")
@@ -220,9 +234,7 @@ async def open_engine(
                 plain_retries=settings.llm_retries,
             )
             sites = Sites([agents.site, Site("peers", lambda model: "/" in model, directory, peer_runner)])
-            for problem in sites.problems():
-                if problem.is_warning:
-                    log.warning("profile_warning", path=problem.path, line=problem.line, message=problem.message)
+            log_problems(agents.site.profiles.problems())
             await sites.sweep(await store.conversations.workspace_dirs())
             leases = Leases(store.conversations, sites.workspaces_of, live_runs, clock, settings.conversation_ttl_s, queue)
             throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
@@ -234,7 +246,8 @@ async def open_engine(
             revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
             presuming = _background(service.presumptions.record_often(), "record presumptions")
             removing = _background(_remove_runs_often(store, clock, settings.run_retention_s), "remove old runs")
-            async with presuming, service, _sweeping(leases, store, clock), removing, reconciling, revoking:
+            rereading = _background(_reread_often(agents.site.profiles), "read profiles")
+            async with presuming, service, _sweeping(leases, store, clock), removing, reconciling, revoking, rereading:
                 origins = Origins(sites, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.GrantVerifier(known_peers, identity), origins)
                 yield Engine(
@@ -249,6 +262,18 @@ async def open_engine(
                     ignored_options=agents.ignored_options,
                     started_at=int(clock.now()),
                 )
+
+
+def _log_start(settings: Settings) -> None:
+    log.info(
+        "gateway_starting",
+        version=version("a2a-gateway"),
+        url=settings.own_url,
+        gateway=settings.gateway_id,
+        data_dir=str(settings.data_dir),
+        database=database_kind(settings),
+        sandbox="none",  # docs/security.md
+    )
 
 
 def _open_signing_key(data_dir: Path) -> "SigningKey":
@@ -306,6 +331,14 @@ async def _remove_runs_often(store: Store, clock: Clock, retention_s: float) -> 
         except StoreError as error:
             log.warning("runs_not_removed", error=type(error).__name__)
         await asyncio.sleep(_REMOVE_RUNS_EVERY_S)
+
+
+async def _reread_often(profiles: Profiles) -> None:
+    """Notice changed profiles also while no request asks for one, so that the log reports a broken one at once."""
+    while True:
+        await asyncio.sleep(_REREAD_EVERY_S)
+        with suppress(OSError):
+            profiles.problems()
 
 
 async def _enforce_often(revocation: Revocation) -> None:

@@ -18,12 +18,15 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from a2a_gateway.errors import BodyTooLarge, GatewayError, RequestError
+from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.server.client_probe import ClientProbe
 from a2a_gateway.server.connection_limits import ConnectionLimits, Phase
 from a2a_gateway.server.request_framing import RequestFraming
 from a2a_gateway.server.route_class import error_response
 from a2a_gateway.wire.errors import render_error
 from a2a_gateway.wire.json_bytes import encode_json
+
+log = get_log(__name__)
 
 _FRAMING_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -159,6 +162,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         """
         if self._can_be_answered:
             status, headers, body = render_error(error)
+            log.info("request_refused", status=status, code=error.code, client=self.client[0] if self.client else None)
             headers |= {"content-type": "application/json", "content-length": str(len(encode_json(body))), "connection": "close"}
             head = [*self.server_state.default_headers, *((name.encode(), value.encode()) for name, value in headers.items())]
             lines = b"".join(b"%b: %b\r\n" % header for header in head)
@@ -178,7 +182,9 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     async def _answer_full(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = error_response(self._limits.full())
+        error = self._limits.full()
+        log.info("request_refused", status=429, code=error.code, client=self.client[0] if self.client else None)
+        response = error_response(error)
         response.headers["connection"] = "close"
         await response(scope, receive, send)
 

@@ -6,19 +6,19 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
-import structlog
 import uvloop
 
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.host.orphans import become_parent_of_orphans
 from a2a_gateway.host.process_hardening import forbid_inspection, scrub_environment
 from a2a_gateway.llm_settings import secret_variables
+from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.server.logs import configure_logs
 from a2a_gateway.server.origin import can_identify_senders
 from a2a_gateway.server.uvicorn_server import Announcement, RunningGateway, running_gateway
 from a2a_gateway.settings import Settings, unknown_variables
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 _SETTINGS_WITH_SECRETS: Final = frozenset({"A2A_DATABASE_URL", "A2A_PEERS", "A2A_LLMS"})
 """Settings that may contain a password or a key. They have been read before they are removed."""

@@ -1,10 +1,8 @@
 """The route class of every endpoint: it renders errors in the shape of its door, in a host application too."""
 
-import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import structlog
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -20,16 +18,17 @@ from a2a_gateway.errors import (
     RootKeyFromAgent,
     RouteNotFound,
 )
-from a2a_gateway.runs.fault_log import log_fault
+from a2a_gateway.runs.event_log import get_log, log_fault
+from a2a_gateway.server.request_log import log_request, notes_of
 from a2a_gateway.wire.errors import encode_error
 from a2a_gateway.wire.presenter import ErrorRenderer, WireResponse
 from delegate_tool.protocol.fields import Header
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 
 class GatewayRoute(APIRoute):
-    """Gives each request an id, and renders errors.
+    """Logs each request, and renders errors.
 
     The shape is OpenAI's. A door with a shape of its own has a subclass with another `render_error`, and names that in its
     `APIRouter(route_class=...)`.
@@ -44,7 +43,7 @@ class GatewayRoute(APIRoute):
         endpoint = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
-            request_id = request.state.request_id = _new_request_id()
+            request_id = notes_of(request.scope).request_id
             try:
                 response = await endpoint(request)
             except ClientDisconnect:
@@ -64,6 +63,10 @@ class GatewayRoute(APIRoute):
         return answer
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve and log a request."""
+        await log_request(self._handle, scope, receive, send)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, or refuse the method here, because the application's own response would have another shape."""
         try:
             await super().handle(scope, receive, send)
@@ -100,13 +103,9 @@ def _refusal(request: Request, error: Exception, render_error: ErrorRenderer) ->
     else:
         refusal = RequestError(f"{where} was refused.")
     response = error_response(refusal, render_error)
-    response.headers[Header.REQUEST_ID] = _new_request_id()
+    response.headers[Header.REQUEST_ID] = notes_of(request.scope).request_id
     response.headers.update(error.headers or {} if isinstance(error, HTTPException) else {})  # `Allow`
     return response
-
-
-def _new_request_id() -> str:
-    return f"req_{uuid.uuid4().hex}"
 
 
 def _invalid_parameter(error: RequestValidationError) -> RequestError:

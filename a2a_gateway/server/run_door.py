@@ -17,6 +17,7 @@ from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.server.dependencies import EngineDep, RunStarterDep, context_of
 from a2a_gateway.server.gateway import Engine
+from a2a_gateway.server.request_log import notes_of
 from a2a_gateway.server.run_response import RunResponse
 from a2a_gateway.wire.presenter import Presenter
 from delegate_tool.protocol.context import unknown_headers
@@ -60,7 +61,7 @@ class RunDoor:
             self.caller,
             presenter,
             ignored=sorted(ignored),
-            request_id=self.request.state.request_id,
+            notes=notes_of(self.request.scope),
             heartbeat_s=context_of(self.request).gateway.settings.heartbeat_s,
         )
 

@@ -7,17 +7,17 @@ by the wire's `Presenter`; when, is decided here.
 
 from collections.abc import Mapping, Sequence
 
-import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.attachment import Attachment, attach
+from a2a_gateway.runs.event_log import get_log, log_fault
 from a2a_gateway.runs.events import ContentDelta, OptionsIgnored, RunEvent, RunFinished, RunStarted
-from a2a_gateway.runs.fault_log import log_fault
 from a2a_gateway.runs.model import RunRequest
 from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.service import RunService
+from a2a_gateway.server.request_log import RequestNotes
 from a2a_gateway.server.response_writer import ResponseWriter, raw_headers, write_until_client_leaves
 from a2a_gateway.server.route_class import internal_error
 from a2a_gateway.wire.headers import final_headers, ignored_headers, start_headers
@@ -25,7 +25,7 @@ from a2a_gateway.wire.outcome import render_outcome
 from a2a_gateway.wire.presenter import Presenter
 from delegate_tool.protocol.fields import Header
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 
 class RunResponse(Response):
@@ -43,7 +43,7 @@ class RunResponse(Response):
         presenter: Presenter,
         *,
         ignored: Sequence[str],
-        request_id: str,
+        notes: RequestNotes,
         heartbeat_s: float,
     ) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class RunResponse(Response):
         self._caller = caller
         self._presenter = presenter
         self._ignored = ignored
-        self._request_id = request_id
+        self._notes = notes
         self._heartbeat_s = heartbeat_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,12 +61,13 @@ class RunResponse(Response):
         await write_until_client_leaves(self._respond(writer), writer, receive)
 
     async def _respond(self, writer: ResponseWriter) -> None:
-        headers: dict[str, str] = {Header.REQUEST_ID: self._request_id}
+        headers: dict[str, str] = {Header.REQUEST_ID: self._notes.request_id}
         try:
             async with attach(self._service, self._request, self._caller) as run:
+                self._notes.run_id = run.record.id
                 headers = start_headers(
                     run.record,
-                    request_id=self._request_id,
+                    request_id=self._notes.request_id,
                     now=self._service.clock.now(),
                     ignored=self._ignored,
                     is_replay=run.is_replay,
@@ -78,9 +79,9 @@ class RunResponse(Response):
         except GatewayError as error:
             await writer.write_whole(self._presenter.error(error), headers)
         except OSError:
-            log.info("client_lost", request_id=self._request_id)
+            return  # the client has left, which is logged with the request
         except Exception as error:
-            log_fault(log, "request_failed", request_id=self._request_id)
+            log_fault(log, "request_failed", request_id=self._notes.request_id)
             if writer.started:
                 raise
             await writer.write_whole(self._presenter.error(internal_error(error)), headers)

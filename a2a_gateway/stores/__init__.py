@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.settings import Settings
 from a2a_gateway.stores.conversations import SqlConversations
-from a2a_gateway.stores.database import Database, sqlite_url
+from a2a_gateway.stores.database import Database, parse_url, sqlite_url
 from a2a_gateway.stores.journals import SqlJournals
 from a2a_gateway.stores.keys import SqlKeys
 from a2a_gateway.stores.ledger import SqlLedger
@@ -30,6 +30,7 @@ __all__ = [
     "SqlRetention",
     "SqlSpending",
     "Store",
+    "database_kind",
     "open_store",
     "sqlite_url",
     "store_url",
@@ -39,6 +40,11 @@ __all__ = [
 def store_url(settings: Settings) -> str:
     """Return the SQLAlchemy URL of a gateway's store."""
     return settings.database_url or sqlite_url(settings.data_dir / "gateway.db")
+
+
+def database_kind(settings: Settings) -> str:
+    """Return what kind of database a gateway's store is in, without address and password: `sqlite` or `postgresql`."""
+    return parse_url(store_url(settings)).get_backend_name()
 
 
 @dataclass(frozen=True, slots=True)

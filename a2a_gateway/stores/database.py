@@ -54,7 +54,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = _parse_url(url)
+        self._url = parse_url(url)
         is_sqlite = self._url.get_backend_name() == "sqlite"
         threads = 1 if is_sqlite else POSTGRESQL_THREADS
         self._engine = _create_engine(self._url, threads)
@@ -158,7 +158,7 @@ class Database:
         return future.result()
 
 
-def _parse_url(url: str) -> URL:
+def parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # ValueError: the port is not a number

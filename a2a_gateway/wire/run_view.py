@@ -37,7 +37,7 @@ def render_run(record: RunRecord, *, now: float, pending: bool | None = None) ->
         "started_at": _instant(record.started_at),
         "ended_at": _instant(record.ended_at),
         "deadline_at": _instant(record.deadline_at),
-        "seconds": round(_seconds(record, now), 3),
+        "seconds": round(record.executed_s(now), 3),
         **_render_use(record, pending=pending),
         "descendants": record.descendants,
         "limits": render_limits(record.limits),
@@ -119,10 +119,3 @@ def _instant(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _seconds(record: RunRecord, now: float) -> float:
-    """Return for how long a run has been executed; 0 while it waits in the queue."""
-    if record.started_at is None:
-        return 0.0
-    return max(0.0, (now if record.ended_at is None else record.ended_at) - record.started_at)

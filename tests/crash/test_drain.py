@@ -1,6 +1,7 @@
 """A gateway that gets a signal to end: what it still does, what it refuses, and what the clients of its runs get."""
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -108,6 +109,10 @@ async def test_sigterm_drains_and_a_second_signal_cancels_with_partial_answers(g
     assert partial_of(cancelled.value) == "Half of it."
     assert (said, broken.code, partial_of(broken)) == ("Half of it.", "run_cancelled", "Half of it.")
     assert exit_code == 0
+    lines = [json.loads(line) for line in gateway.log.splitlines()]
+    names = ("drain_began", "drain_shortened", "runs_cancelled", "drain_ended", "gateway_stopped")
+    assert [line["event"] for line in lines if line["event"] in names] == list(names)
+    assert [line["count"] for line in lines if line["event"] == "runs_cancelled"] == [3]  # one whose client has left
     books = Books.read(gateway.database_url)
     assert (books.disagreements(), books.open_holds()) == ([], [])
     assert sorted(run["state"] for run in books.runs) == ["cancelled"] * 3 + ["finished"] * 2

@@ -101,6 +101,7 @@ def hunt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hunt]:
         database_url = f"sqlite:///{home}/data/gateway.db?timeout=5"
         settings = {"A2A_PUBLIC_URL": wire.url, "A2A_LOG_LEVEL": "debug", "A2A_DATABASE_URL": database_url}
         settings |= {"A2A_GATEWAY_ID": "here", "A2A_PEERS": json.dumps([{"id": "far", "base_url": peer.base_url}])}
+        settings |= {"LITELLM_LOG": "DEBUG", "OPENAI_LOG": "debug", "HTTPX_LOG_LEVEL": "debug", "LOG_LEVEL": "DEBUG"}
         settings |= {"A2A_API_KEY": CALLERS_KEY}  # exported for `a2a-gateway ask` in the shell that starts the gateway
         with served_gateway(home, profile, director=what_the_llm_says, port=port, **settings) as gateway:
             _work(gateway, hunt, home)
@@ -209,3 +210,9 @@ def test_a_disguised_secret_would_be_found(hunt: Hunt) -> None:
     for lead in range(4):
         hidden = base64.b64encode(b"." * lead + LLM_KEY.encode() + b"." * lead)
         assert any(form in hidden for form in _forms(LLM_KEY))
+
+
+def test_every_line_of_the_log_has_one_form_and_no_line_has_a_task_or_an_answer(hunt: Hunt) -> None:
+    log = hunt.places["log"].decode()
+    assert {"timestamp", "level", "event", "logger"} <= set.intersection(*(set(json.loads(line)) for line in log.splitlines()))
+    assert not [text for text in ("Look around", "delegated", "My key is", "Incorrect API key") if text in log]

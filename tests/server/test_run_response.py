@@ -13,6 +13,7 @@ from a2a_gateway.runs.events import ContentDelta, RunEvent, RunSummary
 from a2a_gateway.runs.messages import TextPart, UserMessage
 from a2a_gateway.runs.model import RunRecord, RunRequest
 from a2a_gateway.runs.proposal import Caller
+from a2a_gateway.server.request_log import RequestNotes
 from a2a_gateway.server.run_response import RunResponse
 from a2a_gateway.testing.scripted_runner import Until
 from a2a_gateway.wire.errors import encode_error
@@ -69,7 +70,9 @@ async def test_a_stream_ends_also_on_a_wire_that_shows_no_end(tmp_path: Path) ->
     async with bench_of(tmp_path, lambda _: [ContentDelta("done"), Until(text_is_sent), DONE]) as bench:
         request = RunRequest("openhands_a", (UserMessage((TextPart("task"),)),))
         caller = Caller(bench.key)
-        response = RunResponse(bench.service, request, caller, TextPresenter(), ignored=(), request_id="req_1", heartbeat_s=15)
+        response = RunResponse(
+            bench.service, request, caller, TextPresenter(), ignored=(), notes=RequestNotes("req_1"), heartbeat_s=15
+        )
         await response({"type": "http"}, receive, send)
     start, *parts = sent
     assert start["status"] == 200

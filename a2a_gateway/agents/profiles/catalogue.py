@@ -22,6 +22,7 @@ from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
 from a2a_gateway.agents.profiles.markdown_source import MarkdownSource
 from a2a_gateway.agents.profiles.openhands_source import SavedSource
+from a2a_gateway.agents.profiles.profile_log import log_reload
 from a2a_gateway.agents.profiles.recipe_builder import Entry
 from a2a_gateway.agents.profiles.saved_llms import SavedLLMs
 from a2a_gateway.agents.recipe import AgentRecipe
@@ -151,7 +152,8 @@ class ProfileCatalog:
             return False  # for example, no file descriptors are left: the current state stays
         if (snapshot, keys) == (self._state.snapshot, self._state.key_files):
             return False
-        self._state = self._load(snapshot, self._saved_llms(snapshot))
+        before, self._state = self._state, self._load(snapshot, self._saved_llms(snapshot))
+        log_reload(before.snapshot, snapshot, before.problems, self._state.problems)
         return True
 
     def _refresh_when_due(self) -> None:

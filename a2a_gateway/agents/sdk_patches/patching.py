@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-import structlog
-
 from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.runs.event_log import get_log
 
-log = structlog.get_logger(__name__)
+log = get_log(__name__)
 
 
 @dataclass(frozen=True, slots=True)
