@@ -1,17 +1,19 @@
-"""The delegation client: one delegation is one streamed chat completion. Also the plain-Python `delegate` for scripts.
+"""The delegation client: one delegation is one streamed chat completion.
 
-Below it stands `remote.call`, which sends, times and reads; above it the tool's executor. It works against any OpenAI-compatible
-endpoint and does not know OpenHands.
+Below it stands `remote.call`, which sends, times and reads; above it the tool's executor, and `script` with `delegate`. It works
+against any OpenAI-compatible endpoint and does not know OpenHands.
 """
 
 import asyncio
+import logging
 import os
 import time
-import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Final, Self
+from typing import Any, Final, Self
 
+import httpx
 from openai import AsyncOpenAI
 
 from delegate_tool.http.client import proxying_client
@@ -33,10 +35,12 @@ from delegate_tool.remote.reply import Reply
 BASE_URL_ENV: Final = "A2A_BASE_URL"
 API_KEY_ENV: Final = "A2A_API_KEY"
 DEFAULT_TIMEOUT_S: Final = 1800.0
+UNENFORCED_BUDGET: Final = "%s is no gateway and ignores the budget: nothing bounds what a delegation to it costs."
+_log: Final = logging.getLogger(__name__)
 
 
 class EndpointMissing(ValueError):
-    """No endpoint or API key configured."""
+    """No usable endpoint or API key configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,14 @@ class Endpoint:
         """Return the endpoint from the arguments, and from the environment where an argument is missing.
 
         Raises:
-            EndpointMissing: the base URL or the key is in neither, or the key is malformed.
+            EndpointMissing: the base URL or the key is in neither, or is malformed.
         """
         base_url = base_url or os.environ.get(BASE_URL_ENV)
         if not base_url:
             raise EndpointMissing(
                 f"No endpoint to delegate to: set {BASE_URL_ENV} (such as http://127.0.0.1:8420/v1) or base_url."
             )
+        _check_url(base_url)
         api_key = (api_key or os.environ.get(api_key_env, "")).strip()
         if not api_key:
             raise EndpointMissing(f"No key for {base_url}: set {api_key_env}.")
@@ -81,6 +86,7 @@ class Delegation:
     Attributes:
         agent: model id at the endpoint.
         context: facts that the agent needs beside the task, if they are not in the task.
+        response_format: OpenAI's `response_format`, as it is sent.
         limits: must hold an idempotency key if the client may retry, so that no agent runs twice for one call.
     """
 
@@ -88,12 +94,24 @@ class Delegation:
     task: str
     context: str | None = None
     limits: DelegationContext = field(default_factory=DelegationContext)
+    response_format: Mapping[str, Any] | None = None
 
     @property
     def prompt(self) -> str:
         """The one user message that the agent gets."""
         prompt = f"{self.task}{CONTEXT_HEADING}{self.context}" if self.context and self.context.strip() else self.task
         return well_formed(prompt)
+
+
+def _check_url(base_url: str) -> None:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise EndpointMissing(f"The base URL {base_url[:200]!r} is malformed: {error}.") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise EndpointMissing(
+            f"The base URL {base_url[:200]!r} must begin with http:// or https:// and a host, such as http://127.0.0.1:8420/v1."
+        )
 
 
 async def call_agent(
@@ -112,11 +130,13 @@ async def call_agent(
     started, limits = time.monotonic(), delegation.limits
     timeout_s = _shorter(limits.timeout_s, time_left_s)
     call = RemoteCall(client, limits.idempotency_key, Reply(Secrets.of([client.api_key])))
-    body = {
+    body: dict[str, Any] = {
         "model": delegation.agent,
         "messages": [{"role": "user", "content": delegation.prompt}],
         "stream_options": {"include_usage": True},
     }
+    if delegation.response_format is not None:
+        body["response_format"] = delegation.response_format
     try:
         failure = await call.run(lambda: call.send(body, encode_headers(limits)), timeout_s=timeout_s)
     except TimeoutError:
@@ -125,95 +145,38 @@ async def call_agent(
         if is_from_outside:
             await call.cancel()
         raise
-    return replace(call.reply.conclude(failure), seconds=time.monotonic() - started)
+    result = call.reply.conclude(failure)
+    enforced = _is_budget_enforced(limits, call, result)
+    if enforced is False:
+        _log.warning(UNENFORCED_BUDGET, client.base_url)
+    return replace(result, seconds=time.monotonic() - started, budget_enforced=enforced)
 
 
-async def adelegate(
-    agent: str,
-    task: str,
-    *,
-    context: str | None = None,
-    conversation_id: str | None = None,
-    budget_usd: str | int | float | Decimal | None = None,
-    timeout_s: float | None = None,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    client: AsyncOpenAI | None = None,
-) -> DelegationResult:
-    """Call an agent from a script and wait for its answer.
-
-    Args:
-        agent: model id, such as `openhands_reviewer`; `self` only where the credential is a run's token.
-        conversation_id: of an earlier result, to go on with the same agent.
-        budget_usd: cap on the run and all its descendants, at most six decimal places.
-        base_url: default is the environment's `A2A_BASE_URL`; `api_key` likewise `A2A_API_KEY`.
-        client: used instead of a new one, and left open.
-
-    Raises:
-        EndpointMissing: the base URL or the key is neither given nor in the environment.
-        ContextError: a limit or the conversation id is malformed.
-    """
-    limits = read_limits(conversation_id=conversation_id, budget_usd=budget_usd, timeout_s=timeout_s)
-    delegation = Delegation(agent, task, context, replace(limits, idempotency_key=uuid.uuid4().hex))
-    if client is not None:
-        return await call_agent(client, delegation)
-    async with Endpoint.find(base_url, api_key).connect() as own:
-        return await call_agent(own, delegation)
-
-
-def delegate(
-    agent: str,
-    task: str,
-    *,
-    context: str | None = None,
-    conversation_id: str | None = None,
-    budget_usd: str | int | float | Decimal | None = None,
-    timeout_s: float | None = None,
-    base_url: str | None = None,
-    api_key: str | None = None,
-) -> DelegationResult:
-    """Do what `adelegate` does, from code that has no event loop.
-
-    Raises:
-        RuntimeError: an event loop runs in this thread, and this call would block it.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise RuntimeError("An event loop runs in this thread: use `await adelegate(…)` here.")
-    return asyncio.run(
-        adelegate(
-            agent,
-            task,
-            context=context,
-            conversation_id=conversation_id,
-            budget_usd=budget_usd,
-            timeout_s=timeout_s,
-            base_url=base_url,
-            api_key=api_key,
-        )
-    )
-
-
-def read_limits(
-    *,
-    conversation_id: str | None = None,
-    budget_usd: str | int | float | Decimal | None = None,
-    timeout_s: float | None = None,
-) -> DelegationContext:
-    """Parse the limits that a caller asks for, with the syntax of the headers. Only the answer is requested, no narration.
+def read_limits(**asked: object) -> DelegationContext:
+    """Parse what a caller asks for, by the names of the `a2a` object of a body. Only the answer is requested, no narration.
 
     Raises:
         ContextError: a value is malformed.
     """
-    asked = {
-        "conversation_id": conversation_id,
-        "budget_usd": f"{budget_usd:f}" if isinstance(budget_usd, Decimal) else budget_usd,
-        "timeout_s": timeout_s,
-    }
-    return replace(decode_body(asked, param=""), narration=Narration.NONE)
+    return replace(decode_body({name: _as_json(value) for name, value in asked.items()}, param=""), narration=Narration.NONE)
+
+
+def _as_json(value: object) -> object:
+    match value:
+        case Decimal():
+            return f"{value:f}"
+        case set() | frozenset():
+            return sorted(value)
+        case _:
+            return value
+
+
+def _is_budget_enforced(limits: DelegationContext, call: RemoteCall, result: DelegationResult) -> bool | None:
+    if limits.budget_micro_usd is None:
+        return None
+    if call.reply.is_from_gateway or result.run_id is not None:
+        return True
+    return False if call.has_begun else None
 
 
 def _shorter(asked_s: float | None, left_s: float | None) -> float:

@@ -7,16 +7,19 @@ they hold no secret.
 
 import asyncio
 import concurrent.futures
+import difflib
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import openai
+from openai.types import Model
 from openhands.sdk.tool import Action, DeclaredResources, ToolAnnotations, ToolDefinition, register_tool
 from openhands.sdk.tool.registry import registered_tool_class
 
 from delegate_tool.binding import BoundClient, find_binding
-from delegate_tool.client import API_KEY_ENV, Endpoint, read_limits
+from delegate_tool.client import API_KEY_ENV, UNENFORCED_BUDGET, Endpoint, read_limits
 from delegate_tool.connection import GatewayConnection, OwnConnection, ToolConnection
 from delegate_tool.executor import DelegationExecutor, Delegator
 from delegate_tool.protocol.context import AgentCard, DelegationContext
@@ -66,9 +69,15 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
         base_url: str | None = None,
         api_key_env: str = API_KEY_ENV,
         agents: Sequence[str] | Mapping[str, str] | None = None,
-        budget_usd: str | None = None,
+        budget_usd: str | float | None = None,
         timeout_s: float | None = None,
+        max_turns: int | None = None,
+        max_depth: int | None = None,
+        max_runs: int | None = None,
+        max_breadth: int | None = None,
+        allowed_agents: Sequence[str] | None = None,
         withholdable: bool = False,
+        **unknown: object,
     ) -> Sequence["DelegationTool"]:
         """Make the tool for one conversation, or no tool where the run may not delegate any deeper.
 
@@ -79,18 +88,35 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
             api_key_env: name of the environment variable that holds the key.
             agents: the only model ids that may be called, optionally with what each is good at. Default: the description lists
                 the endpoint's models, and the endpoint decides which may be called.
-            budget_usd: cap on each delegation; `timeout_s` likewise, in seconds.
+            budget_usd: cap on the cost of each delegation. An endpoint that is no gateway ignores it.
+            timeout_s: cap on the seconds of each delegation.
+            max_turns: cap on the LLM calls of each child.
+            max_depth: greatest depth in the tree of each child, which is at depth 0.
+            max_runs: cap on the runs below each child.
+            max_breadth: cap on the live children of one run below.
+            allowed_agents: the only model ids that each child and all below it may call; `agents` is for this agent.
             withholdable: whether the caller leaves a `WithheldDelegationTool` out of what it renders for the LLM. If so, make one
                 where the run may not delegate any deeper.
 
         Raises:
             EndpointMissing: the base URL or the key is neither given nor in the environment.
             ContextError: a limit is malformed.
+            TypeError: there is no such parameter.
         """
+        _refuse_unknown(unknown)
+        limits = {
+            "budget_usd": budget_usd,
+            "timeout_s": timeout_s,
+            "max_turns": max_turns,
+            "max_depth": max_depth,
+            "max_runs": max_runs,
+            "max_breadth": max_breadth,
+            "allowed_agents": allowed_agents,
+        }
         try:
             bound = find_binding(conv_state.id)
         except LookupError:
-            return [cls._create_unbound(Endpoint.find(base_url, api_key_env=api_key_env), agents, budget_usd, timeout_s)]
+            return [cls._create_unbound(Endpoint.find(base_url, api_key_env=api_key_env), agents, read_limits(**limits))]
         if bound is None:
             return []
         if bound.binding.depth_left is None or bound.binding.depth_left > 0:
@@ -108,11 +134,12 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
 
     @classmethod
     def _create_unbound(
-        cls, endpoint: Endpoint, agents: Sequence[str] | Mapping[str, str] | None, budget_usd: str | None, timeout_s: float | None
+        cls, endpoint: Endpoint, agents: Sequence[str] | Mapping[str, str] | None, defaults: DelegationContext
     ) -> "DelegationTool":
-        defaults = read_limits(budget_usd=budget_usd, timeout_s=timeout_s)
         connection = OwnConnection(endpoint)
-        cards = _list_agents(connection) if agents is None else _as_cards(agents)
+        cards, is_plain = _list_agents(connection) if agents is None else (_as_cards(agents), False)
+        if is_plain and defaults.budget_micro_usd is not None:
+            _log.warning(UNENFORCED_BUDGET, endpoint.base_url)
         delegator = Delegator(agents=None if agents is None else frozenset(card.model for card in cards), defaults=defaults)
         return cls._create(connection, delegator, Allowance(), cards)
 
@@ -138,10 +165,40 @@ class WithheldDelegationTool(DelegationTool):
 
 
 def register() -> str:
-    """Register the tool with the SDK, once, and return the name under which agents list it."""
+    """Register the tool with the SDK, once, and return the name under which agents list it.
+
+        Tool(name=register(), params={"budget_usd": "0.50", "timeout_s": 600})
+
+    All parameters are optional, and are stored with the conversation, so none of them is a secret:
+
+    | parameter | meaning |
+    |---|---|
+    | `base_url` | OpenAI base URL of the endpoint; default: the environment's `A2A_BASE_URL` |
+    | `api_key_env` | name of the environment variable with the key; default: `A2A_API_KEY` |
+    | `agents` | the only model ids that may be called, as a list or as a mapping to what each is good at |
+    | `budget_usd` | cap on the cost of each delegation in USD, such as `"0.50"`; an endpoint that is no gateway ignores it |
+    | `timeout_s` | cap on the seconds of each delegation |
+    | `max_turns` | cap on the LLM calls of each child |
+    | `max_depth` | greatest depth below, where each child is at 0; 0 forbids the children to delegate |
+    | `max_runs` | cap on the runs below each child |
+    | `max_breadth` | cap on the live children of one run below |
+    | `allowed_agents` | the only model ids that the children and all below them may call |
+
+    Inside a gateway the run's own limits hold, and the parameters are ignored. An unknown parameter raises `TypeError` when the
+    conversation starts.
+    """
     if registered_tool_class(TOOL_NAME) is not DelegationTool:
         register_tool(TOOL_NAME, DelegationTool)
     return TOOL_NAME
+
+
+def _refuse_unknown(unknown: Mapping[str, object]) -> None:
+    for name in unknown:
+        parameters = inspect.signature(DelegationTool.create).parameters.values()
+        known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.name != "withholdable"]
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise TypeError(f"The tool {TOOL_NAME!r} has no parameter {name!r}.{hint} It takes {', '.join(known)}.")
 
 
 def _describe(cards: Sequence[AgentCard], left: str) -> str:
@@ -158,21 +215,32 @@ def _as_cards(agents: Sequence[str] | Mapping[str, str]) -> tuple[AgentCard, ...
     return tuple(AgentCard(model) for model in agents)
 
 
-def _list_agents(connection: ToolConnection) -> tuple[AgentCard, ...]:
-    """Request the endpoint's list of models. Not every endpoint has one, and the tool works without it."""
+def _list_agents(connection: ToolConnection) -> tuple[tuple[AgentCard, ...], bool]:
+    """Request the endpoint's list of models. Not every endpoint has one, and the tool works without it.
+
+    Return the agents, and whether the list shows that the endpoint is no gateway.
+    """
     client, loop = connection.open()
-    future = asyncio.run_coroutine_threadsafe(_fetch_cards(client), loop)
+    future = asyncio.run_coroutine_threadsafe(_fetch_models(client), loop)
     try:
-        return future.result(_CATALOGUE_TIMEOUT_S)
+        models = future.result(_CATALOGUE_TIMEOUT_S)
+        return tuple(map(_as_card, models)), bool(models) and not any(map(_is_of_gateway, models))
     except (openai.APIError, TimeoutError, concurrent.futures.CancelledError, *_NO_LIST) as error:
         _log.info("the endpoint does not list its agents: %s", error)
-        return ()
+        return (), False
     finally:
         future.cancel()
 
 
-async def _fetch_cards(client: openai.AsyncOpenAI) -> tuple[AgentCard, ...]:
-    models = await client.with_options(max_retries=0).models.list(timeout=_CATALOGUE_TIMEOUT_S)
+async def _fetch_models(client: openai.AsyncOpenAI) -> Sequence[Model]:
+    return (await client.with_options(max_retries=0).models.list(timeout=_CATALOGUE_TIMEOUT_S)).data
+
+
+def _as_card(model: Model) -> AgentCard:
     # `description` is an extension of OpenAI's format.
-    described = ((model.id, str((model.model_extra or {}).get("description") or "")) for model in models.data)
-    return tuple(AgentCard(well_formed(name), well_formed(description)) for name, description in described)
+    return AgentCard(well_formed(model.id), well_formed(str((model.model_extra or {}).get("description") or "")))
+
+
+def _is_of_gateway(model: Model) -> bool:
+    # A gateway states the limits of each agent.
+    return isinstance((model.model_extra or {}).get("limits"), Mapping)

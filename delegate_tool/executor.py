@@ -26,7 +26,6 @@ from delegate_tool.protocol.money import MICRO_PER_USD
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus, make_refusal
 from delegate_tool.protocol.values import full_model_id
 from delegate_tool.remaining import Allowance
-from delegate_tool.remote.failures import with_remedy
 from delegate_tool.schema import DelegationAction, DelegationObservation
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
             result = DelegationResult(
                 DelegationStatus.FAILED,
                 error_code=INTERNAL_ERROR,
-                error_message="The delegation tool itself failed. Do this part yourself.",
+                error_message="The delegation tool itself failed.",
             )
         return DelegationObservation.from_result(action.agent, result, self._allowance.charge(result))
 
@@ -107,7 +106,7 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
                 conversation_id=action.conversation_id, budget_usd=action.budget_usd, timeout_s=action.timeout_s
             ).narrowed_by(self._delegator.defaults)
         except ContextError as error:
-            return make_refusal(INVALID_REQUEST, f"{error}. Correct it and call again.")
+            return make_refusal(INVALID_REQUEST, f"{error}.")
         key = self._idempotency_key(action, conversation)
         delegation = Delegation(action.agent, action.task, action.context, replace(limits, idempotency_key=key))
         result = self._wait(delegation, conversation)
@@ -119,18 +118,17 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         """Refuse what the endpoint would refuse too: it saves a round trip, and the message uses the tool's own terms."""
         agents = self._delegator.agents
         if self._allowance.remaining().depth == 0:
-            code, message = DEPTH_EXCEEDED, self._depth_message()
-        elif not action.task.strip():
+            return make_refusal(DEPTH_EXCEEDED, self._depth_message())
+        if not action.task.strip():
             return make_refusal(INVALID_REQUEST, "The task is empty: write what the agent has to do, self-contained.")
-        elif action.budget_usd is not None and not re.search("[1-9]", action.budget_usd):
+        if action.budget_usd is not None and not re.search("[1-9]", action.budget_usd):
             return make_refusal(INVALID_REQUEST, f"budget_usd is {action.budget_usd!r}: it must be more than 0, or left out.")
-        elif action.timeout_s is not None and not action.timeout_s > 0:
+        if action.timeout_s is not None and not action.timeout_s > 0:
             return make_refusal(INVALID_REQUEST, f"timeout_s is {action.timeout_s:g}: it must be more than 0, or left out.")
-        elif agents is not None and agents.isdisjoint((action.agent, full_model_id(action.agent))):
-            code, message = AGENT_NOT_LISTED, f"{action.agent!r} is not an agent that may be called; {_list_callable(agents)}."
-        else:
-            return None
-        return make_refusal(code, with_remedy(code, message))
+        if agents is not None and agents.isdisjoint((action.agent, full_model_id(action.agent))):
+            message = f"{action.agent!r} is not an agent that may be called; {_list_callable(agents)}."
+            return make_refusal(AGENT_NOT_LISTED, message)
+        return None
 
     def _depth_message(self) -> str:
         depth = self._delegator.depth

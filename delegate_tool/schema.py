@@ -11,6 +11,7 @@ from openhands.sdk.tool import Action, Observation
 from pydantic import BeforeValidator, Field
 from rich.text import Text
 
+from delegate_tool.protocol.codes import remedy_of
 from delegate_tool.protocol.money import format_usd
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 from delegate_tool.remaining import Remaining
@@ -36,6 +37,12 @@ def _number_as_text(value: object) -> object:
             return f"{value:.6f}"
         case _:
             return value
+
+
+def _message(result: DelegationResult) -> str | None:
+    """State what went wrong, and what an agent can do instead."""
+    remedy = "" if result.error_code is None else remedy_of(result.error_code)
+    return " ".join(part for part in (result.error_message, remedy) if part) or None
 
 
 class DelegationAction(Action):
@@ -78,6 +85,7 @@ class DelegationObservation(Observation):
     conversation_id: str | None = None
     cost_usd: str | None = Field(default=None, description="Exact decimal; None is unknown, which is not zero.")
     cost_complete: bool = False
+    budget_enforced: bool | None = Field(default=None, description="False: the endpoint is no gateway, and ignores the budget.")
     turns: int | None = None
     seconds: float = 0.0
     depth_left: int | None = None
@@ -94,12 +102,13 @@ class DelegationObservation(Observation):
             is_error=result.status not in (DelegationStatus.FINISHED, DelegationStatus.PARTIAL),
             status=result.status,
             agent=agent,
-            message=result.error_message,
+            message=_message(result),
             error_code=result.error_code,
             run_id=result.run_id,
             conversation_id=result.conversation_id,
             cost_usd=None if result.cost_micro_usd is None else format_usd(result.cost_micro_usd),
             cost_complete=result.cost_complete,
+            budget_enforced=result.budget_enforced,
             turns=result.turns,
             seconds=round(result.seconds, 3),
             depth_left=left.depth,
@@ -138,6 +147,8 @@ class DelegationObservation(Observation):
             head.append(
                 "A limit ended the run, so the answer is incomplete: go on with its conversation_id, or use what there is."
             )
+        if self.budget_enforced is False:
+            head.append("Its endpoint is no gateway and ignores the budget: nothing bounds what it costs.")
         if self.conversation_id and not self.is_error:
             head.append(f'To go on with this agent: conversation_id="{self.conversation_id}".')
         if self.left:

@@ -16,18 +16,18 @@ The filters stay because without them the application's log could contain a prov
 
 import logging
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Final
 
+from delegate_tool.sdk_import import LOCAL_PRICES, default_variables, import_litellm
+
 _TOKENIZER_DIR: Final = "TIKTOKEN_CACHE_DIR"
 """LiteLLM sets it, to the folder of its own tokenizer."""
 _SWITCHES: Final = {
-    # LiteLLM otherwise fetches its price map from the network, in a thread, while its modules load. This has crashed the import.
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    **LOCAL_PRICES,
     # LiteLLM otherwise fetches a list of Anthropic's headers at the first call of Claude, and blocks the event loop meanwhile.
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     # LiteLLM otherwise adds the variables of a file `.env`, if it finds one above its own files, to the environment.
@@ -49,9 +49,6 @@ _TRACING_VARIABLES: Final = (
 )
 """If one of these is set, importing the SDK starts a tracer, which exports what agents read and write."""
 
-_LOCK: Final = threading.Lock()
-"""Environment and loggers belong to the process, and several gateways may be opened at once."""
-
 
 def load_agents_side(*, owns_process: bool = False) -> ModuleType:
     """Import `agents.assembly`, and thereby the SDK. A variable that the user has set is not changed.
@@ -64,9 +61,8 @@ def load_agents_side(*, owns_process: bool = False) -> ModuleType:
             os.environ.setdefault(name, value)
         # It warns at every run that the conversation is not persisted. The gateway stores conversations itself.
         logging.getLogger("openhands.sdk.conversation.state").setLevel(logging.ERROR)
-    with _LOCK, _environment_of_imports(), _loggers_restored(owns_process=owns_process):
-        # Imported first, because LiteLLM 1.105 has a circular import through this module, which has failed on a loaded machine.
-        import_module("litellm.rust_bridge.catalog")
+    with _environment_of_imports(), _loggers_restored(owns_process=owns_process):
+        import_litellm()
         assembly = import_module("a2a_gateway.agents.assembly")
         # Loads the local list into LiteLLM's cache while the switch is set.
         import_module("litellm.anthropic_beta_headers_manager").get_unsupported_headers("anthropic")
@@ -78,19 +74,17 @@ def load_agents_side(*, owns_process: bool = False) -> ModuleType:
 
 @contextmanager
 def _environment_of_imports() -> Iterator[None]:
-    before = dict(os.environ)
-    for name, value in _SWITCHES.items():
-        os.environ.setdefault(name, value)
-    for name in _TRACING_VARIABLES:
-        os.environ.pop(name, None)
-    try:
-        yield
-    finally:
-        for name in (*_SWITCHES, *_TRACING_VARIABLES, _TOKENIZER_DIR):
-            if name in before:
-                os.environ[name] = before[name]
-            else:
+    changed = (*_TRACING_VARIABLES, _TOKENIZER_DIR)
+    with default_variables(_SWITCHES):
+        before = {name: os.environ[name] for name in changed if name in os.environ}
+        for name in _TRACING_VARIABLES:
+            os.environ.pop(name, None)
+        try:
+            yield
+        finally:
+            for name in changed:
                 os.environ.pop(name, None)
+            os.environ.update(before)
 
 
 @contextmanager

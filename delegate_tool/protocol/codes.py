@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from delegate_tool.protocol.result import DelegationStatus
+from delegate_tool.protocol.status import DelegationStatus
 
 
 class Retry(StrEnum):
@@ -82,6 +82,7 @@ DEPTH_EXCEEDED: Final = "delegation_depth_exceeded"
 CONTENT_FILTER: Final = "content_filter"
 RUN_CANCELLED: Final = "run_cancelled"
 INTERNAL_ERROR: Final = "internal_error"
+RESPONSE_FORMAT_VIOLATED: Final = "response_format_violated"
 DEADLINE_EXCEEDED: Final = "deadline_exceeded"
 
 _GATEWAY: Final = (
@@ -266,7 +267,7 @@ _GATEWAY: Final = (
     ),
     ErrorCode("peer_failed", 502, "a failure of a peer without a code of its own", "Choose another agent, or do it yourself."),
     ErrorCode(
-        "response_format_violated",
+        RESPONSE_FORMAT_VIOLATED,
         502,
         "the answer does not match `response_format`, also after a repair turn",
         "Ask for a simpler format, or do it yourself.",

@@ -20,11 +20,11 @@ def parse_usd(text: str) -> int:
     """
     stripped = text.strip()
     if not stripped or not stripped.isascii() or not set(stripped) <= set("0123456789."):
-        raise ValueError(f"not a decimal amount of USD: {text[:40]!r}")
+        raise ValueError(f"not a decimal amount of USD such as 0.50: {text[:40]!r}")
     try:
         amount = Decimal(stripped)
     except InvalidOperation:
-        raise ValueError(f"not a decimal amount of USD: {text[:40]!r}") from None
+        raise ValueError(f"not a decimal amount of USD such as 0.50: {text[:40]!r}") from None
     if amount > MAX_USD:
         raise ValueError(f"more than {MAX_USD} USD: {text[:40]!r}")
     micro = amount * MICRO_PER_USD

@@ -1,7 +1,7 @@
 """Translate exceptions of the OpenAI client into `Failure`s with the protocol's error codes.
 
-A message states what happened, which limit had which value, and what to do instead, because its reader is an agent that has to
-decide how to continue. The remedies are in `protocol.codes`. Knows openai and httpx, but neither OpenHands nor the gateway.
+A message states what happened, and which limit had which value. What to do instead depends on the reader: the remedies for agents
+are in `protocol.codes`, those for people in `protocol.remedies`. Knows openai and httpx, but neither OpenHands nor the gateway.
 """
 
 import re
@@ -26,7 +26,6 @@ from delegate_tool.protocol.codes import (
     UNANSWERED_TOOL_CALL,
     UNREACHABLE,
     delegation_status,
-    remedy_of,
 )
 from delegate_tool.protocol.result import DelegationStatus
 from delegate_tool.protocol.text import well_formed
@@ -133,15 +132,14 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     return float(text) if _SECONDS.fullmatch(text) else None
 
 
-def with_remedy(code: str, message: str, details: Mapping[str, object] | None = None) -> str:
-    """Append the limits in `details` and the remedy of the code to a message."""
-    limits = ", ".join(f"{name} {well_formed(str(details[name])[:20])}" for name in _LIMITS if name in details) if details else ""
-    parts = (message.strip()[:_MAX_MESSAGE], f"({limits})" if limits else "", remedy_of(code))
-    return " ".join(part for part in parts if part)
+def _with_limits(message: str, details: Mapping[str, object]) -> str:
+    """Append the limits in `details` to a message."""
+    limits = ", ".join(f"{name} {well_formed(str(details[name])[:20])}" for name in _LIMITS if name in details)
+    return f"{message.strip()[:_MAX_MESSAGE]} ({limits})" if limits else message.strip()[:_MAX_MESSAGE]
 
 
 def _failure(code: str, message: str) -> Failure:
-    return Failure(DelegationStatus.FAILED, code, with_remedy(code, message))
+    return Failure(DelegationStatus.FAILED, code, message.strip()[:_MAX_MESSAGE])
 
 
 def _from_status(error: openai.APIStatusError, secrets: Secrets) -> Failure:
@@ -150,7 +148,7 @@ def _from_status(error: openai.APIStatusError, secrets: Secrets) -> Failure:
     status = delegation_status(code, error.status_code)
     message = message or f"HTTP {error.status_code} from {_host(error.request)}."
     headers = error.response.headers
-    failure = Failure(status, code, with_remedy(code, message, details), details, headers)
+    failure = Failure(status, code, _with_limits(message, details), details, headers)
     return replace(failure, http_status=error.status_code, retry_after_s=parse_retry_after(headers))
 
 
@@ -159,7 +157,7 @@ def _from_stream(error: openai.APIError, secrets: Secrets) -> Failure:
     code, message, details = _read_body(error, secrets)
     code = code or STREAM_ERROR
     status = DelegationStatus.CANCELLED if code == RUN_CANCELLED else DelegationStatus.FAILED
-    return Failure(status, code, with_remedy(code, message or secrets.mask(error.message), details), details)
+    return Failure(status, code, _with_limits(message or secrets.mask(error.message), details), details)
 
 
 def _read_body(error: openai.APIError, secrets: Secrets) -> tuple[str | None, str | None, Mapping[str, object]]:

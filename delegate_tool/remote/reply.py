@@ -69,6 +69,11 @@ class Reply:
         return "".join(self._text)
 
     @property
+    def is_from_gateway(self) -> bool:
+        """Whether the response that has begun is a gateway's, which enforces the limits of the request."""
+        return Header.PROTOCOL in self._headers
+
+    @property
     def answer_bytes(self) -> int:
         """The size of the answer that has arrived, with its reasoning."""
         return self._answer_bytes

@@ -38,8 +38,9 @@ def test_the_llm_reads_the_facts_then_the_answer() -> None:
 
 
 def test_the_llm_reads_why_it_was_refused_and_what_is_left() -> None:
-    assert llm_text(make_refusal("agent_not_allowed", "Not that one. Do it yourself."), Remaining()) == (
-        "[openhands_reviewer: refused; 0.0 s, $0.000000]\nNot that one. Do it yourself."
+    assert llm_text(make_refusal("agent_not_allowed", "Not that one."), Remaining()) == (
+        "[openhands_reviewer: refused; 0.0 s, $0.000000]\n"
+        "Not that one. Choose an agent that the tool's description lists, or do it yourself."
     )
 
 
@@ -48,6 +49,11 @@ def test_the_llm_reads_what_a_broken_agent_had_written() -> None:
     assert llm_text(broken, Remaining()) == (
         "[openhands_reviewer: failed; 0.0 s, at least $0.000001]\nThe stream broke.\nWhat it had written by then:\nhalf"
     )
+
+
+def test_the_llm_reads_that_nothing_bounds_the_cost() -> None:
+    assert "no gateway" in llm_text(replace(FINISHED, budget_enforced=False))
+    assert "no gateway" not in llm_text(replace(FINISHED, budget_enforced=True))
 
 
 def test_an_empty_answer_is_said_to_be_empty() -> None:

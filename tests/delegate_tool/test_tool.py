@@ -75,6 +75,7 @@ async def test_an_agent_reads_the_answer_the_facts_and_what_is_left(
         "conversation_id": conversation_id,
         "cost_usd": "0.250000",
         "cost_complete": True,
+        "budget_enforced": True,
         "turns": None,
         "depth_left": 2,
         "runs_left": 7,

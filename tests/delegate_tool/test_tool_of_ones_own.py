@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -32,8 +33,33 @@ async def test_outside_a_gateway_an_endpoint_without_a_list_works_too(endpoint: 
     endpoint.plays(CODER, Answer(["hi"]))
     endpoint.llm_says(calls(call(CODER)), says("done"))
     (observation,) = await hire(budget_usd="0.10").run()
-    assert observation.answer == "hi"
+    assert (observation.answer, observation.budget_enforced) == ("hi", False)
     assert endpoint.requests_to(CODER)[0].headers["x-a2a-budget-usd"] == "0.100000"
+
+
+async def test_a_misspelt_parameter_is_an_error_that_suggests_the_right_one(hire: Hire) -> None:
+    with pytest.raises(TypeError, match="'budget_usd'"):
+        await anyio.to_thread.run_sync(hire(budget="0.10").start)
+
+
+@pytest.mark.parametrize("limits", [None, {}])
+async def test_a_budget_at_an_endpoint_that_lists_no_limits_is_warned_of_before_a_call(
+    endpoint: RemoteEndpoint, hire: Hire, caplog: pytest.LogCaptureFixture, limits: dict[str, Any] | None
+) -> None:
+    endpoint.models = [{"id": CODER, "object": "model", **({} if limits is None else {"limits": limits})}]
+    await anyio.to_thread.run_sync(hire(budget_usd="0.10").start)
+    assert [record.name for record in caplog.records if "ignores the budget" in record.message] == (
+        ["delegate_tool.definition"] if limits is None else []
+    )
+
+
+async def test_limits_of_the_tool_hold_for_every_child(endpoint: RemoteEndpoint, hire: Hire) -> None:
+    endpoint.plays(CODER, Answer(["hi"]))
+    endpoint.llm_says(calls(call(CODER)), says("done"))
+    await hire(agents=[CODER], max_depth=0, max_turns=5, max_runs=2, max_breadth=3, allowed_agents=[CODER]).run()
+    sent = endpoint.requests_to(CODER)[0].headers
+    names = ("max-depth", "max-turns", "max-runs", "max-breadth", "allowed-agents")
+    assert [sent[f"x-a2a-{name}"] for name in names] == ["0", "5", "2", "3", CODER]
 
 
 @pytest.mark.parametrize("page", ["<html>Hello</html>", "{", "[]", '{"data": null}', '{"data": [7]}', '{"data": [{"id": null}]}'])

@@ -16,7 +16,7 @@ from a2a_gateway.peers.signing_key import SigningKey
 from a2a_gateway.runs.events import Failed, Limited, Outcome
 from a2a_gateway.runs.model import Grant, RunId
 from a2a_gateway.runs.ports import Hold
-from delegate_tool import adelegate, delegate
+from delegate_tool import DelegationTool, adelegate, delegate
 from delegate_tool.connection import ToolConnection
 from delegate_tool.executor import DelegationExecutor, Delegator
 from delegate_tool.protocol.context import DelegationBinding
@@ -98,7 +98,12 @@ async def _without_an_endpoint(_: Path) -> object:
 
 
 def _delegation(**given: Any) -> Case:
-    return lambda _: adelegate("openhands_a", "t", **{"base_url": "http://127.0.0.1:1/v1", "api_key": "key", **given})
+    options = {"task": "t", "base_url": "http://127.0.0.1:1/v1", "api_key": "key", **given}
+    return lambda _: adelegate("openhands_a", **options)
+
+
+async def _unreachable(_: Path) -> object:
+    return (await adelegate("openhands_a", "t", base_url="http://127.0.0.1:1/v1", api_key="key")).raise_for_status()
 
 
 CASES: dict[str, Case] = {
@@ -130,6 +135,8 @@ CASES: dict[str, Case] = {
     "EndpointMissing: no URL": _without_an_endpoint,
     "EndpointMissing: no key": _delegation(api_key=" "),
     "EndpointMissing: a key that no header can hold": _delegation(api_key="a\nb"),
+    "EndpointMissing: a URL without a scheme": _delegation(base_url="127.0.0.1:1/v1"),
+    "EndpointMissing: a URL that is none": _delegation(base_url="http://a:b/v1"),
     "delegation_depth_exceeded: the tool of the deepest run": refusal_of_tool(depth_left=0),
     "agent_not_listed: the tool's agent": refusal_of_tool(agent="openhands_c"),
     "invalid_request_error: the tool's task is empty": refusal_of_tool(task=" "),
@@ -139,6 +146,13 @@ CASES: dict[str, Case] = {
     "invalid_request_error: the tool's conversation is no id": refusal_of_tool(conversation_id="the first one"),
     "RuntimeError: the blocking form in an event loop": _blocking_in_a_loop,
     "ContextError: a budget that is no amount": _delegation(budget_usd="lots"),
+    "ContextError: an empty task": _delegation(task=" "),
+    "ContextError: a response format that is none": _delegation(response_format=7),
+    "DelegationError: an endpoint that is unreachable": _unreachable,
+    "DelegationError: a partial answer": lambda _: DelegationResult(
+        DelegationStatus.PARTIAL, "half", stop_reason="budget_exceeded"
+    ).raise_for_status(),
+    "TypeError: a parameter that the tool does not have": lambda _: DelegationTool.create(cast("Any", None), budget="1"),
     "ValueError: an event without an end": _endless_event,
     "ValueError: a chunk that is not JSON": lambda _: parse_chunk(ServerSentEvent("", b"{")),
 }
