@@ -48,6 +48,7 @@ class _State:
     key_files: Snapshot
     entries: Mapping[str, Entry]
     problems: tuple[ProfileProblem, ...]
+    llms: LLMResolver
 
 
 class ProfileCatalog:
@@ -115,6 +116,12 @@ class ProfileCatalog:
             )
         return entry.recipe
 
+    @property
+    def llms(self) -> LLMResolver:
+        """The LLMs that definitions can name."""
+        self._refresh_when_due()
+        return self._state.llms
+
     def ignored_options(self, model: str, requested: Sampling) -> tuple[str, ...]:
         """Return the options of a request that a model's LLM ignores or reduces; empty for a model of another site."""
         if requested == Sampling() or not model.startswith(MODEL_PREFIX):
@@ -173,7 +180,7 @@ class ProfileCatalog:
         for entry in found:
             entries.setdefault(entry.name, entry)
         problems = tuple(problem for entry in found for problem in entry.problems)
-        return _State(snapshot, resolver.key_files.stamps, entries, problems)
+        return _State(snapshot, resolver.key_files.stamps, entries, problems, resolver)
 
     def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:
         markdown = MarkdownSource(llms, self._settings)
