@@ -200,7 +200,9 @@ class LLMSettings(LLMFields):
 
     @classmethod
     def _entry_of(cls, values: object) -> tuple[str, ...]:
-        name = values.get("name") if isinstance(values, Mapping) else None
+        if not isinstance(values, Mapping):
+            return ()
+        name = values.get("name")
         return (name if isinstance(name, str) and name else "(unnamed)",)
 
     @field_validator("name")

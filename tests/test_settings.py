@@ -7,9 +7,12 @@ import pytest
 
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.host.clock import SystemClock
+from a2a_gateway.llm_settings import secret_variables
 from a2a_gateway.peers.reconciliation import _KEYS_ARE_KEPT_S
 from a2a_gateway.settings import LEAST_KEPT_S, Settings, load_settings, unknown_variables
 from a2a_gateway.stores import open_store, store_url
+
+LLM = '[[llms]]\nname = "a"\nmodel = "openai/m"\n'
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +51,24 @@ def test_a_leading_tilde_is_the_home_where_no_shell_has_read_it(home: Path, monk
         ("idempotency_ttl_s = 86399", ["idempotency_ttl_s"]),
         ("run_retention_s = 3600", ["run_retention_s"]),
         ('[[peers]]\nid = "b"\nbase_url = "http://b.example"', [""]),
+        ('[[llms]]\nname = "a"\nmodle = "m"', ["llms.a.model", "llms.a.modle"]),
+        ('[[llms]]\nmodel = "m"', ["llms.(unnamed).name"]),
+        ('[[llms]]\nname = "a b"\nmodel = " "', ["llms.a b.name", "llms.a b.model"]),
+        ('[[llms]]\nname = "inherit"\nmodel = "m"', ["llms.inherit.name"]),
+        (LLM + LLM, ["llms"]),
+        (LLM + 'api_key = "sk-1"', ["llms.a.api_key"]),
+        (LLM + 'api_key_env = "A"\napi_key_file = "f"', ["llms.a.api_key_file"]),
+        (LLM + 'api_key_env = "sk-not-a-name"', ["llms.a.api_key_env"]),
+        (LLM + 'api_key_env = "PATH"', ["llms.a.api_key_env"]),
+        (LLM + 'api_key_file = ""', ["llms.a.api_key_file"]),
+        (LLM + 'base_url = "localhost:11434"', ["llms.a.base_url"]),
+        (LLM + 'base_url = "http://user:sk-1@llm.test"', ["llms.a.base_url"]),
+        (LLM + "input_usd_per_mtok = 3", ["llms.a"]),
+        (LLM + "context_length = 0\nstream = 1", ["llms.a.context_length", "llms.a.stream"]),
+        (LLM + "parameters = { max_tokens = 5 }", ["llms.a.parameters"]),
+        (LLM + "parameters = { tools = [] }", ["llms.a.parameters"]),
+        ("llms = 3", ["llms"]),
+        ("llms = [3]", ["llms.0"]),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_named(home: Path, text: str, settings: list[str]) -> None:
@@ -55,6 +76,42 @@ def test_a_setting_that_cannot_be_meant_is_named(home: Path, text: str, settings
     with pytest.raises(ConfigurationError) as refused:
         load_settings()
     assert refused.value.details == {"settings": settings}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("base_ulr = 'x'", "llms.a.base_ulr: there is no such setting; did you mean base_url?"),
+        ("api_key = 'sk-secret'", "name its environment variable in api_key_env, or its file in api_key_file"),
+        ("base_url = 'http://user:sk-secret@llm.test'", "use api_key_env or api_key_file for the key"),
+        ("parameters = { api_base = 'x' }", "api_base cannot stand here; use base_url"),
+        ("parameters = { messages = [] }", "messages cannot be set"),
+    ],
+)
+def test_a_fault_of_an_llm_has_a_remedy_and_shows_no_key(home: Path, line: str, said: str) -> None:
+    (home / "gateway.toml").write_text(LLM + line)
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings()
+    assert said in refused.value.message
+    assert "sk-secret" not in repr(refused.value)
+
+
+def test_llms_are_read_in_order_with_their_parameters(home: Path) -> None:
+    (home / "gateway.toml").write_text(
+        LLM + 'api_key_file = "~/key"\ninput_usd_per_mtok = 3\noutput_usd_per_mtok = 15.5\n[llms.parameters]\ntemperature = 0\n'
+        '[[llms]]\nname = "b"\nmodel = "ollama/m"\napi_key_env = "B"\n'
+    )
+    first, second = load_settings().llms
+    assert (first.name, first.api_key_file, first.output_usd_per_mtok) == ("a", home / "key", 15.5)
+    assert (first.parameters, second.model) == ({"temperature": 0}, "ollama/m")
+    assert secret_variables([first, second]) == {"B"}
+
+
+@pytest.mark.parametrize("name", ["A2A_LLMS", "A2A_PEERS"])
+def test_a_list_in_the_environment_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigurationError, match=name):
+        load_settings()
 
 
 def test_a_file_that_cannot_be_read_is_named(home: Path) -> None:

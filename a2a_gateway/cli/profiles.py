@@ -85,7 +85,7 @@ def _as_json(profile: "Profile") -> dict[str, object]:
     from a2a_gateway.wire.models import render_model
 
     described = render_model(profile, created=0)
-    shown = ("id", "description", "context_length", "max_output_tokens", "capabilities", "limits")
+    shown = ("id", "description", "context_length", "max_output_tokens", "price_source", "capabilities", "limits")
     return {"name": profile.name, **{name: described[name] for name in shown}, "llm": profile.llm_model, "source": profile.source}
 
 

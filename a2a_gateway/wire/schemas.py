@@ -65,6 +65,8 @@ class ModelObject(TypedDict):
     context_length: int | None
     max_model_len: int | None
     max_output_tokens: int | None
+    price_source: Literal["configured", "litellm", "local", "assumed"] | None
+    """Where the price of its LLM comes from; `local` is free. Null for an agent of a peer, or if no price is known."""
     capabilities: CapabilitiesObject
     limits: LimitsObject
 

@@ -229,10 +229,11 @@ async def test_an_agent_that_calls_tools_in_its_last_turn_is_stopped_before_they
 
 
 async def test_a_budget_and_no_price_is_refused_before_any_llm_call(tmp_path: Path) -> None:
-    with scripted_gateway(tmp_path, unpriced_usd_per_mtok=None) as (gateway, llm):
+    hosted = "---\nname: hosted\nmodel: openai/one-of-my-own\na2a:\n  base_url: https://llm.test/v1\n---\n"
+    with scripted_gateway(tmp_path, {"hosted": hosted}, unpriced_usd_per_mtok=None) as (gateway, llm):
         async with gateway.client() as client:
             with pytest.raises(APIStatusError) as refused:
-                await client.chat.completions.create(model="openhands_default", messages=[user("Hi", Step(content="no"))])
+                await client.chat.completions.create(model="openhands_hosted", messages=[user("Hi", Step(content="no"))])
     assert (refused.value.status_code, refused.value.code) == (400, "model_unpriced")
     assert llm.traffic.received == 0
 

@@ -44,10 +44,12 @@ class RawLLM:
 
     Attributes:
         requests: what was received, in order.
+        model_questions: how often Ollama's information about a model was asked for, which `requests` does not contain.
     """
 
     replies: Sequence[RawReply]
     requests: list[RawRequest] = field(default_factory=list)
+    model_questions: int = 0
 
     @contextmanager
     def in_thread(self) -> Iterator[str]:
@@ -62,7 +64,8 @@ class RawLLM:
             yield url_of(server)
 
     async def _answer(self, request: RawRequest, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if request.path.endswith("/api/show"):  # it does not count
+        if request.path.endswith("/api/show"):
+            self.model_questions += 1
             reply = RawReply((), status=404)
         else:
             self.requests.append(request)

@@ -39,6 +39,7 @@ def test_a_profile_is_a_model_with_what_it_may_do() -> None:
         "context_length": 200_000,
         "max_model_len": 200_000,
         "max_output_tokens": 8_000,
+        "price_source": None,
         "capabilities": {"vision": True, "tools": ["terminal", "delegate"], "may_delegate": True},
         "limits": {"max_turns": 20, "budget_usd": "0.500000", "allowed_agents": ["openhands_a", "openhands_b"]},
     }

@@ -24,6 +24,8 @@ from a2a_gateway.agents.profiles.openhands_source import SavedSource
 from a2a_gateway.agents.profiles.recipe_builder import Entry
 from a2a_gateway.agents.profiles.saved_llms import SavedLLMs
 from a2a_gateway.agents.recipe import AgentRecipe
+from a2a_gateway.agents.sdk_patches.ollama_model_info import OLLAMA_MODEL_INFO
+from a2a_gateway.agents.sdk_patches.patching import require
 from a2a_gateway.errors import ConfigurationError, ModelNotFound
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import MODEL_PREFIX, Profile, ProfileProblem
@@ -173,7 +175,8 @@ class ProfileCatalog:
     def _load(self, snapshot: Snapshot, saved: SavedLLMs) -> _State:
         llms = {llm.name: llm for llm in self._settings.llms}
         resolver = LLMResolver(saved, self._environment, llms, KeyFiles())
-        found = list(self._read(snapshot, resolver))
+        with require(OLLAMA_MODEL_INFO):
+            found = list(self._read(snapshot, resolver))
         if self._conceal is not None:
             self._conceal(resolver.key_variables)
         entries: dict[str, Entry] = {}

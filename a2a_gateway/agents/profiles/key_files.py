@@ -37,10 +37,12 @@ class KeyFiles:
                     raise definition_error(
                         f"{_FIELD}: {path} is not a regular file; name a file that contains only the key", _FIELD
                     )
-                content = file.read(_MOST_BYTES)
+                content = file.read(_MOST_BYTES + 1)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise definition_error(f"{_FIELD}: {path} cannot be read ({reason}); write the key into it", _FIELD) from None
+        if len(content) > _MOST_BYTES:
+            raise definition_error(f"{_FIELD}: {path} is larger than {_MOST_BYTES} bytes; it must contain only the key", _FIELD)
         return parse_key(content.decode(errors="replace"), f"{_FIELD}: {path}", _FIELD)
 
 

@@ -175,9 +175,8 @@ class LLMResolver:
         if llm.api_key is None and llm.base_url is not None and not provider.startswith(_KEYLESS_PROVIDERS):
             llm = llm.model_copy(update={"api_key": NO_KEY})
         parameters = {name: value for name, value in fields.parameters.items() if name not in _FIELDS_OF_SDK}
-        if llm.model.startswith(_OLLAMA_CHAT) and fields.context_length is not None:
-            # Otherwise Ollama loads the model with a smaller context, and silently drops the start of each longer prompt.
-            parameters = {"num_ctx": fields.context_length, **parameters}
+        if llm.model.startswith(_OLLAMA_CHAT):
+            llm, parameters = _fit_ollama(llm, fields, parameters)
         self._check_context(llm, fields)
         return ResolvedLLM(llm.with_parameters(parameters), fields, is_local(provider, self._server_of(llm, provider)))
 
@@ -268,6 +267,16 @@ def _route(model: str, base_url: str | None) -> tuple[str, str | None]:
     if model.startswith(_OLLAMA_CHAT) and base_url is not None:
         base_url = base_url.rstrip("/").removesuffix("/v1").rstrip("/")
     return model, base_url
+
+
+def _fit_ollama(llm: ConfiguredLLM, fields: LLMFields, parameters: dict[str, Any]) -> tuple[ConfiguredLLM, dict[str, Any]]:
+    if fields.context_length is not None:
+        # Otherwise Ollama loads the model with a smaller context, and silently drops the start of each longer prompt.
+        parameters = {"num_ctx": fields.context_length, **parameters}
+    if "reasoning_effort" not in fields.parameters:
+        # The SDK sends an effort to every model. Ollama refuses it for models that do not think, and others think anyway.
+        llm = llm.model_copy(update={"reasoning_effort": None})
+    return llm, parameters
 
 
 def _routed(llm: ConfiguredLLM, changes: Mapping[str, Any]) -> ConfiguredLLM:

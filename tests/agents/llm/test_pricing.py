@@ -28,6 +28,7 @@ def cost(prices: Prices, made: ModelResponse) -> Decimal | None:
 
 
 UNLISTED = Prices("openai/some-model")
+LOCAL = replace(UNLISTED, is_local=True)
 ROUTED = Prices("openrouter/some-model", 1e-6, 2e-6)
 GIVEN = Prices("openai/some-model", 1e-6, 2e-6)
 
@@ -45,6 +46,12 @@ GIVEN = Prices("openai/some-model", 1e-6, 2e-6)
         pytest.param(
             Prices("deepseek/deepseek-chat"), reply("deepseek-chat"), Decimal("0.000322"), id="the map, whose owner no name tells"
         ),
+        pytest.param(LOCAL, reply(), Decimal(0), id="a local server is free"),
+        pytest.param(LOCAL, reply("gpt-4o"), Decimal(0), id="whatever name it gives its model"),
+        pytest.param(LOCAL, reply(header="0.5"), Decimal("0.5"), id="unless it reports a cost, as a proxy does"),
+        pytest.param(LOCAL, reply(cost=0.5), Decimal("0.5"), id="also in the usage"),
+        pytest.param(replace(GIVEN, is_local=True), reply(), Decimal("0.0012"), id="or the profile sets prices"),
+        pytest.param(Prices("openai/gpt-4o", is_local=True), reply("gpt-4o"), Decimal("0.0035"), id="or the map has its price"),
         pytest.param(UNLISTED, reply(), None, id="else unknown, which is not zero"),
         pytest.param(GIVEN, reply(header="nan"), Decimal("0.0012"), id="a header that is no amount counts as none"),
         pytest.param(GIVEN, reply(header="-1"), Decimal("0.0012"), id="nor does a negative one"),
@@ -175,6 +182,7 @@ def test_a_reply_without_usage_has_none_rather_than_zero() -> None:
         pytest.param(Prices("openai/gpt-4o"), ("0.0000025", "0.00001"), id="LiteLLM's map"),
         pytest.param(Prices("anthropic/claude-sonnet-4-5"), ("0.00000375", "0.000015"), id="what writing to the cache costs"),
         pytest.param(UNLISTED, None, id="else unknown"),
+        pytest.param(LOCAL, ("0", "0"), id="but that of a local server is zero"),
         pytest.param(replace(UNLISTED, unpriced_usd_per_token=Decimal("0.1")), ("0.1", "0.1"), id="or what stands in for it"),
     ],
 )

@@ -25,6 +25,7 @@ class Place:
     root: Path
     environ: dict[str, str] = field(default_factory=dict)
     now: float = 0.0
+    concealed: list[set[str]] = field(default_factory=list)
 
     @classmethod
     def make(cls, root: Path, environ: Mapping[str, str] | None = None) -> Self:
@@ -66,7 +67,7 @@ class Place:
     def open(self, environ: Mapping[str, str] | None = None, **settings: Any) -> ProfileCatalog:
         read = LLMEnvironment.read({"OH_PERSISTENCE_DIR": str(self.openhands), **self.environ, **(environ or {})})
         chosen = Settings(profiles=(self.profiles,), data_dir=self.root / "data", **settings)
-        return ProfileCatalog(chosen, read, clock=lambda: self.now)
+        return ProfileCatalog(chosen, read, clock=lambda: self.now, conceal=lambda names: self.concealed.append(set(names)))
 
     def later(self) -> None:
         """Let the time pass after which a catalogue looks at the files again."""
