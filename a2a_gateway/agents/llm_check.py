@@ -50,7 +50,7 @@ class CheckResult:
         answer: the text; empty if the LLM only reasoned.
         cost_usd: None if it is not known.
         failure: None if the LLM answered.
-        cause: see `Cause`; None if the code of the failure says it all.
+        cause: see `Cause`; None if the code of the failure is enough.
     """
 
     latency_s: float
@@ -107,7 +107,7 @@ async def _check(recipe: AgentRecipe, timeout_s: float) -> CheckResult:
         return CheckResult(time.monotonic() - started, failure=failure, cause=_cause_of(error))
     except Exception as error:  # noqa: BLE001  # whatever the SDK raises is the result of the check
         if not llm.answer_was_cut_off:
-            return _failed(error, recipe, time.monotonic() - started)
+            return _failure_result(error, recipe, time.monotonic() - started)
         answer = ""
     else:
         answer = _answer_of(response.message)
@@ -137,7 +137,7 @@ def _answer_of(message: Message) -> str:
     return " ".join([*texts, *(f"{call.name}({call.arguments})" for call in message.tool_calls or ())]).strip()
 
 
-def _failed(error: Exception, recipe: AgentRecipe, latency_s: float) -> CheckResult:
+def _failure_result(error: Exception, recipe: AgentRecipe, latency_s: float) -> CheckResult:
     failure = failure_of(error, Secrets.of(llm_secrets(recipe.llm)))
     return CheckResult(latency_s, failure=failure, cause=_cause_of(error))
 

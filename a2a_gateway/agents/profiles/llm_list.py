@@ -75,30 +75,30 @@ def list_llms(catalog: ProfileCatalog, settings: Settings) -> list[ListedLLM]:
     """Return all LLMs in the order of their precedence, and last those that only profiles describe."""
     llms = catalog.llms
     agents = [catalog.recipe(profile.name) for profile in catalog.list()]
-    listed = list(_named(llms, settings))
+    listed = list(_named_llms(llms, settings))
     names = {llm.name for llm in listed}
     own = {_identity(agent): agent for agent in agents if agent.llm_name not in names}
-    listed += [_listed(agent.profile.model, Path(agent.profile.source).name, agent, llms, settings) for agent in own.values()]
+    listed += [_make_listed(agent.profile.model, Path(agent.profile.source).name, agent, llms, settings) for agent in own.values()]
     return [replace(llm, used_by=tuple(_users(llm, agents))) for llm in listed]
 
 
-def _named(llms: LLMResolver, settings: Settings) -> Iterator[ListedLLM]:
+def _named_llms(llms: LLMResolver, settings: Settings) -> Iterator[ListedLLM]:
     for name, entry in llms.entries.items():
-        yield _resolved(name, "gateway.toml", partial(llms.of_entry, entry), llms, settings)
+        yield _list_resolved(name, "gateway.toml", partial(llms.of_entry, entry), llms, settings)
     for name in llms.saved.found:
-        yield _resolved(name, "OpenHands", partial(_load_saved, llms, name), llms, settings)
+        yield _list_resolved(name, "OpenHands", partial(_load_saved, llms, name), llms, settings)
     if llms.environment.model is not None:
-        yield _resolved(LLM_MODEL, "environment", llms.of_default, llms, settings)
+        yield _list_resolved(LLM_MODEL, "environment", llms.of_default, llms, settings)
 
 
 def _load_saved(llms: LLMResolver, name: str) -> ResolvedLLM:
     return llms.of_saved(name, llms.saved.load(name))
 
 
-def _resolved(name: str, source: str, resolve: Callable[[], ResolvedLLM], llms: LLMResolver, settings: Settings) -> ListedLLM:
+def _list_resolved(name: str, source: str, resolve: Callable[[], ResolvedLLM], llms: LLMResolver, settings: Settings) -> ListedLLM:
     try:
         resolved = resolve()
-        return _listed(name, source, build_recipe(Parts("llm", source, resolved), settings), llms, settings)
+        return _make_listed(name, source, build_recipe(Parts("llm", source, resolved), settings), llms, settings)
     except DefinitionError as error:
         entry = llms.entries.get(name)
         if entry is None:
@@ -107,7 +107,7 @@ def _resolved(name: str, source: str, resolve: Callable[[], ResolvedLLM], llms: 
         return ListedLLM(name, source, entry.model, entry.base_url, _stated_key(entry), problem=str(error))
 
 
-def _listed(name: str, source: str, recipe: AgentRecipe, llms: LLMResolver, settings: Settings) -> ListedLLM:
+def _make_listed(name: str, source: str, recipe: AgentRecipe, llms: LLMResolver, settings: Settings) -> ListedLLM:
     warnings = tuple(fault.message for fault in recipe_warnings(recipe, settings))
     key = _key_source(recipe, llms)
     return ListedLLM(name, source, recipe.llm.model, recipe.llm.base_url, key, recipe=recipe, warnings=warnings)
