@@ -28,6 +28,7 @@ class AgentRecipe:
         llm: template; each run uses a copy, because an LLM object has metrics of its own.
         input_usd_per_token: the profile's own price, which has precedence over LiteLLM's map; None if it sets no price.
         is_local: whether the LLM's server is the user's own, and free if no price says otherwise.
+        llm_name: see `ResolvedLLM.name`.
         condenser_llm: template for the condenser's LLM; None if there is no condenser.
         condenser_max_size: number of events above which history is summarised.
         system_prompt: replaces OpenHands' system prompt verbatim; None keeps it.
@@ -51,6 +52,7 @@ class AgentRecipe:
     mcp_config: Mapping[str, object] = field(default_factory=dict, repr=False)
     unpriced_usd_per_token: Decimal | None = None
     is_local: bool = False
+    llm_name: str | None = None
 
     @property
     def prices(self) -> Prices:

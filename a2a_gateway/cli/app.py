@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from a2a_gateway.cli import ask, chat, demo, doctor, keys, peer, profiles, runs, serve, spend
+from a2a_gateway.cli import ask, chat, demo, doctor, keys, llms, peer, profiles, runs, serve, spend
 from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_INTERRUPTED, EXIT_USAGE, CommandError
 from a2a_gateway.cli.screen import show_error, show_json
 from a2a_gateway.errors import GatewayError, StoreError
@@ -76,6 +76,7 @@ app.command("chat")(chat.chat)
 app.add_typer(runs.app, name="runs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(profiles.app, name="profiles")
+app.add_typer(llms.app, name="llms")
 app.add_typer(peer.app, name="peer")
 app.command("spend")(spend.spend)
 app.command("doctor")(doctor.doctor)

@@ -12,8 +12,8 @@ from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, Pro
 from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 
 if TYPE_CHECKING:
+    from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
     from a2a_gateway.runs.model import Profile, ProfileProblem
-    from a2a_gateway.runs.ports import Profiles
     from a2a_gateway.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="List and check the agents.")
@@ -54,7 +54,7 @@ def check(
         raise typer.Exit(EXIT_FAILED)
 
 
-def load_catalog(settings: "Settings") -> "Profiles":
+def load_catalog(settings: "Settings") -> "ProfileCatalog":
     """Load all profiles, and for that the SDK, which takes seconds.
 
     Raises:

@@ -72,6 +72,8 @@ CASES: dict[str, Command] = {
     "exit 1: a peer at what is no URL": add_peer("not a url"),
     "exit 1: a peer with the gateway's own id": add_peer("--id", "laptop", "--public-key", _KEY),
     "exit 2: a peer whose id begins like a profile's": add_peer("--id", "openhands_x", "--public-key", _KEY),
+    "exit 1: no LLM to check": run("llms", "check"),
+    "exit 2: an LLM that is not configured": run("llms", "check", "fats", LLM_MODEL="openai/gpt-4o-mini"),
     "exit 0: a new key for grants": run("peer", "key", "--rotate"),
     "exit 2: the demo's files in a directory that exists": _files_that_exist,
     "exit 2: the demo's files where no directory can be made": _files_below_a_file,

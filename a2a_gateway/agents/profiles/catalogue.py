@@ -55,6 +55,7 @@ class _State:
     entries: Mapping[str, Entry]
     problems: tuple[ProfileProblem, ...]
     secrets: Secrets
+    llms: LLMResolver
 
 
 class ProfileCatalog:
@@ -119,6 +120,12 @@ class ProfileCatalog:
         if entry.recipe is None:
             raise ModelBroken(f"The model {MODEL_PREFIX + name!r} is broken: {_render_problems(entry.problems)}.", param="model")
         return entry.recipe
+
+    @property
+    def llms(self) -> LLMResolver:
+        """The LLMs that definitions can name."""
+        self._refresh_when_due()
+        return self._state.llms
 
     def ignored_options(self, model: str, requested: Sampling) -> tuple[str, ...]:
         """Return the options of a request that a model's LLM ignores or reduces; empty for a model of another site."""
@@ -186,7 +193,7 @@ class ProfileCatalog:
         recipes = [entry.recipe for entry in found if entry.recipe is not None]
         secrets = Secrets.of(secret for recipe in recipes for secret in llm_secrets(recipe.llm, recipe.condenser_llm))
         problems = tuple(problem for entry in found for problem in entry.problems)
-        return _State(snapshot, resolver.key_files.stamps, entries, problems, secrets)
+        return _State(snapshot, resolver.key_files.stamps, entries, problems, secrets, resolver)
 
     def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:
         markdown = MarkdownSource(llms, self._settings)

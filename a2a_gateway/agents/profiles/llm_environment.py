@@ -76,9 +76,7 @@ class LLMEnvironment:
 
     def provider_key(self, provider: str) -> SecretStr | None:
         """Return the key that LiteLLM would take from the environment for one of its providers, such as `anthropic`."""
-        default = (re.sub(r"\W", "_", provider).upper() + "_API_KEY",)
-        names = _PROVIDER_KEYS.get(provider, default)
-        return next((self.secrets[name] for name in names if name in self.secrets), None)
+        return next((self.secrets[name] for name in provider_variables(provider) if name in self.secrets), None)
 
     @property
     def accepts_short_contexts(self) -> bool:
@@ -91,6 +89,11 @@ class LLMEnvironment:
         """The AWS credentials that are set, by the name of the LLM's field."""
         names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
         return {name.lower(): self.secrets[name] for name in names if name in self.secrets}
+
+
+def provider_variables(provider: str) -> tuple[str, ...]:
+    """Return the variables that may hold the key of a provider, such as `ANTHROPIC_API_KEY`."""
+    return _PROVIDER_KEYS.get(provider, (re.sub(r"\W", "_", provider).upper() + "_API_KEY",))
 
 
 def _secret(value: str | None) -> SecretStr | None:

@@ -5,7 +5,7 @@ that it names, because a header may be a credential as well. The environment's k
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from openhands.sdk import LLM
@@ -28,9 +28,11 @@ from a2a_gateway.agents.profiles.saved_llms import SavedLLMs
 from a2a_gateway.llm_settings import LLMFields, LLMSettings
 
 INHERIT: Final = "inherit"
+LLM_MODEL: Final = "LLM_MODEL"
+"""The name of the environment's LLM."""
 
 _NOTHING: Final = LLMFields()
-_NO_KEY: Final = SecretStr("no-key")
+NO_KEY: Final = SecretStr("no-key")
 """Sent to a server that needs no key: without one, the clients of some providers refuse to send, or look for a key elsewhere."""
 _OLLAMA: Final = "ollama/"
 _OLLAMA_CHAT: Final = "ollama_chat/"
@@ -59,11 +61,13 @@ class ResolvedLLM:
 
     Attributes:
         is_local: whether its server is on this machine or in its private network, so that it charges nothing.
+        name: its entry of `[[llms]]`, its saved profile, or `LLM_MODEL`; None if the definition itself describes it.
     """
 
     llm: ConfiguredLLM = field(repr=False)
     fields: LLMFields = _NOTHING
     is_local: bool = False
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class LLMResolver:
         if model in self.entries:
             return self.of_entry(self.entries[model], own)
         try:
-            return self.of_saved(self.saved.load(model), own)
+            return self.of_saved(model, self.saved.load(model), own)
         except FileNotFoundError:
             return self._of_model_id(model, own)
 
@@ -105,7 +109,7 @@ class LLMResolver:
             DefinitionError: there is neither, or it cannot be used.
         """
         if self.environment.model is not None:
-            return self._of_model_id(self.environment.model, own)
+            return replace(self._of_model_id(self.environment.model, own), name=LLM_MODEL)
         first = next(iter(self.entries.values()), None)
         if first is None:
             raise definition_error("no LLM is set: name a model, set LLM_MODEL, or add an entry to [[llms]] in gateway.toml")
@@ -117,9 +121,9 @@ class LLMResolver:
         Raises:
             DefinitionError: its key cannot be read, or its model or a parameter is not valid.
         """
-        return self._build(entry.model, _merge(entry, own))
+        return replace(self._build(entry.model, _merge(entry, own)), name=entry.name)
 
-    def of_saved(self, llm: LLM, own: LLMFields = _NOTHING) -> ResolvedLLM:
+    def of_saved(self, name: str | None, llm: LLM, own: LLMFields = _NOTHING) -> ResolvedLLM:
         """Return an LLM that OpenHands has saved, with a key from the environment if it has none of its own.
 
         Raises:
@@ -129,12 +133,12 @@ class LLMResolver:
         key = self._key_of(own)
         changes: dict[str, Any] = {} if key is None else {"api_key": key}
         if own.base_url not in (None, saved.base_url):
-            changes = {"base_url": own.base_url, "api_key": key or _NO_KEY, "extra_headers": None, "litellm_extra_body": {}}
+            changes = {"base_url": own.base_url, "api_key": key or NO_KEY, "extra_headers": None, "litellm_extra_body": {}}
         fields_of_sdk = _fields_of_sdk(own)
         if fields_of_sdk:
             checked = _llm(saved.model, None, saved.base_url, fields_of_sdk)
             changes |= {name: getattr(checked, name) for name in fields_of_sdk}
-        return self._finish(self._with_credentials(_routed(saved, changes)), own)
+        return replace(self._finish(self._with_credentials(_routed(saved, changes)), own), name=name)
 
     def _of_model_id(self, model: str, own: LLMFields) -> ResolvedLLM:
         environment = self.environment
@@ -169,7 +173,7 @@ class LLMResolver:
     def _finish(self, llm: ConfiguredLLM, fields: LLMFields) -> ResolvedLLM:
         provider = _provider(llm.model, llm.base_url) or ""
         if llm.api_key is None and llm.base_url is not None and not provider.startswith(_KEYLESS_PROVIDERS):
-            llm = llm.model_copy(update={"api_key": _NO_KEY})
+            llm = llm.model_copy(update={"api_key": NO_KEY})
         parameters = {name: value for name, value in fields.parameters.items() if name not in _FIELDS_OF_SDK}
         if llm.model.startswith(_OLLAMA_CHAT):
             llm, parameters = _fit_ollama(llm, fields, parameters)

@@ -62,7 +62,7 @@ class SavedSource:
             path = self.llms_dir / f"{name}.json"
             document = self._document(path)
             try:
-                recipe = build_recipe(Parts(name, path, self.llms.of_saved(self.llms.saved.load(name))), self.settings)
+                recipe = build_recipe(Parts(name, path, self.llms.of_saved(name, self.llms.saved.load(name))), self.settings)
                 yield Entry(name, recipe, document.warnings(recipe_warnings(recipe, self.settings)))
             except DefinitionError as error:
                 yield Entry(name, problems=document.problems(self._cause(name) or error))
@@ -90,7 +90,7 @@ class SavedSource:
     def _agent_recipe(self, document: Document) -> AgentRecipe:
         profile = _agent_profile(document.text)
         settings = self._resolve(profile)
-        llm = self.llms.of_saved(settings.llm)
+        llm = self.llms.of_saved(profile.llm_profile_ref, settings.llm)
         condenser = settings.condenser
         has_condenser = condenser.enabled and condenser.condenser_kind == "llm_summarizing"
         specs = None if profile.tools is None else [(tool.name, tool.params) for tool in profile.tools]

@@ -80,6 +80,7 @@ def _build(parts: Parts, settings: Settings) -> AgentRecipe:
         output_usd_per_token=llm.output_cost_per_token,
         cached_input_usd_per_token=usd_per_token(parts.llm.fields.cached_input_usd_per_mtok),
         is_local=parts.llm.is_local,
+        llm_name=parts.llm.name,
         condenser_llm=None if parts.condenser_max_size is None else condenser_template(llm),
         condenser_max_size=parts.condenser_max_size or CONDENSER_MAX_SIZE,
         system_prompt=parts.system_prompt,

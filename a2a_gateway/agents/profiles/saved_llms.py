@@ -7,7 +7,7 @@ cannot be decrypted is an error: it is neither dropped nor sent as ciphertext. K
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -42,7 +42,7 @@ _UNDECRYPTABLE: Final = "its key was encrypted with another OH_SECRET_KEY; set t
 class SavedLLMs:
     """A snapshot of OpenHands' saved LLM profiles, including the broken ones; an `LLMProfileLoader` of the SDK."""
 
-    found: Mapping[str, LLM | DefinitionError]
+    found: Mapping[str, LLM | DefinitionError] = field(repr=False)  # headers may hold credentials
 
     @classmethod
     def read(cls, files: Iterable[Path], cipher: Cipher | None) -> Self:
