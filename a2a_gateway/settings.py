@@ -50,6 +50,7 @@ def _expand(path: Path) -> Path:
 
 
 type _Directory = Annotated[Path, AfterValidator(_expand)]
+type _FilePath = Annotated[Path, AfterValidator(_expand)]
 
 
 class Settings(BaseSettings):
@@ -77,6 +78,11 @@ class Settings(BaseSettings):
     )
     profiles: Annotated[tuple[_Directory, ...], NoDecode] = Field(
         default=(Path("profiles"),), description="Directories of Markdown profiles; in the environment separated by `:`."
+    )
+    bootstrap_key_file: _FilePath | None = Field(
+        default=None,
+        description="New file for the key that the first start makes. Default: standard output if that is a terminal, "
+        "else `first-key` in `data_dir`.",
     )
     gateway_id: str = Field(
         default="local",

@@ -48,7 +48,10 @@ def own_gateway(data_dir: Path, profiles: Path, environ: Mapping[str, str]) -> I
         if not announcement:
             raise CommandError("The gateway did not start.", _last_lines(log_path))
         ready = json.loads(announcement)
-        yield OwnGateway(ready["url"], ready["first_key"], tuple(ready["models"]))
+        key_file = Path(ready["first_key_file"])
+        key = key_file.read_text().strip()
+        key_file.unlink()  # agents could read it
+        yield OwnGateway(ready["url"], key, tuple(ready["models"]))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,8 @@ def serve(
     settings = read_settings(config, host=host, port=port, data_dir=data_dir, profiles=profiles)
     from a2a_gateway.server.process import serve as serve_gateway
 
-    serve_gateway(settings, on_ready=_announce_json if json_output else _announce)
+    announce = _announce_json if json_output else _announce
+    serve_gateway(settings, may_show_key=sys.stdout.isatty(), on_ready=announce)
 
 
 def _announce_json(ready: "Announcement") -> None:
@@ -41,6 +43,10 @@ def _announce(ready: "Announcement") -> None:
     if ready.first_key is not None:
         show(f"Key: {ready.first_key}")
         show("It is printed only this once. To use it in a shell, also for `a2a-gateway ask`: export A2A_API_KEY=<key>")
+    if ready.first_key_file is not None:
+        file = shlex.quote(ready.first_key_file)
+        show(f"Key: in {file}, which only you and the agents can read. Take it from there, once:")
+        show(f'export A2A_API_KEY="$(cat {file})" && rm {file}')
     if ready.models:
         show(f"\nTry it{'' if ready.first_key else ', with your key in A2A_API_KEY'}:\n{_curl_line(ready)}\n")
     show("Ctrl-C ends it.")

@@ -3,8 +3,6 @@
 import base64
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.host.private_file import write_private_file
 
 FILE_NAME: Final = "grant-key.pem"
 
@@ -105,18 +104,8 @@ def _write(path: Path, *, replace: bool = False) -> None:
     """Write a new key atomically. Do not overwrite a key that another process has written at the same time, unless `replace`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pem = SigningKey.generate().private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".grant-key-") as drafts:
-        draft = Path(drafts, path.name)
-        draft.touch(mode=0o600)
-        with draft.open("wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            draft.replace(path)
-            return
-        with suppress(FileExistsError):
-            os.link(draft, path)
+    with suppress(FileExistsError):
+        write_private_file(path, pem, replace=replace)
 
 
 def _base64url(data: bytes) -> str:

@@ -27,8 +27,10 @@ _TRACING: Final = ("OTEL_", "LMNR_")
 credential."""
 
 
-def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> None:
+def serve(settings: Settings, *, may_show_key: bool, on_ready: Callable[[Announcement], None]) -> None:
     """Serve until SIGTERM, which lets runs end within `drain_s`, or SIGINT, which cancels them; see `_Signals`.
+
+    `may_show_key`: see `RunningGateway.ready`.
 
     Raises:
         ConfigurationError: the settings, the keys or the profiles do not allow a start.
@@ -46,13 +48,15 @@ def serve(settings: Settings, *, on_ready: Callable[[Announcement], None]) -> No
     forbid_inspection()
     if settings.agent_key_use != "allow" and can_identify_senders():
         become_parent_of_orphans()  # else an orphan of an agent's shell would look like any other client
-    asyncio.run(_serve(settings, environ, on_ready), loop_factory=uvloop.new_event_loop)
+    asyncio.run(_serve(settings, environ, on_ready, may_show_key=may_show_key), loop_factory=uvloop.new_event_loop)
 
 
-async def _serve(settings: Settings, environ: dict[str, str], on_ready: Callable[[Announcement], None]) -> None:
+async def _serve(
+    settings: Settings, environ: dict[str, str], on_ready: Callable[[Announcement], None], *, may_show_key: bool
+) -> None:
     async with running_gateway(settings, environ, owns_process=True) as running:
         with _Signals(running):
-            announcement = await running.ready()
+            announcement = await running.ready(may_show_key=may_show_key)
             if announcement is not None:
                 on_ready(announcement)
             await running.serving

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -15,13 +15,12 @@ from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.server.app import app_of
 from a2a_gateway.server.connection_limits import ConnectionLimits
+from a2a_gateway.server.first_key import has_key, make_first_key
 from a2a_gateway.server.gateway import Engine, Gateway
 from a2a_gateway.server.http_protocol import GatewayHttpProtocol
 from a2a_gateway.settings import Settings
-from a2a_gateway.stores import Store, open_store, store_url
-from a2a_gateway.stores.keys import is_secret
+from a2a_gateway.stores import open_store, store_url
 
-_FIRST_KEY_NAME = "default"
 _BACKLOG = 2048
 _TICKS_PER_LOOK = 5
 """uvicorn ticks ten times a second, so connections are checked twice a second."""
@@ -37,13 +36,15 @@ class Announcement:
         url: OpenAI base URL.
         models: model ids that are served.
         problems: profiles that could not be loaded, one line each.
-        first_key: the key that this first start made; it is shown once and stored nowhere.
+        first_key: the key that this first start made, to be shown once; None if it is in a file, and at later starts.
+        first_key_file: the file that it was written to.
     """
 
     url: str
     models: tuple[str, ...]
     problems: tuple[str, ...]
-    first_key: str | None
+    first_key: str | None = field(repr=False)
+    first_key_file: str | None = None
 
 
 @dataclass(slots=True)
@@ -60,23 +61,29 @@ class RunningGateway:
     server: uvicorn.Server
     serving: asyncio.Task[None]
 
-    async def ready(self) -> Announcement | None:
+    async def ready(self, *, may_show_key: bool = True) -> Announcement | None:
         """Wait until runs are accepted, and return what to print; None if the server was stopped before.
 
+        Args:
+            may_show_key: whether a person reads the announcement. Otherwise the key of a first start goes to a file, because what
+                a service prints is kept and forwarded.
+
         Raises:
-            ConfigurationError: it cannot start.
+            ConfigurationError: it cannot start, or the key cannot be written.
         """
         either: set[asyncio.Future[Any]] = {self.serving, self.gateway.started}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        return await self._announcement(self.gateway.started.result()) if self.gateway.started.done() else None
+        if not self.gateway.started.done():
+            return None
+        return await self._announcement(self.gateway.started.result(), may_show_key=may_show_key)
 
-    async def _announcement(self, engine: Engine) -> Announcement:
+    async def _announcement(self, engine: Engine, *, may_show_key: bool) -> Announcement:
         # Not made earlier: a gateway that is ended before it is ready would have made a key that no person has seen.
-        first_key = None if await _has_key(engine.store) else (await engine.store.keys.create_key(_FIRST_KEY_NAME))[1]
+        first_key, file = await make_first_key(engine.store, self.settings, may_show_key=may_show_key)
         broken = [problem for problem in engine.profiles.problems() if not problem.is_warning]  # the log has the warnings
         problems = [f"{p.path}{f':{p.line}' if p.line else ''}: {p.message}" for p in broken]
         models = tuple(profile.model for profile in engine.profiles.list())
-        return Announcement(self.settings.own_url, models, tuple(problems), first_key)
+        return Announcement(self.settings.own_url, models, tuple(problems), first_key, None if file is None else str(file))
 
 
 @asynccontextmanager
@@ -137,21 +144,17 @@ class _Server(uvicorn.Server):
 
 
 async def _require_key_if_reachable(settings: Settings) -> None:
-    """Refuse to start without a key if other machines can reach the gateway.
+    """Refuse to start without a key if other machines can reach the gateway, unless the operator expects one in a file.
 
     Raises:
         ConfigurationError: there is no key.
     """
     async with open_store(store_url(settings), SystemClock()) as store:
-        if not settings.is_loopback and not await _has_key(store):
+        if not settings.is_loopback and settings.bootstrap_key_file is None and not await has_key(store):
             raise ConfigurationError(
                 f"Refusing to listen on {settings.host}, which other machines can reach, without a key. "
-                "Make one first: a2a-gateway keys create NAME"
+                "Make one first: a2a-gateway keys create NAME; or set bootstrap_key_file (A2A_BOOTSTRAP_KEY_FILE)."
             )
-
-
-async def _has_key(store: Store) -> bool:
-    return any(key.revoked_at is None and is_secret(key) for key in await store.keys.list_keys())
 
 
 def _listener(settings: Settings) -> socket.socket:

@@ -79,7 +79,10 @@ class Process:
         if not announcement:
             sys.exit(f"The gateway {self.name} did not start:\n{Path(self.environ['A2A_DATA_DIR'], 'log').read_text()}")
         ready = json.loads(announcement)
-        of_client = {"A2A_BASE_URL": ready["url"], "A2A_API_KEY": ready["first_key"], "A2A_PUBLIC_URL": ready["url"]}
+        key_file = Path(ready["first_key_file"])
+        key = key_file.read_text().strip()
+        key_file.unlink()  # agents could read it
+        of_client = {"A2A_BASE_URL": ready["url"], "A2A_API_KEY": key, "A2A_PUBLIC_URL": ready["url"]}
         return Gateway(self.name, ready["url"], {**self.environ, **of_client})
 
 

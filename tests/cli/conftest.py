@@ -36,10 +36,14 @@ class CommandLine:
 
     def start(self, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
         """Start a command as a process of its own."""
+        return self.start_on(subprocess.PIPE, *arguments, **environ)
+
+    def start_on(self, stdout: int, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        """Start a command with this file descriptor as its output."""
         command = [sys.executable, "-m", "a2a_gateway", *arguments]
         inherited = {name: value for name, value in os.environ.items() if name not in _UNSET}
         return subprocess.Popen(
-            command, env={**inherited, **self.environ, **environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, env={**inherited, **self.environ, **environ}, stdout=stdout, stderr=subprocess.PIPE, text=True
         )
 
 

@@ -1,6 +1,8 @@
 """`a2a-gateway serve` as a process: what it announces works, and signals end it."""
 
 import json
+import os
+import pty
 import re
 import signal
 import socket
@@ -8,6 +10,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -27,11 +30,10 @@ def serve(command_line: CommandLine, llm: ScriptedLLM, *arguments: str) -> "subp
     return command_line.start("serve", "--port", "0", *arguments, **scripted_environ(llm.base_url))
 
 
-def read_until(process: "subprocess.Popen[str]", last: str) -> list[str]:
+def read_until(process: "subprocess.Popen[str]", last: str, output: IO[str] | None = None) -> list[str]:
     """Read the lines of the announcement, up to the one that begins with `last`."""
-    assert process.stdout is not None
     lines: list[str] = []
-    for line in process.stdout:
+    for line in output or process.stdout or ():
         lines.append(line.rstrip("\n"))
         if line.startswith(last):
             return lines
@@ -72,9 +74,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
 
 @pytest.fixture(scope="module")
 def first_start(machine: CommandLine, llm: ScriptedLLM) -> Start:
-    """The first start on a machine, its curl line pasted, and Ctrl-C while a run is under way."""
-    with serve(machine, llm) as process:
-        lines = read_until(process, "Ctrl-C")
+    """The first start on a machine, on a terminal; its curl line pasted, and Ctrl-C while a run is under way."""
+    controller, terminal = pty.openpty()
+    process = machine.start_on(terminal, "serve", "--port", "0", **scripted_environ(llm.base_url))
+    os.close(terminal)
+    with process, open(controller) as screen:
+        lines = read_until(process, "Ctrl-C", screen)
         (curl,) = [line for line in lines if line.startswith("curl ")]
         answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
         (url,) = [line.removeprefix("Serving at ") for line in lines if line.startswith("Serving at ")]
@@ -132,7 +137,7 @@ def test_ctrl_c_ends_runs_too(first_start: Start) -> None:
 
 
 def test_the_key_is_shown_by_the_first_start_alone_and_works_at_the_next(first_start: Start, second_start: SecondStart) -> None:
-    assert second_start.ready["first_key"] is None
+    assert (second_start.ready["first_key"], second_start.ready["first_key_file"]) == (None, None)
     assert second_start.states == ("cancelled", "finished")
     assert second_start.exit_code == 0
 

@@ -14,8 +14,9 @@ from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.signing_key import FILE_NAME, SigningKey
 from a2a_gateway.runs.model import Grant, RunId, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge
+from a2a_gateway.server.first_key import make_first_key
 from a2a_gateway.settings import Settings, load_settings
-from a2a_gateway.stores import open_store, sqlite_url
+from a2a_gateway.stores import open_store, sqlite_url, store_url
 from delegate_tool.protocol.limits import LimitPolicy
 from tests.error_texts.texts import Case
 from tests.stores.ledger_bench import NOW, Bench, SteppedClock
@@ -50,6 +51,12 @@ def with_peer(more: str) -> Case:
 
 def peer_key(environ: dict[str, str], **settings: Any) -> Case:
     return lambda _: PeerSettings(id="b", base_url="x", **settings).read_api_key(environ)
+
+
+async def _first_key(directory: Path) -> object:
+    settings = Settings(data_dir=directory, bootstrap_key_file=directory)
+    async with open_store(store_url(settings), SystemClock()) as store:
+        return await make_first_key(store, settings, may_show_key=False)
 
 
 async def _revoked_key(bench: Bench) -> object:
@@ -226,6 +233,7 @@ CASES: dict[str, Case] = {
         'gateway_id = "a"\n[[peers]]\nid = "openhands_b"\nbase_url = "x"'
     ),
     "configuration_error: a peer that can neither be asked nor ask": with_settings('gateway_id = "a"\n[[peers]]\nid = "b"'),
+    "configuration_error: a first key where a file exists": _first_key,
     "configuration_error: a plain endpoint without a key": with_peer("opaque = true"),
     "configuration_error: one price without the other": with_peer('opaque = true\napi_key_env = "K"\ninput_usd_per_mtok = 1'),
     "configuration_error: reports_cost of a gateway": with_peer("reports_cost = true"),

@@ -77,12 +77,17 @@ class GatewayProcess:
         return self.process
 
     def start(self, **options: Any) -> Any:
-        """Start the process, and wait until it takes runs; returns what it announces."""
+        """Start the process, and wait until it takes runs; returns what it announces, with the key of a first start."""
         stdout = self.begin(**options).stdout
         assert stdout is not None
         announced = stdout.readline()
         assert announced, f"it did not start: {self.log[-2000:]}"
-        return json.loads(announced)
+        ready = json.loads(announced)
+        if ready["first_key_file"] is not None:
+            key_file = Path(ready["first_key_file"])
+            ready["first_key"] = key_file.read_text().strip()
+            key_file.unlink()  # as every reader should: agents could read it
+        return ready
 
     async def answers(self) -> None:
         """Wait until the process answers, which is long before it takes runs."""
