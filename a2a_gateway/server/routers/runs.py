@@ -41,7 +41,7 @@ async def list_runs(
     idempotency_key: Annotated[str | None, Query(max_length=255, pattern="^[!-~]+$")] = None,
     id_prefix: Annotated[str | None, Query(pattern="^[0-9a-f][0-9a-f-]{3,35}$")] = None,
 ) -> Response:
-    """List the roots of the caller's latest trees, or all its runs whose ids begin with a prefix. A run that calls gets itself."""
+    """List the roots of the caller's latest trees, or all runs whose ids begin with a prefix. A run that calls gets itself."""
     if idempotency_key is not None:
         found = await _run_of_key(engine, caller, idempotency_key)
         return JSONResponse({"object": "list", "data": [] if found is None else [await _with_sums(engine, found)]})
