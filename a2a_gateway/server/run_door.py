@@ -19,6 +19,7 @@ from a2a_gateway.server.dependencies import EngineDep, RunStarterDep, context_of
 from a2a_gateway.server.gateway import Engine
 from a2a_gateway.server.run_response import RunResponse
 from a2a_gateway.wire.presenter import Presenter
+from delegate_tool.protocol.context import unknown_headers
 from delegate_tool.protocol.values import SELF, full_model_id
 
 _QUICK_BYTES: Final = 64 * 1024
@@ -52,12 +53,13 @@ class RunDoor:
             GatewayError: the answer's schema is invalid, or could not be checked in time.
         """
         await self._check_schema(run_request)
+        ignored = {*presenter.ignored_fields, *self._ignored_options(run_request), *unknown_headers(self.request.headers)}
         return RunResponse(
             self.engine.service,
             run_request,
             self.caller,
             presenter,
-            ignored=sorted({*presenter.ignored_fields, *self._ignored_options(run_request)}),
+            ignored=sorted(ignored),
             request_id=self.request.state.request_id,
             heartbeat_s=context_of(self.request).gateway.settings.heartbeat_s,
         )

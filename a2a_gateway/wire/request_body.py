@@ -8,7 +8,15 @@ from typing import Final
 from pydantic_core import from_json, to_json
 
 from a2a_gateway.errors import RequestError
-from delegate_tool.protocol.context import ContextError, DelegationContext, decode_body, decode_headers, encode_headers
+from delegate_tool.protocol.context import (
+    ContextError,
+    DelegationContext,
+    decode_body,
+    decode_headers,
+    encode_headers,
+    refuse_header,
+    unknown_headers,
+)
 
 _RETRY_HEADER: Final = "x-stainless-retry-count"
 """Sent by OpenAI's SDKs alone. Other clients do not mark a repeated request."""
@@ -33,11 +41,17 @@ def decode_json_object(body: bytes) -> dict[str, object]:
 def parse_context(headers: Mapping[str, str], in_body: object = None) -> DelegationContext:
     """Read the `X-A2A-*` headers, narrowed by the same fields in the body (`a2a`) if it has them.
 
+    An unknown header is refused, because a limit that is ignored is not noticed before it was needed. A request that came through
+    another gateway is accepted: that gateway may have a later version of the protocol. Its response names the header.
+
     Raises:
-        RequestError: a value is invalid; `param` names its header or field.
+        RequestError: a value is invalid, or a name is unknown; `param` names the header or field.
     """
     try:
         context = decode_headers(headers)
+        if not context.via:
+            for name in unknown_headers(headers):
+                raise refuse_header(name)
         return context if in_body is None else context.narrowed_by(decode_body(in_body))
     except ContextError as error:
         raise RequestError(f"{error}.", param=error.param) from None

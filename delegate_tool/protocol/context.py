@@ -8,8 +8,9 @@ Standard library only. Knows neither OpenAI's format nor OpenHands nor the gatew
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Final
 
@@ -159,6 +160,11 @@ _FIELDS: Final = (
     _row("tracestate", Header.TRACESTATE, TRACE, in_body=False),
 )
 _HEADER_KEYS: Final = frozenset(row.key for row in _FIELDS)
+_PREFIX: Final = "x-a2a-"
+_BY_SUFFIX: Final = {row.key.removeprefix(_PREFIX): row.header for row in _FIELDS if row.key.startswith(_PREFIX)}
+# A proxy may send headers of an answer back. The last name belongs to the Agent2Agent protocol, which has the same prefix.
+_NAMES: Final = frozenset({*(header.lower() for header in Header), "x-a2a-extensions"})
+_SHOWN_CHARS: Final = 60
 _BY_BODY_NAME: Final[Mapping[str, _Field]] = {row.body: row for row in _FIELDS if row.body is not None}
 
 
@@ -191,6 +197,27 @@ def decode_headers(headers: Mapping[str, str]) -> DelegationContext:
     return DelegationContext(**values)
 
 
+def unknown_headers(headers: Iterable[str]) -> list[str]:
+    """Return the names with the prefix of this protocol that it does not have: misspelt ones, and those of later versions.
+
+    A name with underscores is never one that it has, because many proxies drop such headers.
+    """
+    return [name for name in headers if name.lower().replace("_", "-").startswith(_PREFIX) and name.lower() not in _NAMES]
+
+
+def refuse_header(name: str) -> ContextError:
+    """Return the error for an unknown header: it names the header that was probably meant."""
+    suffix = name.lower().replace("_", "-").removeprefix(_PREFIX)
+    return _refuse_name(name[:_SHOWN_CHARS], suffix[:_SHOWN_CHARS], _BY_SUFFIX)
+
+
+def _refuse_name(shown: str, written: str, known: Mapping[str, str]) -> ContextError:
+    """Return the error for an unknown name, with the one that was probably meant and all that are known."""
+    close = get_close_matches(written, known, n=1)
+    suggestion = f"did you mean {known[close[0]]}? Known are" if close else "known are"
+    return ContextError(shown, f"{shown} is not a known name; {suggestion} {', '.join(sorted(known.values()))}")
+
+
 def decode_body(values: object, *, param: str = "a2a") -> DelegationContext:
     """Read a context from a body's `a2a` object, with the header syntax for each value; numbers and lists are accepted too.
 
@@ -205,9 +232,10 @@ def decode_body(values: object, *, param: str = "a2a") -> DelegationContext:
     decoded: dict[str, Any] = {}
     for key, value in values.items():
         row = _BY_BODY_NAME.get(str(key))
-        path = f"{param}.{str(key)[:60]}" if param else str(key)[:60]
+        shown = str(key)[:_SHOWN_CHARS]
+        path = f"{param}.{shown}" if param else shown
         if row is None:
-            raise ContextError(path, f"{path} is not a known name; known are {', '.join(sorted(_BY_BODY_NAME))}")
+            raise _refuse_name(path, shown, {name: name for name in _BY_BODY_NAME})
         if value is not None:
             decoded[row.name] = _decode(path, row.codec, _as_text(path, value))
     return DelegationContext(**decoded)

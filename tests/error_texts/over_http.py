@@ -51,6 +51,7 @@ CASES: dict[str, Ask] = {
     "request_too_large: the head": _huge_head,
     "invalid_request_error: a compressed body": lambda http: http.post(_CHAT, content=b"x", headers={"content-encoding": "gzip"}),
     "invalid_request_error: a Last-Event-ID that is none": _run_events_after_no_number,
+    "invalid_request_error: a misspelt header": chat(headers={"X-A2A-Max-Dept": "1"}),
     "invalid_request_error: a schema that is none": chat(
         response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "wish"}}}
     ),

@@ -167,6 +167,33 @@ async def test_a_malformed_value_is_refused_by_name_and_never_ignored(
     assert llm.traffic.received == before
 
 
+@pytest.mark.parametrize("written", ["x-a2a-max-dept", "X_A2A_Max_Depth"])
+async def test_a_misspelt_header_is_refused_and_nothing_runs(gateway: GatewayUnderTest, llm: ScriptedLLM, written: str) -> None:
+    before = llm.traffic.received
+    async with gateway.http() as http:
+        refused = await http.post(CHAT, json=asks("Hi.", Step(content="no")), headers={written: "0"})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (400, "invalid_request_error", written.lower())
+    assert "X-A2A-Max-Depth?" in error["message"]
+    assert llm.traffic.received == before
+
+
+async def test_a_header_of_a_later_version_from_another_gateway_is_ignored_and_named(gateway: GatewayUnderTest) -> None:
+    headers = {"X-A2A-Via": "newer-box", "X-A2A-Quux": "1"}
+    async with gateway.http() as http:
+        answered = await http.post(CHAT, json=asks("Hi.", Step(content="ok")), headers=headers)
+    assert (answered.status_code, answered.headers["x-a2a-ignored"]) == (200, "x-a2a-quux")
+
+
+async def test_headers_of_answers_may_come_back_in_a_request(gateway: GatewayUnderTest) -> None:
+    async with gateway.http() as http:
+        first = await http.post(CHAT, json=asks("Hi.", Step(content="ok")))
+        returned = {name: value for name, value in first.headers.items() if name.startswith("x-a2a-")}
+        again = await http.post(CHAT, json=asks("Hi again.", Step(content="ok")), headers=returned)
+    assert again.status_code == 200
+    assert again.headers["x-a2a-run-id"] != first.headers["x-a2a-run-id"]
+
+
 async def test_a_depth_that_is_claimed_raises_the_depth_up_to_what_is_allowed(gateway: GatewayUnderTest) -> None:
     async with gateway.http() as http:
         inside = await http.post(CHAT, json=asks("Hi.", Step(content="ok")), headers={"X-A2A-Depth": "25"})

@@ -20,7 +20,7 @@ async def ask(gateway: GatewayUnderTest, message: Any, **options: Any) -> str:
     """Send a request without an idempotency key, to its end; return the run's id."""
     async with gateway.client() as client:
         answer = await client.chat.completions.create(model=AGENT, messages=[message], **options)
-    return answer.id.removeprefix("chatcmpl-")
+    return str(answer.id).removeprefix("chatcmpl-")
 
 
 async def get(gateway: GatewayUnderTest, path: str) -> Any:

@@ -17,7 +17,10 @@ from delegate_tool.protocol.context import (
     decode_body,
     decode_headers,
     encode_headers,
+    refuse_header,
+    unknown_headers,
 )
+from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.money import format_usd
 
 counts = st.integers(0, 10**9)
@@ -122,6 +125,39 @@ def test_a_malformed_header_is_refused_by_its_name(header: str, value: str) -> N
     with pytest.raises(ContextError) as refusal:
         decode_headers({header.lower(): value})
     assert refusal.value.param == header
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("x-a2a-max-dept", "X-A2A-Max-Depth"),
+        ("X-A2A-MaxDepth", "X-A2A-Max-Depth"),
+        ("X_A2A_Max_Depth", "X-A2A-Max-Depth"),
+        ("x-a2a_max-turns", "X-A2A-Max-Turns"),
+        ("X-A2A-Budget", "X-A2A-Budget-USD"),
+        ("X-A2A-Timeout-S", "X-A2A-Timeout"),
+        ("X-A2A-Allowed-Agent", "X-A2A-Allowed-Agents"),
+        ("X-A2A-On_Disconnect", "X-A2A-On-Disconnect"),
+    ],
+)
+def test_a_misspelt_header_is_refused_with_the_one_that_was_meant(written: str, meant: str) -> None:
+    assert unknown_headers([written, "X-A2A-Max-Depth", "x-a2a-run-id", "Accept"]) == [written]
+    refusal = refuse_header(written)
+    assert refusal.param == written
+    assert f"did you mean {meant}?" in str(refusal)
+
+
+@pytest.mark.parametrize("written", ["X-A2A-", "X-A2A-\xff\x85", "X-A2A-Quux", "X-A2A-" + "x" * 100_000])
+def test_a_header_unlike_all_others_is_refused_without_a_guess(written: str) -> None:
+    assert unknown_headers([written]) == [written]
+    refusal = refuse_header(written)
+    assert len(refusal.param) <= 60
+    assert "did you mean" not in str(refusal)
+
+
+@pytest.mark.parametrize("name", [*Header, "X-A2A-Extensions", "X-A2B-Depth", "A2A-Version", "X_A2AX", ""])
+def test_a_header_that_is_known_or_anothers_is_not_unknown(name: str) -> None:
+    assert unknown_headers([name, name.lower(), name.upper()]) == []
 
 
 @pytest.mark.parametrize(
