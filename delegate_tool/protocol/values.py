@@ -107,7 +107,10 @@ def _parse_visible(text: str) -> str:
 
 
 def _parse_uuid(text: str) -> str:
-    return str(UUID(text))
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise ValueError("must be a UUID") from None
 
 
 def _parse_trace(text: str) -> str | None:
