@@ -58,6 +58,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="OpenHands agents served as OpenAI-compatible models, which delegate to each other.",
     epilog="Settings come from options, then A2A_* in the environment, then gateway.toml.",
 )

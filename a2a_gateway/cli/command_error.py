@@ -5,6 +5,7 @@ from typing import Final
 
 from a2a_gateway.errors import AuthenticationError, LLMAuthFailed, ModelNotFound, NotReady, RouteNotFound, RunNotFound
 from delegate_tool.protocol.codes import REFUSALS
+from delegate_tool.protocol.fields import Header
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -59,10 +60,20 @@ class RemoteError(CommandError):
     def __init__(self, message: str, *, code: str, status: int, param: str | None = None, run_id: str = "") -> None:
         refused = status in REFUSALS or code == AuthenticationError.code
         exit_code = EXIT_REFUSED if refused else EXIT_FAILED
+        option = _OPTIONS.get(param or "")
+        if param is not None and option is not None:
+            message, param = message.replace(param, option), option
         super().__init__(message, _REMEDIES.get(code, ""), exit_code=exit_code, code=code, param=param)
         self.run_id = run_id
 
 
+_OPTIONS: Final[Mapping[str, str]] = {
+    Header.BUDGET_USD: "--budget-usd",
+    Header.MAX_DEPTH: "--max-depth",
+    Header.TIMEOUT: "--timeout",
+    Header.CONVERSATION_ID: "--conversation",
+}
+"""The options that become these headers: a person has written the option."""
 _CODES: Final = {EXIT_USAGE: "wrong_usage", EXIT_INTERRUPTED: "interrupted"}
 
 

@@ -5,8 +5,9 @@ Everything but the LLM's words is real: the gateway, the agents, their tools, th
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from tempfile import TemporaryDirectory
@@ -18,8 +19,9 @@ from rich.table import Table
 import a2a_gateway
 from a2a_gateway.cli.command_error import CommandError
 from a2a_gateway.cli.gateway_process import own_gateway
+from a2a_gateway.cli.options import JsonOption
 from a2a_gateway.cli.runs import draw_tree
-from a2a_gateway.cli.screen import note, show, show_spinner, table
+from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 from a2a_gateway.cli.streamed_answer import Display, StreamedAnswer, stream_answer
 
 if TYPE_CHECKING:
@@ -34,27 +36,35 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the files that the agents made to this new directory.")
     ] = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Let a lead agent delegate to specialists and back, on a scripted LLM, or on LLM_MODEL if that is set."""
     from a2a_gateway.testing.demo import DEMO_TASK
 
-    with _make_directory(keep), TemporaryDirectory(prefix="a2a-demo-") as scratch, _llm() as environ:
+    tell = partial(show, stderr=json_output)  # with --json standard output has one object alone
+    with _make_directory(keep), TemporaryDirectory(prefix="a2a-demo-") as scratch, _llm(tell) as environ:
         data_dir = Path(scratch)
-        with _gateway(data_dir, {**environ, "OH_PERSISTENCE_DIR": str(data_dir / "openhands")}) as gateway:
-            show(f"Task for {_LEAD}: {DEMO_TASK}\n")
-            answer = stream_answer(gateway, _LEAD, DEMO_TASK, {})
+        with _gateway(data_dir, {**environ, "OH_PERSISTENCE_DIR": str(data_dir / "openhands")}, tell) as gateway:
+            tell(f"Task for {_LEAD}: {DEMO_TASK}\n")
+            answer = stream_answer(gateway, _LEAD, DEMO_TASK, {}, Display(text=not json_output))
             if answer.error is not None:
                 raise answer.error
-            show("\nThe files that the agents' tools made in their shared workspace:\n")
+            tell("\nThe files that the agents' tools made in their shared workspace:\n")
             workspace = _workspace(data_dir, answer)
-            show(_list_files(workspace))
+            files = _list_files(workspace)
+            tell(_as_table(files))
             if keep is not None:
                 shutil.copytree(workspace, keep, symlinks=True, dirs_exist_ok=True)
-            show("\nThe tree of runs, with each run's own tokens (read + written) and cost:\n")
+            tell("\nThe tree of runs, with each run's own tokens (read + written) and cost:\n")
             tree = gateway.tree(answer.run_id)
-            show(draw_tree(tree))
-            show(f"\n{_try_too_deep(gateway, tree)}")
+            tell(draw_tree(tree))
+            refusal = _try_too_deep(gateway, tree)
+            tell(f"\nA call at depth {tree.limits.max_depth + 1} is refused ({refusal.code}): {refusal.message}")
     note(f"\n{'Copied to ' + str(keep) if keep else 'The files are removed again; --keep DIR keeps them'}.")
+    if json_output:
+        refused = {"code": refusal.code, "message": refusal.message}
+        run = tree.model_dump(mode="json")
+        show_json({"answer": answer.text, "files": files, "kept": keep and str(keep), "run": run, "refused": refused})
 
 
 @contextmanager
@@ -78,7 +88,7 @@ def _make_directory(keep: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _gateway(data_dir: Path, environ: Mapping[str, str]) -> "Iterator[RemoteGateway]":
+def _gateway(data_dir: Path, environ: Mapping[str, str], tell: Callable[[str], None]) -> "Iterator[RemoteGateway]":
     from a2a_gateway.cli.gateway_client import RemoteGateway
 
     data_dir.joinpath("gateway").mkdir(mode=0o700)
@@ -86,34 +96,34 @@ def _gateway(data_dir: Path, environ: Mapping[str, str]) -> "Iterator[RemoteGate
     with ExitStack() as stack:
         with show_spinner("Starting a gateway"):
             started = stack.enter_context(own_gateway(data_dir / "gateway", profiles, environ))
-        show(f"A gateway serves {', '.join(started.models)} at {started.url}.\n")
+        tell(f"A gateway serves {', '.join(started.models)} at {started.url}.\n")
         yield stack.enter_context(RemoteGateway(started.url, started.key))
 
 
-def _try_too_deep(gateway: "RemoteGateway", tree: "ListedRun") -> str:
-    """Call an agent at a greater depth than the lead allows, and return how the gateway refuses it."""
+def _try_too_deep(gateway: "RemoteGateway", tree: "ListedRun") -> CommandError:
+    """Call an agent at a greater depth than the lead allows, and return the gateway's refusal."""
     from delegate_tool.protocol.context import DelegationContext, encode_headers
 
     max_depth = tree.limits.max_depth
     headers = encode_headers(DelegationContext(depth=max_depth + 1))
     error = stream_answer(gateway, _LEAD, "Go deeper.", headers, Display(text=False, status=False)).error
     if error is not None:
-        return f"A call at depth {max_depth + 1} is refused ({error.code}): {error.message}"
+        return error
     raise CommandError(f"The gateway accepted a call at depth {max_depth + 1}, although the greatest depth is {max_depth}.")
 
 
 @contextmanager
-def _llm() -> Iterator[Mapping[str, str]]:
+def _llm(tell: Callable[[str], None]) -> Iterator[Mapping[str, str]]:
     """Yield OpenHands' variables for the LLM: the user's own, or a scripted one that lives as long as the context."""
     model = os.environ.get("LLM_MODEL", "").strip()
     if model:
-        show(f"The agents run on {model}, because LLM_MODEL names it: this costs money.")
+        tell(f"The agents run on {model}, because LLM_MODEL names it: this costs money.")
         yield {}
         return
     from a2a_gateway.testing.demo import direct_demo
     from a2a_gateway.testing.scripted_llm import ScriptedLLM
 
-    show(
+    tell(
         "The LLM is scripted: its words are written in advance, and priced as if they came from gpt-4o-mini.\n"
         "All else is real: agents, tools, files, delegations, limits. With LLM_MODEL and LLM_API_KEY set, a real LLM is used."
     )
@@ -128,11 +138,19 @@ def _workspace(data_dir: Path, answer: StreamedAnswer) -> Path:
     return found[0]
 
 
-def _list_files(workspace: Path) -> Table:
-    listed = table("file", "bytes", right=("bytes",))
+def _list_files(workspace: Path) -> dict[str, int]:
+    """Return the sizes of the files, by their paths in the workspace."""
+    sizes = {}
     for path in sorted(workspace.rglob("*")):
         # Links are not followed: a file of an agent may be a link to any place.
         status = path.lstat()
         if S_ISREG(status.st_mode) and "__pycache__" not in path.parts:
-            listed.add_row(str(path.relative_to(workspace)), f"{status.st_size:,}")
+            sizes[str(path.relative_to(workspace))] = status.st_size
+    return sizes
+
+
+def _as_table(sizes: Mapping[str, int]) -> Table:
+    listed = table("file", "bytes", right=("bytes",), wraps=("file",))
+    for path, size in sizes.items():
+        listed.add_row(path, f"{size:,}")
     return listed

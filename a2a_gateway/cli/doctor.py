@@ -235,7 +235,7 @@ def _port(settings: "Settings") -> Finding:
 
 def _as_table(findings: list[Finding]) -> Table:
     styles = {"ok": "green", "missing": "yellow", "broken": "red"}
-    listed = table("", "", "found", "what to do")
+    listed = table("check", "state", "found", "what to do", wraps=("check", "found", "what to do"))
     for each in findings:
         listed.add_row(each.what, Text(each.status, styles[each.status]), each.detail, each.remedy)
     return listed

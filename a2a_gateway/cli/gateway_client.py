@@ -67,6 +67,37 @@ class ListedRun(BaseModel):
     children: tuple["ListedRun", ...] = ()
 
 
+class RunTask(BaseModel):
+    text: str
+    truncated: bool
+
+
+class RunAnswer(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    text: str
+
+
+class RunFailure(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    message: str
+
+
+class RunDetails(ListedRun):
+    """One run with what is kept of it; `children` are the runs directly below it."""
+
+    tree_id: str
+    parent_id: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    task: RunTask | None = None
+    workspace: str | None = None
+    answer: RunAnswer | None = None
+    error: RunFailure | None = None
+
+
 class _RunList(BaseModel):
     data: list[ListedRun]
 
@@ -116,6 +147,10 @@ class RemoteGateway:
         """Return the run that a request with this idempotency key has begun; None if there is none yet."""
         found = _parse(_RunList, self._call("GET", f"/runs?idempotency_key={quote(idempotency_key, safe='')}")).data
         return found[0] if found else None
+
+    def details(self, run_id: str) -> RunDetails:
+        """Return a run with its task, its answer or its error, where they are kept."""
+        return _parse(RunDetails, self._call("GET", f"/runs/{quote(run_id, safe='')}"))
 
     def tree(self, run_id: str, *, within_s: float | None = None) -> ListedRun:
         """Return a run with all its descendants.

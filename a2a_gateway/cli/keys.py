@@ -9,7 +9,7 @@ from rich.table import Table
 
 from a2a_gateway.cli.local_store import own_store
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, parse_budget, read_settings
-from a2a_gateway.cli.screen import note, show, show_json, table
+from a2a_gateway.cli.screen import local_time, note, short_id, show, show_json, table
 
 if TYPE_CHECKING:
     from a2a_gateway.runs.key_limits import RequestLimits
@@ -64,13 +64,17 @@ def list_keys(json_output: JsonOption = False, data_dir: DataDirOption = None, c
 
 @app.command()
 def revoke(
-    name: Annotated[str, typer.Argument(help="Name or id of the key.")],
+    name: Annotated[str, typer.Argument(help="Name of the key, its id, or the first characters of its id.")],
+    json_output: JsonOption = False,
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Revoke a key. A running gateway refuses it at once, and cancels the runs that it has started."""
     record = asyncio.run(_revoke(read_settings(config, data_dir=data_dir), name))
-    show(f"Revoked {record.name} ({record.id}).")
+    if json_output:
+        show_json(_as_json(record))
+    else:
+        show(f"Revoked {record.name} ({short_id(record.id)}).")
 
 
 async def _create(
@@ -93,7 +97,9 @@ async def _revoke(settings: "Settings", name: str) -> "KeyRecord":
 def _caps(total_usd: str | None, day_usd: str | None, month_usd: str | None) -> "SpendCaps":
     from a2a_gateway.runs.model import SpendCaps
 
-    return SpendCaps(parse_budget(total_usd), parse_budget(day_usd), parse_budget(month_usd))
+    return SpendCaps(
+        parse_budget(total_usd), parse_budget(day_usd, "--budget-per-day-usd"), parse_budget(month_usd, "--budget-per-month-usd")
+    )
 
 
 def _request_limits(max_concurrent_runs: int | None, requests_per_minute: int | None) -> "RequestLimits":
@@ -138,13 +144,19 @@ def _as_json(record: "KeyRecord") -> dict[str, object]:
 def _as_table(records: "list[KeyRecord]") -> Table:
     amounts = ("budget", "a day", "a month", "spent")
     limits = ("depth", "at once", "a minute")
-    listed = table("name", "id", "agents", *amounts, *limits, "last used", "revoked", right=(*amounts, *limits))
-    for record in map(_as_json, records):
-        agents = record["agents"]
-        cells = [record["name"], record["id"], ", ".join(agents) if isinstance(agents, list) else "any"]
-        cells += [record[column] for column in ("budget_usd", "budget_per_day_usd", "budget_per_month_usd", "spent_usd")]
-        cells += [record[column] for column in ("max_depth", "max_concurrent_runs", "requests_per_minute")]
-        cells += [record[column] for column in ("last_used_at", "revoked_at")]
+    listed = table(
+        *("name", "id", "agents", *amounts, *limits, "last used", "revoked"),
+        right=(*amounts, *limits),
+        wraps=("name", "agents"),
+        optional=("depth", "at once", "a minute", "last used", "a month", "a day", "budget", "revoked"),
+    )
+    for record in records:
+        shown = _as_json(record)
+        agents = shown["agents"]
+        cells: list[object] = [record.name, short_id(record.id), ", ".join(agents) if isinstance(agents, list) else "any"]
+        cells += [shown[column] for column in ("budget_usd", "budget_per_day_usd", "budget_per_month_usd", "spent_usd")]
+        cells += [shown[column] for column in ("max_depth", "max_concurrent_runs", "requests_per_minute")]
+        cells += [local_time(record.last_used_at), local_time(record.revoked_at)]
         listed.add_row(*("–" if cell is None else str(cell) for cell in cells))
     return listed
 

@@ -9,11 +9,12 @@
 If that does not fit, and no column may be cut, each row becomes a block of lines, one for each column.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +22,7 @@ from delegate_tool.protocol.text import legible
 
 _GAP: Final = 1
 _LEAST_CUT: Final = 12
+_ID_CHARS: Final = 36
 _LONGEST_WORD: Final = 32
 """A longer word, such as a path, is broken if it must be."""
 _EMPTY: Final = ("", "–")
@@ -75,18 +77,35 @@ class Listing(Table):
             made.add_row(*row)
         return made
 
-    def _as_blocks(self) -> Iterator[Table | Text]:
+    def _as_blocks(self) -> Iterator["Block | Text"]:
         names = [str(column.header) for column in self.columns]
         for number, row in enumerate(zip(*(column.cells for column in self.columns), strict=True)):
             if number:
                 yield Text()
-            block = Table.grid(padding=(0, _GAP, 0, 0))
-            block.add_column(style="bold", no_wrap=True)
-            block.add_column(overflow="fold")
-            for name, cell in zip(names, map(_text_of, row), strict=True):
-                if cell.plain not in _EMPTY:
-                    block.add_row(name, cell)
-            yield block
+            yield Block(zip(names, row, strict=True))
+
+
+class Block:
+    """Lines of a name and a value; without those that have no value. Where an id would not fit, values get lines of their own."""
+
+    def __init__(self, rows: Iterable[tuple[str, object]]) -> None:
+        texts = [(name, _text_of(value)) for name, value in rows if value is not None]
+        self._rows = [(name, text) for name, text in texts if text.plain not in _EMPTY]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        longest_name = max((len(name) for name, _ in self._rows), default=0)
+        words = (len(word) for _, text in self._rows for word in text.plain.split())
+        made = Table.grid(padding=(0, _GAP, 0, 0))
+        if longest_name + _GAP + min(max(words, default=0), _ID_CHARS) <= options.max_width:
+            made.add_column(style="bold", no_wrap=True)
+            made.add_column(overflow="fold")
+            for name, text in self._rows:
+                made.add_row(name, text)
+        else:
+            for name, text in self._rows:
+                made.add_row(Text(name, "bold"))
+                made.add_row(Padding(text, (0, 0, 0, 2)))
+        yield made
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from a2a_gateway.cli.command_error import CommandError
+from a2a_gateway.cli.command_error import EXIT_USAGE, CommandError
 
 if TYPE_CHECKING:
     from a2a_gateway.settings import Settings
@@ -38,7 +38,7 @@ def read_settings(config: Path | None, **overrides: object) -> "Settings":
     return load_settings(config, **{name: value for name, value in overrides.items() if value not in (None, [])})
 
 
-def parse_budget(text: str | None) -> int | None:
+def parse_budget(text: str | None, option: str = "--budget-usd") -> int | None:
     """Parse an amount of USD from an option, in micro-USD.
 
     Raises:
@@ -49,4 +49,4 @@ def parse_budget(text: str | None) -> int | None:
     try:
         return None if text is None else parse_usd(text)
     except ValueError as error:
-        raise CommandError(f"--budget-usd: {error}.", "Give an amount such as 0.50.", exit_code=2) from None
+        raise CommandError(f"{option}: {error}.", "Give an amount such as 0.50.", exit_code=EXIT_USAGE, param=option) from None

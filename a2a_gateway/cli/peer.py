@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from a2a_gateway.cli.command_error import CommandError
+from a2a_gateway.cli.command_error import EXIT_USAGE, CommandError
 from a2a_gateway.cli.local_store import own_store
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, read_settings
 from a2a_gateway.cli.screen import note, show, show_json, table
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Chain gateways: add, list and remove peers.")
 
 _AGENTS = "A,B"
+_ACCEPTED = ("agents", "budget_usd", "budget_per_day_usd", "max_depth", "max_concurrent_runs", "requests_per_minute")
+_OPTIONS = {
+    "id": "--id",
+    "gateway_id": "--id",
+    "base_url": "URL",
+    "public_key": "--public-key",
+    "agents": "--agents",
+    "budget_usd": "--budget-usd",
+    **{f"accepts.{name}": f"--accept-{name.replace('_', '-')}" for name in _ACCEPTED},
+}
+"""The arguments and options of `add`, by the settings that they become."""
 
 
 @app.command()
@@ -88,12 +99,16 @@ def list_peers(json_output: JsonOption = False, data_dir: DataDirOption = None, 
 @app.command()
 def remove(
     peer_id: Annotated[str, typer.Argument(metavar="ID", help="Its name here.")],
+    json_output: JsonOption = False,
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Remove an added peer. A running gateway refuses its grants at once, and stops calling it within half a minute."""
     asyncio.run(_remove(read_settings(config, data_dir=data_dir), peer_id))
-    show(f"Removed {peer_id}.")
+    if json_output:
+        show_json({"removed": peer_id})
+    else:
+        show(f"Removed {peer_id}.")
 
 
 @app.command()
@@ -169,7 +184,7 @@ async def _add(
         peer = PeerSettings.model_validate(_drop_missing(described))
         settings.check_peer(peer)
     except ValidationError as error:
-        raise CommandError(f"{describe(error)}.", exit_code=2) from None
+        raise CommandError(f"{describe(error, PeerSettings, names=_OPTIONS)}.", exit_code=EXIT_USAGE) from None
     except ValueError as error:
         raise CommandError(f"{error}.", "Set gateway_id in gateway.toml, or A2A_GATEWAY_ID, here and for `serve`.") from None
     async with own_store(settings) as store:
@@ -227,7 +242,9 @@ def _credential_of(peer: "PeerSettings") -> str | None:
 
 
 def _as_table(peers: "Sequence[PeerSettings]") -> Table:
-    listed = table("peer", "at", "credential", "may run here")
+    listed = table(
+        "peer", "at", "credential", "may run here", wraps=("at", "credential", "may run here"), optional=("credential",)
+    )
     for peer in peers:
         agents = peer.accepts.agents
         may_run = "nothing" if not peer.is_trusted else "anything" if agents is None else ", ".join(sorted(agents)) or "nothing"

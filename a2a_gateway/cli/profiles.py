@@ -90,7 +90,11 @@ def _as_json(profile: "Profile") -> dict[str, object]:
 
 
 def _as_table(profiles: "Sequence[Profile]") -> Table:
-    listed = table("model", "LLM", "tools", "source", "description")
+    listed = table(
+        *("model", "LLM", "tools", "source", "description"),
+        wraps=("tools", "source", "description"),
+        optional=("source", "tools", "description"),
+    )
     for profile in profiles:
         listed.add_row(profile.model, profile.llm_model, ", ".join(profile.tools), profile.source, profile.description)
     return listed

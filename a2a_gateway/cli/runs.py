@@ -6,12 +6,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from a2a_gateway.cli.listing import Block
 from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption
-from a2a_gateway.cli.screen import local_time, note, short_id, show, show_json, table
+from a2a_gateway.cli.screen import local_time, note, short_id, show, show_json, show_prose, table
 from a2a_gateway.cli.short_ids import find_run
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import ListedRun
+    from collections.abc import Sequence
+
+    from a2a_gateway.cli.gateway_client import ListedRun, RunDetails
 
 app = typer.Typer(no_args_is_help=True, help="List, show and cancel runs.")
 
@@ -40,6 +43,19 @@ def list_runs(
         note("This key has no runs yet.")
 
 
+@app.command("show")
+def show_run(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
+    """Show a run: its task, its answer or error, the runs directly below it, its limits, its cost and its workspace."""
+    from a2a_gateway.cli.gateway_client import connect
+
+    with connect(url, key) as gateway:
+        found = gateway.details(find_run(gateway, run_id))
+    if json_output:
+        show_json(found.model_dump(mode="json", exclude_unset=True))
+    else:
+        _show_details(found)
+
+
 @app.command()
 def tree(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
     """Show a run and all runs below it, with depth, state, time, tokens and cost."""
@@ -64,6 +80,55 @@ def cancel(run_id: RunArgument, json_output: JsonOption = False, url: UrlOption 
         show_json(found.model_dump(mode="json", exclude={"children"}))
     else:
         show(f"{found.id} is {found.state}.")
+
+
+def _show_details(run: "RunDetails") -> None:
+    show(_head_of(run))
+    if run.task is not None:
+        show(Text("\nTask", "bold"))
+        show_prose(f"{run.task.text}{' […]' if run.task.truncated else ''}")
+    if run.error is not None:
+        show(Text("\nError", "bold"))
+        show_prose(f"{run.error.message} ({run.error.code})")
+    elif run.answer is not None:
+        show(Text("\nAnswer", "bold"))
+        show_prose(run.answer.text)
+    elif run.ended_at is not None:
+        note("\nWhat it answered is not kept, as its request had no Idempotency-Key, or ended more than a day ago.")
+    if run.workspace is not None:
+        show(Text("\nWorkspace", "bold"))
+        show(run.workspace)  # not broken, so that it can be copied
+    if run.children:
+        show(Text("\nRuns directly below it", "bold"))
+        show(_as_table(run.children))
+
+
+def _head_of(run: "RunDetails") -> Block:
+    cost = f"${run.cost.tree}{'' if run.cost.complete else ' + ?'}"
+    if run.descendants:
+        cost += f" (${run.cost.self} itself, the rest for {run.descendants} below it)"
+    limits = {name: value for name, value in run.limits.model_dump().items() if value is not None}
+    return Block(
+        [
+            ("agent", Text(run.agent, "bold")),
+            ("state", Text.assemble(state_of(run), f" {_reason_of(run)}")),
+            ("run", run.id),
+            ("parent", run.parent_id and f"{short_id(run.parent_id)}, at depth {run.depth} of the tree {short_id(run.tree_id)}"),
+            ("conversation", run.conversation_id),
+            ("begun", local_time(run.started_at or run.created_at, precision="seconds")),
+            ("ended", run.ended_at and f"{local_time(run.ended_at, precision='seconds')}, after {run.seconds:.1f} s"),
+            ("turns", f"{run.turns}, with {run.tokens.prompt:,} tokens read and {run.tokens.completion:,} written"),
+            ("cost", cost),
+            ("reserved", None if float(run.cost.reserved) == 0 else f"${run.cost.reserved} for calls under way"),
+            ("limits", ", ".join(f"{name} {_limit(value)}" for name, value in limits.items())),
+        ]
+    )
+
+
+def _limit(value: object) -> str:
+    if isinstance(value, list):
+        return f"({', '.join(map(str, value))})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def draw_tree(root: "ListedRun") -> Table:
@@ -122,7 +187,7 @@ def _reason_of(node: "ListedRun") -> str:
     return "" if reason in (None, node.state) else reason
 
 
-def _as_table(nodes: "list[ListedRun]") -> Table:
+def _as_table(nodes: "Sequence[ListedRun]") -> Table:
     listed = table(
         *("run", "agent", "state", "reason", "begun", "time", "runs", "cost"),
         right=("time", "runs", "cost"),

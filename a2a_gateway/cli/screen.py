@@ -57,6 +57,12 @@ def show(renderable: RenderableType = "", *, stderr: bool = False) -> None:
     console.print(_Legible(renderable))
 
 
+def show_prose(text: str) -> None:
+    """Write a text whose lines are broken at spaces on a terminal, and nowhere else."""
+    console = _console(soft_wrap=False)
+    console.print(legible(text), soft_wrap=not console.is_terminal)
+
+
 def show_piece(text: str) -> None:
     """Write a piece of a text that arrives in pieces."""
     print(legible(text), end="", flush=True)
@@ -85,7 +91,7 @@ def short_id(full: str) -> str:
     return full[:_SHORT_ID_CHARS]
 
 
-def local_time(instant: float | str | None) -> str | None:
+def local_time(instant: float | str | None, *, precision: str = "minutes") -> str | None:
     """Return an instant (seconds since the epoch, or ISO 8601) as the local time with its offset."""
     if instant is None:
         return None
@@ -93,7 +99,7 @@ def local_time(instant: float | str | None) -> str | None:
         moment = datetime.fromisoformat(instant) if isinstance(instant, str) else datetime.fromtimestamp(instant, UTC)
     except ValueError:
         return str(instant)  # what a server that is no gateway sends
-    return moment.astimezone().isoformat(" ", "minutes")
+    return moment.astimezone().isoformat(" ", precision)
 
 
 def show_json(value: object) -> None:

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Final
 
-from a2a_gateway.cli.command_error import EXIT_USAGE, CommandError, RemoteError
+from a2a_gateway.cli.command_error import EXIT_REFUSED, EXIT_USAGE, CommandError
 from a2a_gateway.errors import RunNotFound
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _is_short(text: str) -> bool:
 
 def _newest(trees: "list[ListedRun]") -> "ListedRun":
     if not trees:
-        raise CommandError("This key has no runs yet, so there is no last one.", "`a2a-gateway ask MODEL TASK` begins one.")
+        raise _not_found("This key has no runs yet, so there is no last one.", "`a2a-gateway ask MODEL TASK` begins one.")
     return trees[0]
 
 
@@ -81,7 +81,8 @@ def _the_one(text: str, found: dict[str, str], kind: str) -> str:
         case [only]:
             return only
         case []:
-            raise RemoteError(f"No {kind} of this key has an id that begins with {text!r}.", code=RunNotFound.code, status=404)
+            message = f"No {kind} of this key has an id that begins with {text!r}."
+            raise _not_found(message, "`a2a-gateway runs list` shows the latest trees of this key.")
         case several:
             shown = [f"{each} ({found[each]})" for each in several[:_SHOWN]]
             more = " and others" if len(several) > _SHOWN else ""
@@ -90,3 +91,7 @@ def _the_one(text: str, found: dict[str, str], kind: str) -> str:
                 "Give more of it.",
                 exit_code=EXIT_USAGE,
             )
+
+
+def _not_found(message: str, remedy: str) -> CommandError:
+    return CommandError(message, remedy, exit_code=EXIT_REFUSED, code=RunNotFound.code)

@@ -70,7 +70,8 @@ def _as_csv(rows: list[dict[str, object]]) -> str:
 
 def _as_table(by: str, rows: list[dict[str, object]]) -> "Table":
     numbers = ("calls", "tokens in", "tokens out", "cost")
-    listed = table(by, *numbers, right=numbers)
+    what = "day (UTC)" if by == "day" else by
+    listed = table(what, *numbers, right=numbers, wraps=(what,), optional=("tokens out", "tokens in", "calls"))
     for row in rows:
         cost = f"${row['cost_usd']}{'' if row['complete'] else ' + ?'}"
         listed.add_row(str(row["name"]), *(f"{row[name]:,}" for name in _COLUMNS[1:4]), cost)

@@ -31,6 +31,7 @@ USE_RECORDED_EVERY_S: Final = 60.0
 _SECRET: Final = re.compile(r"a2a_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _OF_PEERS: Final = "peer:"
 _NAME: Final = re.compile(r"(?![0-9a-f]{12}$|peer:)\S(?:[^\x00-\x1f\x7f]{0,62}\S)?")
+_PART_OF_ID: Final = re.compile("[0-9a-f]{4,11}")
 _NO_KEY: Final = KeyId("")
 _NO_LIMITS: Final = RequestLimits()
 _NO_HASH: Final = bytes(hashlib.sha256().digest_size)
@@ -182,17 +183,16 @@ class SqlKeys:
     async def revoke(self, name_or_id: str) -> KeyRecord:
         """Revoke the key with this id, or the live key with this name. Revoking it again changes nothing.
 
+        Args:
+            name_or_id: if it is neither, the beginning of the id of one key, of at least 4 characters.
+
         Raises:
-            ConfigurationError: there is no such key.
+            ConfigurationError: there is no such key, or several.
         """
         now = self.clock.now()
-        found = select(keys).where(or_(keys.c.id == name_or_id, (keys.c.name == name_or_id) & keys.c.revoked_at.is_(None)))
 
         def work(connection: Connection) -> KeyRecord:
-            row = connection.execute(found).one_or_none()
-            if row is None:
-                raise ConfigurationError(f"There is no live key {name_or_id!r}. `a2a-gateway keys list` shows them all.")
-            key = key_of(row)
+            key = _find_key(connection, name_or_id)
             if key.revoked_at is None:
                 key = replace(key, revoked_at=now)
                 connection.execute(update(keys).where(keys.c.id == key.id).values(revoked_at=now))
@@ -209,6 +209,19 @@ def peer_key_name(peer_id: str) -> str:
 def is_secret(key: KeyRecord) -> bool:
     """Return whether a key has a secret that a client can present. A peer's account has no such secret."""
     return not key.name.startswith(_OF_PEERS)
+
+
+def _find_key(connection: Connection, name_or_id: str) -> KeyRecord:
+    named = select(keys).where(or_(keys.c.id == name_or_id, (keys.c.name == name_or_id) & keys.c.revoked_at.is_(None)))
+    found = connection.execute(named).all()
+    if not found and _PART_OF_ID.fullmatch(name_or_id):
+        found = connection.execute(select(keys).where(keys.c.id.startswith(name_or_id)).order_by(keys.c.id)).all()
+    if not found:
+        raise ConfigurationError(f"There is no live key {name_or_id!r}. `a2a-gateway keys list` shows them all.")
+    if len(found) > 1:
+        several = ", ".join(f"{row.id} ({row.name})" for row in found)
+        raise ConfigurationError(f"Several keys have an id that begins with {name_or_id!r}: {several}. Give more of it.")
+    return key_of(found[0])
 
 
 def _new_key(name: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLimits, now: float) -> KeyRecord:

@@ -8,14 +8,14 @@ Standard library only. Knows neither OpenAI's format nor OpenHands nor the gatew
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Final
 
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.limits import LIMITS, LimitPolicy
+from delegate_tool.protocol.text import did_you_mean
 from delegate_tool.protocol.values import COUNT_FROM_ZERO, ID_LIST, IDENTIFIER, TRACE, VISIBLE_ASCII, Codec, choice
 
 CONTEXT_HEADING: Final = "\n\n# Context\n\n"
@@ -161,7 +161,7 @@ _FIELDS: Final = (
 )
 _HEADER_KEYS: Final = frozenset(row.key for row in _FIELDS)
 _PREFIX: Final = "x-a2a-"
-_BY_SUFFIX: Final = {row.key.removeprefix(_PREFIX): row.header for row in _FIELDS if row.key.startswith(_PREFIX)}
+_REQUEST_HEADERS: Final = tuple(row.header for row in _FIELDS if row.key.startswith(_PREFIX))
 # A proxy may send headers of an answer back. The last name belongs to the Agent2Agent protocol, which has the same prefix.
 _NAMES: Final = frozenset({*(header.lower() for header in Header), "x-a2a-extensions"})
 _SHOWN_CHARS: Final = 60
@@ -207,15 +207,13 @@ def unknown_headers(headers: Iterable[str]) -> list[str]:
 
 def refuse_header(name: str) -> ContextError:
     """Return the error for an unknown header: it names the header that was probably meant."""
-    suffix = name.lower().replace("_", "-").removeprefix(_PREFIX)
-    return _refuse_name(name[:_SHOWN_CHARS], suffix[:_SHOWN_CHARS], _BY_SUFFIX)
+    return _refuse_name(name[:_SHOWN_CHARS], name.replace("_", "-"), _REQUEST_HEADERS, prefix=_PREFIX)
 
 
-def _refuse_name(shown: str, written: str, known: Mapping[str, str]) -> ContextError:
+def _refuse_name(shown: str, written: str, known: Collection[str], *, prefix: str = "") -> ContextError:
     """Return the error for an unknown name, with the one that was probably meant and all that are known."""
-    close = get_close_matches(written, known, n=1)
-    suggestion = f"did you mean {known[close[0]]}? Known are" if close else "known are"
-    return ContextError(shown, f"{shown} is not a known name; {suggestion} {', '.join(sorted(known.values()))}")
+    meant = did_you_mean(written, known, prefix=prefix)
+    return ContextError(shown, f"{shown} is not a known name{meant}; known are {', '.join(sorted(known))}")
 
 
 def decode_body(values: object, *, param: str = "a2a") -> DelegationContext:
@@ -235,7 +233,7 @@ def decode_body(values: object, *, param: str = "a2a") -> DelegationContext:
         shown = str(key)[:_SHOWN_CHARS]
         path = f"{param}.{shown}" if param else shown
         if row is None:
-            raise _refuse_name(path, shown, {name: name for name in _BY_BODY_NAME})
+            raise _refuse_name(path, shown, _BY_BODY_NAME)
         if value is not None:
             decoded[row.name] = _decode(path, row.codec, _as_text(path, value))
     return DelegationContext(**decoded)

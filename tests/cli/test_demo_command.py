@@ -1,5 +1,6 @@
 """`a2a-gateway demo`: what it claims to be real is real."""
 
+import json
 import re
 import subprocess
 import sys
@@ -19,17 +20,17 @@ def test_the_demo_delegates_makes_files_that_work_and_shows_what_it_cost(command
     kept = tmp_path / "kept"
     # As in a company's network or a container: none of it may be needed, and none of it may disturb.
     proxied = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "[::1],fe80::/10,fd07::/64"}
-    with command_line.start("demo", "--keep", str(kept), **proxied) as process:
-        stdout, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    assert "The LLM is scripted" in stdout
+    with command_line.start("demo", "--keep", str(kept), "--json", **proxied) as process:
+        stdout, shown = process.communicate()  # with --json, what is otherwise the result goes to standard error
+    assert process.returncode == 0, shown
+    assert "The LLM is scripted" in shown
 
     tested = subprocess.run([sys.executable, "-m", "unittest", "-q", "test_primes"], cwd=kept, capture_output=True, text=True)
     assert tested.returncode == 0, tested.stderr
     listed = subprocess.run([sys.executable, "primes.py", "30"], cwd=kept, capture_output=True, text=True, check=True)
     assert listed.stdout.split() == ["2", "3", "5", "7", "11", "13", "17", "19", "23", "29"]
 
-    runs = re.findall(r"(openhands_\w+) +(\d) +finished .*?\$(\d\.\d{6})", stdout)
+    runs = re.findall(r"(openhands_\w+) +(\d) +finished .*?\$(\d\.\d{6})", shown)
     assert sorted((agent, int(depth)) for agent, depth, _ in runs) == [
         ("openhands_coder", 1),
         ("openhands_coder", 3),
@@ -39,11 +40,18 @@ def test_the_demo_delegates_makes_files_that_work_and_shows_what_it_cost(command
         ("openhands_researcher", 1),
         ("openhands_reviewer", 1),
     ]
-    in_all = re.search(r"openhands_lead +0 .*\$(\d\.\d{6}) *$", stdout, re.MULTILINE)
+    in_all = re.search(r"openhands_lead +0 .*\$(\d\.\d{6}) +([0-9a-f]{8}) *$", shown, re.MULTILINE)
     assert in_all is not None
     assert micro_usd(in_all.group(1)) == sum(micro_usd(own) for _, _, own in runs) > 0
-    assert "is refused (delegation_depth_exceeded)" in stdout
-    assert drawn_tree((ROOT / "README.md").read_text()) == drawn_tree(stdout)
+    assert "is refused (delegation_depth_exceeded)" in shown
+    assert drawn_tree((ROOT / "README.md").read_text()) == drawn_tree(shown)
+
+    outcome = json.loads(stdout)
+    assert outcome["run"]["id"].startswith(in_all.group(2))
+    assert micro_usd(outcome["run"]["cost"]["tree"]) == micro_usd(in_all.group(1))
+    assert outcome["files"]["primes.py"] == (kept / "primes.py").stat().st_size
+    assert (outcome["kept"], outcome["refused"]["code"]) == (str(kept), "delegation_depth_exceeded")
+    assert outcome["answer"]
 
 
 type Drawn = list[tuple[str, Drawn]]

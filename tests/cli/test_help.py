@@ -1,5 +1,6 @@
 """What answers before anything heavy is loaded."""
 
+import json
 import re
 import subprocess
 import sys
@@ -27,6 +28,34 @@ def test_help_answers_without_importing_the_sdk_or_any_other_heavy_library(argum
 def test_every_command_is_in_the_help(command_line: CommandLine) -> None:
     shown = command_line.run("--help").stdout
     assert all(name in shown for name in ("serve", "ask", "runs", "keys", "profiles", "doctor", "demo"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["keys"], ["keys", "create"], ["runs", "show"], ["serve"], ["ask"]])
+def test_h_is_help(command_line: CommandLine, arguments: list[str]) -> None:
+    shown = command_line.run(*arguments, "-h")
+    assert (shown.exit_code, shown.stdout) == (0, command_line.run(*arguments, "--help").stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [(["rns"], "runs"), (["keys", "creat"], "create"), (["ask", "a", "b", "--buget-usd", "1"], "--budget-usd")],
+)
+def test_a_misspelled_command_or_option_is_answered_with_the_one_meant(
+    command_line: CommandLine, arguments: list[str], meant: str
+) -> None:
+    result = command_line.run(*arguments)
+    assert result.exit_code == 2
+    assert meant in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["keys", "revoke", "nobody"], ["peer", "remove", "nobody"], ["runs", "list"], ["spend", "--by", "hour"]]
+)
+def test_a_failure_with_json_is_a_json_object(command_line: CommandLine, arguments: list[str]) -> None:
+    plain, result = command_line.run(*arguments), command_line.run(*arguments, "--json")
+    assert result.exit_code == plain.exit_code != 0
+    assert set(json.loads(result.stdout)["error"]) == {"code", "message", "remedy", "param"}
+    assert plain.stdout == ""
 
 
 def test_an_unknown_command_is_wrong_usage(command_line: CommandLine) -> None:

@@ -63,6 +63,7 @@ def test_a_letter_that_the_terminal_does_not_have_is_no_failure(command_line: Co
     [
         (["revoke", "missing"], 1, pattern_of("configuration_error: no live key of that name")),
         (["create", "x", "--budget-usd", "much"], 2, pattern_of("exit 2: a key's budget that is no amount")),
+        (["create", "x", "--budget-per-month-usd", "much"], 2, "--budget-per-month-usd: "),
         (["create", "x", "--max-depth", "-1"], 2, "--max-depth"),
         (["create", "x", "--max-concurrent-runs", "0"], 2, "--max-concurrent-runs"),
         (["create", ""], 1, pattern_of("configuration_error: the key's name is a peer's")),
@@ -97,6 +98,23 @@ def test_a_database_that_cannot_be_reached_is_told_with_the_reason_and_what_to_d
     assert result.exit_code == 1
     assert re.search(pattern_of("exit 1: a database that cannot be reached"), result.stderr)
     assert "hunter2" not in result.stderr
+
+
+def test_a_key_is_revoked_by_the_beginning_of_its_id_and_reported_as_json(command_line: CommandLine) -> None:
+    made = command_line.run_json("keys", "create", "ci")
+    other = command_line.run_json("keys", "create", made["id"][:6])  # a name that looks like the beginning of an id wins
+    assert command_line.run_json("keys", "revoke", made["id"][:6])["id"] == other["id"]
+    revoked = command_line.run_json("keys", "revoke", made["id"][:8])
+    assert (revoked["id"], revoked["name"]) == (made["id"], "ci")
+    assert revoked["revoked_at"]
+    for nothing in ("", "%", made["id"][:3]):
+        assert command_line.run("keys", "revoke", nothing).exit_code == 1
+
+
+def test_models_of_peers_keep_their_names_in_the_list_of_a_key(command_line: CommandLine) -> None:
+    command_line.run_json("keys", "create", "ci", "--agents", "lead, openhands_coder, box/openhands_lead")
+    (listed,) = command_line.run_json("keys", "list")
+    assert listed["agents"] == ["box/openhands_lead", "openhands_coder", "openhands_lead"]
 
 
 def test_a_name_is_taken_until_its_key_is_revoked(command_line: CommandLine) -> None:

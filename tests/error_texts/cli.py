@@ -67,6 +67,8 @@ CASES: dict[str, Command] = {
     "exit 1: a user without a home": run("keys", "list", HOME="~"),
     "exit 2: a key's budget that is no amount": run("keys", "create", "x", "--budget-usd", "much"),
     "exit 1: a peer without a gateway_id": run("peer", "add", "--id", "box", "--public-key", _KEY),
+    "exit 2: an id that is too short": run_without_gateway("runs", "show", "3f2"),
+    "exit 2: a peer's budget that is no amount": add_peer("--id", "box", "--public-key", _KEY, "--accept-budget-usd", "much"),
     "exit 2: a peer that nothing names": add_peer(),
     "exit 1: a peer that publishes no keys": add_peer(_UNUSED),
     "exit 1: a peer at what is no URL": add_peer("not a url"),
