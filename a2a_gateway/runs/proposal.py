@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from a2a_gateway.errors import AgentNotAllowed, AuthenticationError, GatewayLoop, ModelNotFound
-from a2a_gateway.runs.journal import KeptText
+from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import task_of
 from a2a_gateway.runs.model import (
