@@ -10,8 +10,10 @@ An outcome is kept in the ledger for a run with an idempotency key, and for one 
 that comes twice gets the whole answer, however long it is. A journal is for those who look at a run.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from a2a_gateway.errors import RunLost, RunNotFound
 from a2a_gateway.runs.events import (
@@ -26,12 +28,14 @@ from a2a_gateway.runs.events import (
     RunSummary,
 )
 from a2a_gateway.runs.journal import Journals
-from a2a_gateway.runs.journal_codec import KeptEvents, decode_events
+from a2a_gateway.runs.journal_codec import decode_events
 from a2a_gateway.runs.kept_outcome import MessageItem, OutputItem, decode_kept_outcome
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunState
 from a2a_gateway.runs.ports import Clock, Ledger
 from delegate_tool.protocol.context import OnDisconnect
+
+_QUICK_CHARS: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,10 @@ class EndedRuns:
         summary, journal = await self.ledger.summary(record.id), await self.journals.get(record.id)
         if summary is None or journal is None or summary.record.state in LIVE_STATES:
             return None
-        kept = None if journal.events is None else decode_events(journal.events, summary.record)
-        if kept is not None:
-            return replay_run(kept, summary, self.clock)
+        if journal.events is not None:
+            encoded = (journal.events, summary, self.clock)
+            is_quick = len(journal.events) <= _QUICK_CHARS
+            return replay_run(*encoded) if is_quick else await asyncio.to_thread(replay_run, *encoded)
         if summary.record.state is RunState.LOST:
             return rebuild_run(RunFinished(Failed(_lose(record)), summary), (), self.clock)
         return None
@@ -115,8 +120,11 @@ def _lose(record: RunRecord) -> RunLost:
     )
 
 
-def replay_run(kept: KeptEvents, summary: RunSummary, clock: Clock) -> LiveRun:
-    """Replay an ended run: its events with their numbers and times, then its end."""
+def replay_run(encoded: str, summary: RunSummary, clock: Clock) -> LiveRun | None:
+    """Replay an ended run from its encoded events, with numbers and times; None if a later version has encoded them."""
+    kept = decode_events(encoded, summary.record)
+    if kept is None:
+        return None
     live = LiveRun(summary.record, OnDisconnect.CONTINUE, lambda _: None, clock, omitted=kept.omitted)
     for event, at in zip(kept.events, kept.happened_at, strict=True):
         live.publish(event, at)

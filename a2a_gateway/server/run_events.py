@@ -1,6 +1,9 @@
 """The response to `GET /v1/runs/{id}/events`: the events of a run as they happen, beginning with any of them."""
 
+import asyncio
 from contextlib import suppress
+from itertools import batched
+from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -14,6 +17,8 @@ from a2a_gateway.server.response_writer import ResponseWriter, raw_headers, writ
 from a2a_gateway.wire import sse
 from a2a_gateway.wire.run_events import HEARTBEAT, render_run_event
 from delegate_tool.protocol.fields import Header
+
+_BATCH: Final = 200
 
 
 def first_position(last_event_id: str | None, after: int | None) -> int:
@@ -55,9 +60,11 @@ class RunEventsResponse(Response):
             await writer.start(200, raw_headers({**sse.HEADERS, **request_id}))
             while not run.has_ended:
                 events = await run.take(self._heartbeat_s)
-                body = b"".join(self._render(at, event, run.record) for at, event in enumerate(events, position))
-                position += len(events)
-                await writer.write(body or HEARTBEAT, more=True)
+                for batch in batched(events, _BATCH, strict=False) if events else ((),):
+                    body = b"".join(self._render(at, event, run.record) for at, event in enumerate(batch, position))
+                    position += len(batch)
+                    await writer.write(body or HEARTBEAT, more=True)
+                    await asyncio.sleep(0)  # other requests get their turn, however many events a run has
             await writer.write(b"", more=False)
 
     def _render(self, position: int, event: RunEvent, record: RunRecord) -> bytes:
