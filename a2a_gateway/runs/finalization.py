@@ -14,14 +14,17 @@ If the database refuses the write of step 2, the run ends with that error, and t
 such as an error whose details are not JSON, that failure is recorded in place of the outcome.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from a2a_gateway.errors import AgentFailed, GatewayError, RunCancelled, RunLost, StoreError, StoreLost
 from a2a_gateway.runs.cancellation import Cancellation
 from a2a_gateway.runs.event_log import get_log, log_fault
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunFinished, RunSummary
+from a2a_gateway.runs.journal import JournalEnd
+from a2a_gateway.runs.journal_codec import encode_events
 from a2a_gateway.runs.kept_outcome import encode_kept_outcome, keep_outcome
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import RunId, RunState, SpendCaps
@@ -33,6 +36,8 @@ from delegate_tool.protocol.money import format_usd
 
 log = get_log(__name__)
 
+_QUICK_BYTES: Final = 256 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Finalization:
@@ -40,6 +45,7 @@ class Finalization:
 
     Attributes:
         gateway_id: name of this gateway, for the log.
+        journal_bytes: see `ServicePolicy`.
     """
 
     gateway_id: str
@@ -47,6 +53,7 @@ class Finalization:
     cancellation: Cancellation
     write_retries: WriteRetries
     throttle: Throttle
+    journal_bytes: int
 
     async def finish(self, live: LiveRun, outcome: Outcome, caps: SpendCaps) -> None:
         """Record the end of a run, cancel everything below it, and publish its outcome with the final sums.
@@ -66,7 +73,7 @@ class Finalization:
             end = await self._record_fault(live, failure, caps, has_begun=has_begun)
         live.record = end.summary.record
         self.throttle.leave(live.record.key_id, run_id)
-        live.publish(end)
+        live.publish(end, end.summary.record.ended_at)
         self._log_end(end, live.clock.now())
 
     async def discard(self, run_id: RunId) -> None:
@@ -131,6 +138,7 @@ class Finalization:
     async def _close(self, live: LiveRun, outcome: Outcome, caps: SpendCaps) -> RunSummary:
         state, reason, code = _describe_end(outcome)
         run_id, kept_outcome = live.record.id, _encode_if_kept(live, outcome)
+        journal = await self._end_journal(live, outcome)
         return await self._write(
             lambda: self.ledger.close_run(
                 run_id,
@@ -138,10 +146,19 @@ class Finalization:
                 stop_reason=reason,
                 error_code=code,
                 answer=kept_outcome,
-                workspace_dir=live.workspace_dir or None,
+                journal=journal,
                 caps=caps,
             )
         )
+
+    async def _end_journal(self, live: LiveRun, outcome: Outcome) -> JournalEnd | None:
+        """Encode the events of a run for its journal; in a thread if they are so long that other runs would wait."""
+        if not self.journal_bytes:
+            return None
+        events = (live.events, live.happened_at, outcome, self.journal_bytes)
+        is_quick = live.event_bytes <= _QUICK_BYTES
+        encoded = encode_events(*events) if is_quick else await asyncio.to_thread(encode_events, *events)
+        return JournalEnd(live.workspace_dir or None, encoded)
 
     async def _sum_up_again(self, summary: RunSummary, caps: SpendCaps) -> RunSummary:
         """Read what a run has cost with the calls of its descendants, which were cancelled after it was closed."""

@@ -28,6 +28,7 @@ from a2a_gateway.errors import (
 from a2a_gateway.runs.admission import admit, permit_turn
 from a2a_gateway.runs.budget import Account, Allotment, allot, allot_escrow
 from a2a_gateway.runs.events import RunSummary
+from a2a_gateway.runs.journal import JournalEnd
 from a2a_gateway.runs.model import (
     LIVE_STATES,
     TRANSITIONS,
@@ -293,7 +294,7 @@ class SqlLedger:
         stop_reason: str,
         error_code: str | None = None,
         answer: str | None = None,
-        workspace_dir: str | None = None,
+        journal: JournalEnd | None = None,
         caps: SpendCaps = _NO_CAPS,
     ) -> RunSummary:
         now, day = self.clock.now(), today(self.clock)
@@ -313,7 +314,8 @@ class SqlLedger:
                 )
                 if answer is not None:
                     connection.execute(insert(answers), {"run_id": run_id, "body": answer, "expires_at": now + self.answer_ttl_s})
-                end_journal(connection, run_id, workspace_dir)
+                if journal is not None:
+                    end_journal(connection, run_id, journal)
             return summarize(connection, [*ancestors, run], caps, day)
 
         return await self.database.transaction(work)

@@ -17,8 +17,7 @@ from a2a_gateway.server.gateway import Engine
 from a2a_gateway.server.route_class import GatewayRoute
 from a2a_gateway.server.run_events import RunEventsResponse, first_position
 from a2a_gateway.wire import examples
-from a2a_gateway.wire.outcome import render_outcome
-from a2a_gateway.wire.run_events import render_answer
+from a2a_gateway.wire.run_events import render_end
 from a2a_gateway.wire.run_view import RunView, render_details, render_run, render_tree
 from a2a_gateway.wire.schemas import RunDetailsObject, RunListObject, RunObject, RunTreeObject
 from a2a_gateway.wire.usage import render_tree_tokens
@@ -163,8 +162,8 @@ async def _details(engine: Engine, caller: Caller, record: RunRecord) -> RunView
 
 
 async def _kept_answer(engine: Engine, record: RunRecord) -> dict[str, object]:
-    """Render how a run ended, if that is kept: for a run with an idempotency key, or whose client had left."""
+    """Render how a run ended, if that is kept."""
     if record.state in LIVE_STATES:
         return {}
     finished = await engine.service.ended_runs.get_end(record)
-    return {} if finished is None else render_answer(render_outcome(for_client(finished)))
+    return {} if finished is None else render_end(for_client(finished))
