@@ -66,7 +66,9 @@ class Settings(BaseSettings):
     )
     port: int = Field(default=8420, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     public_url: str | None = Field(
-        default=None, description="Base URL under which this gateway's own agents reach it. Default: from `host` and `port`."
+        default=None,
+        description="Base URL under which the agents of `a2a-gateway serve` reach it. Default: from `host` and `port`. A gateway "
+        "in an application needs none: its agents call it in the process.",
     )
     data_dir: _Directory = Field(
         default_factory=lambda: _home() / ".a2a-gateway",
