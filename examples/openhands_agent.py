@@ -27,12 +27,14 @@ def main() -> None:
 
 
 def run(task: str) -> None:
-    # Imported late, because importing the SDK takes seconds.
+    # Imported late, because importing the SDK takes seconds. `register` comes first: it imports the SDK with the prices that
+    # LiteLLM ships. Otherwise LiteLLM fetches them from the network in a thread, which has crashed the import.
+    from delegate_tool import register
+
+    # isort: split
     from openhands.sdk import LLM, Agent, BaseConversation, Conversation, Tool
     from openhands.sdk.conversation.response_utils import get_agent_final_response
     from pydantic import SecretStr
-
-    from delegate_tool import register
 
     llm = LLM(
         model=os.environ["LLM_MODEL"],
@@ -41,7 +43,8 @@ def run(task: str) -> None:
         usage_id="agent",
     )
     # Delegations of one turn run in parallel as far as this limit allows.
-    agent = Agent(llm=llm, tools=[Tool(name=register(), params={"budget_usd": "0.50"})], tool_concurrency_limit=5)
+    delegation = Tool(name=register(), params={"budget_usd": "0.50", "timeout_s": 600, "max_depth": 1})
+    agent = Agent(llm=llm, tools=[delegation], tool_concurrency_limit=5)
     with tempfile.TemporaryDirectory() as workspace:
         conversation: BaseConversation = Conversation(agent, workspace=workspace)
         try:

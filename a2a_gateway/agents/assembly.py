@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import httpx
+
 from a2a_gateway.agents.llm.answer_reading import ANSWER_READING
 from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
@@ -66,24 +68,36 @@ REQUIRED_PATCHES: Final = (*AMBIENT_SOURCES, *PROXIES, *ANSWER_READING, *LLM_TRA
 
 @asynccontextmanager
 async def open_agents(
-    settings: Settings, environ: Mapping[str, str], checker: SchemaChecker, *, owns_process: bool = False
+    settings: Settings,
+    environ: Mapping[str, str],
+    checker: SchemaChecker,
+    *,
+    owns_process: bool = False,
+    gateway_transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[Agents]:
     """Apply the patches, read the profiles, start shells, and run each kind of agent once.
 
     Args:
         owns_process: whether the process belongs to the gateway, so that process-wide settings may be changed.
+        gateway_transport: how the agents' delegations reach the gateway, if not over the network.
 
     Raises:
         ConfigurationError: a profile's key cannot be decrypted, this machine has no bash, or a library is not the tested version.
     """
     with require(REQUIRED_PATCHES):
-        async with _open(settings, environ, checker, owns_process=owns_process) as agents:
+        opened = _open(settings, environ, checker, owns_process=owns_process, gateway_transport=gateway_transport)
+        async with opened as agents:
             yield agents
 
 
 @asynccontextmanager
 async def _open(
-    settings: Settings, environ: Mapping[str, str], checker: SchemaChecker, *, owns_process: bool
+    settings: Settings,
+    environ: Mapping[str, str],
+    checker: SchemaChecker,
+    *,
+    owns_process: bool,
+    gateway_transport: httpx.AsyncBaseTransport | None,
 ) -> AsyncIterator[Agents]:
     # A gateway leaves the environment of an application that mounts it unchanged.
     conceal = scrub_environment if owns_process else None
@@ -96,7 +110,8 @@ async def _open(
         # The SDK and LiteLLM run blocking work there, such as fetching images. The default size on two cores is six threads.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="shared"))
     toolbox = LocalToolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
-    async with toolbox, AgentRunner(profiles.recipe, toolbox, checker, tool_threads=threads) as runner:
+    agent_runner = AgentRunner(profiles.recipe, toolbox, checker, tool_threads=threads, gateway_transport=gateway_transport)
+    async with toolbox, agent_runner as runner:
         await runner.warm_up(
             {profile.tools: profile.name for profile in profiles.list()}.values()
         )  # one profile for each set of tools

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import anyio
+import httpx
 from openai import AsyncOpenAI
 
 from a2a_gateway.agents.conversation_builder import Toolbox
@@ -33,15 +34,23 @@ class AgentRunner:
         recipe: returns the recipe of a profile by name; raises `ModelNotFound`.
         tool_threads: the number of threads for tools. A tool that delegates keeps its thread until its child has ended, so it
             must be larger than the number of delegations, at all depths, that can wait at the same time.
+        gateway_transport: how delegations reach the gateway, if not over the network.
     """
 
     def __init__(
-        self, recipe: Callable[[str], AgentRecipe], toolbox: Toolbox, checker: SchemaChecker, *, tool_threads: int = 256
+        self,
+        recipe: Callable[[str], AgentRecipe],
+        toolbox: Toolbox,
+        checker: SchemaChecker,
+        *,
+        tool_threads: int = 256,
+        gateway_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._recipe = recipe
         self._toolbox = toolbox
         self._checker = checker
         self._tool_threads = tool_threads
+        self._gateway_transport = gateway_transport
         self._live: dict[RunId, Execution] = {}
 
     async def __aenter__(self) -> Self:
@@ -50,8 +59,9 @@ class AgentRunner:
             threads = ThreadPoolExecutor(8, thread_name_prefix="agent-setup")
             stack.callback(threads.shutdown, wait=False)
             # Each run replaces key and URL by those of its binding. The URL is this gateway's own, so no proxy is used.
+            http_client = direct_client(self._gateway_transport)
             client = await stack.enter_async_context(
-                AsyncOpenAI(api_key="unused", base_url="http://unused.invalid", max_retries=0, http_client=direct_client())
+                AsyncOpenAI(api_key="unused", base_url="http://unused.invalid", max_retries=0, http_client=http_client)
             )
             tool_threads = ThreadPoolExecutor(self._tool_threads, thread_name_prefix="agent-tool")
             stack.callback(tool_threads.shutdown, wait=False)

@@ -44,6 +44,8 @@ from a2a_gateway.stores import Store, database_kind, open_store, store_url
 from delegate_tool.protocol.limits import limit_values, limits_of
 
 if TYPE_CHECKING:
+    import httpx
+
     from a2a_gateway.peers import PeerDirectory, RemoteTrees, SigningKey
 
 log = get_log(__name__)
@@ -85,12 +87,15 @@ class Gateway:
         owns_process: whether the process is this gateway's own: environment, garbage collector, loggers, default executor and
             LiteLLM are then tuned for agents. False leaves them to the application; `agents.sdk_patches.patching` lists what is
             replaced in libraries, in either case, while agents run.
+        listens: whether it is served at its settings' `local_url`, so that its agents call it there. Otherwise an application
+            serves it, and its agents call it in this process: see `in_process`.
     """
 
     settings: Settings
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
     clock: SystemClock = field(default_factory=SystemClock)
     owns_process: bool = False
+    listens: bool = False
     _engine: "asyncio.Future[Engine] | None" = None
     _signing_key: "SigningKey | None" = field(default=None, repr=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -176,8 +181,7 @@ class Gateway:
         try:
             _log_start(self.settings)
             signing_key = await self.signing_key()
-            opened = open_engine(self.settings, self.environ, self.clock, signing_key, owns_process=self.owns_process)
-            async with opened as ready:
+            async with open_engine(self, signing_key) as ready:
                 ready.service.draining = self._draining  # `drain` may have been called during the start
                 engine.set_result(ready)
                 models = [profile.model for profile in ready.profiles.list()]
@@ -199,10 +203,10 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_engine(
-    settings: Settings, environ: Mapping[str, str], clock: SystemClock, signing_key: "SigningKey", *, owns_process: bool = False
-) -> AsyncIterator[Engine]:
+async def open_engine(gateway: Gateway, signing_key: "SigningKey") -> AsyncIterator[Engine]:
     """Put the parts of a gateway together, each after those that it depends on."""
+    settings, environ, clock, owns_process = gateway.settings, gateway.environ, gateway.clock, gateway.owns_process
+    base_url, transport = (settings.local_url, None) if gateway.listens else _in_process(gateway)
     live_runs = LiveRuns()
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_data_dir(settings))
@@ -217,11 +221,12 @@ async def open_engine(
         from a2a_gateway import peers  # not above: it imports openai, which takes a second
 
         checker = await stack.enter_async_context(SchemaChecker())
-        async with assembly.open_agents(settings, environ, checker, owns_process=owns_process) as agents:
+        opened = assembly.open_agents(settings, environ, checker, owns_process=owns_process, gateway_transport=transport)
+        async with opened as agents:
             tokens = JwtRunTokens(settings.gateway_id)
             queue = ConversationQueue(settings.max_queued_runs)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
-            policy = _service_policy(settings)
+            policy = _service_policy(settings, base_url)
             identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)
             known_peers = peers.KnownPeers(settings, store.peers)
             directory = await stack.enter_async_context(
@@ -293,6 +298,14 @@ def _open_signing_key(data_dir: Path) -> "SigningKey":
     return SigningKey.open(data_dir)
 
 
+def _in_process(gateway: Gateway) -> tuple[str, "httpx.AsyncBaseTransport"]:
+    """Return the URL and the transport by which agents reach a gateway that an application serves."""
+    from a2a_gateway.server.app import app_of  # not above: it imports this module
+    from a2a_gateway.server.in_process import IN_PROCESS_URL, in_process_transport
+
+    return IN_PROCESS_URL, in_process_transport(app_of(gateway))
+
+
 def _agent_key_use(settings: Settings) -> AgentKeyUse:
     if settings.agent_key_use != "allow" and not can_identify_senders():
         log.warning(
@@ -302,10 +315,10 @@ def _agent_key_use(settings: Settings) -> AgentKeyUse:
     return settings.agent_key_use
 
 
-def _service_policy(settings: Settings) -> ServicePolicy:
+def _service_policy(settings: Settings, base_url: str) -> ServicePolicy:
     return ServicePolicy(
         gateway_id=settings.gateway_id,
-        base_url=settings.own_url,
+        base_url=base_url,
         defaults=Limits(*limit_values(limits_of(settings))),
         queue_timeout_s=settings.queue_timeout_s,
         disconnect_grace_s=settings.disconnect_grace_s,

@@ -101,7 +101,7 @@ async def running_gateway(
     with _listener(settings) as listener:
         bound = settings.model_copy(update={"port": listener.getsockname()[1]})
         await _require_key_if_reachable(bound)
-        async with Gateway(bound, environ, clock or SystemClock(), owns_process) as gateway:
+        async with Gateway(bound, environ, clock or SystemClock(), owns_process, listens=True) as gateway:
             limits = ConnectionLimits(bound.max_connections, bound.head_timeout_s, bound.body_timeout_s)
             config = uvicorn.Config(
                 app_of(gateway),

@@ -67,6 +67,7 @@ def proxying_client(**options: Any) -> httpx.AsyncClient:
     return DefaultAsyncHttpxClient(transport=ProxyTransport(limits=DEFAULT_CONNECTION_LIMITS), **options)
 
 
-def direct_client(**options: Any) -> httpx.AsyncClient:
+def direct_client(transport: httpx.AsyncBaseTransport | None = None, **options: Any) -> httpx.AsyncClient:
     """Make a client that uses no proxy, for a gateway's calls to itself under any host name; the caller closes it."""
-    return DefaultAsyncHttpxClient(transport=httpx.AsyncHTTPTransport(limits=DEFAULT_CONNECTION_LIMITS), **options)
+    transport = transport or httpx.AsyncHTTPTransport(limits=DEFAULT_CONNECTION_LIMITS)
+    return DefaultAsyncHttpxClient(transport=transport, **options)

@@ -10,7 +10,7 @@ from delegate_tool.protocol.codes import remedy_of
 
 _LATER: Final = "Try again later."
 _OTHER_WORDS: Final = "Rephrase the task, or choose another agent."
-_AGENTS: Final = "Choose an agent that GET /v1/models lists for your key."
+_AGENTS: Final = "Call an agent that GET /v1/models lists for this key."
 _GATEWAY_LOG: Final = "The gateway's log has the cause."
 _PROFILE: Final = "Correct the agent's profile or LLM at the gateway, or choose another agent."
 
@@ -18,7 +18,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "llm_bad_request": _OTHER_WORDS,
     "context_length_exceeded": "Shorten the task or its context.",
     "content_filter": _OTHER_WORDS,
-    "invalid_api_key": "Check the key (api_key, or A2A_API_KEY): `a2a-gateway keys create NAME` makes one.",
+    "invalid_api_key": "Check api_key, or A2A_API_KEY.",
     "run_token_revoked": "Use a key: a run's token ends with its run.",
     "budget_exceeded": "Raise budget_usd, or the budget of the key or the agent.",
     "admission_refused": "Choose another agent.",

@@ -19,7 +19,7 @@ print(register(), get_model_cost_map_source_info()["is_env_forced"], os.environ.
 
 
 @pytest.mark.slow
-def test_a_script_that_imports_register_fetches_no_price_map_and_keeps_its_environment() -> None:
+def test_importing_register_fetches_no_price_map_and_keeps_the_environment() -> None:
     environ = {name: value for name, value in os.environ.items() if name != VARIABLE}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-3:] == ["delegate", "True", "None"]

@@ -80,6 +80,20 @@ def test_the_openai_script_says_in_a_line_what_the_gateway_refused(scene: tuple[
     assert "Traceback" not in done.stderr
 
 
+def test_a_script_has_agents_answer_in_a_form_and_adds_up_what_they_cost(
+    scene: tuple[GatewayUnderTest, ScriptedLLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Step(content='{"days": 28, "reason": "On foot."}', usage=Usage(100, 25))
+    monkeypatch.setattr(scene[1], "direct", lambda _: answer)
+    done = run_example(scene, sys.executable, "delegate_script.py", "openhands_poet", "openhands_poet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["openhands_poet: 28 days. On foot."] * 2 + ["# 0.000300 USD"]
+    done = run_example(scene, sys.executable, "delegate_script.py", "openhands_nobody")
+    assert (done.returncode, done.stdout) == (1, "# 0.000000 USD\n")
+    assert "model_not_found" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_curl_alone_lists_the_agents_and_streams_an_answer(scene: tuple[GatewayUnderTest, ScriptedLLM]) -> None:
     done = run_example(scene, "sh", "curl.sh", "openhands_poet", 'Print "hello",\nplease.')
     assert done.returncode == 0, done.stderr
@@ -132,7 +146,7 @@ def test_three_gateways_draw_one_tree_whose_costs_add_up_in_each_ledger() -> Non
     assert in_all == [amount for _, amount in re.findall(r"^(default|peer:\w+) +\d+ .* (\$\S+)", done.stdout, re.M)]
 
 
-@pytest.mark.parametrize("example", ["openai_script.py", "openhands_agent.py"])
+@pytest.mark.parametrize("example", ["openai_script.py", "delegate_script.py", "openhands_agent.py"])
 def test_what_an_example_needs_it_asks_for_by_name(scene: tuple[GatewayUnderTest, ScriptedLLM], example: str) -> None:
     done = run_example(scene, sys.executable, example, A2A_API_KEY="")
     assert done.returncode == 1

@@ -27,7 +27,7 @@ from a2a_gateway import Gateway, Settings, create_router
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from a2a_gateway.testing.serving import serve_app
 from tests.support.ask import direct
-from tests.support.gateway import free_port, scripted_environ
+from tests.support.gateway import scripted_environ
 
 LIBRARIES = ("litellm", "openhands", "httpx", "openai", "fastmcp", "mcp", "lmnr")
 REDACTION = ("SecretRedactionFilter", "AccessLogRedactionFilter")
@@ -96,11 +96,9 @@ async def main(home: Path) -> None:
     profiles = home / "profiles"
     profiles.mkdir()
     (profiles / "nested.md").write_text(AGENT)
-    port = free_port()
     settings = Settings(
         data_dir=home / "data",
         profiles=(profiles,),
-        port=port,
         shell_pool_size=0,
         max_depth=LEVELS,
         unpriced_usd_per_mtok=Decimal(0),
@@ -110,7 +108,7 @@ async def main(home: Path) -> None:
         async with Gateway(settings, scripted_environ(llm.base_url, OH_PERSISTENCE_DIR=str(home / "openhands"))) as gateway:
             app = FastAPI()
             app.include_router(create_router(gateway))
-            async with serve_app(app, port=port) as url:
+            async with serve_app(app) as url:
                 said = await answer(url, gateway)
                 inside = changes(before, snapshot(loop))
         after = changes(before, snapshot(loop))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.base import RequestResponseEndpoint
+from starlette.types import Receive, Scope, Send
 
 from a2a_gateway import Gateway, Settings, create_router
+from a2a_gateway.server.in_process import IN_PROCESS_URL, in_process_transport
 from a2a_gateway.testing.script import Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from a2a_gateway.testing.serving import serve_app
 from delegate_tool.protocol.limits import LimitPolicy
-from tests.support.ask import user
+from tests.support.ask import delegation, user
 from tests.support.gateway import scripted_environ
 from tests.support.until import until
 
@@ -63,6 +66,50 @@ async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_sh
     assert (nobody.status_code, nobody.json()["error"]["code"]) == (401, "invalid_api_key")
     assert (method.status_code, method.json()["error"]["code"], method.headers["allow"]) == (405, "method_not_allowed", "POST")
     assert ready.json() == {"status": "ready", "peers_ok": 0, "peers_down": 0, "peers": {}}
+
+
+@pytest.mark.anyio
+async def test_agents_delegate_in_a_mounted_gateway_that_does_not_know_its_url(tmp_path: Path) -> None:
+    child = delegation("openhands_default", "Write seven.", Step(content="Seven."))
+    asked = user("Ask an agent.", Step(tool_calls=(child,)), Step(content="Result: $LAST"))
+    async with mount(tmp_path, FastAPI()) as http:
+        answer = await http.post("/v1/chat/completions", json={"model": "openhands_default", "messages": [asked]})
+        tree = (await http.get(f"/v1/runs/{answer.headers['x-a2a-run-id']}/tree")).json()
+    assert "Seven." in answer.json()["choices"][0]["message"]["content"]
+    assert [(child["depth"], child["state"]) for child in tree["children"]] == [(1, "finished")]
+
+
+@pytest.mark.anyio
+async def test_cancelling_a_run_of_a_mounted_gateway_cancels_its_child(tmp_path: Path) -> None:
+    child = delegation("openhands_default", "Wait.", Step(hang=True))
+    asked = {"model": "openhands_default", "messages": [user("Ask an agent.", Step(tool_calls=(child,)))], "stream": True}
+    async with mount(tmp_path, FastAPI()) as http, http.stream("POST", "/v1/chat/completions", json=asked) as stream:
+        run = f"/v1/runs/{stream.headers['x-a2a-run-id']}"
+
+        async def states() -> list[str]:
+            tree = (await http.get(f"{run}/tree")).json()
+            return [tree["state"], *(child["state"] for child in tree["children"])]
+
+        async def both_run() -> bool:
+            return await states() == ["running", "running"]
+
+        await until(both_run)
+        await http.post(f"{run}/cancel")
+        assert await states() == ["cancelled", "cancelled"]
+
+
+@pytest.mark.anyio
+async def test_a_call_in_the_process_inherits_no_context_and_gets_a_failure_as_a_response() -> None:
+    mark = ContextVar("mark", default="none")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/v1/broken":
+            raise ValueError
+        await Response(mark.get())(scope, receive, send)
+
+    mark.set("of the caller")
+    async with httpx.AsyncClient(transport=in_process_transport(app), base_url=IN_PROCESS_URL) as http:
+        assert ((await http.get("/whole")).text, (await http.get("/broken")).status_code) == ("none", 500)
 
 
 @pytest.mark.anyio
