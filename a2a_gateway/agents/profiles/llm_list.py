@@ -78,7 +78,9 @@ def list_llms(catalog: ProfileCatalog, settings: Settings) -> list[ListedLLM]:
     listed = list(_named_llms(llms, settings))
     names = {llm.name for llm in listed}
     own = {_identity(agent): agent for agent in agents if agent.llm_name not in names}
-    listed += [_make_listed(agent.profile.model, Path(agent.profile.source).name, agent, llms, settings) for agent in own.values()]
+    listed += [
+        _make_listed(agent.profile.model, Path(agent.profile.source).name, agent, llms, settings) for agent in own.values()
+    ]
     return [replace(llm, used_by=tuple(_users(llm, agents))) for llm in listed]
 
 
@@ -95,7 +97,9 @@ def _load_saved(llms: LLMResolver, name: str) -> ResolvedLLM:
     return llms.of_saved(name, llms.saved.load(name))
 
 
-def _list_resolved(name: str, source: str, resolve: Callable[[], ResolvedLLM], llms: LLMResolver, settings: Settings) -> ListedLLM:
+def _list_resolved(
+    name: str, source: str, resolve: Callable[[], ResolvedLLM], llms: LLMResolver, settings: Settings
+) -> ListedLLM:
     try:
         resolved = resolve()
         return _make_listed(name, source, build_recipe(Parts("llm", source, resolved), settings), llms, settings)
