@@ -124,15 +124,21 @@ class LLMFields(BaseModel):
 
     base_url: BaseUrl | None = Field(default=None, description="URL of the LLM's server. Default: the provider's own.")
     api_key_env: VariableName | None = Field(
-        default=None, description="Environment variable that holds the API key. It is removed from the environment of agents."
+        default=None,
+        description="Environment variable that holds the API key. It is removed from the gateway's process. "
+        "Default, without a `base_url`: the provider's variable.",
     )
-    api_key_file: KeyFile | None = Field(default=None, description="File that holds the API key; read again when it changes.")
-    input_usd_per_mtok: Price | None = Field(default=None, description="Price of a million prompt tokens.")
+    api_key_file: KeyFile | None = Field(
+        default=None, description="File that holds the API key; in a profile relative to it. It is read again when it changes."
+    )
+    input_usd_per_mtok: Price | None = Field(
+        default=None, description="Price of a million prompt tokens. Default: LiteLLM's price, or 0 for a local server."
+    )
     output_usd_per_mtok: Price | None = Field(
         default=None, description="Price of a million completion tokens; given together with `input_usd_per_mtok`."
     )
     cached_input_usd_per_mtok: Price | None = Field(
-        default=None, description="Price of a million prompt tokens that the provider had cached."
+        default=None, description="Price of a million prompt tokens that the provider had cached. Default: `input_usd_per_mtok`."
     )
     context_length: Count | None = Field(
         default=None, description="Size of the context in tokens. Ollama is asked to load the model with it."
@@ -236,4 +242,4 @@ def _unknown_field(name: str, known: Iterable[str]) -> str:
     if name == "api_key":
         return _NO_KEY
     like = get_close_matches(name, list(known), n=1)
-    return f"there is no such setting{f'; did you mean {like[0]}?' if like else ''}"
+    return f"there is no such setting{f' (did you mean {like[0]}?)' if like else ''}"

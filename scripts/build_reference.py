@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from a2a_gateway import Gateway, Settings, create_router
 from a2a_gateway.cli.app import app as command_line
+from a2a_gateway.llm_settings import LLMFields, LLMSettings
 from delegate_tool.protocol.codes import ERROR_CODES
 from delegate_tool.protocol.limits import LIMITS
 
@@ -26,7 +27,15 @@ def render_settings() -> str:
         for name, field in Settings.model_fields.items()
     ]
     head = "In `gateway.toml` a setting has the name of the first column. Sizes are in bytes, durations in seconds."
-    return _page("Settings", head, _table(("setting", "environment", "default", "meaning"), rows))
+    return _page("Settings", head, _table(("setting", "environment", "default", "meaning"), rows), *_fields_of_an_llm())
+
+
+def _fields_of_an_llm() -> tuple[str, str, str]:
+    own = ("name", "model")
+    fields = {name: LLMSettings.model_fields[name] for name in (*own, *LLMFields.model_fields)}
+    rows = [(_code(name), field.description or "") for name, field in fields.items()]
+    text = "Those of an entry of `[[llms]]`. All but `name` and `model` can also stand in the block `a2a:` of a profile."
+    return "## Fields of an LLM", text, _table(("field", "meaning"), rows)
 
 
 def render_errors() -> str:

@@ -27,7 +27,7 @@ class AgentRecipe:
     Attributes:
         llm: template; each run uses a copy, because an LLM object has metrics of its own.
         input_usd_per_token: the profile's own price, which has precedence over LiteLLM's map; None if it sets no price.
-        is_local: whether the LLM's server is the user's own, and free if no price says otherwise.
+        is_local: whether the LLM's server is the user's own, so that it is free unless a price is known.
         llm_name: see `ResolvedLLM.name`.
         condenser_llm: template for the condenser's LLM; None if there is no condenser.
         condenser_max_size: number of events above which history is summarised.

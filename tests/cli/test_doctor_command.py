@@ -40,7 +40,7 @@ def test_an_agent_with_a_budget_and_without_a_price_is_broken(command_line: Comm
     result = command_line.run("doctor", "--json", **llm)
     [finding] = [finding for finding in json.loads(result.stdout) if finding["what"] == "price"]
     assert (result.exit_code, finding["status"]) == (1, "broken")
-    assert "openhands_default: no price is known for openai/one-of-my-own" in finding["detail"]
+    assert "LLM_MODEL: warning: no price is known for openai/one-of-my-own" in finding["detail"]
     for remedy in ({"A2A_UNPRICED_USD_PER_MTOK": "0"}, {"A2A_BUDGET_USD": "none"}):
         exit_code, found = statuses(command_line, **llm, **remedy)
         assert (exit_code, "price" in found) == (0, False), remedy

@@ -36,6 +36,9 @@ def on_a_store(work: Callable[[Bench], Awaitable[object]]) -> Case:
     return case
 
 
+LLM = '[[llms]]\nname = "a"\nmodel = "openai/m"\n'
+
+
 def with_settings(file: str) -> Case:
     def case(directory: Path) -> object:
         (directory / "gateway.toml").write_text(file)
@@ -212,6 +215,15 @@ CASES: dict[str, Case] = {
     # Settings
     "configuration_error: an unknown setting": with_settings("max_dept = 3"),
     "configuration_error: a public URL that is none": with_settings('public_url = "gateway.example"'),
+    "configuration_error: an LLM with a field that does not exist": with_settings(LLM + 'base_ulr = "http://llm.test"'),
+    "configuration_error: an LLM with its key in the settings": with_settings(LLM + 'api_key = "sk-secret"'),
+    "configuration_error: an LLM with two sources of its key": with_settings(LLM + 'api_key_env = "A"\napi_key_file = "f"'),
+    "configuration_error: an LLM without a model": with_settings('[[llms]]\nname = "a"'),
+    "configuration_error: an LLM's name that is reserved": with_settings('[[llms]]\nname = "inherit"\nmodel = "openai/m"'),
+    "configuration_error: an LLM's parameter that has a field": with_settings(LLM + "parameters = { max_tokens = 5 }"),
+    "configuration_error: an LLM's parameter that the gateway controls": with_settings(LLM + "parameters = { tools = [] }"),
+    "configuration_error: an LLM's URL that is none": with_settings(LLM + 'base_url = "localhost:11434"'),
+    "configuration_error: two LLMs of one name": with_settings(LLM + LLM),
     "configuration_error: an infinite time": with_settings("timeout_s = inf"),
     "configuration_error: a budget that is no amount": with_settings('budget_usd = "lots"'),
     "configuration_error: the home of an unknown user": with_settings('data_dir = "~no-such-user/data"'),

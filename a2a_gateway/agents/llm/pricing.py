@@ -42,7 +42,7 @@ class Prices:
         model: LiteLLM's name of the model, with its provider.
         input_usd_per_token, output_usd_per_token: the profile's own prices; both are set, or both are None.
         cached_input_usd_per_token: the price of prompt tokens that the provider had cached; None if it is the same.
-        is_local: whether the LLM's server is the user's own, so that it is free if no price says otherwise.
+        is_local: whether the LLM's server is the user's own, so that it is free unless a price is known.
         unpriced_usd_per_token: the price at which tokens count against budgets if no price is known; with None, a model without
             a price can have no budget.
     """

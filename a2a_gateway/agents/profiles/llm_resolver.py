@@ -124,12 +124,12 @@ class LLMResolver:
         return replace(self._build(entry.model, _merge(entry, own)), name=entry.name)
 
     def of_saved(self, name: str | None, llm: LLM, own: LLMFields = _NOTHING) -> ResolvedLLM:
-        """Return an LLM that OpenHands has saved, with a key from the environment if it has none of its own.
+        """Return an LLM that OpenHands has saved, with a key from the environment if it lacks one.
 
         Raises:
             DefinitionError: the definition's own key or fields cannot be used.
         """
-        saved = _configured(llm)
+        saved = _as_configured(llm)
         key = self._key_of(own)
         changes: dict[str, Any] = {} if key is None else {"api_key": key}
         if own.base_url not in (None, saved.base_url):
@@ -138,7 +138,7 @@ class LLMResolver:
         if fields_of_sdk:
             checked = _llm(saved.model, None, saved.base_url, fields_of_sdk)
             changes |= {name: getattr(checked, name) for name in fields_of_sdk}
-        return replace(self._finish(self._with_credentials(_routed(saved, changes)), own), name=name)
+        return replace(self._finish(self._with_credentials(_with_route(saved, changes)), own), name=name)
 
     def _of_model_id(self, model: str, own: LLMFields) -> ResolvedLLM:
         environment = self.environment
@@ -215,8 +215,8 @@ class LLMResolver:
 
 def _merge(entry: LLMFields, own: LLMFields) -> LLMFields:
     """Return the fields of an entry, overruled by a profile's own."""
-    given = _stated(own)
-    inherited = _stated(entry)
+    given = _stated_fields(own)
+    inherited = _stated_fields(entry)
     if "base_url" in given and given["base_url"] != inherited.get("base_url"):
         for name in ("api_key_env", "api_key_file", "parameters"):
             inherited.pop(name, None)
@@ -231,7 +231,7 @@ def _merge(entry: LLMFields, own: LLMFields) -> LLMFields:
         raise from_validation_error(error) from None
 
 
-def _stated(fields: LLMFields) -> dict[str, Any]:
+def _stated_fields(fields: LLMFields) -> dict[str, Any]:
     names = fields.model_fields_set & LLMFields.model_fields.keys()
     return {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
 
@@ -261,7 +261,7 @@ def _llm(
 
 
 def _route(model: str, base_url: str | None) -> tuple[str, str | None]:
-    """Return the model id and the URL with which LiteLLM offers tools: Ollama's first endpoint has none."""
+    """Return the model id and the URL with which LiteLLM offers tools: Ollama's first endpoint lacks them."""
     if model.startswith(_OLLAMA):
         model = _OLLAMA_CHAT + model.removeprefix(_OLLAMA)
     if model.startswith(_OLLAMA_CHAT) and base_url is not None:
@@ -279,14 +279,14 @@ def _fit_ollama(llm: ConfiguredLLM, fields: LLMFields, parameters: dict[str, Any
     return llm, parameters
 
 
-def _routed(llm: ConfiguredLLM, changes: Mapping[str, Any]) -> ConfiguredLLM:
+def _with_route(llm: ConfiguredLLM, changes: Mapping[str, Any]) -> ConfiguredLLM:
     model, base_url = _route(llm.model, changes.get("base_url", llm.base_url))
     changes = {**changes, "model": model, "base_url": base_url}
     different = {name: value for name, value in changes.items() if getattr(llm, name) != value}
     return llm.model_copy(update=different) if different else llm
 
 
-def _configured(llm: LLM) -> ConfiguredLLM:
+def _as_configured(llm: LLM) -> ConfiguredLLM:
     if isinstance(llm, ConfiguredLLM):
         return llm
     # Without validation: the LLM is valid already, and validation would drop its private attributes.

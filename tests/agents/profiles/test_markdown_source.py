@@ -149,7 +149,7 @@ BROKEN = {
     "unknown setting": (
         "name: p\na2a:\n  max_depth: 2\n  max_dept: 3",
         5,
-        "a2a.max_dept: there is no such setting; did you mean max_depth?",
+        "a2a.max_dept: there is no such setting (did you mean max_depth?)",
     ),
     "wrong type": ("name: p\na2a:\n  max_turns: ten", 4, "a2a.max_turns: Input should be a valid integer"),
     "boolean for a number": ("name: p\na2a:\n  max_runs: true", 4, "a2a.max_runs: Input should be a valid integer"),
