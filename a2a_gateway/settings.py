@@ -183,7 +183,7 @@ class Settings(BaseSettings):
 
     llms: tuple[LLMSettings, ...] = Field(
         default=(),
-        description="LLMs that profiles name in `model`; each is also served as an agent. See [Profiles](../profiles.md#llms).",
+        description="LLMs that profiles name in `model`; each is also served as an agent. See [LLMs](../llms.md).",
     )
     llm_timeout_s: float = Field(
         default=120.0, gt=0, description="Duration of one LLM call, and the longest silence within its stream."

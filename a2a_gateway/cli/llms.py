@@ -146,18 +146,13 @@ def _remedy(llm: "ListedLLM", result: "CheckResult") -> str:
 
 
 def _as_table(found: "Sequence[ListedLLM]") -> Table:
-    listed = table("name", "model", "base URL", "key", "USD per Mtok", "context", "used by")
+    listed = table("name", "LLM")
     for llm in found:
         context = llm.recipe.profile.context_tokens if llm.recipe else None
-        listed.add_row(
-            llm.name,
-            llm.model or "",
-            llm.base_url or "",
-            _render_key(llm.key),
-            _render_price(llm),
-            "" if context is None else f"{context:,}",
-            ", ".join(llm.used_by),
-        )
+        server = f"{llm.model or ''} at {llm.base_url}" if llm.base_url else llm.model or ""
+        facts = (f"key: {_render_key(llm.key)}", _render_price(llm), f"context {context:,}" if context else "")
+        lines = (server, "; ".join(filter(None, facts)), f"used by {', '.join(llm.used_by)}" if llm.used_by else "")
+        listed.add_row(llm.name, "\n".join(filter(None, lines)))
     return listed
 
 
@@ -171,7 +166,7 @@ def _render_price(llm: "ListedLLM") -> str:
     prices = llm.usd_per_mtok
     if prices is None:
         return "unpriced"
-    known = f"{float(prices[0]):g} in, {float(prices[1]):g} out"
+    known = f"USD per Mtok {float(prices[0]):g} in, {float(prices[1]):g} out"
     return {"local": "local, free", "assumed": f"{known} (assumed)"}.get(llm.recipe.profile.price_source or "", known)
 
 

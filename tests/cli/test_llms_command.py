@@ -126,6 +126,23 @@ def test_check_reports_a_wrong_key_and_an_absent_server_with_remedies(
     assert KEY not in result.output
 
 
+def test_check_names_the_flags_of_a_server_without_tool_calling(command_line: CommandLine, tmp_path: Path) -> None:
+    refusal = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+    config = tmp_path / "gateway.toml"
+    with ScriptedLLM.in_thread(Script((Step(status=400, error=refusal),))) as llm:
+        config.write_text(f'[[llms]]\nname = "vllm"\nmodel = "openai/one"\nbase_url = "{llm.base_url}"\n')
+        result = command_line.run("llms", "check", "--json", "--config", str(config))
+    [row] = json.loads(result.stdout)
+    assert (row["ok"], row["error"]["code"]) == (False, "llm_bad_request")
+    assert "start vLLM with --enable-auto-tool-choice" in row["error"]["remedy"]
+
+
+def test_the_list_for_people_fits_into_80_columns(configured: CommandLine) -> None:
+    lines = configured.run("llms", "list").stdout.splitlines()
+    assert [line for line in lines if "context 50,000" in line] != []
+    assert [line for line in lines if len(line.rstrip()) > 80] == []
+
+
 def test_check_waits_no_longer_than_it_may(command_line: CommandLine, tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
     with ScriptedLLM.in_thread(Script((Step(hang=True),))) as llm:
