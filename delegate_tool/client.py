@@ -16,6 +16,7 @@ from openai import AsyncOpenAI
 
 from delegate_tool.http.client import proxying_client
 from delegate_tool.masking import Secrets
+from delegate_tool.protocol.base_url import parse_base_url
 from delegate_tool.protocol.context import (
     CONTEXT_HEADING,
     DelegationContext,
@@ -55,13 +56,17 @@ class Endpoint:
         """Return the endpoint from the arguments, and from the environment where an argument is missing.
 
         Raises:
-            EndpointMissing: the base URL or the key is in neither, or the key is malformed.
+            EndpointMissing: the base URL or the key is in neither, or is malformed.
         """
         base_url = base_url or os.environ.get(BASE_URL_ENV)
         if not base_url:
             raise EndpointMissing(
                 f"No endpoint to delegate to: set {BASE_URL_ENV} (such as http://127.0.0.1:8420/v1) or base_url."
             )
+        try:
+            base_url = parse_base_url(base_url)
+        except ValueError as error:
+            raise EndpointMissing(f"The base URL cannot be used: {error}. Check {BASE_URL_ENV} or base_url.") from None
         api_key = (api_key or os.environ.get(api_key_env, "")).strip()
         if not api_key:
             raise EndpointMissing(f"No key for {base_url}: set {api_key_env}.")
