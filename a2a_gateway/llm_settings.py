@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from delegate_tool.protocol.base_url import parse_base_url
 from delegate_tool.protocol.text import did_you_mean
 
 _MOST: Final = 10**9
@@ -65,20 +65,6 @@ _GATEWAYS_OWN: Final = frozenset(
 """The parameters with which the gateway itself controls each call; overridden, they would break its limits or its answers."""
 
 
-def _check_url(text: str) -> str:
-    text = text.strip()
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("it is not a URL such as http://127.0.0.1:11434/v1") from None
-    if parts.scheme not in ("http", "https") or not host or any(char.isspace() for char in text):
-        raise ValueError("it is not a URL such as http://127.0.0.1:11434/v1")
-    if "@" in parts.netloc:
-        raise ValueError("it contains a user or a password; use api_key_env or api_key_file for the key")
-    return text
-
-
 def _check_variable(text: str) -> str:
     if not _VARIABLE.fullmatch(text) or text in _SEEN_BY_AGENTS:
         raise ValueError("it is not the name of an environment variable for a key, such as OPENAI_API_KEY")
@@ -109,7 +95,7 @@ def _check_parameters(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 type Count = Annotated[StrictInt, Field(ge=1, le=_MOST)]
 type Price = Annotated[float, Field(strict=True, ge=0, le=_MOST, allow_inf_nan=False)]
-type BaseUrl = Annotated[str, AfterValidator(_check_url)]
+type BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
 type VariableName = Annotated[str, AfterValidator(_check_variable)]
 type KeyFile = Annotated[Path, BeforeValidator(_check_file_name), AfterValidator(_expand)]
 type Parameters = Annotated[Mapping[str, Any], AfterValidator(_check_parameters)]

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from a2a_gateway.errors import ConfigurationError
+from delegate_tool.protocol.base_url import parse_base_url
 from delegate_tool.protocol.money import parse_usd
 from delegate_tool.protocol.values import can_be_key
 
@@ -38,6 +39,7 @@ def _check_public_key(text: str) -> str:
     return text.rstrip("=")
 
 
+type Url = Annotated[str, AfterValidator(parse_base_url)]
 type Usd = Annotated[str, BeforeValidator(_check_usd)]
 type UsdPerMtok = Annotated[Decimal, Field(ge=0, le=10**9, allow_inf_nan=False)]
 type PublicKey = Annotated[str, AfterValidator(_check_public_key)]
@@ -91,7 +93,7 @@ class PeerSettings(BaseModel):
     gateway_id: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Its own `gateway_id`. Default: `id`."
     )
-    base_url: str | None = Field(
+    base_url: Url | None = Field(
         default=None, description="Its OpenAI base URL. Left out for a peer that only calls this gateway."
     )
     api_key: SecretStr | None = Field(

@@ -23,6 +23,7 @@ from pydantic_settings import (
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.llm_settings import LLMSettings
 from a2a_gateway.peer_settings import PeerSettings
+from delegate_tool.protocol.base_url import parse_base_url
 from delegate_tool.protocol.money import parse_usd
 from delegate_tool.protocol.text import did_you_mean
 
@@ -223,9 +224,7 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("it is not a URL such as http://127.0.0.1:8420")
-        return value
+        return None if value is None else parse_base_url(value)
 
     @field_validator("budget_usd", mode="before")
     @classmethod

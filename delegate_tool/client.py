@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final, Self
 
-import httpx
 from openai import AsyncOpenAI
 
 from delegate_tool.http.client import proxying_client
 from delegate_tool.masking import Secrets
+from delegate_tool.protocol.base_url import parse_base_url
 from delegate_tool.protocol.context import (
     CONTEXT_HEADING,
     DelegationContext,
@@ -66,7 +66,10 @@ class Endpoint:
             raise EndpointMissing(
                 f"No endpoint to delegate to: set {BASE_URL_ENV} (such as http://127.0.0.1:8420/v1) or base_url."
             )
-        _check_url(base_url)
+        try:
+            base_url = parse_base_url(base_url)
+        except ValueError as error:
+            raise EndpointMissing(f"The base URL cannot be used: {error}. Check {BASE_URL_ENV} or base_url.") from None
         api_key = (api_key or os.environ.get(api_key_env, "")).strip()
         if not api_key:
             raise EndpointMissing(f"No key for {base_url}: set {api_key_env}.")
@@ -101,17 +104,6 @@ class Delegation:
         """The one user message that the agent gets."""
         prompt = f"{self.task}{CONTEXT_HEADING}{self.context}" if self.context and self.context.strip() else self.task
         return well_formed(prompt)
-
-
-def _check_url(base_url: str) -> None:
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise EndpointMissing(f"The base URL {base_url[:200]!r} is malformed: {error}.") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise EndpointMissing(
-            f"The base URL {base_url[:200]!r} must begin with http:// or https:// and a host, such as http://127.0.0.1:8420/v1."
-        )
 
 
 async def call_agent(

@@ -14,6 +14,8 @@ from a2a_gateway.cli.command_error import CommandError, RemoteError
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.settings import load_settings
 from delegate_tool.http.proxies import ProxyRules
+from delegate_tool.http.unreached import explain_certificate
+from delegate_tool.protocol.base_url import EXAMPLE, parse_base_url
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.values import can_be_key
 
@@ -116,12 +118,15 @@ class RemoteGateway:
                 "Check A2A_API_KEY or --key.",
                 exit_code=2,
             )
-        self.base_url = base_url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"}
         try:
+            self.base_url = parse_base_url(base_url)
             url = httpx.URL(self.base_url)
-        except (httpx.InvalidURL, UnicodeError):
-            raise CommandError(f"{base_url!r} is not a URL.", "Give one such as http://127.0.0.1:8420/v1.", exit_code=2) from None
+        except (ValueError, httpx.InvalidURL) as error:
+            why = error if isinstance(error, ValueError) else f"it is not a URL such as {EXAMPLE}"
+            raise CommandError(f"The gateway's URL cannot be used: {why}.", "Check --url or A2A_BASE_URL.", exit_code=2) from None
+        if url.path == "/":  # a gateway's API is below /v1
+            self.base_url, url = f"{self.base_url}/v1", url.copy_with(path="/v1")
         self._http = httpx.Client(
             base_url=url,
             headers=headers,
@@ -230,6 +235,11 @@ def connect(url: str | None, key: str | None) -> RemoteGateway:
 def _transport(proxy: str | None) -> httpx.HTTPTransport:
     try:
         return httpx.HTTPTransport(proxy=proxy)
+    except OSError as error:
+        raise CommandError(
+            f"The certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: {error.strerror or error.args[0]}.",
+            "Set it to a PEM file, or unset it.",
+        ) from None
     except (httpx.InvalidURL, ValueError, ImportError):  # their messages would quote the proxy's password
         raise CommandError(
             "The proxy that the environment names cannot be used.", "Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
@@ -294,7 +304,9 @@ def _raise_for_error(response: httpx.Response) -> None:
 def _connection_errors(base_url: str) -> Iterator[None]:
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol):
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
+        if (refused := explain_certificate(error)) is not None:
+            raise CommandError(f"The gateway at {base_url} cannot be trusted, and nothing was sent: {refused}.") from None
         raise CommandError(
             f"No gateway answers at {base_url}.", "Start one with `a2a-gateway serve`, or name it with --url or A2A_BASE_URL."
         ) from None

@@ -64,6 +64,8 @@ def add(
     config: ConfigOption = None,
 ) -> None:
     """Add another gateway as a peer, by its public key. The other gateway needs the same command with this one's URL."""
+    from a2a_gateway.host.data_dir_lock import find_running_url
+
     settings = read_settings(config, data_dir=data_dir)
     accepts = {
         "agents": _names(accept_agents),
@@ -80,7 +82,7 @@ def add(
         return
     show(f"Added {peer.id}{f' at {peer.base_url}' if peer.base_url else ''}.")
     show(f"Its key is {peer.public_key}\nIt must be the one that `a2a-gateway peer key` prints there.")
-    note(f"To add this gateway there, run: a2a-gateway peer add {settings.own_url}")
+    note(f"To add this gateway there, run: a2a-gateway peer add {find_running_url(settings.data_dir) or settings.own_url}")
 
 
 @app.command("list")
@@ -168,7 +170,7 @@ async def _add(
     from a2a_gateway.peers.grant_verifier import policy_of
     from a2a_gateway.settings import describe
 
-    root = None if url is None else url.rstrip("/").removesuffix("/v1")
+    root = None if url is None else _parse_root(url)
     gateway_id = None
     if root is not None and public_key is None:
         gateway_id, public_key = await _ask_for_key(root)
@@ -191,6 +193,15 @@ async def _add(
         await store.peers.add_peer(peer)
         await store.keys.renew_peer(peer.id, *policy_of(peer))
     return peer
+
+
+def _parse_root(url: str) -> str:
+    from delegate_tool.protocol.base_url import parse_base_url
+
+    try:
+        return parse_base_url(url).removesuffix("/v1")
+    except ValueError as error:
+        raise CommandError(f"The URL of the peer cannot be used: {error}.", exit_code=2) from None
 
 
 async def _ask_for_key(root: str) -> tuple[str | None, str]:

@@ -8,6 +8,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.settings import Settings
@@ -18,6 +19,8 @@ _NAME = "gateway.lock"
 @contextmanager
 def lock_data_dir(settings: Settings) -> Iterator[None]:
     """Lock a data directory, which is created if missing. The operating system releases the lock when the process ends.
+
+    The URL of the gateway is in the locked file, because its port may have been chosen at its start.
 
     Raises:
         ConfigurationError: another gateway has locked it, or it is not writable.
@@ -37,6 +40,19 @@ def lock_data_dir(settings: Settings) -> Iterator[None]:
             raise ConfigurationError(
                 f"Another gateway uses the data directory {data_dir}. Stop it, or choose another directory with --data-dir."
             ) from None
-        yield
+        os.ftruncate(lock, 0)
+        os.write(lock, settings.own_url.encode())
+        try:
+            yield
+        finally:
+            os.ftruncate(lock, 0)
     finally:
         os.close(lock)
+
+
+def find_running_url(data_dir: Path) -> str | None:
+    """Return the URL of the gateway that uses a data directory, or that crashed in it; None if there is none."""
+    try:
+        return (data_dir / _NAME).read_text() or None
+    except (OSError, UnicodeDecodeError):
+        return None

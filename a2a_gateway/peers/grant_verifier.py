@@ -26,6 +26,7 @@ from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.model import Grant, SpendCaps
 from a2a_gateway.runs.ports import Keys
 from a2a_gateway.runs.proposal import Caller
+from delegate_tool.http.unreached import explain_certificate
 from delegate_tool.protocol.limits import LimitPolicy, limits_of
 from delegate_tool.protocol.values import full_model_id
 
@@ -174,10 +175,19 @@ async def fetch_keys(url: str) -> tuple[str | None, list[str]]:
             response = await http.get(url)
         published = _Published.model_validate_json(response.raise_for_status().content)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValidationError, ValueError) as error:
-        reason = f"HTTP {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
-        raise PeerUnavailable(f"{url} publishes no keys of a gateway ({reason}).") from None
+        raise PeerUnavailable(f"{url} publishes no keys of a gateway: {_why_no_keys(error)}.") from None
     found = (key.x for key in published.keys[:_MOST_KEYS] if (key.kty, key.crv) == ("OKP", "Ed25519"))
     return published.gateway_id, [key.rstrip("=") for key in found if _is_key(key)]
+
+
+def _why_no_keys(error: Exception) -> str:
+    match error:
+        case httpx.HTTPStatusError():
+            return f"it answers HTTP {error.response.status_code}"
+        case httpx.TransportError() | TimeoutError():
+            return explain_certificate(error) or f"it cannot be reached ({type(error).__name__})"
+        case _:
+            return "its response has another form"
 
 
 def _is_key(text: str) -> bool:

@@ -19,6 +19,7 @@ from a2a_gateway.peers.connection import Unreadable
 from a2a_gateway.peers.credential import Credential
 from a2a_gateway.peers.pricing import TokenPrice
 from a2a_gateway.runs.model import Profile
+from delegate_tool.http.unreached import explain_certificate
 from delegate_tool.masking import Secrets
 
 _NO_SUCH_ROUTE: Final = frozenset({400, 404, 405, 410, 501})
@@ -154,4 +155,4 @@ def _why_unreached(cause: BaseException | None) -> str:
         case httpx.LocalProtocolError():
             return "the request to it is not valid HTTP"  # the error quotes the malformed header, which may be the credential
         case _:
-            return f"it cannot be reached ({cause})"
+            return explain_certificate(cause) or f"it cannot be reached ({cause})"

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from a2a_gateway.errors import ConfigurationError, StoreError
 from a2a_gateway.stores.gateway_lock import DatabaseTaken, GatewayLock
@@ -38,6 +38,9 @@ _UNREACHABLE: Final = (
     "timeout expired",
 )
 """Messages of a PostgreSQL client that cannot connect. These errors have no code."""
+_FORMS: Final = (
+    "Write postgresql://user:password@host/name, sqlite:///file.db for a file of this directory, or sqlite:////path/file.db."
+)
 _MIGRATION_LOCK: Final = 0x61326167  # "a2ag": any number that no other program locks in this database
 
 
@@ -63,6 +66,8 @@ class Database:
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="store")
         self._file = SqliteFile(Path(self._url.database)) if is_sqlite and self._url.database else None
         self._lock: GatewayLock | None = None
+        # In errors until the database has been opened: later ones are sent to clients, who need not know where it is.
+        self._place = "" if is_sqlite else f" {self._url.database!r} at {_server_of(self._url)}"
 
     async def __aenter__(self) -> Self:
         try:
@@ -103,7 +108,7 @@ class Database:
                 f"{taken} Stop it, or give each gateway a database of its own.", param="database_url"
             ) from None
         except SQLAlchemyError as error:
-            raise _failure(error) from error
+            raise _failure(error, self._place) from error
 
     async def transaction[T](self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction: committed when it returns, rolled back when it raises.
@@ -126,6 +131,7 @@ class Database:
             upgrade(connection)
 
         await self.transaction(work)
+        self._place = ""
 
     def _transact[T](self, work: Callable[[Connection], T], give_up_at: float) -> T:
         if self._file is not None and self._file.was_replaced():
@@ -142,7 +148,7 @@ class Database:
         except DatabaseTaken as taken:
             raise StoreError(f"{taken} It took the database over while the server was down. Nothing was changed.") from None
         except SQLAlchemyError as error:
-            raise _failure(error) from error
+            raise _failure(error, self._place) from error
 
     async def _in_thread[T](self, work: Callable[[], T]) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -159,16 +165,26 @@ class Database:
 
 
 def parse_url(url: str) -> URL:
+    """Parse the URL of a database. Any name of PostgreSQL and any driver are accepted, because only one driver is used.
+
+    Raises:
+        ConfigurationError: it is none, or one of another database. The text may hold a password, so it is not repeated.
+    """
     try:
-        parsed = make_url(url)
+        parsed = make_url(url.strip())
     except (ArgumentError, ValueError):  # ValueError: the port is not a number
-        # The text may hold a password, so it is not repeated.
-        raise ConfigurationError("database_url is not a URL such as sqlite:///gateway.db.", param="database_url") from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise ConfigurationError(
-            f"database_url names {parsed.get_backend_name()}; sqlite and postgresql are supported.", param="database_url"
-        )
-    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
+        raise ConfigurationError(f"database_url is not a URL. {_FORMS}", param="database_url") from None
+    match parsed.get_backend_name():
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+psycopg")
+        case "sqlite" if parsed.host is None and parsed.database not in (None, "", ":memory:"):
+            return parsed.set(drivername="sqlite")
+        case "sqlite":
+            raise ConfigurationError(f"database_url names no file. {_FORMS}", param="database_url")
+        case other:
+            raise ConfigurationError(
+                f"database_url names {other}; sqlite and postgresql are supported. {_FORMS}", param="database_url"
+            )
 
 
 def _create_engine(url: URL, threads: int) -> Engine:
@@ -183,8 +199,10 @@ def _create_engine(url: URL, threads: int) -> Engine:
             pool_pre_ping=not is_sqlite,  # reconnect silently if the server was restarted in between
             connect_args=_connect_args(url),
         )
-    except (NoSuchModuleError, ImportError) as error:
-        raise ConfigurationError(f"The driver for {url.drivername} is not installed ({error}).", param="database_url") from None
+    except ImportError:
+        raise ConfigurationError(
+            "The driver for PostgreSQL is not installed. Install it: pip install 'a2a-gateway[postgresql]'", param="database_url"
+        ) from None
 
 
 def _connect_args(url: URL) -> dict[str, object]:
@@ -219,8 +237,14 @@ def _prepare_sqlite(engine: Engine) -> None:
     event.listen(engine, "begin", begin)
 
 
-def _failure(error: SQLAlchemyError) -> StoreError:
-    return StoreError(f"The gateway's database failed ({_reason(error)}). Nothing was changed.")
+def _server_of(url: URL) -> str:
+    """Return where a PostgreSQL server is: host and port, or the directory of its socket; no user, no password."""
+    host = url.host or url.query.get("host") or "the local socket"
+    return f"{host if isinstance(host, str) else ', '.join(host)}:{url.port or url.query.get('port') or 5432}"
+
+
+def _failure(error: SQLAlchemyError, place: str) -> StoreError:
+    return StoreError(f"The gateway's database{place} failed ({_reason(error)}). Nothing was changed.")
 
 
 def _reason(error: SQLAlchemyError) -> str:

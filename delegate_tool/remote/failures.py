@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 import httpx
 import openai
 
+from delegate_tool.http.unreached import explain_certificate
 from delegate_tool.masking import Secrets
 from delegate_tool.protocol.codes import (
     ANSWER_TOO_LARGE,
@@ -91,7 +92,8 @@ def explain(error: openai.APIError | httpx.HTTPError | ValueError, secrets: Secr
 
 
 def _read_connection_error(error: openai.APIConnectionError) -> tuple[str, str]:
-    host, why = _host(error.request), str(error.__cause__ or "") or error.message
+    host = _host(error.request)
+    why = explain_certificate(error) or str(error.__cause__ or "") or error.message
     if isinstance(error.__cause__, NOT_SENT):
         return UNREACHABLE, f"{host} cannot be reached: {why}."
     if isinstance(error, openai.APITimeoutError):

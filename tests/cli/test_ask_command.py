@@ -260,7 +260,7 @@ def test_a_key_that_is_none_is_not_quoted(served: Served, key: str) -> None:
 
 
 def test_a_url_without_its_end_is_told(served: Served) -> None:
-    result = served.run("runs", "list", A2A_BASE_URL=served.gateway.base_url.removesuffix("/v1"))
+    result = served.run("runs", "list", A2A_BASE_URL=served.gateway.base_url.removesuffix("/v1") + "/api")
     assert result.exit_code == 4
     assert re.search(pattern_of("exit 4: a URL without its end"), result.stderr)
 

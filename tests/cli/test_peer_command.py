@@ -28,6 +28,7 @@ def test_one_command_on_each_side_makes_two_gateways_known_to_each_other(tmp_pat
         assert added["public_key"] == at_office.run_json("peer", "key")["public_key"]
         there = at_office.run("peer", "add", laptop.base_url, "--accept-budget-usd", "1")
         assert (there.exit_code, at_laptop.run_json("peer", "key")["public_key"] in there.stdout) == (0, True)
+        assert f"peer add {office.base_url}" in there.stderr  # with the port that it has, not that of its settings
         laptop.portal.call(laptop.running.gateway.started.result().directory.refresh)  # instead of half a minute later
 
         with laptop.sync_client() as client:
@@ -115,7 +116,7 @@ def test_a_peer_is_listed_until_it_is_removed_and_may_be_added_again(command_lin
         ),
         (["add", "--id", "x", "--public-key", "A" * 43, "--accept-budget-usd", "much"], 2, "--accept-budget-usd: "),
         (["add", "http://127.0.0.1:9/v1"], 1, pattern_of("exit 1: a peer that publishes no keys")),
-        (["add", "not a url"], 1, pattern_of("exit 1: a peer at what is no URL")),
+        (["add", "not a url"], 2, pattern_of("exit 2: a peer at what is no URL")),
         (["remove", "missing"], 1, pattern_of("configuration_error: no such peer was added")),
     ],
 )

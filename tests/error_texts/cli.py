@@ -71,7 +71,7 @@ CASES: dict[str, Command] = {
     "exit 2: a peer's budget that is no amount": add_peer("--id", "box", "--public-key", _KEY, "--accept-budget-usd", "much"),
     "exit 2: a peer that nothing names": add_peer(),
     "exit 1: a peer that publishes no keys": add_peer(_UNUSED),
-    "exit 1: a peer at what is no URL": add_peer("not a url"),
+    "exit 2: a peer at what is no URL": add_peer("not a url"),
     "exit 1: a peer with the gateway's own id": add_peer("--id", "laptop", "--public-key", _KEY),
     "exit 2: a peer whose id begins like a profile's": add_peer("--id", "openhands_x", "--public-key", _KEY),
     "exit 1: no LLM to check": run("llms", "check"),
@@ -82,7 +82,7 @@ CASES: dict[str, Command] = {
 }
 
 SERVED: dict[str, Command] = {"exit 4: a URL without its end": run("runs", "list")}
-"""Of commands that know a running gateway, by its URL without `/v1`."""
+"""Of commands that know a running gateway, by its URL with another end than `/v1`."""
 
 PEERS: Final = """gateway_id = "here"
 [[peers]]

@@ -52,7 +52,7 @@ def _resting_peer(_: Path) -> object:
     breaker, unused = Breaker(lambda: 0.0), cast("Any", None)
     for _number in range(TOLERATED):
         breaker.record_failure()
-    Peer(PeerSettings(id="flaky", base_url="x"), unused, unused, breaker, unlisted=None).require()
+    Peer(PeerSettings(id="flaky", base_url="http://x"), unused, unused, breaker, unlisted=None).require()
     return None
 
 

@@ -1,9 +1,11 @@
 """What raises the errors of the store, the machine and the settings."""
 
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from sqlalchemy import text
 
@@ -22,7 +24,7 @@ from tests.error_texts.texts import Case
 from tests.stores.ledger_bench import NOW, Bench, SteppedClock
 from tests.stores.quotes import FREE, calls_of
 
-_SHARING = PeerSettings(id="b", base_url="x", shared_secret_env="PAIR")
+_SHARING = PeerSettings(id="b", base_url="http://x", shared_secret_env="PAIR")
 
 
 def on_a_store(work: Callable[[Bench], Awaitable[object]]) -> Case:
@@ -49,11 +51,11 @@ def with_settings(file: str) -> Case:
 
 
 def with_peer(more: str) -> Case:
-    return with_settings(f'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\n{more}')
+    return with_settings(f'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "http://x"\n{more}')
 
 
 def peer_key(environ: dict[str, str], **settings: Any) -> Case:
-    return lambda _: PeerSettings(id="b", base_url="x", **settings).read_api_key(environ)
+    return lambda _: PeerSettings(id="b", base_url="http://x", **settings).read_api_key(environ)
 
 
 async def _first_key(directory: Path) -> object:
@@ -137,9 +139,18 @@ async def _no_database(directory: Path) -> object:
         return None
 
 
-async def _unknown_database(_: Path) -> object:
-    async with open_store("mysql://u:hunter2@h/d", SystemClock()):
+def at_database(url: str) -> Case:
+    return lambda _: _open(url)
+
+
+async def _open(url: str) -> object:
+    async with open_store(url, SystemClock()):
         return None
+
+
+async def _no_driver(_: Path) -> object:
+    with patch.dict(sys.modules, {"psycopg": None}):  # as if it were not installed
+        return await _open("postgresql://h/d")
 
 
 async def _foreign_workspace(directory: Path) -> object:
@@ -182,12 +193,12 @@ def _ec_key(directory: Path) -> object:
 
 
 def _missing_peer_key(directory: Path) -> object:
-    return PeerSettings(id="b", base_url="x", api_key_file=directory / "none").read_api_key({})
+    return PeerSettings(id="b", base_url="http://x", api_key_file=directory / "none").read_api_key({})
 
 
 def _binary_peer_key(directory: Path) -> object:
     (directory / "binary").write_bytes(b"\xff\xfe")
-    return PeerSettings(id="b", base_url="x", api_key_file=directory / "binary").read_api_key({})
+    return PeerSettings(id="b", base_url="http://x", api_key_file=directory / "binary").read_api_key({})
 
 
 CASES: dict[str, Case] = {
@@ -211,7 +222,10 @@ CASES: dict[str, Case] = {
     "store_unavailable: the file is no database": _no_database,
     "configuration_error: a database of two gateways": _two_gateways,
     "configuration_error: a database of a newer release": _newer_database,
-    "configuration_error: a database of an unknown kind": _unknown_database,
+    "configuration_error: a database of an unknown kind": at_database("mysql://u:hunter2@h/d"),
+    "configuration_error: a database without a file": at_database("sqlite://mine.db"),
+    "configuration_error: a database at what is no URL": at_database("mine.db"),
+    "configuration_error: a database without its driver": _no_driver,
     # Files
     "configuration_error: a data directory of two gateways": _shared_data_dir,
     "configuration_error: a data directory that cannot be written to": _unwritable_data_dir,
@@ -236,13 +250,13 @@ CASES: dict[str, Case] = {
     "configuration_error: the home of an unknown user": with_settings('data_dir = "~no-such-user/data"'),
     "configuration_error: a settings file that is not TOML": with_settings("port = "),
     # Peers in the settings
-    "configuration_error: peers without a gateway_id": with_settings('[[peers]]\nid = "b"\nbase_url = "x"'),
-    "configuration_error: two peers of one id": with_peer('[[peers]]\nid = "b"\nbase_url = "y"'),
+    "configuration_error: peers without a gateway_id": with_settings('[[peers]]\nid = "b"\nbase_url = "http://x"'),
+    "configuration_error: two peers of one id": with_peer('[[peers]]\nid = "b"\nbase_url = "http://y"'),
     "configuration_error: a peer with the gateway's own id": with_settings(
-        'gateway_id = "a"\n[[peers]]\nid = "a"\nbase_url = "x"'
+        'gateway_id = "a"\n[[peers]]\nid = "a"\nbase_url = "http://x"'
     ),
     "configuration_error: a peer's id that begins like a profile's": with_settings(
-        'gateway_id = "a"\n[[peers]]\nid = "openhands_b"\nbase_url = "x"'
+        'gateway_id = "a"\n[[peers]]\nid = "openhands_b"\nbase_url = "http://x"'
     ),
     "configuration_error: a peer that can neither be asked nor ask": with_settings('gateway_id = "a"\n[[peers]]\nid = "b"'),
     "configuration_error: a first key where a file exists": _first_key,

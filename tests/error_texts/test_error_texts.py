@@ -53,7 +53,7 @@ def test_a_failed_command_prints(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", cli.SERVED)
 def test_a_command_that_a_gateway_refuses_prints(name: str, gateway: GatewayUnderTest, tmp_path: Path) -> None:
-    command_line = CommandLine({"A2A_BASE_URL": gateway.base_url.removesuffix("/v1"), "A2A_API_KEY": gateway.key})
+    command_line = CommandLine({"A2A_BASE_URL": gateway.base_url.removesuffix("/v1") + "/api", "A2A_API_KEY": gateway.key})
     result = cli.SERVED[name](command_line, tmp_path)
     assert (name.partition(":")[0], result.stdout) == (f"exit {result.exit_code}", "")
     check_text(name, result.stderr)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from a2a_gateway.errors import ConfigurationError
-from a2a_gateway.host.data_dir_lock import lock_data_dir
+from a2a_gateway.host.data_dir_lock import find_running_url, lock_data_dir
 from a2a_gateway.settings import Settings
 from tests.error_texts.texts import pattern_of
 
@@ -17,6 +17,8 @@ def test_a_second_gateway_on_one_data_directory_is_refused_until_the_first_has_e
         pass
     with lock_data_dir(settings):
         assert settings.data_dir.stat().st_mode & 0o777 == 0o700
+        assert find_running_url(settings.data_dir) == settings.own_url
+    assert find_running_url(settings.data_dir) is None
 
 
 def test_a_data_directory_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_the_peers_of_the_documents_can_be_used(tmp_path: Path) -> None:
 
 
 def test_a_shared_secret_that_could_be_guessed_is_refused(tmp_path: Path) -> None:
-    peer = PeerSettings(id="b", base_url="x", shared_secret_env="PAIR")
+    peer = PeerSettings(id="b", base_url="http://x", shared_secret_env="PAIR")
     assert peer.read_shared_secret({"PAIR": "s" * 32}) == "s" * 32
     with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: a shared secret that could be guessed")):
         peer.read_shared_secret({"PAIR": "short"})
@@ -55,17 +55,17 @@ def test_a_shared_secret_that_could_be_guessed_is_refused(tmp_path: Path) -> Non
 
 def test_a_key_comes_from_a_file_and_is_in_no_repr(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("from-a-file\n")
-    assert PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "key").read_api_key({}) == "from-a-file"
-    assert "hunter2" not in repr(PeerSettings.model_validate({"id": "b", "base_url": "x", "api_key": "hunter2"}))
+    assert PeerSettings(id="b", base_url="http://x", api_key_file=tmp_path / "key").read_api_key({}) == "from-a-file"
+    assert "hunter2" not in repr(PeerSettings.model_validate({"id": "b", "base_url": "http://x", "api_key": "hunter2"}))
     with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: a peer's key file that is missing")):
-        PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "none").read_api_key({})
+        PeerSettings(id="b", base_url="http://x", api_key_file=tmp_path / "none").read_api_key({})
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match=pattern_of("configuration_error: a peer's key file that is no text")):
-        PeerSettings(id="b", base_url="x", api_key_file=tmp_path / "binary").read_api_key({})
+        PeerSettings(id="b", base_url="http://x", api_key_file=tmp_path / "binary").read_api_key({})
 
 
 def test_a_key_loses_its_line_end_and_one_that_no_header_can_hold_is_not_shown() -> None:
-    peer = PeerSettings(id="b", base_url="x", api_key_env="KEY")
+    peer = PeerSettings(id="b", base_url="http://x", api_key_env="KEY")
     assert peer.read_api_key({"KEY": "from-windows\r\n"}) == "from-windows"
     bad_characters = pattern_of("configuration_error: a peer's key that no header can hold")
     for key in ("hunter2\nhunter2", "hünter2", "\0hunter2"):
@@ -73,7 +73,7 @@ def test_a_key_loses_its_line_end_and_one_that_no_header_can_hold_is_not_shown()
             peer.read_api_key({"KEY": key})
         assert "nter2" not in refused.value.message
     with pytest.raises(ConfigurationError, match=bad_characters) as refused:
-        PeerSettings(id="b", base_url="x", api_key=SecretStr("a\nhunter2")).read_api_key({})
+        PeerSettings(id="b", base_url="http://x", api_key=SecretStr("a\nhunter2")).read_api_key({})
     assert "nter2" not in refused.value.message
 
 
@@ -96,38 +96,46 @@ def test_a_variable_that_cannot_be_used_is_named_and_no_secret_shown(
     assert "hunter2" not in refused.value.message
 
 
-PLAIN = 'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\napi_key_env = "K"\nopaque = true'
+PLAIN = 'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "http://x"\napi_key_env = "K"\nopaque = true'
 
 
 @pytest.mark.parametrize(
     ("text", "setting", "situation"),
     [
-        ('[[peers]]\nid = "b"\nbase_url = "x"', None, "peers without a gateway_id"),
+        ('[[peers]]\nid = "b"\nbase_url = "http://x"', None, "peers without a gateway_id"),
         (
-            'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\n[[peers]]\nid = "b"\nbase_url = "y"',
+            'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "http://x"\n[[peers]]\nid = "b"\nbase_url = "http://y"',
             None,
             "two peers of one id",
         ),
-        ('gateway_id = "a"\n[[peers]]\nid = "b/c"\nbase_url = "x"', "peers.0.id", None),
-        ('gateway_id = "a"\n[[peers]]\nid = "a"\nbase_url = "x"', None, "a peer with the gateway's own id"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b/c"\nbase_url = "http://x"', "peers.0.id", None),
+        ('gateway_id = "a"\n[[peers]]\nid = "a"\nbase_url = "http://x"', None, "a peer with the gateway's own id"),
         (
-            'gateway_id = "a"\n[[peers]]\nid = "openhands_b"\nbase_url = "x"',
+            'gateway_id = "a"\n[[peers]]\nid = "openhands_b"\nbase_url = "http://x"',
             "peers.0.id",
             "a peer's id that begins like a profile's",
         ),
-        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nbudget_usd = "much"', "peers.0.budget_usd", None),
-        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\ntypo = 1', "peers.0.typo", None),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "http://x"\nbudget_usd = "much"', "peers.0.budget_usd", None),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "http://x"\ntypo = 1', "peers.0.typo", None),
         ('gateway_id = "a"\n[[peers]]\nid = "b"', "peers.0", "a peer that can neither be asked nor ask"),
-        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\npublic_key = "short"', "peers.0.public_key", None),
-        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nopaque = true', "peers.0", "a plain endpoint without a key"),
+        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "http://x"\npublic_key = "short"', "peers.0.public_key", None),
+        (
+            'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "http://x"\nopaque = true',
+            "peers.0",
+            "a plain endpoint without a key",
+        ),
         (f"{PLAIN}\ninput_usd_per_mtok = 1", "peers.0", "one price without the other"),
         (f"{PLAIN}\ninput_usd_per_mtok = -1\noutput_usd_per_mtok = 1", "peers.0.input_usd_per_mtok", None),
         (f"{PLAIN}\ninput_usd_per_mtok = nan\noutput_usd_per_mtok = 1", "peers.0.input_usd_per_mtok", None),
         (f"{PLAIN}\nmax_output_tokens = 0", "peers.0.max_output_tokens", None),
         (f"{PLAIN}\nprices = {{m = {{input_usd_per_mtok = 1}}}}", "peers.0.prices.m.output_usd_per_mtok", None),
-        ('gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\nreports_cost = true', "peers.0", "reports_cost of a gateway"),
         (
-            'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "x"\naccepts = {budget_usd = "lots"}',
+            'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "http://x"\nreports_cost = true',
+            "peers.0",
+            "reports_cost of a gateway",
+        ),
+        (
+            'gateway_id = "a"\n[[peers]]\nid = "b"\nbase_url = "http://x"\naccepts = {budget_usd = "lots"}',
             "peers.0.accepts.budget_usd",
             None,
         ),

@@ -293,7 +293,6 @@ async def test_a_failure_names_its_kind_and_neither_statement_nor_path(tmp_path:
         "",
         "gateway.db",
         "mysql://u:hunter2@h/d",
-        "postgresql+nodriver://u:hunter2@h/d",
         "postgresql://u:hunter2@h:port/d",
         "sqlite:////proc/none/gateway.db",
     ],
