@@ -16,7 +16,9 @@ from a2a_gateway.cli.run_options import (
     MaxDepthOption,
     ModelArgument,
     TimeoutOption,
+    WorkspaceOption,
     build_context,
+    find_workspace,
 )
 from a2a_gateway.cli.runs import draw_tree
 from a2a_gateway.cli.screen import note, short_id, show, show_json
@@ -39,6 +41,7 @@ def ask(
     max_depth: MaxDepthOption = None,
     timeout: TimeoutOption = None,
     conversation: ConversationOption = None,
+    workspace: WorkspaceOption = None,
     file: FileOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and errors only.")] = False,
     json_output: JsonOption = False,
@@ -47,8 +50,9 @@ def ask(
 ) -> None:
     """Give an agent a task, and stream its answer. Ctrl-C cancels it.
 
-    Standard output has the answer. The run's id, the tree of runs and their cost go to standard error if standard output is no
-    terminal. With --json standard output has one object, also after a failure.
+    If standard output is no terminal, it has the answer alone, and standard error the tree of runs and their cost.
+
+    With --json standard output has one object, also after a failure.
 
     Exit codes: 0 answered, 1 failed, 2 wrong usage, 3 ended by a limit, with the answer so far, 4 refused, 130 cancelled.
     """
@@ -57,6 +61,7 @@ def ask(
     context = build_context(budget_usd, max_depth, timeout)
     files = file or []
     with connect(url, key) as gateway:
+        context = replace(context, workspace=find_workspace(gateway, workspace))
         if conversation is not None:
             context = replace(context, conversation_id=find_conversation(gateway, model, conversation))
         if task is None and not json_output and sys.stdin.isatty() and sys.stdout.isatty():

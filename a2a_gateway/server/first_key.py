@@ -33,7 +33,7 @@ async def make_first_key(store: Store, settings: Settings, *, may_show_key: bool
     """
     if await has_key(store):
         return None, None
-    record, key = await store.keys.create_key(_NAME)
+    record, key = await store.keys.create_key(_NAME, workspaces=_own_directories())
     named = settings.bootstrap_key_file
     if named is None and may_show_key:
         return key, None
@@ -49,3 +49,9 @@ async def make_first_key(store: Store, settings: Settings, *, may_show_key: bool
         ) from None
     log.info("first_key_written", path=str(file))
     return None, file
+
+
+def _own_directories() -> list[str]:
+    """Return the directories that the first key may name: its owner started the gateway, and may use agents in any of them."""
+    home = Path.home()
+    return [] if home == Path(home.root) else [str(home)]  # a user whose home is `/` would name any directory
