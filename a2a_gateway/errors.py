@@ -163,6 +163,10 @@ class AgentNotAllowed(AdmissionError):
     code = "agent_not_allowed"
 
 
+class WorkspaceNotAllowed(AdmissionError):
+    code = "workspace_not_allowed"
+
+
 class GatewayLoop(AdmissionError):
     code = "gateway_loop_detected"
 

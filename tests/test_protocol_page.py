@@ -37,6 +37,7 @@ ALL_ASKED = DelegationContext(
     trail=("0f8e3f4f2a110b5dd1f05f0c4d0e9a3b",),
     on_disconnect=OnDisconnect.CONTINUE,
     narration=Narration.NONE,
+    workspace="/srv/a project",
     idempotency_key="once",
     conversation_id="0b5dd1f0-5f0c-4d0e-9a3b-0f8e3f4f2a11",
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",

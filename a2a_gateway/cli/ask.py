@@ -16,7 +16,9 @@ from a2a_gateway.cli.run_options import (
     MaxDepthOption,
     ModelArgument,
     TimeoutOption,
+    WorkspaceOption,
     build_context,
+    find_workspace,
 )
 from a2a_gateway.cli.runs import draw_tree
 from a2a_gateway.cli.screen import note, short_id, show, show_json
@@ -39,6 +41,7 @@ def ask(
     max_depth: MaxDepthOption = None,
     timeout: TimeoutOption = None,
     conversation: ConversationOption = None,
+    workspace: WorkspaceOption = None,
     file: FileOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and errors only.")] = False,
     json_output: JsonOption = False,
@@ -57,6 +60,7 @@ def ask(
     context = build_context(budget_usd, max_depth, timeout)
     files = file or []
     with connect(url, key) as gateway:
+        context = replace(context, workspace=find_workspace(gateway, workspace))
         if conversation is not None:
             context = replace(context, conversation_id=find_conversation(gateway, model, conversation))
         if task is None and not json_output and sys.stdin.isatty() and sys.stdout.isatty():

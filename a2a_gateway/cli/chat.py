@@ -18,7 +18,9 @@ from a2a_gateway.cli.run_options import (
     MaxDepthOption,
     ModelArgument,
     TimeoutOption,
+    WorkspaceOption,
     build_context,
+    find_workspace,
 )
 from a2a_gateway.cli.runs import draw_tree
 from a2a_gateway.cli.screen import note, short_id, show, show_error
@@ -46,6 +48,7 @@ def chat(
     max_depth: MaxDepthOption = None,
     timeout: TimeoutOption = None,
     conversation: ConversationOption = None,
+    workspace: WorkspaceOption = None,
     file: FileOption = None,
     url: UrlOption = None,
     key: KeyOption = None,
@@ -59,6 +62,7 @@ def chat(
         )
     context = build_context(budget_usd, max_depth, timeout)
     with connect(url, key) as gateway:
+        context = replace(context, workspace=find_workspace(gateway, workspace))
         if conversation is not None:
             context = replace(context, conversation_id=find_conversation(gateway, model, conversation))
         converse(gateway, model, context, file or [])

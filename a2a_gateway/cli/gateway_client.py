@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Final, Literal, Self
 from urllib.parse import quote
 
@@ -117,6 +118,7 @@ class RemoteGateway:
                 exit_code=2,
             )
         self.base_url = base_url.rstrip("/")
+        self._own_url = own_url
         headers = {"Authorization": f"Bearer {key}"}
         try:
             url = httpx.URL(self.base_url)
@@ -134,6 +136,16 @@ class RemoteGateway:
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether the gateway has this machine's files: it is the one of the local settings, or has a loopback address."""
+        host = self._http.base_url.host
+        try:
+            is_loopback = host == "localhost" or ip_address(host).is_loopback
+        except ValueError:  # a name
+            is_loopback = False
+        return is_loopback or self.base_url == self._own_url
 
     def recent_runs(self, limit: int) -> list[ListedRun]:
         """Return the roots of this key's latest trees, newest first."""

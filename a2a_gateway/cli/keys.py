@@ -2,13 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from a2a_gateway.cli.local_store import own_store
-from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, parse_budget, read_settings
+from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, parse_budget, read_settings, resolve_directory
 from a2a_gateway.cli.screen import local_time, note, short_id, show, show_json, table
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ def create(
     requests_per_minute: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Trees that it may begin within a minute.")
     ] = None,
+    workspaces: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="It may let agents work in this directory and those below it (`ask --workspace`); may be repeated.",
+        ),
+    ] = None,
     json_output: JsonOption = False,
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
@@ -42,7 +50,8 @@ def create(
     settings = read_settings(config, data_dir=data_dir)
     caps = _caps(budget_usd, budget_per_day_usd, budget_per_month_usd)
     limits = _request_limits(max_concurrent_runs, requests_per_minute)
-    record, secret = asyncio.run(_create(settings, name, _policy(agents, max_depth), caps, limits))
+    directories = [resolve_directory("--workspaces", path) for path in workspaces or ()]
+    record, secret = asyncio.run(_create(settings, name, _policy(agents, max_depth), caps, limits, directories))
     if json_output:
         show_json({"name": record.name, "key": secret, "id": record.id})
     else:
@@ -78,10 +87,15 @@ def revoke(
 
 
 async def _create(
-    settings: "Settings", name: str, policy: "LimitPolicy", caps: "SpendCaps", limits: "RequestLimits"
+    settings: "Settings",
+    name: str,
+    policy: "LimitPolicy",
+    caps: "SpendCaps",
+    limits: "RequestLimits",
+    workspaces: list[str],
 ) -> "tuple[KeyRecord, str]":
     async with own_store(settings) as store:
-        return await store.keys.create_key(name, policy, caps, limits)
+        return await store.keys.create_key(name, policy, caps, limits, workspaces)
 
 
 async def _list(settings: "Settings") -> "list[KeyRecord]":
@@ -135,6 +149,7 @@ def _as_json(record: "KeyRecord") -> dict[str, object]:
         "max_depth": record.policy.max_depth,
         "max_concurrent_runs": record.request_limits.max_concurrent_runs,
         "requests_per_minute": record.request_limits.requests_per_minute,
+        "workspaces": list(record.workspaces),
         "created_at": _instant(record.created_at),
         "last_used_at": _instant(record.last_used_at),
         "revoked_at": _instant(record.revoked_at),

@@ -38,6 +38,18 @@ def read_settings(config: Path | None, **overrides: object) -> "Settings":
     return load_settings(config, **{name: value for name, value in overrides.items() if value not in (None, [])})
 
 
+def resolve_directory(option: str, path: Path) -> str:
+    """Return the absolute path of an existing directory that an option names, without links.
+
+    Raises:
+        CommandError: it is not a directory.
+    """
+    resolved = path.expanduser().resolve()
+    if not resolved.is_dir():
+        raise CommandError(f"{option} {path}: it is not a directory.", "Create it, or name another.", exit_code=EXIT_USAGE)
+    return str(resolved)
+
+
 def parse_budget(text: str | None, option: str = "--budget-usd") -> int | None:
     """Parse an amount of USD from an option, in micro-USD.
 

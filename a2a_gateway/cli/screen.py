@@ -6,6 +6,7 @@ with escapes of its own.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -139,7 +140,7 @@ def can_show_status() -> bool:
 class StatusLine:
     """One line of a terminal's standard error that shows what a command waits for, while nothing else is printed.
 
-    A thread paints it. It is removed before anything is printed, if that goes through `write` or `paused`. If standard error is
+    A thread paints it. It is removed before anything is printed, if that goes through `write` or `hide`. If standard error is
     no terminal, nothing is painted.
 
     Args:
@@ -177,7 +178,7 @@ class StatusLine:
 
     def write(self, text: str) -> None:
         """Write a piece of a text that arrives in pieces to standard output."""
-        with self.paused():
+        with self.hide():
             # A line that was ended to make room for the status line needs no second end.
             printed = text.removeprefix("\n") if self._broke_line else text
             self._broke_line = False
@@ -186,7 +187,7 @@ class StatusLine:
                 self._is_mid_line = not text.endswith("\n")
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def hide(self) -> Iterator[None]:
         """Keep the line away while the context prints."""
         with self._lock:
             self._erase()
@@ -206,10 +207,12 @@ class StatusLine:
             self._is_mid_line, self._broke_line = False, True
         frame = self._spinner.render(monotonic())
         line = Text.assemble(str(frame), " ", " ".join(legible(self._describe()).split()))
-        line.truncate(max(1, self._console.width - 1), overflow="ellipsis")  # a full line would wrap
+        # Not the width that COLUMNS claims: a line that fills the terminal's own wraps, and could not be removed.
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or self._console.width
+        line.truncate(max(1, columns - 1), overflow="ellipsis")
         with self._console:  # one write, so that nothing flickers
             self._erase()
-            self._console.print(line, end="", style="dim")
+            self._console.print(line, end="", style="dim", soft_wrap=True)
         self._is_painted = True
 
     def _erase(self) -> None:

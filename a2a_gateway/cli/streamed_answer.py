@@ -134,7 +134,7 @@ def _stream(
         status = stack.enter_context(StatusLine(activity.describe, is_shown=display.status))
 
         def announce(run_id: str) -> None:
-            with status.paused():
+            with status.hide():
                 if display.run and run_id and not answer.run_id:
                     note(f"Run {short_id(run_id)} of {model}")
                 answer.run_id = answer.run_id or run_id

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +20,9 @@ from typing import Final
 import structlog
 from anyio import to_thread
 
-from a2a_gateway.errors import StoreError
+from a2a_gateway.errors import RequestError, StoreError, WorkspaceNotAllowed
 from a2a_gateway.runs.model import ConversationId
+from delegate_tool.protocol.fields import Header
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,18 @@ class WorkspaceDirectories:
         """
         return await _make_directory(_ensure, path)
 
+    async def resolve_named(self, path: str, allowed: Sequence[str]) -> str:
+        """Return the resolved path of an existing directory that a caller names, if it is one of those allowed or below one.
+
+        Links are resolved on both sides. The directory above `root` holds the gateway's keys and the workspaces of other callers,
+        so neither that, nor what is in it, nor what contains it may be named.
+
+        Raises:
+            WorkspaceNotAllowed: it is not allowed.
+            RequestError: there is no such directory.
+        """
+        return await to_thread.run_sync(self._resolve_named, Path(path), [Path(each) for each in allowed])
+
     def locate(self, path: str) -> str:
         """Return the present path of a workspace that `create` made at `path`, perhaps before `root` was moved."""
         return str(self.root.resolve() / Path(path).name)
@@ -72,6 +85,25 @@ class WorkspaceDirectories:
     async def sweep(self, keep: Collection[str]) -> int:
         """Remove the workspaces of earlier processes, except those in `keep`; return how many. Call it before the first run."""
         return await to_thread.run_sync(partial(self._sweep, frozenset(map(self.locate, keep))))
+
+    def _resolve_named(self, path: Path, allowed: Sequence[Path]) -> str:
+        resolved, own = path.resolve(), self.root.parent.resolve()
+        if not any(resolved.is_relative_to(each.resolve()) for each in allowed):
+            places = ", ".join(map(str, allowed)) or "none"
+            raise WorkspaceNotAllowed(
+                f"This key may not name {str(path)!r} as a workspace. It may name directories below: {places}. "
+                "`a2a-gateway keys create NAME --workspaces DIR` makes a key that may name more.",
+                param=Header.WORKSPACE,
+            )
+        if resolved.is_relative_to(own) or own.is_relative_to(resolved):
+            raise WorkspaceNotAllowed(
+                f"{str(path)!r} contains the gateway's data, or is part of it. Name another directory.", param=Header.WORKSPACE
+            )
+        if not resolved.is_dir():
+            raise RequestError(
+                f"{str(path)!r} is not a directory of the gateway's machine. Create it, or name another.", param=Header.WORKSPACE
+            )
+        return str(resolved)
 
     def _create(self, prefix: str) -> str:
         root = self.root.resolve()

@@ -23,6 +23,7 @@ class Intake:
         profile: of the agent that it names.
         proposal: the run that it asks for, with its idempotency key.
         identity: None if repetitions of the request are not recognised.
+        named_dir: the directory that the caller names as the workspace, once it is known to be allowed.
     """
 
     request: RunRequest
@@ -30,3 +31,4 @@ class Intake:
     profile: Profile
     proposal: RunProposal
     identity: RequestIdentity | None
+    named_dir: str | None = None

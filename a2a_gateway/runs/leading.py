@@ -86,7 +86,7 @@ class Leading:
         """
         run_id, caps = live.record.id, intake.profile.caps
         try:
-            async with self.leases.acquire(live, intake.profile, in_turn=in_turn) as lease:
+            async with self.leases.acquire(live, intake.profile, in_turn=in_turn, named_dir=intake.named_dir) as lease:
                 if live.record.state is RunState.QUEUED:
                     live.record = await self.ledger.start_run(run_id)
                 if live.cancelled.is_set():

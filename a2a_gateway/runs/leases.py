@@ -3,7 +3,8 @@
     run                        acquires, in this order                                           module
     begins a conversation      a slot, its new conversation                                      `capacity`
     continues a conversation   its turn on the conversation, a slot, the conversation            `conversation_queue`
-    either                     a directory: fixed, its parent's, its conversation's, a new one   `Workspaces`
+    either                     a directory: fixed, named by the caller, its parent's,            `Workspaces`
+                               its conversation's, a new one
 
 The wait for a conversation ends at the run's deadline and when the run is cancelled. A run that would wait for itself is refused
 (`wait_graph`). A lease is returned when the run has ended. Its conversation and directory are then kept for `ttl_s`, so that a
@@ -15,12 +16,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from a2a_gateway.errors import ConversationBusy, ConversationNotFound, DeadlineExceeded, RunCancelled
+from a2a_gateway.errors import (
+    ConversationBusy,
+    ConversationNotFound,
+    DeadlineExceeded,
+    RequestError,
+    RunCancelled,
+    WorkspaceNotAllowed,
+)
 from a2a_gateway.runs.conversation_queue import ConversationQueue
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import Conversation, Profile, RunRecord, WorkspacePolicy
 from a2a_gateway.runs.ports import Clock, Conversations, Workspaces
+from a2a_gateway.runs.proposal import Caller
 from a2a_gateway.runs.wait_graph import waits_for_itself
+from delegate_tool.protocol.fields import Header
 
 
 @dataclass(slots=True)
@@ -53,16 +63,41 @@ class Leases:
     ttl_s: float
     queue: ConversationQueue = field(default_factory=ConversationQueue)
 
+    async def find_named_dir(self, path: str, caller: Caller, profile: Profile) -> str:
+        """Return the resolved path of the directory that a caller names as the workspace.
+
+        Raises:
+            WorkspaceNotAllowed: the caller may not name it.
+            RequestError: there is no such directory, or callers cannot choose where the agent works.
+        """
+        if caller.run is not None or caller.grant is not None:
+            raise WorkspaceNotAllowed(
+                "Only a key may name a workspace. A run that delegates shares its own with agents that inherit it.",
+                param=Header.WORKSPACE,
+            )
+        workspaces = self.workspaces_of(profile.model)
+        if workspaces is None or profile.workspace is WorkspacePolicy.FIXED:
+            where = "on a peer" if workspaces is None else "in a directory that its profile sets"
+            raise RequestError(f"{profile.model} works {where}. Leave the workspace out.", param=Header.WORKSPACE)
+        return await workspaces.resolve_named(path, caller.key.workspaces)
+
     @asynccontextmanager
     async def acquire(
-        self, live: LiveRun, profile: Profile, *, in_turn: AbstractAsyncContextManager[None] | None
+        self,
+        live: LiveRun,
+        profile: Profile,
+        *,
+        in_turn: AbstractAsyncContextManager[None] | None,
+        named_dir: str | None = None,
     ) -> AsyncIterator[Lease]:
         """Lease a run its conversation and directory while the context lasts, after other runs on the conversation.
 
         Args:
             in_turn: the slot of a run that continues a conversation, acquired in its turn; None if the run begins one.
+            named_dir: see `Intake`.
 
         Raises:
+            RequestError: the conversation works in another directory than the named one, or in one that is gone.
             ConversationNotFound: the conversation does not exist, is another key's, or is one with another agent.
             ConversationBusy: the run that has it waits for this run.
             CapacityExceeded: too many runs wait already, or no slot became free.
@@ -70,7 +105,7 @@ class Leases:
             RunCancelled: the run was cancelled while it waited.
         """
         async with self._begin(live) if in_turn is None else self._continue(live, in_turn) as conversation:
-            lease = await self._assign_directory(live, profile, conversation)
+            lease = await self._assign_directory(live, profile, conversation, named_dir)
             live.workspace_dir = lease.workspace_dir
             try:
                 yield lease
@@ -140,14 +175,19 @@ class Leases:
         async with self.queue.take(record), slot, self.conversations.lease(record.conversation_id) as conversation:
             yield conversation
 
-    async def _assign_directory(self, live: LiveRun, profile: Profile, conversation: Conversation) -> Lease:
-        """Assign the directory in which the run works: a fixed directory, its parent's, its conversation's, or a new one."""
+    async def _assign_directory(
+        self, live: LiveRun, profile: Profile, conversation: Conversation, named_dir: str | None
+    ) -> Lease:
+        """Assign the directory in which the run works; see the table above."""
         parent = self.live_runs.get(live.record.parent_id)
         workspaces = self.workspaces_of(live.record.agent)
         if workspaces is None:
             return Lease(conversation, "")
         if profile.workspace is WorkspacePolicy.FIXED and profile.workspace_path is not None:
             return Lease(conversation, await workspaces.ensure(profile.workspace_path))
+        if named_dir is not None or conversation.named_dir is not None:
+            conversation = await _keep_named_dir(conversation, named_dir, workspaces)
+            return Lease(conversation, conversation.named_dir or "")
         if profile.workspace is WorkspacePolicy.INHERIT and parent is not None and parent.workspace_dir is not None:
             return Lease(conversation, parent.workspace_dir)
         if conversation.workspace_dir is None:
@@ -169,6 +209,21 @@ class Leases:
         workspaces = self.workspaces_of(conversation.agent)
         if workspaces is not None and conversation.workspace_dir is not None:
             await workspaces.remove(workspaces.locate(conversation.workspace_dir))
+
+
+async def _keep_named_dir(conversation: Conversation, named_dir: str | None, workspaces: Workspaces) -> Conversation:
+    """Return the conversation with the directory that its first caller named, as long as that is where it was."""
+    kept = conversation.named_dir
+    if kept is None and not conversation.transcript:
+        return replace(conversation, named_dir=named_dir)
+    if kept is None or named_dir not in (None, kept):
+        raise RequestError(
+            f"Conversation {conversation.id} works in {'a workspace of its own' if kept is None else repr(kept)}. "
+            "Leave the workspace out, or begin a new conversation.",
+            param=Header.WORKSPACE,
+        )
+    await workspaces.resolve_named(kept, [kept])
+    return conversation
 
 
 def _require_own(found: Conversation | None, record: RunRecord) -> Conversation:

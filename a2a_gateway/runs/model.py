@@ -174,7 +174,8 @@ class KeyRecord:
     """A stored key, without its secret.
 
     `policy` narrows each of its trees, `caps` all of them together, `request_limits` their number; `spent_micro_usd` is what they
-    have cost so far. A peer that presents grants has a key of its own, with a random secret that is not kept.
+    have cost so far. `workspaces` are the directories below which it may name workspaces. A peer that presents grants has a key
+    of its own, with a random secret that is not kept.
     """
 
     id: KeyId
@@ -186,6 +187,7 @@ class KeyRecord:
     last_used_at: float | None = None
     spent_micro_usd: int = 0
     request_limits: RequestLimits = field(default_factory=RequestLimits)
+    workspaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +299,8 @@ class Conversation:
     Attributes:
         owner: the key whose trees may continue it.
         agent: model id with which it was begun.
-        workspace_dir: its own directory; None if it works in its parent's.
+        workspace_dir: its own directory; None if it works in its parent's, or in one that its caller named.
+        named_dir: the directory that its caller named. It is not the gateway's, and never removed.
         transcript: opaque text of the runner; empty for a new conversation.
     """
 
@@ -309,6 +312,7 @@ class Conversation:
     expires_at: float
     workspace_dir: str | None = None
     transcript: str = ""
+    named_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

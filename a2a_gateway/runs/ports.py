@@ -373,23 +373,21 @@ class Workspaces(Protocol):
 
     async def create(self, conversation_id: ConversationId) -> str:
         """Make an empty private directory and return its path."""
-        ...
 
     async def ensure(self, path: str) -> str:
         """Make a directory if it does not exist, and return its resolved path."""
-        ...
+
+    async def resolve_named(self, path: str, allowed: Sequence[str]) -> str:
+        """Return the resolved path of an existing directory that a caller names, in one of those allowed."""
 
     def locate(self, path: str) -> str:
         """Return where a directory made by `create` is now: all of them may have been moved while no gateway ran."""
-        ...
 
     async def remove(self, path: str) -> None:
         """Remove a directory made by `create`; ignores a missing one, and refuses any other path."""
-        ...
 
     async def sweep(self, keep: Collection[str]) -> int:
         """Remove all directories made by `create` but those to `keep`; returns how many. Only while no run is live."""
-        ...
 
 
 class RunTokens(Protocol):

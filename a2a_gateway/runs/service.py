@@ -17,7 +17,7 @@ continues one waits for its turn on the conversation and then takes its slot, so
 import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -148,6 +148,8 @@ class RunService:
             return StartedRun(earlier, is_replay=True)
         if self.draining and caller.run is None:  # runs under way may still delegate
             raise _shutting_down()
+        if (path := request.context.workspace) is not None:
+            intake = replace(intake, named_dir=await self.leases.find_named_dir(path, caller, intake.profile))
         self._opening.enter(intake)
         live = await self._begin(intake)
         return StartedRun(live, is_replay=live.record.id != intake.proposal.id)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
@@ -72,11 +73,18 @@ class RunningGateway:
 
     async def _announcement(self, engine: Engine) -> Announcement:
         # Not made earlier: a gateway that is ended before it is ready would have made a key that no person has seen.
-        first_key = None if await _has_key(engine.store) else (await engine.store.keys.create_key(_FIRST_KEY_NAME))[1]
+        first_key = None if await _has_key(engine.store) else await _create_first_key(engine.store)
         broken = [problem for problem in engine.profiles.problems() if not problem.is_warning]  # the log has the warnings
         problems = [f"{p.path}{f':{p.line}' if p.line else ''}: {p.message}" for p in broken]
         models = tuple(profile.model for profile in engine.profiles.list())
         return Announcement(self.settings.own_url, models, tuple(problems), first_key)
+
+
+async def _create_first_key(store: Store) -> str:
+    """Create the key of the person who starts the gateway, whose agents may work in that person's directories on request."""
+    home = Path.home()
+    workspaces = [] if home == Path(home.root) else [str(home)]  # a user whose home is `/` would name any directory
+    return (await store.keys.create_key(_FIRST_KEY_NAME, workspaces=workspaces))[1]
 
 
 @asynccontextmanager

@@ -100,6 +100,7 @@ class SqlKeys:
         policy: LimitPolicy | None = None,
         caps: SpendCaps | None = None,
         limits: RequestLimits | None = None,
+        workspaces: Sequence[str] = (),
     ) -> tuple[KeyRecord, str]:
         """Create a key and return it with its secret, which is stored nowhere and cannot be read again.
 
@@ -107,6 +108,7 @@ class SqlKeys:
             policy: narrows each tree of the key; it has no budget.
             caps: bound what all trees of the key cost together.
             limits: bound how many requests there are.
+            workspaces: directories below which it may name workspaces; absolute paths.
 
         Raises:
             ConfigurationError: the name is malformed, or a live key has it.
@@ -118,7 +120,7 @@ class SqlKeys:
                 param="name",
             )
         terms = policy or LimitPolicy(), caps or SpendCaps(), limits or RequestLimits()
-        key = _new_key(name, *terms, self.clock.now())
+        key = replace(_new_key(name, *terms, self.clock.now()), workspaces=tuple(workspaces))
         secret = f"a2a_{key.id}_{secrets.token_urlsafe(32)}"
 
         def work(connection: Connection) -> None:
@@ -230,6 +232,7 @@ def _new_key(name: str, policy: LimitPolicy, caps: SpendCaps, limits: RequestLim
 
 def _values_of_new_key(key: KeyRecord, secret_sha256: bytes) -> dict[str, object]:
     values = {"id": key.id, "name": key.name, "secret_sha256": secret_sha256, "created_at": key.created_at}
+    values |= {"workspaces": key.workspaces}
     return values | _values_of_terms(key.policy, key.caps, key.request_limits)
 
 

@@ -109,6 +109,7 @@ def key_of(row: AnyRow) -> KeyRecord:
         last_used_at=row.last_used_at,
         spent_micro_usd=row.spent_micro_usd,
         request_limits=RequestLimits(row.max_concurrent_runs, row.requests_per_minute),
+        workspaces=row.workspaces,
     )
 
 
@@ -123,6 +124,7 @@ def conversation_of(row: AnyRow) -> Conversation:
         expires_at=row.expires_at,
         workspace_dir=row.workspace_dir,
         transcript=row.transcript,
+        named_dir=row.named_dir,
     )
 
 
@@ -137,4 +139,5 @@ def values_of_conversation(conversation: Conversation) -> dict[str, object]:
         "expires_at": conversation.expires_at,
         "workspace_dir": conversation.workspace_dir,
         "transcript": conversation.transcript,
+        "named_dir": conversation.named_dir,
     }

@@ -43,6 +43,19 @@ class AgentSet(TypeDecorator[frozenset[str]]):
         return None if value is None else frozenset(json.loads(value))
 
 
+class PathList(TypeDecorator[tuple[str, ...]]):
+    """Paths as a JSON list. NULL is the empty list."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> str | None:
+        return json.dumps(value) if value else None
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...]:
+        return () if value is None else tuple(json.loads(value))
+
+
 class CompressedText(TypeDecorator[str]):
     """Long text, compressed with zlib. Even at the fastest level a transcript shrinks to about a fifth."""
 
@@ -79,6 +92,7 @@ keys = Table(
     Column("month_budget_micro_usd", BigInteger),
     Column("max_concurrent_runs", Integer),
     Column("requests_per_minute", Integer),
+    Column("workspaces", PathList),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
     Column("last_used_at", Double),
@@ -241,4 +255,5 @@ conversations = Table(
     Column("expires_at", Double, nullable=False, index=True),
     Column("workspace_dir", Text),
     Column("transcript", CompressedText, nullable=False),
+    Column("named_dir", Text),
 )

@@ -157,6 +157,12 @@ _GATEWAY: Final = (
         "Choose an agent that the tool's description lists, or do it yourself.",
     ),
     ErrorCode(
+        "workspace_not_allowed",
+        403,
+        "the caller's key may not name this directory as a workspace",
+        "Leave the workspace out: the agent then works in yours, or in one of its own.",
+    ),
+    ErrorCode(
         "root_key_from_agent",
         403,
         "the key was sent by a process that an agent has started",

@@ -16,7 +16,7 @@ from typing import Any, Final
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.limits import LIMITS, LimitPolicy
 from delegate_tool.protocol.text import did_you_mean
-from delegate_tool.protocol.values import COUNT_FROM_ZERO, ID_LIST, IDENTIFIER, TRACE, VISIBLE_ASCII, Codec, choice
+from delegate_tool.protocol.values import COUNT_FROM_ZERO, ID_LIST, IDENTIFIER, PATH, TRACE, VISIBLE_ASCII, Codec, choice
 
 CONTEXT_HEADING: Final = "\n\n# Context\n\n"
 """Separates a delegated task from its context, in the one message that the agent gets."""
@@ -57,6 +57,7 @@ class DelegationContext(LimitPolicy):
         depth: as a foreign system counts; it can only raise the real depth.
         via: ids of the gateways that the request came through.
         trail: marks of the runs that led to the request, the nearest last.
+        workspace: directory of the gateway's machine in which the agent is to work.
         conversation_id: of the conversation to continue.
     """
 
@@ -65,6 +66,7 @@ class DelegationContext(LimitPolicy):
     trail: tuple[str, ...] = ()
     on_disconnect: OnDisconnect | None = None
     narration: Narration | None = None
+    workspace: str | None = None
     idempotency_key: str | None = None
     conversation_id: str | None = None
     traceparent: str | None = None
@@ -154,6 +156,7 @@ _FIELDS: Final = (
     _row("trail", Header.TRAIL, ID_LIST, combine=_union),
     _row("on_disconnect", Header.ON_DISCONNECT, choice(OnDisconnect)),
     _row("narration", Header.NARRATION, choice(Narration)),
+    _row("workspace", Header.WORKSPACE, PATH),
     _row("idempotency_key", Header.IDEMPOTENCY_KEY, VISIBLE_ASCII),
     _row("conversation_id", Header.CONVERSATION_ID, IDENTIFIER),
     _row("traceparent", Header.TRACEPARENT, TRACE, in_body=False),

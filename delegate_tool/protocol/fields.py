@@ -25,6 +25,7 @@ class Header(StrEnum):
     TRAIL = "X-A2A-Trail"
     ON_DISCONNECT = "X-A2A-On-Disconnect"
     NARRATION = "X-A2A-Narration"
+    WORKSPACE = "X-A2A-Workspace"
     IDEMPOTENCY_KEY = "Idempotency-Key"
     CONVERSATION_ID = "X-OpenHands-ServerConversation-ID"  # also in responses
     TRACEPARENT = "traceparent"

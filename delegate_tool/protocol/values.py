@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+from urllib.parse import quote, unquote
 from uuid import UUID
 
 from delegate_tool.protocol.money import format_usd, parse_usd
@@ -20,6 +21,7 @@ SELF: Final = "self"
 MAX_COUNT: Final = 10**9
 """The largest count, and the longest duration in seconds."""
 _TRACE_CHARS: Final = 512
+_PATH_CHARS: Final = 1024
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 _MODEL_ID: Final = re.compile(r"[A-Za-z0-9@~][A-Za-z0-9._/:@+~-]{0,199}")
 _COUNT: Final = re.compile(r"[0-9]{1,10}")
@@ -113,6 +115,17 @@ def _parse_uuid(text: str) -> str:
         raise ValueError("must be a UUID") from None
 
 
+def _parse_path(text: str) -> str:
+    try:
+        path = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("must be UTF-8, percent-encoded") from None
+    parts = path.split("/")
+    if not path.startswith("/") or ".." in parts or not path.isprintable() or len(path) > _PATH_CHARS:
+        raise ValueError(f"must be an absolute path without `..` and control characters, of at most {_PATH_CHARS} characters")
+    return path
+
+
 def _parse_trace(text: str) -> str | None:
     # W3C: drop a trace context that cannot be read; it is not an error of the caller. The rest must fit into a header again.
     return text if len(text) <= _TRACE_CHARS and text.isascii() and text.isprintable() else None
@@ -129,5 +142,6 @@ SECONDS: Final = Codec[float]("seconds, decimal", _parse_seconds, _format_second
 ID_LIST: Final = Codec[tuple[str, ...]]("comma list of ids", _parse_list, ",".join, list)
 AGENTS: Final = Codec[frozenset[str]]("comma list of models", lambda text: frozenset(_parse_list(text)), _format_set, sorted)
 VISIBLE_ASCII: Final = Codec[str]("1 to 255 visible ASCII", _parse_visible, str, str)
+PATH: Final = Codec[str]("absolute path, percent-encoded", _parse_path, quote, str)
 IDENTIFIER: Final = Codec[str]("UUID", _parse_uuid, str, str)
 TRACE: Final = Codec[str | None]("W3C", _parse_trace, str, str)

@@ -124,6 +124,28 @@ def test_a_conversation_can_be_gone_on_with(served: Served) -> None:
         assert "one" in json.dumps(served.llm.traffic.requests[-1].body["messages"])
 
 
+def test_an_agent_works_in_the_directory_that_the_user_names(served: Served, tmp_path: Path) -> None:
+    key = served.run_json("keys", "create", "at work", "--workspaces", str(tmp_path))["key"]
+    project = tmp_path / "my projéct"
+    project.mkdir()
+    write: dict[str, object] = {"tool_calls": [{"name": "terminal", "arguments": {"command": "pwd > here"}}]}
+    answer = served.run_json("ask", AGENT, script_task(write, {"content": "ok"}), "--workspace", str(project), A2A_API_KEY=key)
+    assert answer["state"] == "finished"
+    assert (project / "here").read_text() == f"{project}\n"
+
+
+def test_no_directory_is_named_to_a_gateway_that_may_be_elsewhere(served: Served, tmp_path: Path) -> None:
+    result = served.run("ask", AGENT, "x", "--workspace", str(tmp_path), A2A_BASE_URL="http://192.0.2.1:8420/v1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.search(pattern_of("exit 2: a workspace for a gateway elsewhere"), result.stderr)
+
+
+def test_a_workspace_that_is_no_directory_is_wrong_usage(served: Served, tmp_path: Path) -> None:
+    result = served.run("ask", AGENT, "x", "--workspace", str(tmp_path / "missing"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.search(pattern_of("exit 2: a workspace that is missing"), result.stderr)
+
+
 def test_without_a_last_conversation_with_the_agent_nothing_is_begun(served: Served) -> None:
     result = served.run("ask", "openhands_other", "Go on.", "--conversation", "last")
     assert (result.exit_code, result.stdout) == (2, "")

@@ -63,7 +63,7 @@ def test_no_variable_brings_the_status_line_into_a_log(served: Served, variable:
     assert "\r" not in result.stderr
 
 
-def test_a_chat_keeps_its_conversation_survives_a_cancelled_answer_and_says_how_to_go_on(served: Served) -> None:
+def test_a_chat_keeps_its_conversation_and_survives_a_cancelled_answer(served: Served) -> None:
     with pseudo_terminal("chat", AGENT, environ=served.environ, columns=200) as terminal:
         terminal.wait_for("> ")
         terminal.type(f"{script('One.', Step(content='The first answer.'))}\n")

@@ -1,17 +1,14 @@
 """Texts of agents, peers and gateways that would command the reader's terminal."""
 
 import json
-import os
-import pty
 import re
-import select
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
+from rich.cells import cell_len
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -21,6 +18,8 @@ from a2a_gateway.cli.screen import note, show, show_error, show_piece, table
 from a2a_gateway.testing.serving import serve_app
 from delegate_tool.protocol.text import legible
 from tests.cli.conftest import CommandLine
+from tests.support.pseudo_terminal import pseudo_terminal
+from tests.support.until import until
 
 COMMANDS = {
     "clipboard": "\x1b]52;c;ZXZpbA==\x07",
@@ -62,6 +61,9 @@ async def chat(request: Request) -> Response:
         return JSONResponse({"error": {"message": f"It failed{EVIL}{MARKUP}", "code": f"code{EVIL}"}}, 500)
 
     async def pieces() -> Any:
+        if (await request.json())["model"] == "working":
+            asked = request.app.state.trees
+            await until(lambda: request.app.state.trees > asked + 1)  # the status line has shown the first
         for piece in (*f"Answer {EVIL}{MARKUP}", " ends."):
             yield f"data: {json.dumps({'choices': [{'delta': {'content': piece}, 'finish_reason': None}]})}\n\n"
         yield f"data: {json.dumps({'choices': [{'delta': {}, 'finish_reason': 'stop'}]})}\n\ndata: [DONE]\n\n"
@@ -74,13 +76,27 @@ async def runs(_: Request) -> Response:
     return JSONResponse({"data": [run_node()]})
 
 
-async def one_run(_: Request) -> Response:
-    return JSONResponse(run_node(children=[run_node(depth=1, gateway=f"other{EVIL}", unreachable=f"gone{EVIL}")]))
+async def events(_: Request) -> Response:
+    """Report the start of tools with hostile names; the run never ends."""
+
+    async def pieces() -> Any:
+        for number, tool in enumerate(("delegate", f"tool{EVIL}{MARKUP}\nline")):
+            yield f"data: {json.dumps({'type': 'tool.started', 'tool': tool, 'call_id': str(number)})}\n\n"
+        await anyio.sleep_forever()
+
+    return StreamingResponse(pieces(), media_type="text/event-stream")
+
+
+async def one_run(request: Request) -> Response:
+    request.app.state.trees += 1
+    below = [run_node(depth=1, gateway=f"other{EVIL}", unreachable=f"gone{EVIL}"), run_node(depth=1, state="running")]
+    return JSONResponse(run_node(children=below))
 
 
 ROUTES = [
     Route("/v1/chat/completions", chat, methods=["POST"]),
     Route("/v1/runs", runs),
+    Route("/v1/runs/{run_id}/events", events),
     Route("/v1/runs/{run_id}/tree", one_run),
     Route("/v1/runs/{run_id}/cancel", one_run, methods=["POST"]),
 ]
@@ -89,7 +105,9 @@ ROUTES = [
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[CommandLine]:
     """A command line that asks a gateway whose every text is hostile."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serve_app(Starlette(routes=ROUTES))) as url:
+    app = Starlette(routes=ROUTES)
+    app.state.trees = 0
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serve_app(app)) as url:
         yield CommandLine({"A2A_BASE_URL": f"{url}/v1", "A2A_API_KEY": "key"})
 
 
@@ -133,32 +151,21 @@ def texts_of(value: Any) -> list[str]:
     return [str(value)]
 
 
-def test_a_terminal_gets_colours_and_no_command(hostile: CommandLine) -> None:
-    controller, terminal = pty.openpty()
-    environ = {**os.environ, **hostile.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "a2a_gateway", "runs", "list"]
-    with subprocess.Popen(command, env=environ, stdout=terminal, stderr=terminal, stdin=subprocess.DEVNULL) as process:
-        os.close(terminal)
-        shown = read_all(controller)
-    assert process.returncode == 0
-    styles = re.compile(r"\x1b\[[0-9;]*m|\r")
-    assert styles.search(shown)
-    assert HARMFUL.search(styles.sub("", shown)) is None
-    assert "\\x1b]52;c;" in shown
-
-
-def read_all(controller: int) -> str:
-    received = b""
-    while True:
-        select.select([controller], [], [])
-        try:
-            data = os.read(controller, 65_536)
-        except OSError:  # on Linux this means that the other side is closed
-            data = b""
-        if not data:
-            os.close(controller)
-            return received.decode()
-        received += data
+@pytest.mark.parametrize(
+    ("arguments", "columns"),
+    [(["runs", "list"], 200), (["ask", "working", "Hi"], 400), (["ask", "working", "Hi"], 30)],
+    ids=["a table", "a status line", "a narrow status line"],
+)
+def test_a_terminal_gets_colours_and_no_command(hostile: CommandLine, arguments: list[str], columns: int) -> None:
+    with pseudo_terminal(*arguments, environ=hostile.environ, columns=columns) as terminal:
+        assert terminal.wait() == 0
+    styles = re.compile(r"\x1b\[[0-9;]*m|\r(\x1b\[2K)?")
+    assert styles.search(terminal.shown)
+    assert HARMFUL.search(styles.sub("", terminal.shown)) is None
+    assert "\\x1b]52;c;" in terminal.shown
+    painted = re.findall(r"\x1b\[2m([⠀-⣿][^\x1b\n]*)", terminal.shown)
+    assert bool(painted) == (arguments[0] == "ask")
+    assert max(map(cell_len, painted), default=0) < columns
 
 
 def test_every_way_to_write_is_safe(capsys: pytest.CaptureFixture[str]) -> None:

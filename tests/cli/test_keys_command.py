@@ -41,6 +41,7 @@ def test_a_list_shows_what_a_key_may_do_but_not_its_secret(command_line: Command
         "max_depth": 1,
         "max_concurrent_runs": 2,
         "requests_per_minute": 30,
+        "workspaces": [],
         "created_at": listed["created_at"],
         "last_used_at": None,
         "revoked_at": None,

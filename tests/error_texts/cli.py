@@ -49,6 +49,13 @@ def ask_with_file(data: bytes | None) -> Command:
     return command
 
 
+def ask_in(name: str, url: str) -> Command:
+    """Ask for work in a directory of this name."""
+    return lambda command_line, directory: command_line.run(
+        "ask", "openhands_default", "x", "--workspace", str(directory / name), A2A_API_KEY="key", A2A_BASE_URL=url
+    )
+
+
 def add_peer(*arguments: str) -> Command:
     return run("peer", "add", *arguments, A2A_GATEWAY_ID="laptop")
 
@@ -62,6 +69,8 @@ CASES: dict[str, Command] = {
     "exit 2: a file for a task that is missing": ask_with_file(None),
     "exit 2: a file for a task that is not text": ask_with_file(b"\0"),
     "exit 2: a file for a task that is too large": ask_with_file(b"x" * 1_000_001),
+    "exit 2: a workspace that is missing": ask_in("missing", "http://127.0.0.1:9/v1"),
+    "exit 2: a workspace for a gateway elsewhere": ask_in("", "http://192.0.2.1:8420/v1"),
     "exit 1: a database that cannot be reached": run("keys", "list", A2A_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:9/d"),
     "exit 1: a data directory that cannot be made": _data_dir_below_a_file,
     "exit 1: a user without a home": run("keys", "list", HOME="~"),

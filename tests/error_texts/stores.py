@@ -132,6 +132,16 @@ async def _unknown_database(_: Path) -> object:
         return None
 
 
+def name_workspace(path: str, *allowed: str) -> Case:
+    """Make a case of a caller that names a workspace, with a key for these directories."""
+
+    async def case(directory: Path) -> object:
+        workspaces = WorkspaceDirectories(directory / "data" / "workspaces")
+        return await workspaces.resolve_named(str(directory / path), [str(directory / each) for each in allowed])
+
+    return case
+
+
 async def _foreign_workspace(directory: Path) -> object:
     (directory / "precious").mkdir()
     await WorkspaceDirectories(directory / "workspaces").remove(str(directory / "precious"))
@@ -209,6 +219,10 @@ CASES: dict[str, Case] = {
     "configuration_error: a signing key that is none": _signing_key(b"no key"),
     "configuration_error: a signing key of another kind": _ec_key,
     "ValueError: a workspace that was not made here": _foreign_workspace,
+    "workspace_not_allowed: a key without directories": name_workspace("project"),
+    "workspace_not_allowed: beside the key's directory": name_workspace("project", "home"),
+    "workspace_not_allowed: the gateway's own data": name_workspace("data", ""),
+    "invalid_request_error: a workspace that is missing": name_workspace("home/missing", "home"),
     # Settings
     "configuration_error: an unknown setting": with_settings("max_dept = 3"),
     "configuration_error: a public URL that is none": with_settings('public_url = "gateway.example"'),

@@ -149,6 +149,7 @@ async def test_a_request_narrows_a_limit_in_a_header_or_in_its_body_and_widens_n
         "X-A2A-Via": ["a b"],
         "X-A2A-On-Disconnect": ["", "wait"],
         "X-A2A-Narration": ["loud"],
+        "X-A2A-Workspace": ["", "src", "./src", "/src/../etc", "/src%00", "/%ff", "/" + "x" * 1024],
         "Idempotency-Key": ["", "two words", "x" * 256],
         "X-OpenHands-ServerConversation-ID": ["", "7"],
     }.items(),

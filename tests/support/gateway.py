@@ -1,7 +1,7 @@
 """A real gateway for tests: real uvicorn on a free port, in a thread with a loop of its own, on a scripted LLM."""
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +56,11 @@ class GatewayUnderTest:
         policy: LimitPolicy | None = None,
         caps: SpendCaps | None = None,
         limits: RequestLimits | None = None,
+        workspaces: Sequence[str] = (),
     ) -> tuple[KeyRecord, str]:
         """Make a key in the running gateway's own store."""
         store = self.running.gateway.started.result().store
-        return self.portal.call(store.keys.create_key, name, policy, caps, limits)  # type: ignore[no-any-return]
+        return self.portal.call(store.keys.create_key, name, policy, caps, limits, workspaces)  # type: ignore[no-any-return]
 
 
 def free_port() -> int:

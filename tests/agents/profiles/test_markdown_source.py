@@ -145,7 +145,11 @@ def test_mcp_servers_of_a_definition_reach_the_recipe(place: Place) -> None:
 
 
 BROKEN = {
-    "unknown setting": ("name: p\na2a:\n  max_depth: 2\n  max_dept: 3", 5, "a2a.max_dept is not a known setting (did you mean max_depth?)"),
+    "unknown setting": (
+        "name: p\na2a:\n  max_depth: 2\n  max_dept: 3",
+        5,
+        "a2a.max_dept is not a known setting (did you mean max_depth?)",
+    ),
     "wrong type": ("name: p\na2a:\n  max_turns: ten", 4, "a2a.max_turns: Input should be a valid integer"),
     "boolean for a number": ("name: p\na2a:\n  max_runs: true", 4, "a2a.max_runs: Input should be a valid integer"),
     "too small": ("name: p\na2a:\n  timeout_s: 0", 4, "a2a.timeout_s: Input should be greater than 0"),

@@ -116,6 +116,7 @@ def test_any_header_text_is_read_or_refused_by_name(headers: dict[str, str]) -> 
         ("X-A2A-Allowed-Agents", "ok,not ok"),
         ("X-A2A-On-Disconnect", "wait"),
         ("X-A2A-Narration", "loud"),
+        ("X-A2A-Workspace", "src"),
         ("Idempotency-Key", "two words"),
         ("Idempotency-Key", "x" * 256),
         ("X-OpenHands-ServerConversation-ID", "7"),
