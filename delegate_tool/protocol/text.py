@@ -16,7 +16,7 @@ _COMPARED_CHARS: Final = 100
 
 
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """Return ` (did you mean …?)` with the known name that is most like a wrong one; empty if none is like it.
+    """Return ` (did you mean …?)` with the known name that is most like a wrong one; empty if no name is.
 
     Args:
         prefix: what the known names begin with; it is not compared, because it would make all of them alike.

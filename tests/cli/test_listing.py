@@ -47,7 +47,7 @@ def test_no_id_amount_or_state_is_broken_and_texts_break_at_spaces(width: int) -
         assert whole in words
 
 
-def test_a_column_that_does_not_fit_is_left_out_by_priority_and_one_without_values_always() -> None:
+def test_a_column_that_does_not_fit_or_has_no_value_is_left_out() -> None:
     rows = [(IDS[0], "finished", "short", "12", AMOUNTS[0])]
     assert "turns" in render(some_table(rows), 60)
     assert "turns" not in render(some_table(rows), 38)

@@ -227,7 +227,7 @@ async def test_the_runs_token_is_in_no_prompt_and_in_no_file(
 @pytest.mark.parametrize(
     ("arguments", "code", "pattern"),
     [
-        ({"agent": "nobody"}, "agent_not_listed", CODER),
+        ({"agent": "plumber"}, "agent_not_listed", CODER),
         ({"agent": "openhands_nobody"}, "agent_not_listed", CODER),
         ({"agent": CODER, "task": "  "}, "invalid_request_error", pattern_of("invalid_request_error: the tool's task is empty")),
         (
