@@ -78,7 +78,9 @@ _RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
 _LIVE_CHILDREN: Final = (
     select(func.count()).select_from(runs).where(runs.c.parent_id == bindparam("run_id"), runs.c.state.in_(_LIVE))
 )
-_CHILDREN: Final = select(runs).where(runs.c.parent_id == bindparam("run_id")).order_by(runs.c.created_at, runs.c.id)
+_CHILDREN: Final = (
+    select(runs).where(runs.c.parent_id == bindparam("run_id")).order_by(runs.c.created_at, runs.c.id).limit(bindparam("most"))
+)
 _INSERT_RUN: Final = insert(runs)
 _ADD_DESCENDANT: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(descendants=runs.c.descendants + 1)
 _START: Final = (
@@ -364,11 +366,11 @@ class SqlLedger:
 
         return await self.database.transaction(work)
 
-    async def list_children(self, run_id: RunId) -> Sequence[RunRecord]:
-        """List the runs directly below a run, oldest first."""
+    async def list_children(self, run_id: RunId, limit: int) -> Sequence[RunRecord]:
+        """List the first runs directly below a run, oldest first."""
 
         def work(connection: Connection) -> Sequence[RunRecord]:
-            return [run_of(row) for row in connection.execute(_CHILDREN, {"run_id": run_id})]
+            return [run_of(row) for row in connection.execute(_CHILDREN, {"run_id": run_id, "most": limit})]
 
         return await self.database.transaction(work)
 
