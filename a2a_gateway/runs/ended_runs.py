@@ -143,7 +143,7 @@ def rebuild_run(end: RunFinished, output: Sequence[OutputItem], clock: Clock) ->
     HTTP status and `x-should-retry`, also where the request asks for a stream.
     """
     record = end.summary.record
-    live = LiveRun(record, OnDisconnect.CONTINUE, lambda _: None, clock)
+    live = LiveRun(record, OnDisconnect.CONTINUE, lambda _: None, clock, is_renumbered=True)
     live.publish(RunStarted(record), record.started_at)
     if isinstance(end.outcome, Finished | Limited):
         for item in output:

@@ -5,7 +5,9 @@
     workspace   when the run is closed
     events      when the run is closed: all of them up to its end, with their times
 
-So a crash loses the events of the runs under way, and nothing else. `ServicePolicy.journal_bytes` bounds a journal; nothing is
+It has what callers are sent. What an agent reads besides, such as the results of its tools, is not in it.
+
+A crash loses the events of the runs under way. `ServicePolicy.journal_bytes` bounds a journal; nothing is
 kept if that is 0. What is left out is marked. Secrets are masked before anything comes here: in events by the runner.
 """
 

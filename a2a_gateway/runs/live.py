@@ -49,6 +49,7 @@ class LiveRun:
         happened_at: of each event, in seconds since the epoch.
         event_bytes: estimated memory of its events.
         omitted: how many events the `EventsOmitted` before the end of a replayed run stands for.
+        is_renumbered: whether its events were rebuilt from its end, with other numbers than while it worked.
         cancel_reason: a sentence for its caller; empty without a reason.
         cancelled: set when it was asked to stop before its end was being recorded.
         closed: set when its task has ended: outcome published, descendants ended, conversation saved.
@@ -68,6 +69,7 @@ class LiveRun:
     happened_at: list[float] = field(default_factory=list)
     event_bytes: int = 0
     omitted: int = 0
+    is_renumbered: bool = False
     cancel_reason: str = ""
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -135,8 +137,9 @@ class LiveRun:
         return position + self.omitted - 1 if is_after_gap else position
 
     def position_of(self, number: int) -> int:
-        """Return the position of the first event with that number or a later one."""
-        return bisect_left(range(len(self.events)), number, key=self.number_of)
+        """Return the position of the first event with that number or a later one; in a renumbered run at most that of its end."""
+        position = bisect_left(range(len(self.events)), number, key=self.number_of)
+        return min(position, len(self.events) - 1) if self.is_renumbered else position
 
     def cancel(self, reason: str = "") -> bool:
         """Ask the run to stop; return whether this has an effect, because it was not ending already."""

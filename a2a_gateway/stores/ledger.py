@@ -78,13 +78,15 @@ _RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
 _LIVE_CHILDREN: Final = (
     select(func.count()).select_from(runs).where(runs.c.parent_id == bindparam("run_id"), runs.c.state.in_(_LIVE))
 )
-_CHILDREN: Final = select(runs).where(runs.c.parent_id == bindparam("run_id")).order_by(runs.c.created_at, runs.c.id)
 _AFTER_HEX_DIGITS: Final = "g"
 _BY_PREFIX: Final = (
     select(runs)
     .where(runs.c.id.between(bindparam("prefix"), bindparam("end")), runs.c.key_id == bindparam("of_key"))
     .order_by(runs.c.created_at.desc(), runs.c.id)
     .limit(bindparam("most"))
+)
+_CHILDREN: Final = (
+    select(runs).where(runs.c.parent_id == bindparam("run_id")).order_by(runs.c.created_at, runs.c.id).limit(bindparam("most"))
 )
 _INSERT_RUN: Final = insert(runs)
 _ADD_DESCENDANT: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(descendants=runs.c.descendants + 1)
@@ -368,9 +370,9 @@ class SqlLedger:
     async def subtree(self, run_id: RunId) -> Sequence[RunRecord]:
         return await self._list_runs(SUBTREE, {"run_id": run_id})
 
-    async def list_children(self, run_id: RunId) -> Sequence[RunRecord]:
-        """List the runs directly below a run, oldest first."""
-        return await self._list_runs(_CHILDREN, {"run_id": run_id})
+    async def list_children(self, run_id: RunId, limit: int) -> Sequence[RunRecord]:
+        """List the first runs directly below a run, oldest first."""
+        return await self._list_runs(_CHILDREN, {"run_id": run_id, "most": limit})
 
     async def find_runs(self, key_id: KeyId, id_prefix: str, limit: int) -> Sequence[RunRecord]:
         values = {"of_key": key_id, "prefix": id_prefix, "end": id_prefix + _AFTER_HEX_DIGITS, "most": limit}

@@ -5,7 +5,17 @@ from dataclasses import replace
 from typing import Final
 
 from a2a_gateway.errors import BudgetExceeded
-from a2a_gateway.runs.events import AgentCost, ContentDelta, Finished, RunEvent, RunFinished, RunStarted, RunSummary
+from a2a_gateway.runs.events import (
+    AgentCost,
+    ContentDelta,
+    Finished,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+    RunSummary,
+    ToolFinished,
+    ToolStarted,
+)
 from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import (
@@ -98,7 +108,13 @@ RUN_DETAILS: Final = {
     **render_end(RunFinished(Finished(_TEXT), SUMMARY)),
 }
 RUN_TREE: Final = render_tree([RECORD], now=_CREATED_AT, gateway_id=GATEWAY_ID)
-EVENTS: Final[Sequence[RunEvent]] = (RunStarted(RECORD), ContentDelta(_TEXT), RunFinished(Finished(_TEXT), SUMMARY))
+EVENTS: Final[Sequence[RunEvent]] = (
+    RunStarted(RECORD),
+    ToolStarted("delegate", "call_1", KeptText('{"agent": "openhands_reviewer", "task": "Review the change."}')),
+    ToolFinished("delegate", "call_1", child_run_id=CHILD.id),
+    ContentDelta(_TEXT),
+    RunFinished(Finished(_TEXT), SUMMARY),
+)
 RUN_EVENTS: Final = b"".join(
     render_run_event(number, event, RECORD, at=_CREATED_AT, gateway_id=GATEWAY_ID) for number, event in enumerate(EVENTS)
 ).decode()

@@ -176,7 +176,7 @@ class RunDetailsObject(RunObject):
     """The directory on the gateway's machine in which its tools work. Null if there is none, or none any more, and for runs and
     peers that ask."""
     children: list[RunObject]
-    """The runs directly below it on this gateway, oldest first."""
+    """The first 100 runs directly below it on this gateway, oldest first."""
     answer: NotRequired[AnswerObject]
     """Once it has ended, as far as it is kept."""
     error: NotRequired[ErrorObject]

@@ -24,6 +24,7 @@ from a2a_gateway.wire.usage import render_tree_tokens
 from delegate_tool.protocol import fields
 
 _ERRORS: Final = openapi.error_responses(openapi.QUERY_ERRORS)
+_MOST_CHILDREN: Final = 100
 router: Final = APIRouter(route_class=GatewayRoute, tags=["Runs"], responses=_ERRORS)
 
 
@@ -156,7 +157,7 @@ async def _details(engine: Engine, caller: Caller, record: RunRecord) -> RunView
     workspace_dir = live.workspace_dir if live is not None else journal and journal.workspace_dir
     if caller.run is not None or caller.asks_as is not None or not (workspace_dir and await anyio.Path(workspace_dir).is_dir()):
         workspace_dir = None
-    children = await engine.store.ledger.list_children(record.id)
+    children = await engine.store.ledger.list_children(record.id, _MOST_CHILDREN)
     task = None if journal is None else journal.task
     return render_details(task=task, workspace_dir=workspace_dir, children=children, now=engine.clock.now())
 
