@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from openhands.sdk import LLM
+from openhands.sdk.mcp import MCPServer
 
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.profiles.a2a_block import GatewayBlock
@@ -54,7 +55,7 @@ class Parts:
     persona: str | None = None
     system_suffix: str | None = None
     condenser_max_size: int | None = CONDENSER_MAX_SIZE
-    mcp_config: Mapping[str, object] = field(default_factory=dict)
+    mcp_config: Mapping[str, MCPServer] = field(default_factory=dict)
 
 
 def build_recipe(parts: Parts, settings: Settings) -> AgentRecipe:
