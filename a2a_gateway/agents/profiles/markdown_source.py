@@ -33,6 +33,8 @@ from a2a_gateway.agents.profiles.definition_errors import (
     read_text,
 )
 from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
+from a2a_gateway.agents.profiles.mcp_definitions import FIELDS as MCP_FIELDS
+from a2a_gateway.agents.profiles.mcp_definitions import resolve_servers, server_warnings
 from a2a_gateway.agents.profiles.recipe_builder import CONDENSER_MAX_SIZE, Entry, Parts, build_recipe
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, parse_tools
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
@@ -53,6 +55,7 @@ _NO_WORD: Final = re.compile(r"[^\w]+")
 
 _UNSUPPORTED: Final[Mapping[str, str]] = {
     "skills": "skills are not loaded: they may run programs outside of the agent's tools; write their text into the body",
+    "mcpServers": "the field is named mcp_servers",
     "hooks": "hooks are not run: they are programs outside of the agent's tools",
     "profile_store_dir": "another profile store is not read: save LLM profiles in OpenHands' own",
 }
@@ -81,7 +84,7 @@ class MarkdownSource:
             recipe = self._recipe(document, front, text)
         except DefinitionError as error:
             return Entry(named[1] if named else path.stem, problems=document.problems(error))
-        return Entry(recipe.profile.name, recipe, document.warnings(_unknown_fields(front)))
+        return Entry(recipe.profile.name, recipe, document.warnings((*_unknown_fields(front), *server_warnings(front))))
 
     def _recipe(self, document: Document, front: Mapping[str, object], text: str) -> AgentRecipe:
         faults = tuple(_unsupported_settings(front))
@@ -107,7 +110,7 @@ class MarkdownSource:
                 system_prompt=body if block.prompt == "replace" else None,
                 system_suffix=body if block.prompt == "append" else None,
                 condenser_max_size=_condenser_max_size(definition),
-                mcp_config=dict(definition.mcp_config or {}),
+                mcp=resolve_servers(definition.mcp_config, _mcp_field(front), self.llms.environment),
             ),
             self.settings,
         )
@@ -189,6 +192,10 @@ def _load(path: Path, text: str) -> AgentDefinition:
         copy = Path(directory, path.name)
         copy.write_text(text, encoding="utf-8")
         return AgentDefinition.load(copy)
+
+
+def _mcp_field(front: Mapping[str, object]) -> str:
+    return next((name for name in MCP_FIELDS if name in front), MCP_FIELDS[0])
 
 
 def _block(values: object) -> GatewayBlock:

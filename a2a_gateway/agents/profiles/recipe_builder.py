@@ -1,17 +1,16 @@
 """Build the recipe of a profile from its parts, for all sources."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from openhands.sdk import LLM
-from openhands.sdk.mcp import MCPServer
 
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.profiles.a2a_block import GatewayBlock
 from a2a_gateway.agents.profiles.definition_errors import UNEXPECTED, definition_error, from_unexpected_error
 from a2a_gateway.agents.profiles.llm_resolver import build_template, condenser_template, usd_per_token
+from a2a_gateway.agents.profiles.mcp_definitions import McpDefinitions
 from a2a_gateway.agents.profiles.saved_llms import PROFILE_NAME
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, DELEGATE
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
@@ -55,7 +54,7 @@ class Parts:
     persona: str | None = None
     system_suffix: str | None = None
     condenser_max_size: int | None = CONDENSER_MAX_SIZE
-    mcp_config: Mapping[str, MCPServer] = field(default_factory=dict)
+    mcp: McpDefinitions = field(default_factory=McpDefinitions)
 
 
 def build_recipe(parts: Parts, settings: Settings) -> AgentRecipe:
@@ -86,7 +85,8 @@ def _build(parts: Parts, settings: Settings) -> AgentRecipe:
         persona=parts.persona,
         system_suffix=parts.system_suffix,
         tools=parts.tools,
-        mcp_config=parts.mcp_config,
+        mcp_config=parts.mcp.servers,
+        mcp_secrets=parts.mcp.secrets,
     )
 
 
@@ -117,6 +117,7 @@ def _profile(parts: Parts, llm: LLM, settings: Settings) -> Profile:
         max_output_tokens=llm.effective_max_output_tokens,
         vision=llm.vision_is_active(),
         tools=names,
+        mcp_servers=tuple(parts.mcp.servers),
         may_delegate=DELEGATE in names,
         policy=_policy(parts),
         workspace=workspace,

@@ -265,7 +265,7 @@ def test_a_definition_may_be_written_with_any_editor(place: Place, data: bytes) 
 
 def test_a_tab_within_a_value_is_kept(place: Place) -> None:
     place.write("p.md", "---\nname: p\na2a:\n\tmax_depth: 2\ndescription: 'a:\tb'\nmcp_config: {x: {command: \"y\tz\"}}\n---\n")
-    assert place.open().recipe("p").mcp_config["x"].command == "y\tz"  # type: ignore[attr-defined]  # of the SDK
+    assert place.open().recipe("p").mcp_config["x"].command == "y\tz"
 
 
 def test_an_empty_field_is_an_absent_one(place: Place) -> None:
@@ -278,13 +278,13 @@ def test_an_empty_field_is_an_absent_one(place: Place) -> None:
 
 
 def test_fields_without_a_meaning_are_warned_about_by_name_and_the_profile_is_served(place: Place) -> None:
-    path = place.write("p.md", "---\nname: p\ntemperature: 0.2\nmcpServers: {x: {command: y}}\n---\n")
+    path = place.write("p.md", "---\nname: p\ntemperature: 0.2\nmcp_server: {x: {command: y}}\n---\n")
     catalog = place.open()
     assert catalog.get("p").name == "p"
     without = "is not a field of an agent definition, and has no effect"
     assert {*catalog.problems()} == {
         ProfileProblem(str(path), f"temperature {without}", 3, is_warning=True),
-        ProfileProblem(str(path), f"mcpServers {without}; did you mean mcp_servers?", 4, is_warning=True),
+        ProfileProblem(str(path), f"mcp_server {without}; did you mean mcp_servers?", 4, is_warning=True),
     }
 
 
