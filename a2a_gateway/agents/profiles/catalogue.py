@@ -15,11 +15,12 @@ from typing import Final
 from openhands.sdk.utils.cipher import Cipher
 
 from a2a_gateway.agents.llm.sampling import ignored_options
-from a2a_gateway.agents.profiles.definition_errors import UndecryptableError
+from a2a_gateway.agents.profiles.definition_errors import UndecryptableError, definition_error
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
 from a2a_gateway.agents.profiles.markdown_source import MarkdownSource
 from a2a_gateway.agents.profiles.openhands_source import SavedSource
+from a2a_gateway.agents.profiles.profile_warnings import profile_warnings
 from a2a_gateway.agents.profiles.recipe_builder import Entry
 from a2a_gateway.agents.profiles.saved_llms import SavedLLMs
 from a2a_gateway.agents.recipe import AgentRecipe
@@ -41,8 +42,8 @@ class _State:
     """One state of the catalogue; replaced as a whole, so that a reader in another thread never sees a partial one."""
 
     snapshot: Snapshot
+    found: tuple[Entry, ...]
     entries: Mapping[str, Entry]
-    problems: tuple[ProfileProblem, ...]
 
 
 class ProfileCatalog:
@@ -113,10 +114,15 @@ class ProfileCatalog:
         return [entry.recipe.profile for _, entry in sorted(self._state.entries.items()) if entry.recipe is not None]
 
     def problems(self) -> Sequence[ProfileProblem]:
-        """Return the faults of all definitions, hidden ones included, and the named directories that do not exist."""
+        """Return what is wrong with all definitions, hidden ones included, and the named directories that do not exist."""
         self._refresh_when_due()
+        found = self._state.found
         missing = (path for path in self._named_dirs if not path.is_dir())
-        return (*(ProfileProblem(str(path), "there is no such directory") for path in missing), *self._state.problems)
+        return (
+            *(ProfileProblem(str(path), "there is no such directory") for path in missing),
+            *(problem for entry in found for problem in entry.problems),
+            *profile_warnings(found),
+        )
 
     def refresh(self) -> bool:
         """Read everything again if a file was added, removed or changed; return whether one was."""
@@ -151,7 +157,7 @@ class ProfileCatalog:
         entries: dict[str, Entry] = {}
         for entry in found:
             entries.setdefault(entry.name, entry)
-        return _State(snapshot, entries, tuple(problem for entry in found for problem in entry.problems))
+        return _State(snapshot, tuple(found), entries)
 
     def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:
         markdown = MarkdownSource(llms, self._settings)
@@ -205,8 +211,14 @@ def _unique(entries: Iterator[Entry]) -> Iterator[Entry]:
         if first is entry or entry.recipe is None:
             yield entry
         else:
-            message = f"the name {entry.name!r} is taken already, by another file of this directory"
-            yield Entry(entry.name, problems=(ProfileProblem(entry.recipe.profile.source, message),))
+            yield Entry(entry.name, problems=_name_problems(entry, first), document=entry.document)
+
+
+def _name_problems(entry: Entry, first: Entry) -> tuple[ProfileProblem, ...]:
+    if entry.document is None or first.document is None:
+        return ()
+    message = f"the name {entry.name!r} is taken already, by {first.document.path.name} of this directory"
+    return entry.document.problems(definition_error(message, "name"))
 
 
 def _refuse_undecryptable(saved: SavedLLMs) -> None:

@@ -5,8 +5,9 @@ because JSON is a subset of YAML. A fault quotes no value, because it might be a
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,17 @@ class Fault:
     line: int | None = None
 
 
+_IN_QUOTES: Final = "put the text into quotation marks"
+_HINTS: Final[Mapping[str, str]] = {
+    "mapping values are not allowed": f"a colon begins a value; {_IN_QUOTES}, or indent the line as those around it",
+    "that cannot start any token": f"this character has a meaning in YAML; {_IN_QUOTES}",
+    "undefined alias": f"* has a meaning in YAML; {_IN_QUOTES}",
+    "could not find expected ':'": "a name of a field is followed by a colon, a space and its value",
+    "expected <block end>": "fields of one level begin in the same column, and text after a quotation mark is not allowed",
+    "end of stream": "a bracket or a quotation mark is not closed",
+    "expected ',' or": "a bracket or a quotation mark is not closed",
+}
+"""What an author probably did, for texts of PyYAML's errors."""
 UNEXPECTED: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, yaml.YAMLError)
 """The exceptions that the SDK's validators raise for unexpected data, in addition to their own errors."""
 
@@ -65,12 +77,19 @@ def move_faults(error: DefinitionError, *at: str | int) -> DefinitionError:
     return DefinitionError(*(Fault(fault.message, at) for fault in error.faults))
 
 
-def from_validation_error(error: ValidationError, prefix: KeyPath = (), *, tagged: bool = False) -> DefinitionError:
-    """Convert pydantic's error, without the values that it quotes; `tagged` if every location begins with a union's tag."""
+def from_validation_error(
+    error: ValidationError, prefix: KeyPath = (), *, tagged: bool = False, known: Collection[str] = ()
+) -> DefinitionError:
+    """Convert pydantic's error, without the values that it quotes.
+
+    Args:
+        tagged: whether every location begins with a union's tag.
+        known: the names of settings, for a misspelt one.
+    """
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     locations = [(*prefix, *item["loc"][1 if tagged else 0 :]) for item in errors]
     return DefinitionError(
-        *(Fault(_message(at, item["type"], item["msg"]), at) for at, item in zip(locations, errors, strict=True))
+        *(Fault(_message(at, item["type"], item["msg"], known), at) for at, item in zip(locations, errors, strict=True))
     )
 
 
@@ -80,7 +99,8 @@ def from_syntax_error(error: yaml.YAMLError | json.JSONDecodeError, first_line: 
         return DefinitionError(Fault(f"is not JSON: {error.msg}", line=first_line + error.lineno - 1))
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     reason = getattr(error, "problem", None) or "it cannot be parsed"
-    return DefinitionError(Fault(f"is not YAML: {reason}", line=first_line + mark.line if mark else first_line))
+    hint = next((f": {hint}" for text, hint in _HINTS.items() if text in reason), "")
+    return DefinitionError(Fault(f"is not YAML: {reason}{hint}", line=first_line + mark.line if mark else first_line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +108,7 @@ class Document:
     """A file, or the part of it from `first_line` on, in which faults can be located by line."""
 
     path: Path
-    text: str
+    text: str = field(repr=False)
     first_line: int = 1
 
     def problems(self, error: DefinitionError) -> tuple[ProfileProblem, ...]:
@@ -138,8 +158,9 @@ def _step(node: yaml.Node | None, key: str | int) -> tuple[int, yaml.Node] | Non
     return None
 
 
-def _message(at: KeyPath, kind: str, message: str) -> str:
+def _message(at: KeyPath, kind: str, message: str, known: Collection[str]) -> str:
     where = ".".join(map(str, at)) or "the definition"
     if kind == "extra_forbidden":
-        return f"{where} is not a known setting"
+        like = get_close_matches(str(at[-1]).lower(), known, n=1)
+        return f"{where} is not a known setting{f'; did you mean {like[0]}?' if like else ''}"
     return f"{where}: {message.removeprefix('Value error, ')}"

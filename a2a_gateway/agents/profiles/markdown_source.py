@@ -44,6 +44,7 @@ from delegate_tool.protocol.money import micro_usd_from_float
 BLOCK: Final = "a2a"
 
 _FRONT_MATTER: Final = re.compile(r"\s*^-{3,}[ \t]*\n(?P<header>.*?)^-{3,}[ \t]*$", re.DOTALL | re.MULTILINE)
+_OPENED: Final = re.compile(r"\s*^-{3,}[ \t]*$", re.MULTILINE)
 _NAME_LINE: Final = re.compile(r"^name:[ \t]*[\"']?([\w.-]+)", re.MULTILINE)
 _TABS: Final = re.compile(r"^[ \t]*(?:-[ \t]+)*(?:[\w.-]+:(?=\s))?[ \t]*", re.MULTILINE)
 """The white space of a line up to its value. Quoted or folded text after it stays unchanged."""
@@ -51,6 +52,7 @@ _TAB: Final = "  "
 _EXAMPLES: Final = re.compile(r"<example>.*?</example>", re.DOTALL | re.IGNORECASE)
 
 _NUMBERS: Final = frozenset({"max_iteration_per_run", "max_budget_per_run"})
+_SEVERAL: Final = re.compile(r"[\s,;]+")
 _NO_WORD: Final = re.compile(r"[^\w]+")
 
 _UNSUPPORTED: Final[Mapping[str, str]] = {
@@ -73,18 +75,22 @@ class MarkdownSource:
         try:
             text = _without_tabs(read_text(path))
         except DefinitionError as error:
-            return Entry(path.stem, problems=Document(path, "").problems(error))
+            document = Document(path, "")
+            return Entry(path.stem, problems=document.problems(error), document=document)
         match = _FRONT_MATTER.match(text)
-        document = (
-            Document(path, match["header"], text.count("\n", 0, match.start("header")) + 1) if match else Document(path, "")
-        )
+        if match is None:
+            document = Document(path, "")
+            missing = DefinitionError(Fault(_missing_front_matter(text), line=1))
+            return Entry(path.stem, problems=document.problems(missing), document=document)
+        document = Document(path, match["header"], text.count("\n", 0, match.start("header")) + 1)
         named = _NAME_LINE.search(document.text)
         try:
             front = _front_matter(document)
             recipe = self._recipe(document, front, text)
         except DefinitionError as error:
-            return Entry(named[1] if named else path.stem, problems=document.problems(error))
-        return Entry(recipe.profile.name, recipe, document.warnings((*_unknown_fields(front), *server_warnings(front))))
+            return Entry(named[1] if named else path.stem, problems=document.problems(error), document=document)
+        warnings = document.warnings((*_unknown_fields(front), *server_warnings(front)))
+        return Entry(recipe.profile.name, recipe, warnings, document)
 
     def _recipe(self, document: Document, front: Mapping[str, object], text: str) -> AgentRecipe:
         faults = tuple(_unsupported_settings(front))
@@ -116,6 +122,12 @@ class MarkdownSource:
         )
 
 
+def _missing_front_matter(text: str) -> str:
+    if _OPENED.match(text):
+        return "the front matter that begins here has no end: write a line of --- below its last field"
+    return "has no front matter: begin the file with a line of ---, its fields, and another line of ---"
+
+
 def _without_tabs(text: str) -> str:
     """Replace tabs by spaces in the front matter, where YAML does not accept tabs as white space."""
     match = _FRONT_MATTER.match(text)
@@ -126,8 +138,6 @@ def _without_tabs(text: str) -> str:
 
 
 def _front_matter(document: Document) -> Mapping[str, object]:
-    if not document.text:
-        raise DefinitionError(Fault("has no front matter between two lines of ---", line=1))
     try:
         values = yaml.safe_load(document.text)
     except yaml.YAMLError as error:
@@ -152,8 +162,10 @@ def _unsupported_settings(front: Mapping[str, object]) -> Iterator[Fault]:
     if isinstance(front.get("max_iteration_per_run"), float):
         yield Fault("max_iteration_per_run must be a whole number", ("max_iteration_per_run",))
     tools = front.get("tools")
-    if tools is not None and not isinstance(tools, str) and not _is_list_of_text(tools):
-        yield Fault("tools must be a list of names", ("tools",))
+    if isinstance(tools, str) and _SEVERAL.search(tools.strip()):
+        yield Fault(f"tools must be a list: write [{', '.join(_SEVERAL.split(tools.strip()))[:80]}]", ("tools",))
+    elif tools is not None and not isinstance(tools, str) and not _is_list_of_text(tools):
+        yield Fault("tools must be a list of names, such as [terminal, delegate]", ("tools",))
 
 
 def _is_list_of_text(value: object) -> bool:
@@ -202,7 +214,7 @@ def _block(values: object) -> GatewayBlock:
     try:
         return parse_block({} if values is None else values)
     except ValidationError as error:
-        raise from_validation_error(error, (BLOCK,)) from None
+        raise from_validation_error(error, (BLOCK,), known=GATEWAY_SETTINGS) from None
 
 
 def _budget(usd: float | None) -> int | None:

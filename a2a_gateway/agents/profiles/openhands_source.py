@@ -50,7 +50,7 @@ class SavedSource:
         document = Document(path, "")
         try:
             document = Document(path, read_text(path))
-            return Entry(path.stem, self._agent_recipe(document))
+            return Entry(path.stem, self._agent_recipe(document), document=document)
         except DefinitionError as error:
             return Entry(path.stem, problems=document.problems(error))
 

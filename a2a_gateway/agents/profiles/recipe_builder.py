@@ -8,7 +8,7 @@ from openhands.sdk import LLM
 
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.agents.profiles.a2a_block import GatewayBlock
-from a2a_gateway.agents.profiles.definition_errors import UNEXPECTED, definition_error, from_unexpected_error
+from a2a_gateway.agents.profiles.definition_errors import UNEXPECTED, Document, definition_error, from_unexpected_error
 from a2a_gateway.agents.profiles.llm_resolver import build_template, condenser_template, usd_per_token
 from a2a_gateway.agents.profiles.mcp_definitions import McpDefinitions
 from a2a_gateway.agents.profiles.saved_llms import PROFILE_NAME
@@ -26,11 +26,16 @@ CONDENSER_MAX_SIZE: Final = 240
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The result of reading one definition: a recipe, perhaps with warnings, or the problems that prevent one."""
+    """The result of reading one definition: a recipe, perhaps with warnings, or the problems that prevent one.
+
+    Attributes:
+        document: the definition's file, if it has one.
+    """
 
     name: str
     recipe: AgentRecipe | None = None
     problems: tuple[ProfileProblem, ...] = ()
+    document: Document | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ The names are a contract with profile files. `tools.toolbox` maps them to code.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Final
 
 from a2a_gateway.agents.profiles.definition_errors import DefinitionError, Fault, KeyPath
@@ -77,7 +78,9 @@ def parse_tools(specs: Iterable[tuple[str, Mapping[str, object]]], *at: str | in
             faults += _param_faults(name, params, (*at, index, "params"))
             tools.setdefault(name, ToolSpec(name, dict(params)))
         elif name not in _BUILT_IN:
-            faults.append(Fault(f"unknown tool {given[:60]!r}; known are {', '.join(TOOL_NAMES)}", (*at, index)))
+            like = get_close_matches(given.lower(), TOOL_NAMES, n=1)
+            hint = f"; did you mean {like[0]}?" if like else f"; known are {', '.join(TOOL_NAMES)}"
+            faults.append(Fault(f"unknown tool {given[:60]!r}{hint}", (*at, index)))
     if faults:
         raise DefinitionError(*faults)
     return tuple(tools.values())

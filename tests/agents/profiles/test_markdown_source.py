@@ -145,7 +145,11 @@ def test_mcp_servers_of_a_definition_reach_the_recipe(place: Place) -> None:
 
 
 BROKEN = {
-    "unknown setting": ("name: p\na2a:\n  max_depth: 2\n  max_dept: 3", 5, "a2a.max_dept is not a known setting"),
+    "unknown setting": (
+        "name: p\na2a:\n  max_depth: 2\n  max_dept: 3",
+        5,
+        "a2a.max_dept is not a known setting; did you mean max_depth?",
+    ),
     "wrong type": ("name: p\na2a:\n  max_turns: ten", 4, "a2a.max_turns: Input should be a valid integer"),
     "boolean for a number": ("name: p\na2a:\n  max_runs: true", 4, "a2a.max_runs: Input should be a valid integer"),
     "too small": ("name: p\na2a:\n  timeout_s: 0", 4, "a2a.timeout_s: Input should be greater than 0"),
@@ -174,7 +178,11 @@ BROKEN = {
         5,
         "unknown tool 'browser'; known are terminal, file_editor, grep, glob, task_tracker, delegate",
     ),
-    "tools of a wrong type": ("name: p\ntools: {terminal: true}", 3, "tools must be a list of names"),
+    "tools of a wrong type": (
+        "name: p\ntools: {terminal: true}",
+        3,
+        "tools must be a list of names, such as [terminal, delegate]",
+    ),
     "skills": (
         "name: p\nskills: [deploy]",
         3,
@@ -200,7 +208,11 @@ BROKEN = {
     "a path with NUL": ('name: p\na2a:\n  workspace: "a\\0b"', 4, "workspace is not a valid path of a directory"),
     "half of a surrogate pair": ('name: p\ncolor: "\\ud83d"', 3, "is not YAML: found invalid Unicode character escape code"),
     "no turns": ("name: p\nmax_iteration_per_run: 0", 3, "max_iteration_per_run: Input should be greater than 0"),
-    "broken YAML": ("name: p\ntools: [terminal", 4, "is not YAML: expected ',' or ']', but got '<stream end>'"),
+    "broken YAML": (
+        "name: p\ntools: [terminal",
+        4,
+        "is not YAML: expected ',' or ']', but got '<stream end>': a bracket or a quotation mark is not closed",
+    ),
     "impossible date": ("name: p\ncolor: 2024-99-99", None, "month must be in 1..12"),
     "half a turn": ("name: p\nmax_iteration_per_run: 2.5", 3, "max_iteration_per_run must be a whole number"),
     "money in a list": ("name: p\nmax_budget_per_run: [1]", 3, "max_budget_per_run must be a number"),
@@ -297,11 +309,37 @@ def test_every_fault_of_a_definition_is_reported_at_once(place: Place) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "Just text.\n", "---\nname: p\n"])
-def test_a_file_without_front_matter_is_reported(place: Place, text: str) -> None:
+_NO_FRONT_MATTER = "has no front matter: begin the file with a line of ---, its fields, and another line of ---"
+_NO_END = "the front matter that begins here has no end: write a line of --- below its last field"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", _NO_FRONT_MATTER), ("Just text.\n---\n", _NO_FRONT_MATTER), ("---\nname: p\n", _NO_END)]
+)
+def test_a_file_without_front_matter_is_reported(place: Place, text: str, message: str) -> None:
     path = place.write("p.md", text)
 
-    assert place.open().problems() == (ProfileProblem(str(path), "has no front matter between two lines of ---", 1),)
+    assert place.open().problems() == (ProfileProblem(str(path), message, 1),)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("description: Reviews: and runs", "put the text into quotation marks"),
+        ("description: @home", "put the text into quotation marks"),
+        ("description: *all", "put the text into quotation marks"),
+        ('description: "never closed', "a bracket or a quotation mark is not closed"),
+        ('description: "half" quoted', "text after a quotation mark is not allowed"),
+        ("description", "a name of a field is followed by a colon"),
+        ("tools: terminal, delegate", "write [terminal, delegate]"),
+        ("tools: [terminl]", "did you mean terminal?"),
+    ],
+)
+def test_a_frequent_mistake_has_a_hint(place: Place, line: str, hint: str) -> None:
+    place.write("p.md", f"---\nname: p\n{line}\nmodel: inherit\n---\n")
+    [problem] = place.open().problems()
+    assert hint in problem.message
+    assert problem.line in (3, 4, 5)
 
 
 def test_a_file_that_is_not_text_is_reported(place: Place) -> None:
