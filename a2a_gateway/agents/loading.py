@@ -13,11 +13,12 @@ loggers. What stays of this depends on the process:
 The filters stay because without them the application's log could contain a provider's key.
 """
 
+import gc
 import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Final
@@ -63,7 +64,7 @@ def load_agents_side(*, owns_process: bool = False) -> ModuleType:
             os.environ.setdefault(name, value)
         # It warns at every run that the conversation is not persisted. The gateway stores conversations itself.
         logging.getLogger("openhands.sdk.conversation.state").setLevel(logging.ERROR)
-    with _LOCK, _environment_of_imports(), nullcontext() if owns_process else _loggers_restored():
+    with _LOCK, _environment_of_imports(), _garbage_collector_paused() if owns_process else _loggers_restored():
         # Imported first, because LiteLLM 1.105 has a circular import through this module, which has failed on a loaded machine.
         import_module("litellm.rust_bridge.catalog")
         assembly = import_module("a2a_gateway.agents.assembly")
@@ -90,6 +91,16 @@ def _environment_of_imports() -> Iterator[None]:
                 os.environ[name] = before[name]
             else:
                 os.environ.pop(name, None)
+
+
+@contextmanager
+def _garbage_collector_paused() -> Iterator[None]:
+    """Pause it during the import, which makes half a million objects that stay: a seventh of the CPU time is saved."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextmanager

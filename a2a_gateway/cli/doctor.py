@@ -21,6 +21,7 @@ from a2a_gateway.cli.screen import show, show_json, table
 from a2a_gateway.errors import AuthenticationError, ConfigurationError, GatewayError, StoreError
 
 if TYPE_CHECKING:
+    from a2a_gateway.cli.gateway_client import ListedProfile
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers import Identity
     from a2a_gateway.runs.model import Profile
@@ -76,7 +77,7 @@ def _examine(
         yield Finding(f"variable {name}", "missing", "there is no such setting", "Correct its name, if this gateway is meant.")
     yield _data_dir(settings.data_dir)
     if sdk.status == "ok":
-        yield from _profiles(settings)
+        yield from _profiles(settings, url, key, chosen=bool(profiles or config))
         yield from _peers(settings)
     yield _agent_keys(settings)
     yield _gateway(settings, url, key)
@@ -114,24 +115,25 @@ def _data_dir(path: Path) -> Finding:
     return Finding("data directory", "ok", str(path))
 
 
-def _profiles(settings: "Settings") -> Iterator[Finding]:
-    from a2a_gateway.cli.profiles import describe_problem, load_catalog
+def _profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool) -> Iterator[Finding]:
+    from a2a_gateway.cli.profiles import find_profiles
 
     try:
-        catalog = load_catalog(settings)
+        listing, served_by = find_profiles(settings, url, key, chosen=chosen)
     except ConfigurationError as error:
         yield Finding("profiles", "broken", error.message, "Set OH_SECRET_KEY as it was when they were saved.")
         return
-    found = catalog.list()
-    if found:
-        yield Finding("profiles", "ok", ", ".join(profile.model for profile in found))
+    where = f"; as served by {served_by}" if served_by else ""
+    if listing.data:
+        yield Finding("profiles", "ok", f"{', '.join(profile.id for profile in listing.data)}{where}")
     else:
-        yield Finding("profiles", "missing", "there is no agent", "Set LLM_MODEL and LLM_API_KEY, or write a profile.")
-    for profile in found:
-        if not profile.is_priced and _has_budget(profile, settings):
+        remedy = "Set LLM_MODEL and LLM_API_KEY, or write a profile with `a2a-gateway profiles init`."
+        yield Finding("profiles", "missing", f"there is no agent{where}", remedy)
+    for profile in listing.data:
+        if not profile.priced and (settings.budget_micro_usd is not None or profile.has_budget):
             yield _price_finding(profile)
-    for problem in catalog.problems():
-        yield Finding("profile", "missing" if problem.is_warning else "broken", describe_problem(problem), "Correct the file.")
+    for problem in listing.problems:
+        yield Finding("profile", "missing" if problem.severity == "warning" else "broken", str(problem), "Correct the file.")
 
 
 def _has_budget(profile: "Profile", settings: "Settings") -> bool:
@@ -140,11 +142,11 @@ def _has_budget(profile: "Profile", settings: "Settings") -> bool:
     return any(each is not None for each in (*budgets, caps.total_micro_usd, caps.day_micro_usd, caps.month_micro_usd))
 
 
-def _price_finding(profile: "Profile") -> Finding:
+def _price_finding(profile: "ListedProfile") -> Finding:
     return Finding(
         "price",
         "broken",
-        f"{profile.model}: no price is known for {profile.llm_model}, and with a budget in force its runs are refused",
+        f"{profile.id}: no price is known for {profile.llm}, and with a budget in force its runs are refused",
         "Give its profile input_usd_per_mtok and output_usd_per_mtok, or set A2A_UNPRICED_USD_PER_MTOK (0 if it is your own) "
         "or A2A_BUDGET_USD=none.",
     )

@@ -1,4 +1,4 @@
-"""`a2a-gateway profiles`: list the agents that a gateway with these settings would serve, and the errors of the others."""
+"""`a2a-gateway profiles`: list the agents that a gateway with these settings serves, and the errors of the others."""
 
 import os
 from collections.abc import Sequence
@@ -7,90 +7,118 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table
 
-from a2a_gateway.cli.command_error import EXIT_FAILED
-from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, ProfilesOption, read_settings
+from a2a_gateway.cli.command_error import EXIT_FAILED, CommandError
+from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, KeyOption, ProfilesOption, UrlOption, read_settings
 from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 
 if TYPE_CHECKING:
-    from a2a_gateway.runs.model import Profile, ProfileProblem
-    from a2a_gateway.runs.ports import Profiles
+    from a2a_gateway.cli.gateway_client import ListedProfile, ProfileListing
     from a2a_gateway.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="List and check the agents.")
+app = typer.Typer(no_args_is_help=True, help="List, check and write profiles of agents.")
 
 
 @app.command("list")
 def list_profiles(
-    profiles: ProfilesOption = None, data_dir: DataDirOption = None, config: ConfigOption = None, json_output: JsonOption = False
+    profiles: ProfilesOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json_output: JsonOption = False,
 ) -> None:
-    """List the agents that would be served."""
-    catalog = load_catalog(read_settings(config, data_dir=data_dir, profiles=profiles))
-    found = catalog.list()
+    """List the agents that are served, or would be. A running gateway is asked if it serves these directories."""
+    settings = read_settings(config, data_dir=data_dir, profiles=profiles)
+    listing, served_by = find_profiles(settings, url, key, chosen=bool(profiles or config))
+    if served_by is not None:
+        note(f"As served by {served_by}.")
     if json_output:
-        show_json([_as_json(profile) for profile in found])
-    elif found:
-        show(_as_table(found))
+        show_json([_as_json(profile) for profile in listing.data])
+    elif listing.data:
+        show(_as_table(listing.data))
     else:
-        note("No agent is configured. Set LLM_MODEL and LLM_API_KEY, or write a profile as docs/profiles.md describes.")
-    broken = [problem for problem in catalog.problems() if not problem.is_warning]
+        note("No agent is configured. Set LLM_MODEL and LLM_API_KEY, or write a profile with `a2a-gateway profiles init`.")
+    broken = [problem for problem in listing.problems if problem.severity == "error"]
     if broken and not json_output:
         note(f"{len(broken)} profiles cannot be used; `a2a-gateway profiles check` reports why.")
 
 
 @app.command()
 def check(
-    profiles: ProfilesOption = None, data_dir: DataDirOption = None, config: ConfigOption = None, json_output: JsonOption = False
+    profiles: ProfilesOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Report errors with file and line; exit with 1 if a profile cannot be used."""
-    catalog = load_catalog(read_settings(config, data_dir=data_dir, profiles=profiles))
-    problems = catalog.problems()
+    settings = read_settings(config, data_dir=data_dir, profiles=profiles)
+    listing, served_by = find_profiles(settings, url, key, chosen=bool(profiles or config))
+    if served_by is not None:
+        note(f"As served by {served_by}.")
     if json_output:
-        show_json([_problem_as_json(problem) for problem in problems])
+        show_json([problem.model_dump() for problem in listing.problems])
     else:
-        for problem in problems:
-            show(describe_problem(problem))
-        note(f"{len(catalog.list())} can be used, {len(problems)} problems.")
-    if not all(problem.is_warning for problem in problems):
+        for problem in listing.problems:
+            show(str(problem))
+        note(f"{len(listing.data)} can be used, {len(listing.problems)} problems.")
+    if any(problem.severity == "error" for problem in listing.problems):
         raise typer.Exit(EXIT_FAILED)
 
 
-def load_catalog(settings: "Settings") -> "Profiles":
-    """Load all profiles, and for that the SDK, which takes seconds.
+def find_profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool) -> "tuple[ProfileListing, str | None]":
+    """Return the profiles, and the URL of the gateway that serves them; None if they were read here.
+
+    Args:
+        chosen: whether the profiles of these settings are wanted, also if another gateway is named.
 
     Raises:
         ConfigurationError: saved secrets cannot be decrypted.
     """
-    with show_spinner("Loading OpenHands"):
+    served = _served_profiles(settings, url, key, chosen=chosen)
+    return (_read_profiles(settings), None) if served is None else (served, url or settings.own_url)
+
+
+def _served_profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool) -> "ProfileListing | None":
+    """Ask a gateway that serves the same directories, or that was named, so that the SDK need not be loaded."""
+    from a2a_gateway.cli.gateway_client import RemoteGateway
+
+    if not key:
+        return None
+    try:
+        with RemoteGateway(url or settings.own_url, key, own_url=settings.own_url) as gateway:
+            listing = gateway.profiles()
+    except CommandError as error:
+        if url is not None and not chosen:
+            note(f"{error} The profiles are read here.")
+        return None
+    is_same = listing.directories == [str(directory) for directory in settings.profile_dirs]
+    return listing if is_same or (url is not None and not chosen) else None
+
+
+def _read_profiles(settings: "Settings") -> "ProfileListing":
+    with show_spinner("Loading OpenHands…"):
         from a2a_gateway.agents.loading import load_agents_side
         from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
+        from a2a_gateway.cli.gateway_client import ProfileListing
+        from a2a_gateway.wire.models import render_profiles
 
         load_agents_side(owns_process=True)
         from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
 
-        return ProfileCatalog(settings, LLMEnvironment.read(os.environ))
+        catalog = ProfileCatalog(settings, LLMEnvironment.read(os.environ))
+        rendered = render_profiles(catalog.list(), catalog.problems(), settings.profile_dirs, created=0)
+        return ProfileListing.model_validate(rendered)
 
 
-def describe_problem(problem: "ProfileProblem") -> str:
-    """Render a problem as compilers do: path, line, message."""
-    where = f"{problem.path}{f':{problem.line}' if problem.line else ''}"
-    return f"{where}: {'warning: ' if problem.is_warning else ''}{problem.message}"
+def _as_json(profile: "ListedProfile") -> dict[str, object]:
+    without = {"object", "created", "owned_by", "max_model_len", "priced", "has_budget"}
+    return {name: value for name, value in profile.model_dump().items() if name not in without}
 
 
-def _problem_as_json(problem: "ProfileProblem") -> dict[str, object]:
-    severity = "warning" if problem.is_warning else "error"
-    return {"path": problem.path, "line": problem.line, "message": problem.message, "severity": severity}
-
-
-def _as_json(profile: "Profile") -> dict[str, object]:
-    from a2a_gateway.wire.models import render_model
-
-    described = render_model(profile, created=0)
-    shown = ("id", "description", "context_length", "max_output_tokens", "capabilities", "limits")
-    return {"name": profile.name, **{name: described[name] for name in shown}, "llm": profile.llm_model, "source": profile.source}
-
-
-def _as_table(profiles: "Sequence[Profile]") -> Table:
+def _as_table(profiles: "Sequence[ListedProfile]") -> Table:
     listed = table("model", "LLM", "tools", "source", "description")
     for profile in profiles:
-        listed.add_row(profile.model, profile.llm_model, ", ".join(profile.tools), profile.source, profile.description)
+        listed.add_row(profile.id, profile.llm, ", ".join(profile.tools), profile.source, profile.description)
     return listed

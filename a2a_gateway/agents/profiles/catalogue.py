@@ -6,7 +6,7 @@ again, because definitions refer to each other.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +61,10 @@ class ProfileCatalog:
         self._settings = settings
         self._environment = environment
         self._clock = clock
-        self._markdown_dirs = _resolve_all(settings.profile_dirs)
-        self._named_dirs = _resolve_all(settings.profiles) if "profiles" in settings.model_fields_set else ()
+        self._markdown_dirs = settings.profile_dirs
+        self._named_dirs = tuple(
+            path.expanduser().resolve() for path in settings.profiles if "profiles" in settings.model_fields_set
+        )
         self._agents_dir = environment.persistence_dir / "agent-profiles"
         self._llms_dir = environment.persistence_dir / "profiles"
         self._connections_dir = environment.persistence_dir / "provider-connections"
@@ -114,8 +116,11 @@ class ProfileCatalog:
         return [entry.recipe.profile for _, entry in sorted(self._state.entries.items()) if entry.recipe is not None]
 
     def problems(self) -> Sequence[ProfileProblem]:
-        """Return what is wrong with all definitions, hidden ones included, and the named directories that do not exist."""
-        self._refresh_when_due()
+        """Return what is wrong with all definitions, hidden ones included, and the named directories that do not exist.
+
+        An author asks for them after a change, so the files are always looked at.
+        """
+        self.refresh()
         found = self._state.found
         missing = (path for path in self._named_dirs if not path.is_dir())
         return (
@@ -167,10 +172,6 @@ class ProfileCatalog:
         yield from (saved.read_agent_profile(path) for path in files if path.parent == self._agents_dir)
         yield from saved.read_llm_profiles()
         yield from saved.read_environment()
-
-
-def _resolve_all(directories: Iterable[Path]) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(path.expanduser().resolve() for path in directories))
 
 
 def _stamps(directory: Path, suffix: str) -> Iterator[tuple[Path, Stamp]]:
