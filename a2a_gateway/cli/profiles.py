@@ -1,8 +1,11 @@
 """`a2a-gateway profiles`: list the agents that a gateway with these settings serves, and the errors of the others."""
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
@@ -14,6 +17,10 @@ from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 if TYPE_CHECKING:
     from a2a_gateway.cli.gateway_client import ListedProfile, ProfileListing
     from a2a_gateway.settings import Settings
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NO_NAMES: Final = frozenset({"self", "readme"})
+"""`self` is the caller's own profile in a delegation, and a README is not read as a profile."""
 
 app = typer.Typer(no_args_is_help=True, help="List, check and write profiles of agents.")
 
@@ -65,6 +72,68 @@ def check(
         note(f"{len(listing.data)} can be used, {len(listing.problems)} problems.")
     if any(problem.severity == "error" for problem in listing.problems):
         raise typer.Exit(EXIT_FAILED)
+
+
+class Template(StrEnum):
+    """The profiles that ship."""
+
+    LEAD = "lead"
+    RESEARCHER = "researcher"
+    CODER = "coder"
+    REVIEWER = "reviewer"
+
+
+@app.command()
+def init(
+    name: Annotated[str | None, typer.Argument(help="Name of the agent; without it, the four that ship are written.")] = None,
+    template: Annotated[Template | None, typer.Option("--from", help="Begin with this profile; default the one of NAME.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Where; default the first directory of the setting `profiles`.")
+    ] = None,
+    config: ConfigOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Write a profile with comments; or a team of four: lead, researcher, coder, reviewer. Nothing is overwritten."""
+    if name is None and template is not None:
+        raise CommandError("--from needs a name for the agent.", f"Run `profiles init NAME --from {template}`.", exit_code=2)
+    if name is not None and (not _NAME.fullmatch(name) or name.lower() in _NO_NAMES):
+        remedy = "Use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit."
+        raise CommandError(f"{name!r} cannot be the name of an agent.", remedy, exit_code=2)
+    directory = directory or next(iter(read_settings(config).profiles), Path("profiles"))
+    wanted = {each.value: each for each in Template} if name is None else {name: template or _template_of(name)}
+    written = _write_profiles(directory.expanduser(), wanted)
+    if json_output:
+        show_json([str(path) for path in written])
+        return
+    for path in written:
+        show(f"Wrote {path}")
+    agent = name or Template.LEAD.value
+    note(f"Next: edit {'it' if name else 'them'}, and run `a2a-gateway profiles check` and `a2a-gateway serve`.")
+    note(f'A gateway that runs already serves new files within a second: `a2a-gateway ask openhands_{agent} "…"`.')
+
+
+def _template_of(name: str) -> Template | None:
+    return Template(name) if name in Template else None
+
+
+def _write_profiles(directory: Path, wanted: "Mapping[str, Template | None]") -> list[Path]:
+    from a2a_gateway.cli.profile_templates import render_profile
+
+    directory.mkdir(parents=True, exist_ok=True)
+    beside = {path.stem for path in directory.glob("*.md")}
+    written = []
+    for name, template in wanted.items():
+        path = directory / f"{name}.md"
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(render_profile(name, template, beside | wanted.keys()))
+        except FileExistsError:
+            note(f"{path} exists already, and stays as it is.")
+        else:
+            written.append(path)
+    if not written:
+        raise CommandError("No profile was written.", "Choose another name, or another directory with --dir.", exit_code=2)
+    return written
 
 
 def find_profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool) -> "tuple[ProfileListing, str | None]":

@@ -63,10 +63,10 @@ def _wrong_cipher_key(directory: Path) -> object:
 def failing_server(**fields: Any) -> Case:
     """Make a case of an MCP server that does not start."""
 
-    def case(_: Path) -> object:
+    def case(_: Path) -> None:
         servers = McpServers({"tickets": MCPServer(**fields)}, Secrets())
         try:
-            return servers.start((), lambda _: None)
+            servers.start((), lambda _: None)
         finally:
             servers.close()
 

@@ -24,9 +24,17 @@ def profile_warnings(found: Sequence[Entry]) -> Iterator[ProfileProblem]:
         if first is not entry and first.recipe is None and entry.recipe is not None:
             message = f"the working definition of {entry.name!r} in {entry.recipe.profile.source} is hidden by this broken one"
             yield from _document_of(first).warnings([Fault(message, ("name",))])
-    for entry in by_name.values():
-        if entry.recipe is not None:
-            yield from _document_of(entry).warnings(_faults(entry.recipe, by_name))
+    served = [(entry, entry.recipe) for entry in by_name.values() if entry.recipe is not None]
+    for entry, recipe in served:
+        yield from _document_of(entry).warnings(_faults(recipe, by_name))
+    # Many profiles inherit one LLM, which is reported once, as that of the environment if it is.
+    reported: set[str] = set()
+    for entry, recipe in sorted(served, key=lambda each: each[0].document is not None):
+        key = _missing_key(recipe.llm)
+        if key is not None and recipe.llm.model not in reported:
+            reported.add(recipe.llm.model)
+            remedy = f"set {key}, or LLM_API_KEY if LLM_MODEL is of the same provider"
+            yield from _document_of(entry).warnings([Fault(f"{recipe.llm.model} has no API key: {remedy}", ("model",))])
 
 
 def _document_of(entry: Entry) -> Document:
@@ -40,11 +48,6 @@ def _faults(recipe: AgentRecipe, by_name: Mapping[str, Entry]) -> Iterator[Fault
     directory = recipe.profile.workspace_path
     if directory is not None and not Path(directory).is_dir():
         yield Fault(f"the workspace {directory} does not exist; the first run makes an empty one", ("a2a", "workspace"))
-    key = _missing_key(recipe.llm)
-    if key is not None:
-        yield Fault(
-            f"{recipe.llm.model} has no API key: set {key}, or LLM_API_KEY if LLM_MODEL is of the same provider", ("model",)
-        )
 
 
 def _faults_of_callees(profile: Profile, by_name: Mapping[str, Entry]) -> Iterator[Fault]:

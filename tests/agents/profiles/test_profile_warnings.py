@@ -66,7 +66,8 @@ def test_an_llm_that_needs_no_key_is_no_warning(bare_place: Place, environ: dict
     assert bare_place.open(environ).problems() == ()
 
 
-def test_the_environments_llm_without_a_key_is_a_warning(bare_place: Place) -> None:
+def test_the_environments_llm_without_a_key_is_one_warning_for_all_that_inherit_it(bare_place: Place) -> None:
+    bare_place.write("p.md", "---\nname: p\n---\n")
     [problem] = bare_place.open({"LLM_MODEL": "gpt-4o"}).problems()
     assert (problem.path, problem.is_warning) == ("LLM_MODEL", True)
     assert "OPENAI_API_KEY" in problem.message
