@@ -278,8 +278,8 @@ class Settings(BaseSettings):
 
     @property
     def profile_dirs(self) -> tuple[Path, ...]:
-        """Directories in which Markdown profiles are searched; the first match wins."""
-        return (*self.profiles, self.data_dir / "profiles")
+        """Absolute directories in which Markdown profiles are searched; the first match wins."""
+        return tuple(dict.fromkeys(path.expanduser().resolve() for path in (*self.profiles, self.data_dir / "profiles")))
 
     @property
     def own_url(self) -> str:

@@ -7,7 +7,6 @@ they hold no secret.
 
 import asyncio
 import concurrent.futures
-import difflib
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from delegate_tool.client import API_KEY_ENV, UNENFORCED_BUDGET, Endpoint, read_
 from delegate_tool.connection import GatewayConnection, OwnConnection, ToolConnection
 from delegate_tool.executor import DelegationExecutor, Delegator
 from delegate_tool.protocol.context import AgentCard, DelegationContext
-from delegate_tool.protocol.text import well_formed
+from delegate_tool.protocol.text import did_you_mean, well_formed
 from delegate_tool.protocol.values import SELF
 from delegate_tool.remaining import Allowance
 from delegate_tool.schema import DelegationAction, DelegationObservation
@@ -196,9 +195,9 @@ def _refuse_unknown(unknown: Mapping[str, object]) -> None:
     for name in unknown:
         parameters = inspect.signature(DelegationTool.create).parameters.values()
         known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.name != "withholdable"]
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise TypeError(f"The tool {TOOL_NAME!r} has no parameter {name!r}.{hint} It takes {', '.join(known)}.")
+        raise TypeError(
+            f"The tool {TOOL_NAME!r} has no parameter {name!r}{did_you_mean(name, known)}. It takes {', '.join(known)}."
+        )
 
 
 def _describe(cards: Sequence[AgentCard], left: str) -> str:

@@ -26,6 +26,7 @@ from a2a_gateway.agents.llm.run_account import RunAccount
 from a2a_gateway.agents.llm.tool_schemas import ToolSchemas
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
 from a2a_gateway.agents.sdk_patches.tool_threads import use_tool_threads
+from a2a_gateway.agents.tools.mcp_servers import McpServers
 from a2a_gateway.agents.transcript import decode_transcript
 from a2a_gateway.errors import UnsupportedError
 from a2a_gateway.runs.messages import Sampling
@@ -53,11 +54,13 @@ class PreparedConversation:
 
     Attributes:
         llm: the agent's LLM.
+        mcp: its MCP servers.
         system: the caller's system text, which is stored in the transcript.
     """
 
     conversation: LocalConversation
     llm: MeteredLLM
+    mcp: McpServers
     system: str
 
     def llm_events(self) -> list[Event]:
@@ -73,6 +76,7 @@ class PreparedConversation:
 
     def close(self) -> None:
         """End the tools, and break the conversation's reference cycles."""
+        self.mcp.close()
         self.conversation.close()
         # It refers to itself through these. The cycles would keep a run's objects in memory until a full garbage collection.
         self.conversation._on_event = self.conversation._base_callback = _ignore
@@ -93,6 +97,7 @@ class Wiring:
     account: RunAccount
     observer: TurnObserver
     on_event: Callable[[Event], None]
+    mcp: McpServers
     delegation: BoundClient | None = None
 
 
@@ -103,6 +108,7 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
         UnsupportedError: the LLM does not support an option of the request, or an image in its messages.
         RequestError: a tool message does not follow its call, or a call has no result.
         StoreError: the stored conversation cannot be read.
+        AgentFailed: an MCP server of the profile did not start.
     """
     history = _history(run, vision=recipe.llm.vision_is_active())
     _refuse_unsupported(run.sampling, recipe.llm)
@@ -137,11 +143,13 @@ def prepare(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, form: AnswerF
             conversation.id, run_id=run.record.id, workspace_dir=run.workspace_dir, delegation=wiring.delegation
         ):
             conversation._ensure_agent_ready()
+        wiring.mcp.start(conversation.agent.tools_map.keys(), conversation.agent.add_runtime_tools)
         _add_history(conversation, history.events)
     except BaseException:
+        wiring.mcp.close()
         conversation.close()
         raise
-    return PreparedConversation(conversation, llm, history.system)
+    return PreparedConversation(conversation, llm, wiring.mcp, history.system)
 
 
 def _add_history(conversation: LocalConversation, events: Sequence[Event]) -> None:
@@ -155,12 +163,10 @@ def _add_history(conversation: LocalConversation, events: Sequence[Event]) -> No
 
 def _agent(run: AdmittedRun, recipe: AgentRecipe, wiring: Wiring, llm: MeteredLLM, suffix: str | None) -> Agent:
     prompt: Mapping[str, Any] = {"system_prompt": recipe.system_prompt} if recipe.system_prompt is not None else {}
-    mcp_config: Any = dict(recipe.mcp_config)
     persona: Mapping[str, Any] = {"persona": recipe.persona} if recipe.persona is not None else {}
     return Agent(
         llm=llm,
         tools=wiring.toolbox.specs(recipe.tools, may_delegate=wiring.delegation is not None),
-        mcp_config=mcp_config,
         # A date in the prompt would invalidate the provider's prompt cache.
         agent_context=AgentContext(system_message_suffix=suffix, current_datetime=None),
         condenser=_condenser(recipe, wiring.account),

@@ -41,6 +41,7 @@ from a2a_gateway.agents.llm.tool_schemas import ToolSchemas
 from a2a_gateway.agents.narration import Narrator, translate_event
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.agents.schema_checker import SchemaChecker
+from a2a_gateway.agents.tools.mcp_servers import McpServers
 from a2a_gateway.agents.transcript import encode_transcript
 from a2a_gateway.errors import (
     AgentFailed,
@@ -102,7 +103,9 @@ class Execution:
         self._threads = resources.tool_threads if recipe.mcp_config else resources.threads
         self._emit = emit
         token = run.binding.token if run.binding else None
-        self._secrets = Secrets.of([*llm_secrets(recipe.llm, recipe.condenser_llm), token])
+        of_servers = (secret.get_secret_value() for secret in recipe.mcp_secrets)
+        self._secrets = Secrets.of([*llm_secrets(recipe.llm, recipe.condenser_llm), *of_servers, token])
+        self._mcp = McpServers(recipe.mcp_config, self._secrets)
         self._narrator = Narrator(run.narration, self._secrets, emit, keep_answer=run.answer_format is not None)
         self._account = RunAccount(meter, max_turns=run.record.limits.max_turns, emit=emit)
         self._stop: _Stop | None = None
@@ -134,7 +137,7 @@ class Execution:
         try:
             form = self._form()
             wiring = self._wiring()
-            self._prepared = await self._in_thread(lambda: prepare(self._run, self._recipe, wiring, form))
+            self._prepared = await self._prepare(wiring, form)
             await self._run_agent(self._prepared.conversation)
             outcome = self._outcome_of_run(self._prepared)
             return await self._emit_or_correct(outcome, form, self._prepared) if form else outcome
@@ -143,6 +146,12 @@ class Execution:
             # An answer that was cut off while it was empty (`check_message`) ends the run at a limit, not as a failure.
             was_cut_off = type(failure) is RunError and self._prepared is not None and self._prepared.llm.answer_was_cut_off
             return self._outcome_of_error(failure, _CUT_OFF if was_cut_off else None)
+
+    async def _prepare(self, wiring: Wiring, form: AnswerForm | None) -> PreparedConversation:
+        try:
+            return await self._in_thread(lambda: prepare(self._run, self._recipe, wiring, form))
+        except AgentFailed as error:
+            raise (self._stop_error() if self._is_stopped() else error) from None
 
     def _wiring(self) -> Wiring:
         binding, shared = self._run.binding, self._resources
@@ -153,6 +162,7 @@ class Execution:
             account=self._account,
             observer=self._narrator,
             on_event=self._on_event,
+            mcp=self._mcp,
             delegation=BoundClient.for_run(binding, shared.client, self._account.loop) if binding else None,
         )
 
@@ -246,7 +256,7 @@ class Execution:
             return DeadlineExceeded(
                 f"The agent did not finish within {self._run.timeout_s:g} s. Allow more time, or ask for less at once."
             )
-        return RunCancelled("The run was cancelled before its answer was checked.")
+        return RunCancelled("The run was cancelled before it had an answer.")
 
     def _outcome_of_error(self, error: GatewayError, reason: str | None = None) -> Outcome:
         """Return the outcome for an error: a limit ends a run with the text so far, any other error without an answer."""
@@ -280,6 +290,7 @@ class Execution:
         if self._stop is not None:
             return
         self._stop = why
+        self._mcp.stop()
         if self._check_task is not None:
             self._check_task.cancel()
         if self._prepared is None or self._agent_task is None:

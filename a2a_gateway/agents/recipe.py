@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from openhands.sdk.mcp import MCPServer
+from pydantic import SecretStr
+
 from a2a_gateway.agents.llm.configured_llm import ConfiguredLLM
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.runs.model import Profile
@@ -35,6 +38,8 @@ class AgentRecipe:
         persona: replaces only OpenHands' persona and workflow guidance in its system prompt; None keeps them.
         system_suffix: appended to the system prompt.
         unpriced_usd_per_token: the price at which tokens of unknown price count against budgets; None if they do not count.
+        mcp_config: the MCP servers to start, with all values in place of variables.
+        mcp_secrets: the credentials among these values.
         tools: explicit list, including the delegation tool (`delegate`), without the finish and think tools.
     """
 
@@ -49,7 +54,8 @@ class AgentRecipe:
     persona: str | None = None
     system_suffix: str | None = None
     tools: tuple[ToolSpec, ...] = ()
-    mcp_config: Mapping[str, object] = field(default_factory=dict, repr=False)
+    mcp_config: Mapping[str, MCPServer] = field(default_factory=dict, repr=False)
+    mcp_secrets: tuple[SecretStr, ...] = ()
     unpriced_usd_per_token: Decimal | None = None
     is_local: bool = False
     llm_name: str | None = None

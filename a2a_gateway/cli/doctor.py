@@ -21,9 +21,9 @@ from a2a_gateway.cli.screen import show, show_json, table
 from a2a_gateway.errors import AuthenticationError, ConfigurationError, GatewayError, StoreError
 
 if TYPE_CHECKING:
+    from a2a_gateway.cli.gateway_client import ListedProblem
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers import Identity
-    from a2a_gateway.runs.model import ProfileProblem
     from a2a_gateway.settings import Settings
 
 _SDK: Final = "1.58."
@@ -76,7 +76,7 @@ def _examine(
         yield Finding(f"variable {name}", "missing", fault, "Correct its name, if this gateway is meant.")
     yield _data_dir(settings.data_dir)
     if sdk.status == "ok":
-        yield from _profiles(settings)
+        yield from _profiles(settings, url, key, chosen=bool(profiles or config))
         yield from _peers(settings)
     yield _agent_keys(settings)
     yield _gateway(settings, url, key)
@@ -114,25 +114,26 @@ def _data_dir(path: Path) -> Finding:
     return Finding("data directory", "ok", str(path))
 
 
-def _profiles(settings: "Settings") -> Iterator[Finding]:
-    from a2a_gateway.cli.profiles import describe_problem, load_catalog
+def _profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool) -> Iterator[Finding]:
+    from a2a_gateway.cli.profiles import find_profiles
 
     try:
-        catalog = load_catalog(settings)
+        listing, served_by = find_profiles(settings, url, key, chosen=chosen)
     except ConfigurationError as error:
         yield Finding("profiles", "broken", error.message, "Set OH_SECRET_KEY as it was when they were saved.")
         return
-    found = catalog.list()
-    if found:
-        yield Finding("profiles", "ok", ", ".join(profile.model for profile in found))
+    where = f"; as served by {served_by}" if served_by else ""
+    if listing.data:
+        yield Finding("profiles", "ok", f"{', '.join(profile.id for profile in listing.data)}{where}")
     else:
-        yield Finding("profiles", "missing", "there is no agent", "Set LLM_MODEL and LLM_API_KEY, or write a profile.")
-    for problem in catalog.problems():
-        is_broken = not problem.is_warning or problem.topic == "price"
-        yield Finding(problem.topic, "broken" if is_broken else "missing", describe_problem(problem), _remedy_of(problem))
+        remedy = "Set LLM_MODEL and LLM_API_KEY, or write a profile with `a2a-gateway profiles init`."
+        yield Finding("profiles", "missing", f"there is no agent{where}", remedy)
+    for problem in listing.problems:
+        is_broken = problem.severity == "error" or problem.topic == "price"
+        yield Finding(problem.topic, "broken" if is_broken else "missing", str(problem), _remedy_of(problem))
 
 
-def _remedy_of(problem: "ProfileProblem") -> str:
+def _remedy_of(problem: "ListedProblem") -> str:
     if problem.topic == "price":
         return "Set one of these."
     if problem.path == "LLM_MODEL":

@@ -22,6 +22,7 @@ from delegate_tool.protocol.values import can_be_key
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 60.0
+_MOMENT_S: Final = 3.0
 _SILENCE_S: Final = 120.0
 """A gateway sends a heartbeat every 15 s while an agent works, so a longer silence means a broken connection."""
 
@@ -99,6 +100,50 @@ class RunDetails(ListedRun):
     workspace: str | None = None
     answer: RunAnswer | None = None
     error: RunFailure | None = None
+
+
+class ListedProfile(BaseModel):
+    """A profile as its operator sees it. Members that are not declared here are kept for `--json`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    name: str
+    description: str
+    capabilities: dict[str, object]
+    limits: dict[str, object]
+    llm: str
+    mcp_servers: list[str]
+    source: str
+
+    @property
+    def tools(self) -> list[str]:
+        """The names of its tools, and of its MCP servers as `mcp:NAME`."""
+        tools = self.capabilities.get("tools")
+        return [*(map(str, tools) if isinstance(tools, list) else ()), *(f"mcp:{name}" for name in self.mcp_servers)]
+
+
+class ListedProblem(BaseModel):
+    """What is wrong with a profile, and where."""
+
+    path: str
+    line: int | None
+    message: str
+    severity: Literal["error", "warning"]
+    topic: Literal["profile", "price"]
+
+    def __str__(self) -> str:
+        """Render it as compilers do: path, line, message."""
+        where = f"{self.path}{f':{self.line}' if self.line else ''}"
+        return f"{where}: {'warning: ' if self.severity == 'warning' else ''}{self.message}"
+
+
+class ProfileListing(BaseModel):
+    """The profiles that can be used, and what is wrong with these and with others."""
+
+    data: list[ListedProfile]
+    problems: list[ListedProblem]
+    directories: list[str]
 
 
 class _RunList(BaseModel):
@@ -186,6 +231,13 @@ class RemoteGateway:
                 response.read()
             _raise_for_error(response)
             yield from read_events(response)
+
+    def profiles(self) -> ProfileListing:
+        """Return the profiles that the gateway serves, if it answers at once."""
+        with _connection_errors(self.base_url):
+            response = self._http.get("/profiles", timeout=_MOMENT_S)
+        _raise_for_error(response)
+        return _parse(ProfileListing, response.content)
 
     def cancel(self, run_id: str) -> ListedRun:
         """Cancel a run and all runs below it."""

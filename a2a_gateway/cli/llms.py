@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -21,6 +20,7 @@ from a2a_gateway.errors import (
     LLMRateLimited,
     LLMUnavailable,
 )
+from delegate_tool.protocol.text import did_you_mean
 
 if TYPE_CHECKING:
     from a2a_gateway.agents.llm_check import CheckResult
@@ -114,9 +114,9 @@ def _choose(found: "list[ListedLLM]", names: Sequence[str]) -> "list[ListedLLM]"
     known = [llm.name for llm in found]
     for name in names:
         if name not in known:
-            like = get_close_matches(name, known, n=1)
-            hint = f"Did you mean {like[0]}? " if like else ""
-            raise CommandError(f"There is no LLM {name!r}.", f"{hint}`a2a-gateway llms list` shows them.", exit_code=2)
+            raise CommandError(
+                f"There is no LLM {name!r}{did_you_mean(name, known)}.", "`a2a-gateway llms list` shows them.", exit_code=2
+            )
     return [llm for llm in found if not names or llm.name in names]
 
 

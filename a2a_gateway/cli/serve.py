@@ -25,6 +25,7 @@ def serve(
 ) -> None:
     """Serve agents until Ctrl-C, which cancels the runs under way."""
     settings = read_settings(config, host=host, port=port, data_dir=data_dir, profiles=profiles)
+    note("Loading OpenHands…")  # no spinner: it would share the terminal with the log
     from a2a_gateway.server.process import serve as serve_gateway
 
     announce = _announce_json if json_output else _announce

@@ -132,6 +132,7 @@ class Profile:
     Attributes:
         name: without the `openhands_` prefix.
         tools: names of the tools that its agent has, the delegation tool included.
+        mcp_servers: names of the MCP servers whose tools it has, too.
         may_delegate: whether the delegation tool is among them.
         workspace_path: directory for `WorkspacePolicy.FIXED`, else None.
         source: where it was loaded from, for messages.
@@ -149,6 +150,7 @@ class Profile:
     max_output_tokens: int | None = None
     vision: bool = False
     tools: tuple[str, ...] = ()
+    mcp_servers: tuple[str, ...] = ()
     may_delegate: bool = False
     policy: LimitPolicy = field(default_factory=LimitPolicy)
     workspace: WorkspacePolicy = WorkspacePolicy.INHERIT

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from a2a_gateway.errors import BudgetExceeded
@@ -22,6 +23,7 @@ from a2a_gateway.runs.model import (
     ConversationId,
     KeyId,
     Profile,
+    ProfileProblem,
     RunId,
     RunRecord,
     RunState,
@@ -29,7 +31,7 @@ from a2a_gateway.runs.model import (
     TreeId,
 )
 from a2a_gateway.wire.errors import error_object
-from a2a_gateway.wire.models import render_model, render_models
+from a2a_gateway.wire.models import render_model, render_models, render_profiles
 from a2a_gateway.wire.outcome import WireAnswer
 from a2a_gateway.wire.run_events import render_end, render_run_event
 from a2a_gateway.wire.run_view import render_details, render_run, render_tree
@@ -94,6 +96,12 @@ ANSWER: Final = WireAnswer(_TEXT, "stop")
 
 MODEL: Final = render_model(PROFILE, created=int(_CREATED_AT))
 MODELS: Final = render_models([PROFILE], created=int(_CREATED_AT))
+PROFILES: Final = render_profiles(
+    [PROFILE],
+    [ProfileProblem("/srv/profiles/writer.md", "a2a.max_dept is not a known setting; did you mean max_depth?", 5)],
+    [Path("/srv/profiles")],
+    created=int(_CREATED_AT),
+)
 RUN: Final = render_run(RECORD, now=_CREATED_AT)
 RUNS: Final = {"object": "list", "data": [RUN]}
 RUN_DETAILS: Final = {

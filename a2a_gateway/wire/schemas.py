@@ -78,6 +78,42 @@ class ModelListObject(TypedDict):
     data: list[ModelObject]
 
 
+@with_config(_DESCRIBED)
+class ProfileObject(ModelObject):
+    """An agent, as its operator sees it."""
+
+    name: str
+    """The name of the profile: the id without its prefix."""
+    llm: str
+    priced: bool
+    """Whether the price of the LLM's tokens is known."""
+    has_budget: bool
+    """Whether the profile caps the cost of its runs, each or all together."""
+    mcp_servers: list[str]
+    source: str
+    """The file or the variable that defines it."""
+
+
+class ProfileProblemObject(TypedDict):
+    """What is wrong with a definition, and where."""
+
+    path: str
+    line: int | None
+    message: str
+    severity: Literal["error", "warning"]
+
+
+@with_config(_DESCRIBED)
+class ProfileListObject(TypedDict):
+    """All profiles that can be used, and what is wrong with these and the others."""
+
+    object: Literal["list"]
+    data: list[ProfileObject]
+    problems: list[ProfileProblemObject]
+    directories: list[str]
+    """Where Markdown profiles are searched, in this order."""
+
+
 class TokensObject(TypedDict):
     """The tokens of one run's own LLM calls."""
 

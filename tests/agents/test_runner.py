@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from openhands.sdk import Agent, LocalConversation
 from openhands.sdk.conversation.state import ConversationState
+from openhands.sdk.mcp import MCPServer
 
 from a2a_gateway.agents.execution import Execution
 from a2a_gateway.agents.runner import AgentRunner
@@ -50,9 +51,8 @@ async def test_what_a_run_has_used_is_gone_with_its_end_without_a_garbage_collec
 
 
 async def test_a_run_does_not_wait_for_the_mcp_servers_of_others(llm: ScriptedLLM, tmp_path: Path) -> None:
-    # A server that ends before it is asked anything is waited for by the SDK all the same, for half a minute.
     asked = f"read -r _; touch {tmp_path}/asked.$$; until [ -e {tmp_path}/go ]; do sleep 0.02; done"
-    wait = {"command": "sh", "args": ["-c", asked]}
+    wait = MCPServer(command="sh", args=["-c", asked])
     plain = a_recipe(an_llm(llm.base_url))
     recipes = {"scripted": plain, "slow": replace(plain, mcp_config={"slow": wait})}
     toolbox = LocalToolbox(tmp_path / "shells", shell_pool_size=0, environ=dict(os.environ))

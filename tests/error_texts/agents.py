@@ -1,9 +1,10 @@
 """What raises the errors of agents: their LLM, their profiles, their answers, their machine."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from openhands.sdk.llm import exceptions as sdk
+from openhands.sdk.mcp import MCPServer
 
 from a2a_gateway.agents.answer_form import AnswerForm
 from a2a_gateway.agents.llm.budget_notes import budget_spent_error
@@ -11,6 +12,7 @@ from a2a_gateway.agents.llm.error_translation import failure_of
 from a2a_gateway.agents.llm.finish_reasons import empty_answers_error, output_limit_error
 from a2a_gateway.agents.schema_checker import SchemaChecker
 from a2a_gateway.agents.sdk_patches.patching import Patch, require
+from a2a_gateway.agents.tools.mcp_servers import McpServers
 from a2a_gateway.agents.tools.toolbox import LocalToolbox
 from a2a_gateway.runs.messages import AnswerFormat
 from delegate_tool.masking import Secrets
@@ -58,6 +60,19 @@ def _wrong_cipher_key(directory: Path) -> object:
     return place.open({"OH_SECRET_KEY": "a wrong one"})
 
 
+def failing_server(**fields: Any) -> Case:
+    """Make a case of an MCP server that does not start."""
+
+    def case(_: Path) -> None:
+        servers = McpServers({"tickets": MCPServer(**fields)}, Secrets())
+        try:
+            servers.start((), lambda _: None)
+        finally:
+            servers.close()
+
+    return case
+
+
 async def _machine_without_bash(directory: Path) -> object:
     async with LocalToolbox(directory / "shells", shell_pool_size=1, environ={"PATH": str(directory), "HOME": str(directory)}):
         return None
@@ -72,6 +87,8 @@ CASES: dict[str, Case] = {
     "context_length_exceeded": failing_call(sdk.LLMContextWindowExceedError("8192 tokens")),
     "content_filter": failing_call(sdk.LLMContentPolicyViolationError("no")),
     "agent_error": failing_call(ValueError("a bug")),
+    "agent_error: an MCP server whose program does not exist": failing_server(command="/no/such-server"),
+    "agent_error: an MCP server that ends at once": failing_server(command="sh", args=["-c", "read -r _; echo no token >&2"]),
     "budget_exceeded: before the agent had finished": lambda _: budget_spent_error(),
     "run_failed: cut off at the limit of output tokens": lambda _: output_limit_error(),
     "response_format_violated: not JSON": final_answer("Here it is: {}"),

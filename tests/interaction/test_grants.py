@@ -231,7 +231,7 @@ async def test_a_stolen_grant_opens_the_run_it_is_for_and_nothing_else_and_only_
     token = await stolen(pair, **{"X-A2A-Budget-USD": "0.05"})
     assert await refusal(pair.box, token, "openhands_other") == (403, "agent_not_allowed")
     async with pair.box.http(token) as http:
-        for path in ("/v1/runs", "/v1/models"):
+        for path in ("/v1/runs", "/v1/models", "/v1/profiles"):
             assert (await http.get(path)).json()["error"]["code"] == "invalid_api_key"
         assert (await http.post("/v1/runs/cancel", headers={"Idempotency-Key": "x"})).status_code == 401
 

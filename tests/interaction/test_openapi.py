@@ -20,6 +20,7 @@ from a2a_gateway.wire.schemas import (
     KeySetObject,
     ModelListObject,
     ModelObject,
+    ProfileListObject,
     ReadinessObject,
     RunDetailsObject,
     RunListObject,
@@ -139,6 +140,7 @@ async def test_what_a_gateway_sends_is_what_the_document_says(gateway: GatewayUn
         run = f"/v1/runs/{completion.headers['x-a2a-run-id']}"
         for path, kind in {
             "/v1/models": ModelListObject,
+            "/v1/profiles": ProfileListObject,
             f"/v1/models/{PRICED}": ModelObject,
             "/v1/runs": RunListObject,
             "/v1/runs?idempotency_key=documented": RunListObject,

@@ -16,13 +16,14 @@ from openhands.sdk.utils.cipher import Cipher
 
 from a2a_gateway.agents.llm.credentials import llm_secrets
 from a2a_gateway.agents.llm.sampling import ignored_options
-from a2a_gateway.agents.profiles.definition_errors import UndecryptableError
+from a2a_gateway.agents.profiles.definition_errors import UndecryptableError, definition_error
 from a2a_gateway.agents.profiles.key_files import KeyFiles, Stamp, stamp_of
 from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
 from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
 from a2a_gateway.agents.profiles.markdown_source import MarkdownSource
 from a2a_gateway.agents.profiles.openhands_source import SavedSource
 from a2a_gateway.agents.profiles.profile_log import log_reload
+from a2a_gateway.agents.profiles.profile_warnings import profile_warnings
 from a2a_gateway.agents.profiles.recipe_builder import Entry
 from a2a_gateway.agents.profiles.saved_llms import SavedLLMs
 from a2a_gateway.agents.recipe import AgentRecipe
@@ -52,10 +53,15 @@ class _State:
 
     snapshot: Snapshot
     key_files: Snapshot
+    found: tuple[Entry, ...]
     entries: Mapping[str, Entry]
-    problems: tuple[ProfileProblem, ...]
     secrets: Secrets
     llms: LLMResolver
+
+    @property
+    def problems(self) -> tuple[ProfileProblem, ...]:
+        """What is wrong with the definitions, also with those that are hidden by others."""
+        return (*(problem for entry in self.found for problem in entry.problems), *profile_warnings(self.found))
 
 
 class ProfileCatalog:
@@ -84,8 +90,10 @@ class ProfileCatalog:
         self._environment = environment
         self._clock = clock
         self._conceal = conceal
-        self._markdown_dirs = _resolve_all(settings.profile_dirs)
-        self._named_dirs = _resolve_all(settings.profiles) if "profiles" in settings.model_fields_set else ()
+        self._markdown_dirs = settings.profile_dirs
+        self._named_dirs = tuple(
+            path.expanduser().resolve() for path in settings.profiles if "profiles" in settings.model_fields_set
+        )
         self._agents_dir = environment.persistence_dir / "agent-profiles"
         self._llms_dir = environment.persistence_dir / "profiles"
         self._connections_dir = environment.persistence_dir / "provider-connections"
@@ -145,10 +153,16 @@ class ProfileCatalog:
         return [entry.recipe.profile for _, entry in sorted(self._state.entries.items()) if entry.recipe is not None]
 
     def problems(self) -> Sequence[ProfileProblem]:
-        """Return the faults of all definitions, hidden ones included, and the named directories that do not exist."""
-        self._refresh_when_due()
+        """Return what is wrong with all definitions, hidden ones included, and the named directories that do not exist.
+
+        An author asks for them after a change, so the files are always looked at.
+        """
+        self.refresh()
         missing = (path for path in self._named_dirs if not path.is_dir())
-        return (*(ProfileProblem(str(path), "there is no such directory") for path in missing), *self._state.problems)
+        return (
+            *(ProfileProblem(str(path), "there is no such directory") for path in missing),
+            *self._state.problems,
+        )
 
     def refresh(self) -> bool:
         """Read everything again if a file was added, removed or changed; return whether one was."""
@@ -192,8 +206,7 @@ class ProfileCatalog:
             entries.setdefault(entry.name, entry)
         recipes = [entry.recipe for entry in found if entry.recipe is not None]
         secrets = Secrets.of(secret for recipe in recipes for secret in llm_secrets(recipe.llm, recipe.condenser_llm))
-        problems = tuple(problem for entry in found for problem in entry.problems)
-        return _State(snapshot, resolver.key_files.stamps, entries, problems, secrets, resolver)
+        return _State(snapshot, resolver.key_files.stamps, tuple(found), entries, secrets, resolver)
 
     def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:
         markdown = MarkdownSource(llms, self._settings)
@@ -204,10 +217,6 @@ class ProfileCatalog:
         yield from saved.read_entries()
         yield from saved.read_llm_profiles()
         yield from saved.read_default()
-
-
-def _resolve_all(directories: Iterable[Path]) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(path.expanduser().resolve() for path in directories))
 
 
 def _stamps(directory: Path, suffix: str) -> Iterator[tuple[Path, Stamp]]:
@@ -248,8 +257,14 @@ def _unique(entries: Iterator[Entry]) -> Iterator[Entry]:
         if first is entry or entry.recipe is None:
             yield entry
         else:
-            message = f"the name {entry.name!r} is taken already, by another file of this directory"
-            yield Entry(entry.name, problems=(ProfileProblem(entry.recipe.profile.source, message),))
+            yield Entry(entry.name, problems=_name_problems(entry, first), document=entry.document)
+
+
+def _name_problems(entry: Entry, first: Entry) -> tuple[ProfileProblem, ...]:
+    if entry.document is None or first.document is None:
+        return ()
+    message = f"the name {entry.name!r} is taken already, by {first.document.path.name} of this directory"
+    return entry.document.problems(definition_error(message, "name"))
 
 
 def _refuse_undecryptable(saved: SavedLLMs) -> None:

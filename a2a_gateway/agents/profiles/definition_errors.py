@@ -5,8 +5,8 @@ because JSON is a subset of YAML. A fault quotes no value, because it might be a
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,17 @@ class Fault:
     topic: ProblemTopic = "profile"
 
 
+_IN_QUOTES: Final = "put the text into quotation marks"
+_HINTS: Final[Mapping[str, str]] = {
+    "mapping values are not allowed": f"a colon begins a value; {_IN_QUOTES}, or indent the line as those around it",
+    "that cannot start any token": f"this character has a meaning in YAML; {_IN_QUOTES}",
+    "undefined alias": f"* has a meaning in YAML; {_IN_QUOTES}",
+    "could not find expected ':'": "a name of a field is followed by a colon, a space and its value",
+    "expected <block end>": "fields of one level begin in the same column, and text after a quotation mark is not allowed",
+    "end of stream": "a bracket or a quotation mark is not closed",
+    "expected ',' or": "a bracket or a quotation mark is not closed",
+}
+"""What an author probably did, for texts of PyYAML's errors."""
 UNEXPECTED: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, yaml.YAMLError)
 """The exceptions that the SDK's validators raise for unexpected data, in addition to their own errors."""
 
@@ -92,7 +103,8 @@ def from_syntax_error(error: yaml.YAMLError | json.JSONDecodeError, first_line: 
         return DefinitionError(Fault(f"is not JSON: {error.msg}", line=first_line + error.lineno - 1))
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     reason = getattr(error, "problem", None) or "it cannot be parsed"
-    return DefinitionError(Fault(f"is not YAML: {reason}", line=first_line + mark.line if mark else first_line))
+    hint = next((f": {hint}" for text, hint in _HINTS.items() if text in reason), "")
+    return DefinitionError(Fault(f"is not YAML: {reason}{hint}", line=first_line + mark.line if mark else first_line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,7 @@ class Document:
     """A file, or the part of it from `first_line` on, in which faults can be located by line."""
 
     path: Path
-    text: str
+    text: str = field(repr=False)
     first_line: int = 1
 
     def problems(self, error: DefinitionError) -> tuple[ProfileProblem, ...]:

@@ -31,6 +31,8 @@ from a2a_gateway.agents.profiles.definition_errors import (
     read_text,
 )
 from a2a_gateway.agents.profiles.llm_resolver import LLMResolver
+from a2a_gateway.agents.profiles.mcp_definitions import FIELDS as MCP_FIELDS
+from a2a_gateway.agents.profiles.mcp_definitions import resolve_servers, server_warnings
 from a2a_gateway.agents.profiles.recipe_builder import CONDENSER_MAX_SIZE, Entry, Parts, build_recipe, recipe_warnings
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, parse_tools
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
@@ -41,6 +43,7 @@ from delegate_tool.protocol.text import did_you_mean
 BLOCK: Final = "a2a"
 
 _FRONT_MATTER: Final = re.compile(r"\s*^-{3,}[ \t]*\n(?P<header>.*?)^-{3,}[ \t]*$", re.DOTALL | re.MULTILINE)
+_OPENED: Final = re.compile(r"\s*^-{3,}[ \t]*$", re.MULTILINE)
 _NAME_LINE: Final = re.compile(r"^name:[ \t]*[\"']?([\w.-]+)", re.MULTILINE)
 _TABS: Final = re.compile(r"^[ \t]*(?:-[ \t]+)*(?:[\w.-]+:(?=\s))?[ \t]*", re.MULTILINE)
 """The white space of a line up to its value. Quoted or folded text after it stays unchanged."""
@@ -48,9 +51,12 @@ _TAB: Final = "  "
 _EXAMPLES: Final = re.compile(r"<example>.*?</example>", re.DOTALL | re.IGNORECASE)
 
 _NUMBERS: Final = frozenset({"max_iteration_per_run", "max_budget_per_run"})
+_SEVERAL: Final = re.compile(r"[\s,;]+")
+_NO_WORD: Final = re.compile(r"[^\w]+")
 
 _UNSUPPORTED: Final[Mapping[str, str]] = {
     "skills": "skills are not loaded: they may run programs outside of the agent's tools; write their text into the body",
+    "mcpServers": "the field is named mcp_servers",
     "hooks": "hooks are not run: they are programs outside of the agent's tools",
     "profile_store_dir": "another profile store is not read: save LLM profiles in OpenHands' own",
 }
@@ -68,19 +74,22 @@ class MarkdownSource:
         try:
             text = _without_tabs(read_text(path))
         except DefinitionError as error:
-            return Entry(path.stem, problems=Document(path, "").problems(error))
+            document = Document(path, "")
+            return Entry(path.stem, problems=document.problems(error), document=document)
         match = _FRONT_MATTER.match(text)
-        document = (
-            Document(path, match["header"], text.count("\n", 0, match.start("header")) + 1) if match else Document(path, "")
-        )
+        if match is None:
+            document = Document(path, "")
+            missing = DefinitionError(Fault(_missing_front_matter(text), line=1))
+            return Entry(path.stem, problems=document.problems(missing), document=document)
+        document = Document(path, match["header"], text.count("\n", 0, match.start("header")) + 1)
         named = _NAME_LINE.search(document.text)
         try:
             front = _front_matter(document)
             recipe = self._recipe(document, front, text)
         except DefinitionError as error:
-            return Entry(named[1] if named else path.stem, problems=document.problems(error))
-        warnings = (*_unknown_fields(front), *recipe_warnings(recipe, self.settings))
-        return Entry(recipe.profile.name, recipe, document.warnings(warnings))
+            return Entry(named[1] if named else path.stem, problems=document.problems(error), document=document)
+        warnings = (*_unknown_fields(front), *server_warnings(front), *recipe_warnings(recipe, self.settings))
+        return Entry(recipe.profile.name, recipe, document.warnings(warnings), document)
 
     def _recipe(self, document: Document, front: Mapping[str, object], text: str) -> AgentRecipe:
         faults = tuple(_unsupported_settings(front))
@@ -106,7 +115,7 @@ class MarkdownSource:
                 system_prompt=body if block.prompt == "replace" else None,
                 system_suffix=body if block.prompt == "append" else None,
                 condenser_max_size=_condenser_max_size(definition),
-                mcp_config=dict(definition.mcp_config or {}),
+                mcp=resolve_servers(definition.mcp_config, _mcp_field(front), self.llms.environment),
             ),
             self.settings,
         )
@@ -121,6 +130,12 @@ def _locate_llm_faults(error: DefinitionError, front: Mapping[str, object]) -> D
     )
 
 
+def _missing_front_matter(text: str) -> str:
+    if _OPENED.match(text):
+        return "the front matter that begins here has no end: write a line of --- below its last field"
+    return "has no front matter: begin the file with a line of ---, its fields, and another line of ---"
+
+
 def _without_tabs(text: str) -> str:
     """Replace tabs by spaces in the front matter, where YAML does not accept tabs as white space."""
     match = _FRONT_MATTER.match(text)
@@ -131,8 +146,6 @@ def _without_tabs(text: str) -> str:
 
 
 def _front_matter(document: Document) -> Mapping[str, object]:
-    if not document.text:
-        raise DefinitionError(Fault("has no front matter between two lines of ---", line=1))
     try:
         values = yaml.safe_load(document.text)
     except yaml.YAMLError as error:
@@ -157,8 +170,10 @@ def _unsupported_settings(front: Mapping[str, object]) -> Iterator[Fault]:
     if isinstance(front.get("max_iteration_per_run"), float):
         yield Fault("max_iteration_per_run must be a whole number", ("max_iteration_per_run",))
     tools = front.get("tools")
-    if tools is not None and not isinstance(tools, str) and not _is_list_of_text(tools):
-        yield Fault("tools must be a list of names", ("tools",))
+    if isinstance(tools, str) and _SEVERAL.search(tools.strip()):
+        yield Fault(f"tools must be a list: write [{', '.join(_SEVERAL.split(tools.strip()))[:80]}]", ("tools",))
+    elif tools is not None and not isinstance(tools, str) and not _is_list_of_text(tools):
+        yield Fault("tools must be a list of names, such as [terminal, delegate]", ("tools",))
 
 
 def _is_list_of_text(value: object) -> bool:
@@ -196,6 +211,10 @@ def _load(path: Path, text: str) -> AgentDefinition:
         copy = Path(directory, path.name)
         copy.write_text(text, encoding="utf-8")
         return AgentDefinition.load(copy)
+
+
+def _mcp_field(front: Mapping[str, object]) -> str:
+    return next((name for name in MCP_FIELDS if name in front), MCP_FIELDS[0])
 
 
 def _block(values: object) -> GatewayBlock:

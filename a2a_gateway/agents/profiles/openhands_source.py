@@ -52,7 +52,7 @@ class SavedSource:
         try:
             document = Document(path, read_text(path))
             recipe = self._agent_recipe(document)
-            return Entry(path.stem, recipe, document.warnings(recipe_warnings(recipe, self.settings)))
+            return Entry(path.stem, recipe, document.warnings(recipe_warnings(recipe, self.settings)), document)
         except DefinitionError as error:
             return Entry(path.stem, problems=document.problems(error))
 

@@ -1,15 +1,16 @@
 """Build the recipe of a profile from its parts, for all sources."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from a2a_gateway.agents.llm.configured_llm import LEAST_CONTEXT_TOKENS, ConfiguredLLM
 from a2a_gateway.agents.profiles.a2a_block import GatewayBlock
-from a2a_gateway.agents.profiles.definition_errors import UNEXPECTED, Fault, definition_error, from_unexpected_error
+from a2a_gateway.agents.profiles.definition_errors import UNEXPECTED, Document, Fault, definition_error, from_unexpected_error
 from a2a_gateway.agents.profiles.llm_resolver import ResolvedLLM
 from a2a_gateway.agents.profiles.llm_templates import build_template, condenser_template, usd_per_token
+from a2a_gateway.agents.profiles.mcp_definitions import McpDefinitions
 from a2a_gateway.agents.profiles.saved_llms import PROFILE_NAME
 from a2a_gateway.agents.profiles.tool_names import DEFAULT_TOOLS, DELEGATE
 from a2a_gateway.agents.recipe import AgentRecipe, ToolSpec
@@ -26,11 +27,16 @@ CONDENSER_MAX_SIZE: Final = 240
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The result of reading one definition: a recipe, perhaps with warnings, or the problems that prevent one."""
+    """The result of reading one definition: a recipe, perhaps with warnings, or the problems that prevent one.
+
+    Attributes:
+        document: the definition's file, if it has one.
+    """
 
     name: str
     recipe: AgentRecipe | None = None
     problems: tuple[ProfileProblem, ...] = ()
+    document: Document | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class Parts:
     persona: str | None = None
     system_suffix: str | None = None
     condenser_max_size: int | None = CONDENSER_MAX_SIZE
-    mcp_config: Mapping[str, object] = field(default_factory=dict)
+    mcp: McpDefinitions = field(default_factory=McpDefinitions)
 
 
 def build_recipe(parts: Parts, settings: Settings) -> AgentRecipe:
@@ -87,7 +93,8 @@ def _build(parts: Parts, settings: Settings) -> AgentRecipe:
         persona=parts.persona,
         system_suffix=parts.system_suffix,
         tools=parts.tools,
-        mcp_config=parts.mcp_config,
+        mcp_config=parts.mcp.servers,
+        mcp_secrets=parts.mcp.secrets,
     )
     source = recipe.prices.source
     return replace(recipe, profile=replace(recipe.profile, price_source=source, is_priced=source is not None))
@@ -139,6 +146,7 @@ def _profile(parts: Parts, llm: ConfiguredLLM) -> Profile:
         max_output_tokens=llm.effective_max_output_tokens,
         vision=llm.vision_is_active(),
         tools=names,
+        mcp_servers=tuple(parts.mcp.servers),
         may_delegate=DELEGATE in names,
         policy=_policy(parts),
         workspace=workspace,

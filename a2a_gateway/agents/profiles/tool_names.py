@@ -9,6 +9,7 @@ from typing import Final
 
 from a2a_gateway.agents.profiles.definition_errors import DefinitionError, Fault, KeyPath
 from a2a_gateway.agents.recipe import ToolSpec
+from delegate_tool.protocol.text import did_you_mean
 
 DELEGATE: Final = "delegate"
 
@@ -77,7 +78,8 @@ def parse_tools(specs: Iterable[tuple[str, Mapping[str, object]]], *at: str | in
             faults += _param_faults(name, params, (*at, index, "params"))
             tools.setdefault(name, ToolSpec(name, dict(params)))
         elif name not in _BUILT_IN:
-            faults.append(Fault(f"unknown tool {given[:60]!r}; known are {', '.join(TOOL_NAMES)}", (*at, index)))
+            hint = did_you_mean(given, TOOL_NAMES) or f"; known are {', '.join(TOOL_NAMES)}"
+            faults.append(Fault(f"unknown tool {given[:60]!r}{hint}", (*at, index)))
     if faults:
         raise DefinitionError(*faults)
     return tuple(tools.values())

@@ -13,7 +13,7 @@ from a2a_gateway.server.dependencies import provide
 from a2a_gateway.server.gateway import Gateway
 from a2a_gateway.server.route_class import GatewayRoute
 
-_DOORS: Final = ("chat", "models", "runs", "peers", "health")
+_DOORS: Final = ("chat", "models", "profiles", "runs", "peers", "health")
 
 
 def create_router(gateway: Gateway) -> APIRouter:

@@ -61,9 +61,7 @@ def test_two_definitions_of_one_name_in_one_directory_are_a_problem_of_the_secon
     catalog = place.open()
 
     assert catalog.get("one").source == str(first)
-    assert catalog.problems() == (
-        ProfileProblem(str(second), "the name 'one' is taken already, by another file of this directory"),
-    )
+    assert catalog.problems() == (ProfileProblem(str(second), "the name 'one' is taken already, by a.md of this directory", 2),)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +135,9 @@ def test_a_definition_that_breaks_is_reported_and_its_old_form_no_longer_served(
     place.later()
 
     assert [profile.name for profile in catalog.list()] == ["default", "two"]
-    assert catalog.problems() == (ProfileProblem(str(path), "has no front matter between two lines of ---", 1),)
+    assert catalog.problems() == (
+        ProfileProblem(str(path), "the front matter that begins here has no end: write a line of --- below its last field", 1),
+    )
     with pytest.raises(ModelNotFound, match=r"one\.md, line 1\b"):
         catalog.get("one")
 

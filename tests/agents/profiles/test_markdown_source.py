@@ -179,7 +179,11 @@ BROKEN = {
         5,
         "unknown tool 'browser'; known are terminal, file_editor, grep, glob, task_tracker, delegate",
     ),
-    "tools of a wrong type": ("name: p\ntools: {terminal: true}", 3, "tools must be a list of names"),
+    "tools of a wrong type": (
+        "name: p\ntools: {terminal: true}",
+        3,
+        "tools must be a list of names, such as [terminal, delegate]",
+    ),
     "skills": (
         "name: p\nskills: [deploy]",
         3,
@@ -205,7 +209,11 @@ BROKEN = {
     "a path with NUL": ('name: p\na2a:\n  workspace: "a\\0b"', 4, "workspace is not a valid path of a directory"),
     "half of a surrogate pair": ('name: p\ncolor: "\\ud83d"', 3, "is not YAML: found invalid Unicode character escape code"),
     "no turns": ("name: p\nmax_iteration_per_run: 0", 3, "max_iteration_per_run: Input should be greater than 0"),
-    "broken YAML": ("name: p\ntools: [terminal", 4, "is not YAML: expected ',' or ']', but got '<stream end>'"),
+    "broken YAML": (
+        "name: p\ntools: [terminal",
+        4,
+        "is not YAML: expected ',' or ']', but got '<stream end>': a bracket or a quotation mark is not closed",
+    ),
     "impossible date": ("name: p\ncolor: 2024-99-99", None, "month must be in 1..12"),
     "half a turn": ("name: p\nmax_iteration_per_run: 2.5", 3, "max_iteration_per_run must be a whole number"),
     "money in a list": ("name: p\nmax_budget_per_run: [1]", 3, "max_budget_per_run must be a number"),
@@ -270,7 +278,7 @@ def test_a_definition_may_be_written_with_any_editor(place: Place, data: bytes) 
 
 def test_a_tab_within_a_value_is_kept(place: Place) -> None:
     place.write("p.md", "---\nname: p\na2a:\n\tmax_depth: 2\ndescription: 'a:\tb'\nmcp_config: {x: {command: \"y\tz\"}}\n---\n")
-    assert place.open().recipe("p").mcp_config["x"].command == "y\tz"  # type: ignore[attr-defined]  # of the SDK
+    assert place.open().recipe("p").mcp_config["x"].command == "y\tz"
 
 
 def test_an_empty_field_is_an_absent_one(place: Place) -> None:
@@ -283,7 +291,7 @@ def test_an_empty_field_is_an_absent_one(place: Place) -> None:
 
 
 def test_fields_without_a_meaning_are_warned_about_by_name_and_the_profile_is_served(place: Place) -> None:
-    path = place.write("p.md", "---\nname: p\ntemperature: 0.2\nmcpServers: {x: {command: y}}\n---\n")
+    path = place.write("p.md", "---\nname: p\ntemperature: 0.2\nmcp_server: {x: {command: y}}\n---\n")
     catalog = place.open()
     assert catalog.get("p").name == "p"
     without = "is not a field of an agent definition, and has no effect"
@@ -302,11 +310,37 @@ def test_every_fault_of_a_definition_is_reported_at_once(place: Place) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "Just text.\n", "---\nname: p\n"])
-def test_a_file_without_front_matter_is_reported(place: Place, text: str) -> None:
+_NO_FRONT_MATTER = "has no front matter: begin the file with a line of ---, its fields, and another line of ---"
+_NO_END = "the front matter that begins here has no end: write a line of --- below its last field"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", _NO_FRONT_MATTER), ("Just text.\n---\n", _NO_FRONT_MATTER), ("---\nname: p\n", _NO_END)]
+)
+def test_a_file_without_front_matter_is_reported(place: Place, text: str, message: str) -> None:
     path = place.write("p.md", text)
 
-    assert place.open().problems() == (ProfileProblem(str(path), "has no front matter between two lines of ---", 1),)
+    assert place.open().problems() == (ProfileProblem(str(path), message, 1),)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("description: Reviews: and runs", "put the text into quotation marks"),
+        ("description: @home", "put the text into quotation marks"),
+        ("description: *all", "put the text into quotation marks"),
+        ('description: "never closed', "a bracket or a quotation mark is not closed"),
+        ('description: "half" quoted', "text after a quotation mark is not allowed"),
+        ("description", "a name of a field is followed by a colon"),
+        ("tools: terminal, delegate", "write [terminal, delegate]"),
+        ("tools: [terminl]", "did you mean terminal?"),
+    ],
+)
+def test_a_frequent_mistake_has_a_hint(place: Place, line: str, hint: str) -> None:
+    place.write("p.md", f"---\nname: p\n{line}\nmodel: inherit\n---\n")
+    [problem] = place.open().problems()
+    assert hint in problem.message
+    assert problem.line in (3, 4, 5)
 
 
 def test_a_file_that_is_not_text_is_reported(place: Place) -> None:
