@@ -83,7 +83,7 @@ def test_a_setting_that_cannot_be_meant_is_named(home: Path, text: str, settings
     [
         ("base_ulr = 'x'", "llms.a.base_ulr: there is no such setting (did you mean base_url?)"),
         ("api_key = 'sk-secret'", "name its environment variable in api_key_env, or its file in api_key_file"),
-        ("base_url = 'http://user:sk-secret@llm.test'", "use api_key_env or api_key_file for the key"),
+        ("base_url = 'http://user:sk-secret@llm.test'", "would be sent in place of the API key"),
         ("parameters = { api_base = 'x' }", "api_base cannot stand here; use base_url"),
         ("parameters = { messages = [] }", "messages cannot be set"),
     ],

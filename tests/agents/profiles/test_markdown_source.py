@@ -154,8 +154,8 @@ BROKEN = {
     "wrong type": ("name: p\na2a:\n  max_turns: ten", 4, "a2a.max_turns: Input should be a valid integer"),
     "boolean for a number": ("name: p\na2a:\n  max_runs: true", 4, "a2a.max_runs: Input should be a valid integer"),
     "too small": ("name: p\na2a:\n  timeout_s: 0", 4, "a2a.timeout_s: Input should be greater than 0"),
-    "no money": ("name: p\na2a:\n  budget_usd: 5 EUR", 4, "a2a.budget_usd: not a decimal amount of USD: '5 EUR'"),
-    "negative money": ("name: p\na2a:\n  budget_usd: -1", 4, "a2a.budget_usd: not a decimal amount of USD: '-1'"),
+    "no money": ("name: p\na2a:\n  budget_usd: 5 EUR", 4, "a2a.budget_usd: not a decimal amount of USD such as 0.50: '5 EUR'"),
+    "negative money": ("name: p\na2a:\n  budget_usd: -1", 4, "a2a.budget_usd: not a decimal amount of USD such as 0.50: '-1'"),
     "unknown narration": ("name: p\na2a:\n  narration: loud", 4, "a2a.narration: Input should be 'live', 'reasoning' or 'none'"),
     "a price beyond all": (
         "name: p\na2a:\n  input_usd_per_mtok: 1.0e+300\n  output_usd_per_mtok: 1",
@@ -297,7 +297,7 @@ def test_fields_without_a_meaning_are_warned_about_by_name_and_the_profile_is_se
     without = "is not a field of an agent definition, and has no effect"
     assert {*catalog.problems()} == {
         ProfileProblem(str(path), f"temperature {without}", 3, is_warning=True),
-        ProfileProblem(str(path), f"mcpServers {without} (did you mean mcp_servers?)", 4, is_warning=True),
+        ProfileProblem(str(path), f"mcp_server {without} (did you mean mcp_servers?)", 4, is_warning=True),
     }
 
 

@@ -19,7 +19,7 @@ def test_an_allowed_agent_that_does_not_exist_is_a_warning_with_the_likely_name(
     )
     catalog = place.open()
     assert catalog.problems() == (
-        warning(path, "there is no agent 'reseracher', which it may call; did you mean researcher?", 4),
+        warning(path, "there is no agent 'reseracher', which it may call (did you mean researcher?)", 4),
         warning(path, "there is no agent 'zzz', which it may call", 4),
     )
     assert catalog.get("lead").may_delegate
@@ -58,7 +58,7 @@ def test_an_llm_without_its_key_is_a_warning_that_names_the_variable(bare_place:
     "environ",
     [
         {"LLM_MODEL": "openai/own", "LLM_BASE_URL": "http://127.0.0.1:8000/v1"},
-        {"LLM_MODEL": "ollama/own"},
+        {"LLM_MODEL": "lm_studio/own"},
         {"LLM_MODEL": "hosted_vllm/own", "LLM_BASE_URL": "http://10.0.0.1:8000/v1"},
     ],
 )
