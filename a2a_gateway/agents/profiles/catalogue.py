@@ -175,7 +175,8 @@ class ProfileCatalog:
         entries: dict[str, Entry] = {}
         for entry in found:
             entries.setdefault(entry.name, entry)
-        problems = tuple(problem for entry in found for problem in entry.problems)
+        # Without repetitions: the default agent has the faults of the entry of `[[llms]]` whose LLM it uses.
+        problems = tuple(dict.fromkeys(problem for entry in found for problem in entry.problems))
         return _State(snapshot, resolver.key_files.stamps, entries, problems)
 
     def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:
