@@ -27,15 +27,16 @@ def render_settings() -> str:
         for name, field in Settings.model_fields.items()
     ]
     head = "In `gateway.toml` a setting has the name of the first column. Sizes are in bytes, durations in seconds."
-    return _page("Settings", head, _table(("setting", "environment", "default", "meaning"), rows), *_fields_of_an_llm())
+    return _page("Settings", head, _table(("setting", "environment", "default", "meaning"), rows))
 
 
-def _fields_of_an_llm() -> tuple[str, str, str]:
+def render_llm_fields() -> str:
+    """Render the fields of an LLM, for `[[llms]]` and for profiles."""
     own = ("name", "model")
     fields = {name: LLMSettings.model_fields[name] for name in (*own, *LLMFields.model_fields)}
     rows = [(_code(name), field.description or "") for name, field in fields.items()]
-    text = "Those of an entry of `[[llms]]`. All but `name` and `model` can also stand in the block `a2a:` of a profile."
-    return "## Fields of an LLM", text, _table(("field", "meaning"), rows)
+    head = "Those of an entry of `[[llms]]`. All but `name` and `model` can also stand in the block `a2a:` of a profile."
+    return _page("Fields of an LLM", head, _table(("field", "meaning"), rows))
 
 
 def render_errors() -> str:
@@ -76,6 +77,7 @@ def render_endpoints() -> str:
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "settings.md": render_settings,
+    "llm-fields.md": render_llm_fields,
     "errors.md": render_errors,
     "limits.md": render_limits,
     "commands.md": render_commands,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from a2a_gateway.llm_settings import LLMFields, LLMSettings
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.settings import Settings
 from delegate_tool.protocol.codes import ERROR_CODES
@@ -54,13 +55,18 @@ def test_every_setting_has_a_description() -> None:
     assert [name for name, setting in Settings.model_fields.items() if not setting.description] == []
 
 
+def test_every_field_of_an_llm_has_a_description() -> None:
+    assert [name for name, setting in LLMSettings.model_fields.items() if not setting.description] == []
+
+
 def test_the_reference_lists_every_setting_error_code_and_limit() -> None:
     listed = {
         page: [codes_in(row[0])[0] for table in tables_of(PAGES[page]()) for row in table]
-        for page in ("settings.md", "errors.md", "limits.md")
+        for page in ("settings.md", "llm-fields.md", "errors.md", "limits.md")
     }
     assert listed == {
         "settings.md": list(Settings.model_fields),
+        "llm-fields.md": ["name", "model", *LLMFields.model_fields],
         "errors.md": list(ERROR_CODES),
         "limits.md": [field.name.replace("micro_usd", "usd") for field in fields(Limits)],
     }

@@ -16,6 +16,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -120,4 +121,6 @@ if __name__ == "__main__":
         import litellm.rust_bridge.catalog  # noqa: F401  # first, see `agents.loading`
         import openhands.sdk
         import openhands.tools  # noqa: F401
+
+        import_module("litellm.llms.ollama.common_utils")  # LiteLLM itself imports it when it is needed
     asyncio.run(main(Path(sys.argv[1])))

@@ -25,14 +25,14 @@ from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 AGENT = "openhands_default"
+PRICED_AGENT = "openhands_priced"
+PRICED = "---\nname: priced\na2a:\n  input_usd_per_mtok: 1\n  output_usd_per_mtok: 1\n---\n"
 
 
 @pytest.fixture(scope="module")
 def _patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayUnderTest, ScriptedLLM]]:
     """A gateway that waits for clients to come back, longer than any test."""
-    with scripted_gateway(
-        tmp_path_factory.mktemp("patient"), disconnect_grace_s=60, heartbeat_s=0.2, unpriced_usd_per_mtok=1
-    ) as both:
+    with scripted_gateway(tmp_path_factory.mktemp("patient"), {"priced": PRICED}, disconnect_grace_s=60, heartbeat_s=0.2) as both:
         yield both
 
 
@@ -73,12 +73,12 @@ async def test_an_idempotency_key_gives_the_same_answer_again_and_charges_nothin
     message, headers = user("Once.", Step(content="Only once.", usage=Usage(1_000, 10))), {"Idempotency-Key": "once"}
     async with gateway.client() as client:
         create = client.chat.completions.with_raw_response.create
-        first = await create(model=AGENT, messages=[message], extra_headers=headers)
-        again = await create(model=AGENT, messages=[message], extra_headers=headers)
-        stream = await client.chat.completions.create(model=AGENT, messages=[message], extra_headers=headers, stream=True)
+        first = await create(model=PRICED_AGENT, messages=[message], extra_headers=headers)
+        again = await create(model=PRICED_AGENT, messages=[message], extra_headers=headers)
+        stream = await client.chat.completions.create(model=PRICED_AGENT, messages=[message], extra_headers=headers, stream=True)
         chunks = [chunk async for chunk in stream]
         with pytest.raises(APIStatusError) as reused:
-            await create(model=AGENT, messages=[user("Twice.", Step(content="no"))], extra_headers=headers)
+            await create(model=PRICED_AGENT, messages=[user("Twice.", Step(content="no"))], extra_headers=headers)
     assert again.parse().model_dump() == first.parse().model_dump()
     assert content_of(chunks) == "Only once."
     assert [answer.headers.get("x-a2a-idempotent-replay") for answer in (first, again)] == [None, "true"]

@@ -61,7 +61,9 @@ class _State:
     @property
     def problems(self) -> tuple[ProfileProblem, ...]:
         """What is wrong with the definitions, also with those that are hidden by others."""
-        return (*(problem for entry in self.found for problem in entry.problems), *profile_warnings(self.found))
+        of_entries = (problem for entry in self.found for problem in entry.problems)
+        # Without repetitions: the default agent has the faults of the entry of `[[llms]]` whose LLM it uses.
+        return tuple(dict.fromkeys((*of_entries, *profile_warnings(self.found))))
 
 
 class ProfileCatalog:
