@@ -1,7 +1,8 @@
 """Which peers there are, where some were added beside those of the settings."""
 
+from typing import Any
+
 import pytest
-from structlog.testing import capture_logs
 
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers.known_peers import KnownPeers
@@ -28,16 +29,19 @@ async def test_added_peers_come_beside_those_of_the_settings_and_go_again() -> N
     assert known_peers.peers == {"box": OF_SETTINGS}
 
 
-async def test_an_added_peer_that_cannot_be_used_is_logged_once_and_again_after_it_could() -> None:
+async def test_an_added_peer_that_cannot_be_used_is_logged_once_and_again_after_it_could(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     added = Added()
     known_peers = KnownPeers(Settings(gateway_id="desk", peers=(OF_SETTINGS,)), added)
     usable, unusable = (PeerSettings(id="lab", gateway_id=name, base_url="http://x.example/v1") for name in ("lab", "desk"))
 
     async def reread(peer: PeerSettings) -> list[tuple[str, str]]:
         added.peers = [peer, OF_SETTINGS.model_copy(update={"gateway_id": "desk"})]
-        with capture_logs() as logs:
-            await known_peers.reread()
-        return [(line["event"], line["peer"]) for line in logs]
+        caplog.clear()
+        await known_peers.reread()
+        events: list[Any] = [record.msg for record in caplog.records]
+        return [(event["event"], event["peer"]) for event in events]
 
     left_out = [("peer_left_out", "lab")]
     readings = [await reread(peer) for peer in (unusable, unusable, usable, unusable, unusable)]
