@@ -81,7 +81,7 @@ def test_a_key_that_the_gateway_refuses_is_broken(served: Served) -> None:
 def test_settings_that_cannot_be_read_are_named_without_a_traceback(command_line: CommandLine) -> None:
     result = command_line.run("doctor", A2A_MAX_DEPTH="deep")
     assert result.exit_code == 1
-    assert "max_depth" in result.stdout
+    assert "A2A_MAX_DEPTH" in result.stdout
     assert "Traceback" not in result.output
 
 
