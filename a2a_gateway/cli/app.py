@@ -36,15 +36,16 @@ class _Commands(TyperGroup):
         except OSError as error:
             failure = CommandError(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.")
         except KeyboardInterrupt:
-            failure = CommandError("", exit_code=EXIT_INTERRUPTED)
+            if wants_json:
+                show_json(CommandError("Interrupted.", exit_code=EXIT_INTERRUPTED).as_json())
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         except _UsageError as error:
             if wants_json:
                 show_json(CommandError(error.format_message(), exit_code=EXIT_USAGE).as_json())
             raise  # typer prints the usage
         if wants_json:
             show_json(failure.as_json())
-        if failure.message:
-            show_error(failure.message, failure.remedy)
+        show_error(failure.message, failure.remedy)
         raise typer.Exit(failure.exit_code)
 
 

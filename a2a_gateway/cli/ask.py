@@ -50,8 +50,9 @@ def ask(
 ) -> None:
     """Give an agent a task, and stream its answer. Ctrl-C cancels it.
 
-    Standard output has the answer. The run's id, the tree of runs and their cost go to standard error if standard output is no
-    terminal. With --json standard output has one object, also after a failure.
+    If standard output is no terminal, it has the answer alone, and standard error the tree of runs and their cost.
+
+    With --json standard output has one object, also after a failure.
 
     Exit codes: 0 answered, 1 failed, 2 wrong usage, 3 ended by a limit, with the answer so far, 4 refused, 130 cancelled.
     """

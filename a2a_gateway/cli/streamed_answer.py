@@ -106,7 +106,8 @@ def stream_answer(
     try:
         _stream(gateway, body, {**headers, Header.IDEMPOTENCY_KEY: key}, answer, display)
     except KeyboardInterrupt:
-        answer.error = _cancel(gateway, key, answer)
+        answer.error, run_id = _cancel(gateway, key)
+        _announce(answer, run_id, model, display)
     except BrokenPipeError:
         with suppress(CommandError):
             gateway.cancel_request(key)  # the reader of the output has closed it
@@ -114,7 +115,7 @@ def stream_answer(
     except CommandError as error:
         answer.error = error
         if isinstance(error, RemoteError):
-            answer.run_id = answer.run_id or error.run_id
+            _announce(answer, error.run_id, model, display)
     if answer.run_id:
         with suppress(CommandError):
             answer.tree = gateway.tree(answer.run_id)
@@ -135,9 +136,7 @@ def _stream(
 
         def announce(run_id: str) -> None:
             with status.hide():
-                if display.run and run_id and not answer.run_id:
-                    note(f"Run {short_id(run_id)} of {model}")
-                answer.run_id = answer.run_id or run_id
+                _announce(answer, run_id, model, display)
 
         follows = display.status and can_show_status()
         if follows or display.run:
@@ -155,18 +154,27 @@ def _stream(
                 status.write("\n")
 
 
-def _cancel(gateway: "RemoteGateway", idempotency_key: str, answer: StreamedAnswer) -> CommandError:
+def _announce(answer: StreamedAnswer, run_id: str, model: str, display: Display) -> None:
+    """Record the id of the run, and print it if it was not known."""
+    if run_id and not answer.run_id:
+        answer.run_id = run_id
+        if display.run:
+            note(f"Run {short_id(run_id)} of {model}")
+
+
+def _cancel(gateway: "RemoteGateway", idempotency_key: str) -> tuple[CommandError, str]:
     """Cancel the run by its idempotency key, because a gateway lets the run of a disconnected client go on for a while.
 
-    Waits for its end, so that its cost is known. Another Ctrl-C ends the wait.
+    Waits for its end, so that its cost is known. Another Ctrl-C ends the wait. Return the error to report, and the run
+    id, which is empty if no run was cancelled.
     """
     note("Cancelling the run; Ctrl-C again leaves at once.")
     cancelled = CommandError("Cancelled.", exit_code=EXIT_INTERRUPTED, code=RunCancelled.code)
     try:
-        answer.run_id = gateway.cancel_request(idempotency_key, within_s=_CANCEL_WITHIN_S).id
+        return cancelled, gateway.cancel_request(idempotency_key, within_s=_CANCEL_WITHIN_S).id
     except RemoteError as error:
         if error.code != RunNotFound.code:  # which means that the request had not reached the gateway
             cancelled.remedy = f"The gateway did not confirm it: {error.message}"
     except CommandError:
         cancelled.remedy = "The gateway did not confirm it. `a2a-gateway runs list` shows the state of the run."
-    return cancelled
+    return cancelled, ""

@@ -173,7 +173,7 @@ def test_a_failure_is_told_without_a_traceback(
     assert result.exit_code == exit_code
     assert printed in result.stderr
     assert "Traceback" not in result.output
-    assert ("depth" in result.stderr) == (model == AGENT)  # the tree, where there was a run
+    assert (result.stderr.startswith("Run "), "depth" in result.stderr) == (model == AGENT, model == AGENT)  # and its tree
 
 
 def test_a_failure_is_one_json_object_with_the_run_and_its_cost(served: Served) -> None:
