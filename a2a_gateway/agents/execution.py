@@ -292,7 +292,7 @@ class Execution:
     def _on_event(self, event: Event) -> None:
         if self._agent_task is None:
             return  # the agent does not run: this event belongs to the history, or is the request for a correction
-        translated = translate_event(event)
+        translated = translate_event(event, self._secrets)
         if translated is not None:
             self._emit(translated)
 

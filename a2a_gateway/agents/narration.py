@@ -12,19 +12,25 @@ shows whether a tool call follows its text. So text is held until then, unless b
 the answer is kept for a check instead of being sent, and LIVE sends text before tool calls as reasoning.
 """
 
+import json
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import assert_never
+from typing import Final, assert_never
 
-from openhands.sdk.event import ActionEvent, AgentErrorEvent, Event, ObservationEvent, UserRejectObservation
+from openhands.sdk.event import ActionEvent, AgentErrorEvent, Event, ObservationBaseEvent, ObservationEvent, UserRejectObservation
 from openhands.sdk.llm import Message
 from openhands.sdk.tool.builtins import FinishTool
 
 from a2a_gateway.agents.json_field import JsonStringField
 from a2a_gateway.agents.llm.deltas import CallPiece, Piece, ReasoningPiece, TextPiece, pieces_of_message
 from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunnerEvent, ToolFinished, ToolStarted
+from a2a_gateway.runs.kept_text import keep_text
 from delegate_tool.masking import Secrets, StreamMask
 from delegate_tool.protocol.context import Narration
+from delegate_tool.schema import DelegationObservation
+
+_ARGUMENT_BYTES: Final = 16 * 1024
+_NAME_CHARS: Final = 200
 
 type Emit = Callable[[RunnerEvent], None]
 
@@ -216,16 +222,35 @@ def _target_of(narration: Narration, keep_answer: bool) -> _Target:
             assert_never(narration)
 
 
-def translate_event(event: Event) -> RunnerEvent | None:
-    """Translate an SDK event; None for events that are not sent to callers."""
+def translate_event(event: Event, secrets: Secrets) -> RunnerEvent | None:
+    """Translate an SDK event, masked; None for events that are not sent to callers."""
     match event:
         case ActionEvent(tool_name=FinishTool.name) | ObservationEvent(tool_name=FinishTool.name):
             return None
         case ActionEvent():
-            return ToolStarted(event.tool_name, event.tool_call_id)
-        case ObservationEvent():
-            return ToolFinished(event.tool_name, event.tool_call_id, event.observation.is_error)
+            arguments = keep_text(_mask_json(event.tool_call.arguments, secrets), _ARGUMENT_BYTES)
+            return ToolStarted(*_name_call(event, secrets), arguments)
+        case ObservationEvent(observation=observation):
+            child_run_id = observation.run_id if isinstance(observation, DelegationObservation) else None
+            return ToolFinished(*_name_call(event, secrets), observation.is_error, child_run_id)
         case AgentErrorEvent() | UserRejectObservation():
-            return ToolFinished(event.tool_name, event.tool_call_id, is_error=True)
+            return ToolFinished(*_name_call(event, secrets), is_error=True)
         case _:
             return None
+
+
+def _name_call(event: ActionEvent | ObservationBaseEvent, secrets: Secrets) -> tuple[str, str]:
+    """Return the name of the tool and the id of the call, which an LLM may have invented."""
+    return secrets.mask(event.tool_name)[:_NAME_CHARS], secrets.mask(event.tool_call_id)[:_NAME_CHARS]
+
+
+def _mask_json(text: str, secrets: Secrets) -> str:
+    """Mask secrets in JSON text, also those that are written with escapes; the text need not be valid JSON."""
+    masked = secrets.mask(text)
+    if "\\" not in text:
+        return masked
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return masked
+    return masked if secrets.mask_json(values) == values else json.dumps(secrets.mask_json(values), ensure_ascii=False)

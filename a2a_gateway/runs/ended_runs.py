@@ -3,21 +3,39 @@
     where                          what                                  how long
     `LiveRuns`, not shed           all events                            about ten minutes, if no client received the end
     the ledger's kept outcome      outcome and output                    `idempotency_ttl_s`
+    its journal                    outcome and events, within bounds     as long as its record
     the ledger's run record        state and cost                        until the retention removes the run
 
-An outcome is kept in the ledger for a run with an idempotency key, and for one whose client had left (`finalization`).
+An outcome is kept in the ledger for a run with an idempotency key, and for one whose client had left (`finalization`): a request
+that comes twice gets the whole answer, however long it is. A journal is for those who look at a run.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from a2a_gateway.errors import RunLost, RunNotFound
-from a2a_gateway.runs.events import ContentDelta, Failed, Finished, Limited, ReasoningDelta, RunFinished, RunStarted
+from a2a_gateway.runs.events import (
+    ContentDelta,
+    EventsOmitted,
+    Failed,
+    Finished,
+    Limited,
+    ReasoningDelta,
+    RunFinished,
+    RunStarted,
+    RunSummary,
+)
+from a2a_gateway.runs.journal import Journals
+from a2a_gateway.runs.journal_codec import decode_events
 from a2a_gateway.runs.kept_outcome import MessageItem, OutputItem, decode_kept_outcome
 from a2a_gateway.runs.live import LiveRun, LiveRuns
-from a2a_gateway.runs.model import RunRecord
+from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunState
 from a2a_gateway.runs.ports import Clock, Ledger
 from delegate_tool.protocol.context import OnDisconnect
+
+_QUICK_CHARS: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +43,7 @@ class EndedRuns:
     """Reads what is kept of ended runs."""
 
     ledger: Ledger
+    journals: Journals
     live_runs: LiveRuns
     clock: Clock
 
@@ -34,19 +53,24 @@ class EndedRuns:
         if live is not None and isinstance(last := live.events[-1], RunFinished):
             return last
         kept = await self._read(record)
-        return None if kept is None else kept[0]
+        if kept is not None:
+            return kept[0]
+        replayed = await self._replay(record)
+        end = None if replayed is None else replayed.events[-1]
+        return end if isinstance(end, RunFinished) else None
 
     async def follow(self, record: RunRecord) -> LiveRun:
-        """Return a run to watch: live, ended a moment ago, or rebuilt from what is kept of its end.
+        """Return a run to watch: live, ended a moment ago, or replayed from what is kept of it.
 
         Raises:
             RunNotFound: the run has ended, and nothing of it is kept.
         """
-        live = self.live_runs.get(record.id) or self.live_runs.get_ended(record.id) or await self.rebuild(record)
+        live = self.live_runs.get(record.id) or self.live_runs.get_ended(record.id)
+        live = live or await self._replay(record) or await self.rebuild(record)
         if live is None:
             raise RunNotFound(
-                f"The events of run {record.id} are not kept any more. Those of a run under way are, and the end of one with "
-                "an idempotency key, or whose client had left."
+                f"The events of run {record.id} are not kept. Those of ended runs are if journal_bytes (A2A_JOURNAL_BYTES) is "
+                "more than 0 while they run."
             )
         return live
 
@@ -64,20 +88,52 @@ class EndedRuns:
         live = await self.rebuild(record)
         if live is not None:
             return live
-        error = RunLost(
-            f"Run {record.id} was cut short by a crash of the gateway, or its answer is no longer kept. Send the request "
-            "with another idempotency key to run it again.",
-            details={"run_id": record.id, "tree_id": record.tree_id, "turns": record.turns},
-        )
-        summary = await self.ledger.summary(record.id)
+        error, summary = _lose(record), await self.ledger.summary(record.id)
         if summary is None:
             raise error
         return rebuild_run(RunFinished(Failed(error), summary), (), self.clock)
+
+    async def _replay(self, record: RunRecord) -> LiveRun | None:
+        """Replay an ended run from its journal; None if there are no events in it, unless a crash has lost them."""
+        summary, journal = await self.ledger.summary(record.id), await self.journals.get(record.id)
+        if summary is None or journal is None or summary.record.state in LIVE_STATES:
+            return None
+        if journal.events is not None:
+            encoded = (journal.events, summary, self.clock)
+            is_quick = len(journal.events) <= _QUICK_CHARS
+            return replay_run(*encoded) if is_quick else await asyncio.to_thread(replay_run, *encoded)
+        if summary.record.state is RunState.LOST:
+            return rebuild_run(RunFinished(Failed(_lose(record)), summary), (), self.clock)
+        return None
 
     async def _read(self, record: RunRecord) -> tuple[RunFinished, Sequence[OutputItem]] | None:
         summary, text = await self.ledger.summary(record.id), await self.ledger.answer_of(record.id)
         kept = None if text is None else decode_kept_outcome(text)
         return None if summary is None or kept is None else (RunFinished(kept.outcome, summary), kept.output)
+
+
+def _lose(record: RunRecord) -> RunLost:
+    return RunLost(
+        f"Run {record.id} was cut short by a crash of the gateway, or its answer is no longer kept. Send the request "
+        "with another idempotency key to run it again.",
+        details={"run_id": record.id, "tree_id": record.tree_id, "turns": record.turns},
+    )
+
+
+def replay_run(encoded: str, summary: RunSummary, clock: Clock) -> LiveRun | None:
+    """Replay an ended run from its encoded events, with numbers and times; None if a later version has encoded them."""
+    kept = decode_events(encoded, summary.record)
+    if kept is None:
+        return None
+    live = LiveRun(summary.record, OnDisconnect.CONTINUE, lambda _: None, clock, omitted=kept.omitted)
+    for event, at in zip(kept.events, kept.happened_at, strict=True):
+        live.publish(event, at)
+    if kept.omitted:
+        live.publish(EventsOmitted(kept.omitted), kept.happened_at[-1])
+    live.begin_finalization()
+    live.publish(RunFinished(kept.outcome, summary, kept.is_truncated), summary.record.ended_at)
+    live.close()
+    return live
 
 
 def rebuild_run(end: RunFinished, output: Sequence[OutputItem], clock: Clock) -> LiveRun:
@@ -87,12 +143,12 @@ def rebuild_run(end: RunFinished, output: Sequence[OutputItem], clock: Clock) ->
     HTTP status and `x-should-retry`, also where the request asks for a stream.
     """
     record = end.summary.record
-    live = LiveRun(record, OnDisconnect.CONTINUE, lambda _: None, clock)
-    live.publish(RunStarted(record))
+    live = LiveRun(record, OnDisconnect.CONTINUE, lambda _: None, clock, is_renumbered=True)
+    live.publish(RunStarted(record), record.started_at)
     if isinstance(end.outcome, Finished | Limited):
         for item in output:
-            live.publish(ContentDelta(item.text) if isinstance(item, MessageItem) else ReasoningDelta(item.text))
+            live.publish(ContentDelta(item.text) if isinstance(item, MessageItem) else ReasoningDelta(item.text), record.ended_at)
     live.begin_finalization()
-    live.publish(end)
+    live.publish(end, record.ended_at)
     live.close()
     return live

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from a2a_gateway.errors import GatewayError
+from a2a_gateway.runs.kept_text import EMPTY, KeptText
 from a2a_gateway.runs.model import RunRecord, TokenUsage
 
 
@@ -45,15 +46,28 @@ class TurnFinished:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
+    """A tool was called. `arguments` are the JSON that the LLM wrote, which need not be valid."""
+
     tool: str
     call_id: str
+    arguments: KeptText = EMPTY
 
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished:
+    """A tool call ended. `child_run_id` is the run that a delegation began, if it began one."""
+
     tool: str
     call_id: str
     is_error: bool = False
+    child_run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventsOmitted:
+    """In place of the events of an ended run that were not kept, because they were too long; precedes the end."""
+
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +156,26 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The service's last event: the outcome, with everything settled."""
+    """The service's last event: the outcome, with everything settled.
+
+    Attributes:
+        is_truncated: whether only the beginning of the outcome's text was kept.
+    """
 
     outcome: Outcome
     summary: RunSummary
+    is_truncated: bool = False
 
 
 type RunnerEvent = OptionsIgnored | ContentDelta | ReasoningDelta | TurnFinished | ToolStarted | ToolFinished | RunEnded
 type RunEvent = (
-    RunStarted | OptionsIgnored | ContentDelta | ReasoningDelta | TurnFinished | ToolStarted | ToolFinished | RunFinished
+    RunStarted
+    | OptionsIgnored
+    | ContentDelta
+    | ReasoningDelta
+    | TurnFinished
+    | ToolStarted
+    | ToolFinished
+    | EventsOmitted
+    | RunFinished
 )

@@ -14,9 +14,10 @@ If the database refuses the write of step 2, the run ends with that error, and t
 such as an error whose details are not JSON, that failure is recorded in place of the outcome.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Final, assert_never
 
 import structlog
 
@@ -24,6 +25,8 @@ from a2a_gateway.errors import AgentFailed, GatewayError, RunCancelled, RunLost,
 from a2a_gateway.runs.cancellation import Cancellation
 from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunFinished, RunSummary
 from a2a_gateway.runs.fault_log import log_fault
+from a2a_gateway.runs.journal import JournalEnd
+from a2a_gateway.runs.journal_codec import encode_events
 from a2a_gateway.runs.kept_outcome import encode_kept_outcome, keep_outcome
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import RunId, RunState, SpendCaps
@@ -34,15 +37,18 @@ from delegate_tool.protocol.context import OnDisconnect
 
 log = structlog.get_logger(__name__)
 
+_QUICK_BYTES: Final = 256 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Finalization:
-    """Ends runs."""
+    """Ends runs. `journal_bytes`: see `ServicePolicy`."""
 
     ledger: Ledger
     cancellation: Cancellation
     write_retries: WriteRetries
     throttle: Throttle
+    journal_bytes: int
 
     async def finish(self, live: LiveRun, outcome: Outcome, caps: SpendCaps) -> None:
         """Record the end of a run, cancel everything below it, and publish its outcome with the final sums.
@@ -62,7 +68,7 @@ class Finalization:
             end = await self._record_fault(live, failure, caps, has_begun=has_begun)
         live.record = end.summary.record
         self.throttle.leave(live.record.key_id, run_id)
-        live.publish(end)
+        live.publish(end, end.summary.record.ended_at)
 
     async def discard(self, run_id: RunId) -> None:
         """End a run that was opened for a caller that gave up, as a crash would: its idempotency key may begin another run.
@@ -100,6 +106,7 @@ class Finalization:
     async def _close(self, live: LiveRun, outcome: Outcome, caps: SpendCaps) -> RunSummary:
         state, reason, code = _describe_end(outcome)
         run_id, kept_outcome = live.record.id, _encode_if_kept(live, outcome)
+        journal = await self._end_journal(live, outcome)
         return await self._write(
             lambda: self.ledger.close_run(
                 run_id,
@@ -107,10 +114,19 @@ class Finalization:
                 stop_reason=reason,
                 error_code=code,
                 answer=kept_outcome,
-                workspace_dir=live.workspace_dir or None,
+                journal=journal,
                 caps=caps,
             )
         )
+
+    async def _end_journal(self, live: LiveRun, outcome: Outcome) -> JournalEnd | None:
+        """Encode the events of a run for its journal; in a thread if they are so long that other runs would wait."""
+        if not self.journal_bytes:
+            return None
+        events = (live.events, live.happened_at, outcome, self.journal_bytes)
+        is_quick = live.event_bytes <= _QUICK_BYTES
+        encoded = encode_events(*events) if is_quick else await asyncio.to_thread(encode_events, *events)
+        return JournalEnd(live.workspace_dir or None, encoded)
 
     async def _sum_up_again(self, summary: RunSummary, caps: SpendCaps) -> RunSummary:
         """Read what a run has cost with the calls of its descendants, which were cancelled after it was closed."""

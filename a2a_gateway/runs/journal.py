@@ -3,29 +3,24 @@
     part        written
     task        with the record, when the run is opened
     workspace   when the run is closed
+    events      when the run is closed: all of them up to its end, with their times
 
-All of it is bounded by `ServicePolicy.journal_bytes`, and nothing is kept if that is 0. What was left out is marked. Secrets are
-masked before anything comes here.
+It has what callers are sent. What an agent reads besides, such as the results of its tools, is not in it.
+
+A crash loses the events of the runs under way. `ServicePolicy.journal_bytes` bounds a journal; nothing is
+kept if that is 0. What is left out is marked. Secrets are masked before anything comes here: in events by the runner.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from a2a_gateway.runs.kept_text import KeptText, keep_text
 from a2a_gateway.runs.model import RunId
-from delegate_tool.protocol.text import well_formed
 
 _TASK_BYTES: Final = 16 * 1024
 _LONGEST_SECRET: Final = 4 * 1024
 """Characters behind the end of a kept text that are masked with it: a part of a secret could not be recognised any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeptText:
-    """A text as it is kept: whole, or its beginning."""
-
-    text: str
-    is_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +30,20 @@ class RunJournal:
     Attributes:
         task: the last user message of its request.
         workspace_dir: where its tools worked; None if that was not on this machine, or the run has not ended.
+        events: encoded by `journal_codec`; None if the run has not ended, or a crash ended it.
     """
 
     task: KeptText
     workspace_dir: str | None = None
+    events: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEnd:
+    """What completes the journal of a run when the run is closed; see `RunJournal`."""
+
+    workspace_dir: str | None
+    events: str
 
 
 class Journals(Protocol):
@@ -56,10 +61,3 @@ def keep_task(task: str, journal_bytes: int, mask: Callable[[str], str]) -> Kept
     max_bytes = min(journal_bytes, _TASK_BYTES)
     kept = keep_text(mask(task[: max_bytes + _LONGEST_SECRET]), max_bytes)
     return replace(kept, is_truncated=kept.is_truncated or len(task) > max_bytes + _LONGEST_SECRET)
-
-
-def keep_text(text: str, max_bytes: int) -> KeptText:
-    """Cut a text to a number of bytes of UTF-8, between two characters."""
-    encoded = well_formed(text[:max_bytes]).encode()
-    is_truncated = max(len(text), len(encoded)) > max_bytes
-    return KeptText(encoded[:max_bytes].decode(errors="ignore"), is_truncated=is_truncated)

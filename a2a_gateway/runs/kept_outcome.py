@@ -12,7 +12,7 @@ ledger has them.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from a2a_gateway.errors import AgentFailed, GatewayError, error_class
 from a2a_gateway.runs.events import Cancelled, ContentDelta, Failed, Finished, Limited, Outcome, ReasoningDelta, RunEvent
@@ -69,17 +69,23 @@ def keep_outcome(outcome: Outcome, events: Iterable[RunEvent]) -> KeptOutcome:
 
 def encode_kept_outcome(kept: KeptOutcome) -> str:
     """Render a kept outcome as JSON."""
-    fields: dict[str, object] = {"version": _VERSION, "output": [_encode_item(item) for item in kept.output]}
-    match kept.outcome:
+    output = [_encode_item(item) for item in kept.output]
+    return json.dumps({"version": _VERSION, "output": output, **encode_outcome(kept.outcome)})
+
+
+def encode_outcome(outcome: Outcome) -> dict[str, object]:
+    """Return the JSON members of an outcome, without its text."""
+    match outcome:
         case Finished():
-            fields["kind"] = "finished"
+            return {"kind": "finished"}
         case Limited(reason=reason, error=error):
-            fields |= {"kind": "limited", "reason": reason, "error": _encode_error(error)}
+            return {"kind": "limited", "reason": reason, "error": _encode_error(error)}
         case Failed(error=error):
-            fields |= {"kind": "failed", "error": _encode_error(error)}
+            return {"kind": "failed", "error": _encode_error(error)}
         case Cancelled(why=why):
-            fields |= {"kind": "cancelled", "why": why}
-    return json.dumps(fields)
+            return {"kind": "cancelled", "why": why}
+        case _:
+            assert_never(outcome)
 
 
 def decode_kept_outcome(text: str) -> KeptOutcome | None:
@@ -93,10 +99,11 @@ def decode_kept_outcome(text: str) -> KeptOutcome | None:
             output = tuple(_decode_item(item) for item in fields["output"])
         case _:
             return None
-    return KeptOutcome(_decode_outcome(fields, _text_of(output)), output)
+    return KeptOutcome(decode_outcome(fields, _text_of(output)), output)
 
 
-def _decode_outcome(fields: Mapping[str, Any], text: str) -> Outcome:
+def decode_outcome(fields: Mapping[str, Any], text: str) -> Outcome:
+    """Read the members that `encode_outcome` returned; the text is that of the outcome."""
     match fields["kind"]:
         case "finished":
             return Finished(text)

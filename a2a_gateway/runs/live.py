@@ -10,13 +10,14 @@ them it is shed: only its record and a brief copy of its last event stay, and it
 
 import asyncio
 import sys
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunFinished, RunStarted
+from a2a_gateway.runs.events import ContentDelta, ReasoningDelta, RunEvent, RunFinished, RunStarted, ToolStarted
 from a2a_gateway.runs.model import RunId, RunRecord
 from a2a_gateway.runs.ports import Clock
 from a2a_gateway.runs.run_life import LifeStep, Presence, Receipt, RunLife, RunPhase
@@ -47,6 +48,8 @@ class LiveRun:
         workspace_dir: where its tools work; known once it has its lease.
         happened_at: of each event, in seconds since the epoch.
         event_bytes: estimated memory of its events.
+        omitted: how many events the `EventsOmitted` before the end of a replayed run stands for.
+        is_renumbered: whether its events were rebuilt from its end, with other numbers than while it worked.
         cancel_reason: a sentence for its caller; empty without a reason.
         cancelled: set when it was asked to stop before its end was being recorded.
         closed: set when its task has ended: outcome published, descendants ended, conversation saved.
@@ -65,6 +68,8 @@ class LiveRun:
     events: list[RunEvent] = field(default_factory=list)
     happened_at: list[float] = field(default_factory=list)
     event_bytes: int = 0
+    omitted: int = 0
+    is_renumbered: bool = False
     cancel_reason: str = ""
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -111,16 +116,30 @@ class LiveRun:
         """Whether a client listens or watches."""
         return bool(self._listeners or self._watchers)
 
-    def publish(self, event: RunEvent) -> None:
-        """Append an event and wake all readers."""
+    def publish(self, event: RunEvent, at: float | None = None) -> None:
+        """Append an event and wake all readers.
+
+        Args:
+            at: when it happened; None for now. Times are whole milliseconds, so that a journal keeps them as they are.
+        """
         self.life.advance(_STEPS.get(type(event), LifeStep.PUBLISH))
         self.events.append(event)
-        self.happened_at.append(self.clock.now())
+        self.happened_at.append(round(self.clock.now() if at is None else at, 3))
         self.event_bytes += _memory_of(event)
         for listener in self._listeners:
             listener.wake.set()
         for watcher in self._watchers:
             watcher.wake.set()
+
+    def number_of(self, position: int) -> int:
+        """Return the number of the event at a position of `events`: the same in a live run and in one that is replayed."""
+        is_after_gap = self.omitted > 0 and position >= len(self.events) - 2
+        return position + self.omitted - 1 if is_after_gap else position
+
+    def position_of(self, number: int) -> int:
+        """Return the position of the first event with that number or a later one; in a renumbered run at most that of its end."""
+        position = bisect_left(range(len(self.events)), number, key=self.number_of)
+        return min(position, len(self.events) - 1) if self.is_renumbered else position
 
     def cancel(self, reason: str = "") -> bool:
         """Ask the run to stop; return whether this has an effect, because it was not ending already."""
@@ -274,6 +293,8 @@ def _memory_of(event: RunEvent) -> int:
     match event:
         case ContentDelta(text=text) | ReasoningDelta(text=text):
             return _EVENT_BYTES + sys.getsizeof(text)
+        case ToolStarted(arguments=arguments):
+            return _EVENT_BYTES + sys.getsizeof(arguments.text)
         case RunFinished(outcome=outcome):
             return _EVENT_BYTES + sys.getsizeof(outcome.text)
         case _:

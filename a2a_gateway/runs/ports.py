@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from a2a_gateway.runs.events import RunnerEvent, RunSummary
-from a2a_gateway.runs.journal import KeptText
+from a2a_gateway.runs.journal import JournalEnd
+from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.key_limits import RequestLimits
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import (
@@ -285,13 +286,13 @@ class Ledger(Protocol):
         stop_reason: str,
         error_code: str | None = None,
         answer: str | None = None,
-        workspace_dir: str | None = None,
+        journal: JournalEnd | None = None,
         caps: SpendCaps = ...,
     ) -> RunSummary:
         """End a live run, and return its final summary; ending a run that has ended changes nothing.
 
         `caps` are those of the run's profile. `answer` is opaque text (`kept_outcome`), kept for `answer_of` as long as the run's
-        idempotency key. `workspace_dir` is added to the run's journal, if it has one.
+        idempotency key. `journal` completes the journal that `open_run` began.
         """
         ...
 

@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass, replace
 
 from a2a_gateway.errors import AgentNotAllowed, AuthenticationError, GatewayLoop, ModelBroken, ModelNotFound
-from a2a_gateway.runs.journal import KeptText
+from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import task_of
 from a2a_gateway.runs.model import (

@@ -31,6 +31,7 @@ from a2a_gateway.runs.ended_runs import EndedRuns
 from a2a_gateway.runs.fault_log import log_fault
 from a2a_gateway.runs.finalization import Finalization
 from a2a_gateway.runs.intake import Intake
+from a2a_gateway.runs.journal import Journals
 from a2a_gateway.runs.leading import Leading
 from a2a_gateway.runs.leases import Leases
 from a2a_gateway.runs.live import LiveRun, LiveRuns
@@ -69,6 +70,7 @@ class RunService:
     """
 
     ledger: Ledger
+    journals: Journals
     live_runs: LiveRuns
     leases: Leases
     profiles: Profiles
@@ -93,12 +95,12 @@ class RunService:
 
     def __post_init__(self) -> None:
         ledger, live_runs, clock, policy = self.ledger, self.live_runs, self.clock, self.policy
-        self.ended_runs = EndedRuns(ledger, live_runs, clock)
+        self.ended_runs = EndedRuns(ledger, self.journals, live_runs, clock)
         self.deduplication = Deduplication(ledger, live_runs, clock, self.ended_runs)
         self.presumptions = Presumptions(ledger)
         self._cancellation = Cancellation(live_runs, self.runner, policy.disconnect_grace_s)
         self._write_retries = WriteRetries(policy.retry_store_after_s, on_written=self._note_written)
-        finalization = Finalization(ledger, self._cancellation, self._write_retries, self.throttle)
+        finalization = Finalization(ledger, self._cancellation, self._write_retries, self.throttle, policy.journal_bytes)
         self._opening = Opening(
             ledger,
             live_runs,

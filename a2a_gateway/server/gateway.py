@@ -227,7 +227,18 @@ async def open_engine(
             leases = Leases(store.conversations, sites.workspaces_of, live_runs, clock, settings.conversation_ttl_s, queue)
             throttle = Throttle(RequestLimits(settings.max_concurrent_runs_per_key, settings.requests_per_minute_per_key))
             service = RunService(
-                store.ledger, live_runs, leases, sites, sites, tokens, capacity, clock, policy, throttle, mask=sites.mask
+                store.ledger,
+                store.journals,
+                live_runs,
+                leases,
+                sites,
+                sites,
+                tokens,
+                capacity,
+                clock,
+                policy,
+                throttle,
+                mask=sites.mask,
             )
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
             reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")

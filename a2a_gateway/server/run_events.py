@@ -1,17 +1,24 @@
 """The response to `GET /v1/runs/{id}/events`: the events of a run as they happen, beginning with any of them."""
 
+import asyncio
 from contextlib import suppress
+from itertools import batched
+from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from a2a_gateway.errors import RequestError
 from a2a_gateway.runs.attachment import watch
+from a2a_gateway.runs.events import RunEvent
 from a2a_gateway.runs.live import LiveRun
+from a2a_gateway.runs.model import RunRecord
 from a2a_gateway.server.response_writer import ResponseWriter, raw_headers, write_until_client_leaves
 from a2a_gateway.wire import sse
 from a2a_gateway.wire.run_events import HEARTBEAT, render_run_event
 from delegate_tool.protocol.fields import Header
+
+_BATCH: Final = 200
 
 
 def first_position(last_event_id: str | None, after: int | None) -> int:
@@ -47,16 +54,19 @@ class RunEventsResponse(Response):
 
     async def _send(self, writer: ResponseWriter) -> None:
         live = self._live
-        number = min(self._begin, len(live.events))  # a number beyond the last event means the next one
-        with watch(live, number) as run:
+        position = live.position_of(self._begin)  # a number beyond the last event means the next one
+        with watch(live, position) as run:
             request_id = {name: value for name, value in self.headers.items() if name == Header.REQUEST_ID.lower()}
             await writer.start(200, raw_headers({**sse.HEADERS, **request_id}))
             while not run.has_ended:
                 events = await run.take(self._heartbeat_s)
-                body = b"".join(
-                    render_run_event(at, event, run.record, at=live.happened_at[at], gateway_id=self._gateway_id)
-                    for at, event in enumerate(events, number)
-                )
-                number += len(events)
-                await writer.write(body or HEARTBEAT, more=True)
+                for batch in batched(events, _BATCH, strict=False) if events else ((),):
+                    body = b"".join(self._render(at, event, run.record) for at, event in enumerate(batch, position))
+                    position += len(batch)
+                    await writer.write(body or HEARTBEAT, more=True)
+                    await asyncio.sleep(0)  # other requests get their turn, however many events a run has
             await writer.write(b"", more=False)
+
+    def _render(self, position: int, event: RunEvent, record: RunRecord) -> bytes:
+        number, at = self._live.number_of(position), self._live.happened_at[position]
+        return render_run_event(number, event, record, at=at, gateway_id=self._gateway_id)

@@ -28,6 +28,7 @@ from a2a_gateway.errors import (
 from a2a_gateway.runs.admission import admit, permit_turn
 from a2a_gateway.runs.budget import Account, Allotment, allot, allot_escrow
 from a2a_gateway.runs.events import RunSummary
+from a2a_gateway.runs.journal import JournalEnd
 from a2a_gateway.runs.model import (
     LIVE_STATES,
     TRANSITIONS,
@@ -77,13 +78,15 @@ _RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
 _LIVE_CHILDREN: Final = (
     select(func.count()).select_from(runs).where(runs.c.parent_id == bindparam("run_id"), runs.c.state.in_(_LIVE))
 )
-_CHILDREN: Final = select(runs).where(runs.c.parent_id == bindparam("run_id")).order_by(runs.c.created_at, runs.c.id)
 _AFTER_HEX_DIGITS: Final = "g"
 _BY_PREFIX: Final = (
     select(runs)
     .where(runs.c.id.between(bindparam("prefix"), bindparam("end")), runs.c.key_id == bindparam("of_key"))
     .order_by(runs.c.created_at.desc(), runs.c.id)
     .limit(bindparam("most"))
+)
+_CHILDREN: Final = (
+    select(runs).where(runs.c.parent_id == bindparam("run_id")).order_by(runs.c.created_at, runs.c.id).limit(bindparam("most"))
 )
 _INSERT_RUN: Final = insert(runs)
 _ADD_DESCENDANT: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(descendants=runs.c.descendants + 1)
@@ -293,7 +296,7 @@ class SqlLedger:
         stop_reason: str,
         error_code: str | None = None,
         answer: str | None = None,
-        workspace_dir: str | None = None,
+        journal: JournalEnd | None = None,
         caps: SpendCaps = _NO_CAPS,
     ) -> RunSummary:
         now, day = self.clock.now(), today(self.clock)
@@ -313,7 +316,8 @@ class SqlLedger:
                 )
                 if answer is not None:
                     connection.execute(insert(answers), {"run_id": run_id, "body": answer, "expires_at": now + self.answer_ttl_s})
-                end_journal(connection, run_id, workspace_dir)
+                if journal is not None:
+                    end_journal(connection, run_id, journal)
             return summarize(connection, [*ancestors, run], caps, day)
 
         return await self.database.transaction(work)
@@ -366,9 +370,9 @@ class SqlLedger:
     async def subtree(self, run_id: RunId) -> Sequence[RunRecord]:
         return await self._list_runs(SUBTREE, {"run_id": run_id})
 
-    async def list_children(self, run_id: RunId) -> Sequence[RunRecord]:
-        """List the runs directly below a run, oldest first."""
-        return await self._list_runs(_CHILDREN, {"run_id": run_id})
+    async def list_children(self, run_id: RunId, limit: int) -> Sequence[RunRecord]:
+        """List the first runs directly below a run, oldest first."""
+        return await self._list_runs(_CHILDREN, {"run_id": run_id, "most": limit})
 
     async def find_runs(self, key_id: KeyId, id_prefix: str, limit: int) -> Sequence[RunRecord]:
         values = {"of_key": key_id, "prefix": id_prefix, "end": id_prefix + _AFTER_HEX_DIGITS, "most": limit}

@@ -5,8 +5,18 @@ from dataclasses import replace
 from typing import Final
 
 from a2a_gateway.errors import BudgetExceeded
-from a2a_gateway.runs.events import AgentCost, ContentDelta, Finished, RunEvent, RunFinished, RunStarted, RunSummary
-from a2a_gateway.runs.journal import KeptText
+from a2a_gateway.runs.events import (
+    AgentCost,
+    ContentDelta,
+    Finished,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+    RunSummary,
+    ToolFinished,
+    ToolStarted,
+)
+from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import (
     ConversationId,
@@ -21,7 +31,7 @@ from a2a_gateway.runs.model import (
 from a2a_gateway.wire.errors import error_object
 from a2a_gateway.wire.models import render_model, render_models
 from a2a_gateway.wire.outcome import WireAnswer
-from a2a_gateway.wire.run_events import render_answer, render_run_event
+from a2a_gateway.wire.run_events import render_end, render_run_event
 from a2a_gateway.wire.run_view import render_details, render_run, render_tree
 from a2a_gateway.wire.usage import render_tree_tokens
 from delegate_tool.protocol.limits import LimitPolicy
@@ -95,10 +105,16 @@ RUN_DETAILS: Final = {
         children=[CHILD],
         now=_CREATED_AT,
     ),
-    **render_answer(ANSWER),
+    **render_end(RunFinished(Finished(_TEXT), SUMMARY)),
 }
 RUN_TREE: Final = render_tree([RECORD], now=_CREATED_AT, gateway_id=GATEWAY_ID)
-EVENTS: Final[Sequence[RunEvent]] = (RunStarted(RECORD), ContentDelta(_TEXT), RunFinished(Finished(_TEXT), SUMMARY))
+EVENTS: Final[Sequence[RunEvent]] = (
+    RunStarted(RECORD),
+    ToolStarted("delegate", "call_1", KeptText('{"agent": "openhands_reviewer", "task": "Review the change."}')),
+    ToolFinished("delegate", "call_1", child_run_id=CHILD.id),
+    ContentDelta(_TEXT),
+    RunFinished(Finished(_TEXT), SUMMARY),
+)
 RUN_EVENTS: Final = b"".join(
     render_run_event(number, event, RECORD, at=_CREATED_AT, gateway_id=GATEWAY_ID) for number, event in enumerate(EVENTS)
 ).decode()

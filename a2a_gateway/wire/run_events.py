@@ -10,6 +10,7 @@ from typing import Final, assert_never
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.events import (
     ContentDelta,
+    EventsOmitted,
     OptionsIgnored,
     ReasoningDelta,
     RunEvent,
@@ -22,7 +23,7 @@ from a2a_gateway.runs.events import (
 from a2a_gateway.runs.model import RunRecord
 from a2a_gateway.wire.errors import error_object
 from a2a_gateway.wire.json_bytes import encode_json
-from a2a_gateway.wire.outcome import WireAnswer, render_outcome
+from a2a_gateway.wire.outcome import render_outcome
 from a2a_gateway.wire.usage import render_usage
 from delegate_tool.protocol.money import format_usd
 
@@ -49,11 +50,13 @@ def render_run_event(number: int, event: RunEvent, record: RunRecord, *, at: flo
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), encode_json(body))
 
 
-def render_answer(answer: WireAnswer | GatewayError) -> dict[str, object]:
+def render_end(finished: RunFinished) -> dict[str, object]:
     """Render how a run ended: the answer, or the error in its place."""
+    truncated = {"truncated": True} if finished.is_truncated else {}
+    answer = render_outcome(finished)
     if isinstance(answer, GatewayError):
-        return {"error": error_object(answer)}
-    return {"answer": {"text": answer.text, "finish_reason": answer.finish_reason}}
+        return {"error": error_object(answer), **truncated}
+    return {"answer": {"text": answer.text, "finish_reason": answer.finish_reason}, **truncated}
 
 
 def _facts(event: RunEvent, gateway_id: str) -> tuple[str, Mapping[str, object]]:
@@ -69,12 +72,15 @@ def _facts(event: RunEvent, gateway_id: str) -> tuple[str, Mapping[str, object]]
         case TurnFinished(turn=turn, usage=usage, cost_micro_usd=cost):
             tokens = {"prompt": usage.prompt, "completion": usage.completion}
             return "turn.finished", {"turn": turn, "tokens": tokens, "cost": None if cost is None else format_usd(cost)}
-        case ToolStarted(tool=tool, call_id=call_id):
-            return "tool.started", {"tool": tool, "call_id": call_id}
-        case ToolFinished(tool=tool, call_id=call_id, is_error=is_error):
-            return "tool.finished", {"tool": tool, "call_id": call_id, "is_error": is_error}
+        case ToolStarted(tool=tool, call_id=call_id, arguments=arguments):
+            facts = {"tool": tool, "call_id": call_id, "arguments": arguments.text, "truncated": arguments.is_truncated}
+            return "tool.started", facts
+        case ToolFinished(tool=tool, call_id=call_id, is_error=is_error, child_run_id=child_run_id):
+            return "tool.finished", {"tool": tool, "call_id": call_id, "is_error": is_error, "child_run_id": child_run_id}
+        case EventsOmitted(count=count):
+            return "events.omitted", {"count": count}
         case RunFinished(summary=summary):
             ended = {"state": summary.record.state.value, "usage": render_usage(summary, gateway_id=gateway_id)}
-            return "run.finished", {**ended, **render_answer(render_outcome(event))}
+            return "run.finished", {**ended, **render_end(event)}
         case _:
             assert_never(event)

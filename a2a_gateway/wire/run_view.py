@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from a2a_gateway.runs.journal import KeptText
+from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.model import PeerReport, RunId, RunRecord
 from a2a_gateway.wire.usage import gateway_of, render_pending
 from delegate_tool.protocol.limits import render_limits

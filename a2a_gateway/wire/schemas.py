@@ -174,11 +174,13 @@ class RunDetailsObject(RunObject):
     """The directory on the gateway's machine in which its tools work. Null if there is none, or none any more, and for runs and
     peers that ask."""
     children: list[RunObject]
-    """The runs directly below it on this gateway, oldest first."""
+    """The first 100 runs directly below it on this gateway, oldest first."""
     answer: NotRequired[AnswerObject]
-    """Kept for a run with an idempotency key, or whose client had left."""
+    """Once it has ended, as far as it is kept."""
     error: NotRequired[ErrorObject]
     """In place of the answer, if the run failed."""
+    truncated: NotRequired[bool]
+    """Whether only the beginning of the answer, or of the text in `error.details.partial`, is kept."""
 
 
 @with_config(_DESCRIBED)

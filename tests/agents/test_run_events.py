@@ -14,6 +14,7 @@ from a2a_gateway.runs.events import (
     ToolStarted,
     TurnFinished,
 )
+from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.model import AdmittedRun
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from delegate_tool.protocol.context import Narration
@@ -29,7 +30,7 @@ async def test_a_run_tells_its_words_its_tools_its_costs_and_its_outcome_in_orde
     texts = [event for event in events if not isinstance(event, ContentDelta)]
     assert texts == [
         TurnFinished(1, USED, COST),
-        ToolStarted("think", calls[0]),
+        ToolStarted("think", calls[0], KeptText('{"thought": "hm"}')),
         ToolFinished("think", calls[0]),
         TurnFinished(2, USED, COST),
     ]

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -58,10 +58,13 @@ class Bench:
     workspaces: Path
     database: Path
 
-    async def start(self, task: str = "task", parent: LiveRun | None = None, **context: object) -> LiveRun:
+    def request(self, task: str, **context: object) -> tuple[RunRequest, Caller]:
         asked = DelegationContext(**context)  # type: ignore[arg-type]  # fields of DelegationContext
-        request = RunRequest("openhands_a", (UserMessage((TextPart(task),)),), asked)
-        return (await self.service.start(request, Caller(self.key, parent.record if parent else None))).live
+        return RunRequest("openhands_a", (UserMessage((TextPart(task),)),), asked), Caller(self.key)
+
+    async def start(self, task: str = "task", parent: LiveRun | None = None, **context: object) -> LiveRun:
+        request, caller = self.request(task, **context)
+        return (await self.service.start(request, replace(caller, run=parent.record if parent else None))).live
 
     def change(self, sql: str) -> None:
         """Change the database behind the service's back."""
@@ -103,6 +106,7 @@ async def bench_of(
     clock: SystemClock | None = None,
     turns: ConversationQueue | None = None,
     database_url: str | None = None,
+    journal_bytes: int = 1024 * 1024,
 ) -> AsyncIterator[Bench]:
     clock, live_runs, runner = clock or SystemClock(), LiveRuns(), ScriptedRunner(script)
     async with open_store(database_url or sqlite_url(tmp_path / "gateway.db"), clock) as store:
@@ -117,9 +121,11 @@ async def bench_of(
             disconnect_grace_s=grace_s,
             drain_s=0,
             retry_store_after_s=0.01,
+            journal_bytes=journal_bytes,
         )
         tokens, capacity = JwtRunTokens("here"), Capacity(slots, 5)
-        async with RunService(store.ledger, live_runs, leases, OneProfile(), runner, tokens, capacity, clock, policy) as service:
+        parts = (store.ledger, store.journals, live_runs, leases, OneProfile(), runner, tokens, capacity, clock, policy)
+        async with RunService(*parts) as service:
             yield Bench(service, store, key, runner, tmp_path / "workspaces", tmp_path / "gateway.db")
 
 

@@ -24,6 +24,7 @@ from a2a_gateway.runs.events import (
     ToolStarted,
     TurnFinished,
 )
+from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.messages import (
     AnswerFormat,
@@ -102,8 +103,8 @@ EVENTS: tuple[RunnerEvent, ...] = (
     ContentDelta("Do"),
     ReasoningDelta("Hm"),
     TurnFinished(1, TokenUsage(10, 1), None),
-    ToolStarted("terminal", "call-1"),
-    ToolFinished("terminal", "call-1", is_error=True),
+    ToolStarted("terminal", "call-1", KeptText("{", is_truncated=True)),
+    ToolFinished("terminal", "call-1", is_error=True, child_run_id="run-2"),
     *(RunEnded(outcome, "[]") for outcome in OUTCOMES),
 )
 OF_THE_METER = (

@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from a2a_gateway.errors import ConfigurationError, GatewayError, StoreError
+from a2a_gateway.runs.journal import JournalEnd
 from a2a_gateway.runs.limits import Limits
 from a2a_gateway.runs.model import ConversationId, KeyId, RunId, RunState, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge, RunProposal
@@ -138,7 +139,7 @@ async def test_runs_from_before_there_were_journals_have_none_and_go_as_others_d
         await database.migrate(lambda connection: downgrade(connection, "0005"))
     async with open_store(database_url, FixedClock()) as store:
         assert await store.journals.get(RunId("root")) is None
-        closed = await store.ledger.close_run(RunId("root"), RunState.FAILED, stop_reason="x", workspace_dir="/where")
+        closed = await store.ledger.close_run(RunId("root"), RunState.FAILED, stop_reason="x", journal=JournalEnd(None, "[]"))
         assert closed.record.state is RunState.FAILED
         assert await store.journals.get(RunId("root")) is None
         assert await store.retention.remove_trees(FixedClock().now()) == 1

@@ -140,3 +140,13 @@ async def test_recent_runs_are_the_roots_newest_first(bench: Bench) -> None:
     assert [run.id for run in await ledger.recent_runs(None, 10)] == ["three", "two", "one"]
     assert [run.id for run in await ledger.recent_runs(bench.key.id, 10)] == ["three", "one"]
     assert [run.id for run in await ledger.recent_runs(None, 1)] == ["three"]
+
+
+async def test_the_runs_directly_below_a_run_are_listed_oldest_first_up_to_a_bound(bench: Bench) -> None:
+    await bench.running("root")
+    for name in ("first", "second", "third"):
+        await bench.running(name, "root")
+        bench.clock.at += 1
+    await bench.running("grandchild", "first")
+    children = [await bench.store.ledger.list_children(RunId("root"), limit) for limit in (2, 9)]
+    assert [[child.id for child in listed] for listed in children] == [["first", "second"], ["first", "second", "third"]]

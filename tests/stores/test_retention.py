@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine, event, insert
 
 from a2a_gateway.errors import GatewayError
-from a2a_gateway.runs.journal import KeptText, RunJournal
+from a2a_gateway.runs.journal import JournalEnd, RunJournal
+from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.model import Grant, IdempotencyKey, RunId, RunState, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge
 from a2a_gateway.stores import SpendBy
@@ -206,7 +207,8 @@ def _row(bench: Bench, run_id: str, parent_id: str | None, descendants: int) -> 
 
 async def test_the_journal_of_a_run_goes_with_its_record(bench: Bench) -> None:
     await bench.propose("kept", task=KeptText("a task\x00", is_truncated=True), starts=True)
-    await bench.store.ledger.close_run(RunId("kept"), RunState.FINISHED, stop_reason="finished", workspace_dir="/where")
-    assert await bench.store.journals.get(RunId("kept")) == RunJournal(KeptText("a task\x00", is_truncated=True), "/where")
+    end = JournalEnd("/where", "[]")
+    await bench.store.ledger.close_run(RunId("kept"), RunState.FINISHED, stop_reason="finished", journal=end)
+    assert await bench.store.journals.get(RunId("kept")) == RunJournal(KeptText("a task\x00", is_truncated=True), "/where", "[]")
     await bench.store.retention.remove_trees(NOW)
     assert await bench.store.journals.get(RunId("kept")) is None

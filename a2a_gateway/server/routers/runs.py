@@ -17,14 +17,14 @@ from a2a_gateway.server.gateway import Engine
 from a2a_gateway.server.route_class import GatewayRoute
 from a2a_gateway.server.run_events import RunEventsResponse, first_position
 from a2a_gateway.wire import examples
-from a2a_gateway.wire.outcome import render_outcome
-from a2a_gateway.wire.run_events import render_answer
+from a2a_gateway.wire.run_events import render_end
 from a2a_gateway.wire.run_view import RunView, render_details, render_run, render_tree
 from a2a_gateway.wire.schemas import RunDetailsObject, RunListObject, RunObject, RunTreeObject
 from a2a_gateway.wire.usage import render_tree_tokens
 from delegate_tool.protocol import fields
 
 _ERRORS: Final = openapi.error_responses(openapi.QUERY_ERRORS)
+_MOST_CHILDREN: Final = 100
 router: Final = APIRouter(route_class=GatewayRoute, tags=["Runs"], responses=_ERRORS)
 
 
@@ -157,14 +157,14 @@ async def _details(engine: Engine, caller: Caller, record: RunRecord) -> RunView
     workspace_dir = live.workspace_dir if live is not None else journal and journal.workspace_dir
     if caller.run is not None or caller.asks_as is not None or not (workspace_dir and await anyio.Path(workspace_dir).is_dir()):
         workspace_dir = None
-    children = await engine.store.ledger.list_children(record.id)
+    children = await engine.store.ledger.list_children(record.id, _MOST_CHILDREN)
     task = None if journal is None else journal.task
     return render_details(task=task, workspace_dir=workspace_dir, children=children, now=engine.clock.now())
 
 
 async def _kept_answer(engine: Engine, record: RunRecord) -> dict[str, object]:
-    """Render how a run ended, if that is kept: for a run with an idempotency key, or whose client had left."""
+    """Render how a run ended, if that is kept."""
     if record.state in LIVE_STATES:
         return {}
     finished = await engine.service.ended_runs.get_end(record)
-    return {} if finished is None else render_answer(render_outcome(for_client(finished)))
+    return {} if finished is None else render_end(for_client(finished))

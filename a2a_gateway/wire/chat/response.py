@@ -9,6 +9,7 @@ from typing import Final, assert_never
 from a2a_gateway.errors import GatewayError
 from a2a_gateway.runs.events import (
     ContentDelta,
+    EventsOmitted,
     OptionsIgnored,
     ReasoningDelta,
     RunEvent,
@@ -63,7 +64,7 @@ class ChunkRenderer:
                 return self._chunk({"reasoning_content": text}) if text else b""
             case RunStarted():
                 return self._chunk({"role": "assistant", "content": ""})
-            case OptionsIgnored() | TurnFinished() | ToolStarted() | ToolFinished():
+            case OptionsIgnored() | TurnFinished() | ToolStarted() | ToolFinished() | EventsOmitted():
                 return b""
             case RunFinished():
                 return self._ending(event)
