@@ -192,7 +192,7 @@ def test_a_failure_is_one_json_object_with_the_run_and_its_cost(served: Served) 
         ([AGENT, "x"], {"A2A_API_KEY": None}, 1, "command_failed", None),
         ([AGENT, "x"], {"A2A_BASE_URL": "http://127.0.0.1:9/v1"}, 1, "command_failed", None),
         ([AGENT, "x", "--timeout", "0"], {}, 2, "wrong_usage", None),
-        ([AGENT, "x", "--budget-usd", "much"], {}, 2, "wrong_usage", None),
+        ([AGENT, "x", "--budget-usd", "much"], {}, 2, "wrong_usage", "--budget-usd"),
     ],
 )
 def test_what_prevents_a_run_is_one_json_object(

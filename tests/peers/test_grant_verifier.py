@@ -14,7 +14,7 @@ from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.peer_settings import PeerSettings
 from a2a_gateway.peers import GrantVerifier, Identity, KnownPeers, SigningKey
 from a2a_gateway.peers.grant import Ask, Signer, encode_ask
-from a2a_gateway.peers.grant_verifier import fetch_keys
+from a2a_gateway.peers.grant_verifier import fetch_keys, policy_of
 from a2a_gateway.settings import Settings
 from a2a_gateway.testing.serving import serve_app
 from tests.peers.added import Added
@@ -108,3 +108,10 @@ async def test_a_peers_new_key_is_accepted_once_published_and_the_old_one_no_mor
         with pytest.raises(AuthenticationError):
             await issuers.identify(token(KEY))
         assert (await issuers.identify(token(NEXT))).token == Ask("desk")
+
+
+def test_a_peer_may_run_agents_that_its_settings_name_without_their_prefix() -> None:
+    accepts = {"agents": ["lead", "openhands_coder"]}
+    peer = PeerSettings.model_validate({"id": "box", "public_key": SigningKey.generate().public_key, "accepts": accepts})
+    policy, _, _ = policy_of(peer)
+    assert policy.allowed_agents == {"openhands_lead", "openhands_coder"}

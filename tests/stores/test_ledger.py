@@ -114,6 +114,21 @@ async def test_a_refused_run_leaves_no_trace(bench: Bench) -> None:
     assert await bench.store.ledger.subtree(RunId("root")) == [root]
 
 
+async def test_runs_are_found_by_the_beginning_of_their_id_at_any_depth_and_of_one_key(bench: Bench) -> None:
+    other = replace(bench, key=(await bench.store.keys.create_key("other"))[0])
+    first, second, third, last = (f"{start}-516f-4f0e-8d53-1c8f7f3f9b02" for start in ("abcd0", "abcdf", "abce0", "abcc9"))
+    for step, (owner, run_id, parent_id) in enumerate(((bench, first, None), (bench, second, first), (bench, third, None))):
+        bench.clock.at = NOW + step
+        await owner.open(run_id, parent_id)
+    await other.open(last, None)
+    ledger = bench.store.ledger
+    assert [run.id for run in await ledger.find_runs(bench.key.id, "abcd", 10)] == [second, first]
+    assert [run.id for run in await ledger.find_runs(bench.key.id, first[:8], 10)] == [first]
+    assert [run.id for run in await ledger.find_runs(bench.key.id, "abcd", 1)] == [second]
+    assert await ledger.find_runs(bench.key.id, "abcc", 10) == []
+    assert [run.id for run in await ledger.find_runs(other.key.id, "abcc", 10)] == [last]
+
+
 async def test_recent_runs_are_the_roots_newest_first(bench: Bench) -> None:
     other = replace(bench, key=(await bench.store.keys.create_key("other"))[0])
     for step, (owner, run_id, parent_id) in enumerate(
