@@ -1,10 +1,20 @@
 """One delegation from a script: what is sent, and what every kind of reply becomes. Real HTTP, the real OpenAI client."""
 
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from openai import AsyncOpenAI
 
 from delegate_tool import DelegationResult, DelegationStatus, adelegate
@@ -332,3 +342,28 @@ async def test_an_unreachable_endpoint_is_a_failure_that_names_it(unused_tcp_por
     assert (result.status, result.error_code) == (DelegationStatus.FAILED, "unreachable")
     assert f"127.0.0.1:{unused_tcp_port}" in (result.error_message or "")
     assert "s3cret" not in repr(result)
+
+
+async def test_a_failed_tls_handshake_names_what_to_change(endpoint: RemoteEndpoint, tmp_path: Path) -> None:
+    plain = await adelegate(AGENT, "t", base_url=endpoint.base_url.replace("http:", "https:"), api_key="key")
+    async with serving_tls(tmp_path) as base_url:
+        untrusted = await adelegate(AGENT, "t", base_url=base_url, api_key="key")
+    assert {plain.error_code, untrusted.error_code} == {"unreachable"}
+    assert "http://" in (plain.error_message or "")
+    assert "SSL_CERT_FILE" in (untrusted.error_message or "")
+
+
+@asynccontextmanager
+async def serving_tls(directory: Path) -> AsyncIterator[str]:
+    """Listen with a certificate that no authority has signed."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    pem += key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (directory / "server.pem").write_bytes(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "server.pem")
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
