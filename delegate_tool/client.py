@@ -35,7 +35,6 @@ from delegate_tool.remote.reply import Reply
 BASE_URL_ENV: Final = "A2A_BASE_URL"
 API_KEY_ENV: Final = "A2A_API_KEY"
 DEFAULT_TIMEOUT_S: Final = 1800.0
-UNENFORCED_BUDGET: Final = "%s is no gateway and ignores the budget: nothing bounds what a delegation to it costs."
 _log: Final = logging.getLogger(__name__)
 
 
@@ -106,6 +105,12 @@ class Delegation:
         return well_formed(prompt)
 
 
+def warn_of_unenforced_budget(base_url: httpx.URL | str) -> None:
+    """Log that an endpoint ignores a budget. A URL may contain a password, so only host and port are logged."""
+    host = httpx.URL(base_url).netloc.decode("ascii")
+    _log.warning("%s is no gateway and ignores the budget: nothing bounds what a delegation to it costs.", host)
+
+
 async def call_agent(
     client: AsyncOpenAI, delegation: Delegation, *, time_left_s: float | None = None, is_from_outside: bool = True
 ) -> DelegationResult:
@@ -140,7 +145,7 @@ async def call_agent(
     result = call.reply.conclude(failure)
     enforced = _is_budget_enforced(limits, call, result)
     if enforced is False:
-        _log.warning(UNENFORCED_BUDGET, client.base_url)
+        warn_of_unenforced_budget(client.base_url)
     return replace(result, seconds=time.monotonic() - started, budget_enforced=enforced)
 
 

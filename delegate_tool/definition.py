@@ -18,7 +18,7 @@ from openhands.sdk.tool import Action, DeclaredResources, ToolAnnotations, ToolD
 from openhands.sdk.tool.registry import registered_tool_class
 
 from delegate_tool.binding import BoundClient, find_binding
-from delegate_tool.client import API_KEY_ENV, UNENFORCED_BUDGET, Endpoint, read_limits
+from delegate_tool.client import API_KEY_ENV, Endpoint, read_limits, warn_of_unenforced_budget
 from delegate_tool.connection import GatewayConnection, OwnConnection, ToolConnection
 from delegate_tool.executor import DelegationExecutor, Delegator
 from delegate_tool.protocol.context import AgentCard, DelegationContext
@@ -138,7 +138,7 @@ class DelegationTool(ToolDefinition[DelegationAction, DelegationObservation]):
         connection = OwnConnection(endpoint)
         cards, is_plain = _list_agents(connection) if agents is None else (_as_cards(agents), False)
         if is_plain and defaults.budget_micro_usd is not None:
-            _log.warning(UNENFORCED_BUDGET, endpoint.base_url)
+            warn_of_unenforced_budget(endpoint.base_url)
         delegator = Delegator(agents=None if agents is None else frozenset(card.model for card in cards), defaults=defaults)
         return cls._create(connection, delegator, Allowance(), cards)
 

@@ -20,7 +20,15 @@ from openhands.sdk.tool import ToolExecutor
 
 from delegate_tool.client import Delegation, call_agent, read_limits
 from delegate_tool.connection import ToolConnection
-from delegate_tool.protocol.codes import AGENT_NOT_LISTED, DEPTH_EXCEEDED, INTERNAL_ERROR, INVALID_REQUEST, RUN_CANCELLED
+from delegate_tool.protocol.codes import (
+    AGENT_NOT_LISTED,
+    DEPTH_EXCEEDED,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    MALFORMED_RESPONSE,
+    RUN_CANCELLED,
+    UNREACHABLE,
+)
 from delegate_tool.protocol.context import ContextError, DelegationContext
 from delegate_tool.protocol.money import MICRO_PER_USD
 from delegate_tool.protocol.result import DelegationResult, DelegationStatus, make_refusal
@@ -35,6 +43,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _RECENT_EVENTS: Final = 200
 _END_TIMEOUT_S: Final = 3.0
+_NOT_ITS_GATEWAY: Final = frozenset({UNREACHABLE, MALFORMED_RESPONSE, "invalid_api_key", "not_found", "http_404"})
+"""What a live run's token gets only at a wrong URL. Its agent cannot change that, so the gateway's log has it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,10 @@ class DelegationExecutor(ToolExecutor[DelegationAction, DelegationObservation]):
         key = self._idempotency_key(action, conversation)
         delegation = Delegation(action.agent, action.task, action.context, replace(limits, idempotency_key=key))
         result = self._wait(delegation, conversation)
+        if not self._is_from_outside and result.error_code in _NOT_ITS_GATEWAY:
+            _log.warning(
+                "run %s did not reach its own gateway (%s): check `public_url`", self._delegator.run_id, result.error_code
+            )
         if conversation is not None:
             _record_usage(conversation, action.agent, result, key)
         return result

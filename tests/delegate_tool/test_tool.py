@@ -91,6 +91,17 @@ async def test_an_agent_reads_the_answer_the_facts_and_what_is_left(
     assert (sent["x-a2a-budget-usd"], sent["x-a2a-timeout"], sent["authorization"]) == ("0.300000", "60", f"Bearer {TOKEN}")
 
 
+async def test_a_wrong_url_of_ones_own_gateway_is_logged(
+    endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint.plays(CODER, Refusal(401, {"message": "Signature verification failed.", "code": "invalid_api_key"}))
+    endpoint.llm_says(calls(call(CODER)), says("done"))
+    await hire().run(bind(endpoint, shared))
+    (warned,) = [record.getMessage() for record in caplog.records if record.name == "delegate_tool.executor"]
+    assert "run-7" in warned
+    assert "public_url" in warned
+
+
 async def test_the_description_lists_agents_and_what_is_left(endpoint: RemoteEndpoint, hire: Hire, shared: AsyncOpenAI) -> None:
     endpoint.llm_says(says("done"))
     await hire().run(bind(endpoint, shared, runs_left=1))
