@@ -57,6 +57,8 @@ CASES: dict[str, Command] = {
     "exit 1: a peer with the gateway's own id": add_peer("--id", "laptop", "--public-key", _KEY),
     "exit 2: a peer whose id begins like a profile's": add_peer("--id", "openhands_x", "--public-key", _KEY),
     "exit 0: a new key for grants": run("peer", "key", "--rotate"),
+    "exit 2: a profile whose name no agent can have": run("profiles", "init", "../up"),
+    "exit 2: a profile from a template without a name": run("profiles", "init", "--from", "coder"),
     "exit 2: the demo's files in a directory that exists": _files_that_exist,
     "exit 2: the demo's files where no directory can be made": _files_below_a_file,
 }
