@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final, Self
 
+import httpx
 from openai import AsyncOpenAI
 
 from delegate_tool.http.client import proxying_client

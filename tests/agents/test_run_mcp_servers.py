@@ -10,9 +10,10 @@ import pytest
 from openhands.sdk.mcp import MCPServer
 from pydantic import SecretStr
 
-from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, ToolFinished
+from a2a_gateway.runs.events import Cancelled, Failed, Finished, Limited, Outcome, RunEnded, ToolFinished
+from a2a_gateway.runs.model import AdmittedRun
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
-from tests.agents.driver import Ran, RecordingMeter, a_recipe, an_llm, driving, script, sent, text_of, user
+from tests.agents.driver import Driver, Ran, RecordingMeter, a_recipe, an_llm, driving, script, sent, text_of
 from tests.support import mcp_server
 from tests.support.until import until
 
@@ -95,11 +96,6 @@ async def test_a_server_without_tools_is_ended_too(place: Place) -> None:
     assert ran.outcome == Finished("done")
 
 
-async def test_a_server_that_ignores_the_end_of_its_input_and_sigterm_is_killed(place: Place) -> None:
-    ran = await place.run({"one": place.server("one", "stay")})
-    assert ran.outcome == Finished("done")
-
-
 @pytest.mark.parametrize(
     ("server", "reason"),
     [
@@ -120,23 +116,33 @@ async def test_a_server_that_does_not_start_fails_the_run_with_its_name(place: P
     assert not place.llm.traffic.requests
 
 
-@pytest.mark.parametrize("way", ["cancel", "deadline"])
-async def test_a_start_that_takes_long_ends_with_a_cancel_or_the_deadline(place: Place, way: str) -> None:
-    recipe = a_recipe(an_llm(place.llm.base_url), mcp_config={"slow": place.server("slow", "hang")})
+@pytest.mark.parametrize(
+    ("behaviour", "mark", "way", "outcome"),
+    [
+        ("hang", "slow.pid", "cancel", Cancelled),
+        ("hang", "slow.pid", "deadline", Limited),
+        ("stay", "slow.called", "cancel", Cancelled),
+    ],
+    ids=["cancel of a start", "deadline of a start", "cancel of a call"],
+)
+async def test_a_cancel_and_the_deadline_end_a_server_that_does_not_answer(
+    place: Place, behaviour: str, mark: str, way: str, outcome: type[Outcome]
+) -> None:
+    async def cancel(driver: Driver, run: AdmittedRun) -> None:
+        await until(lambda: (place.directory / mark).exists())
+        await driver.runner.cancel(run.record.id)
+
+    recipe = a_recipe(an_llm(place.llm.base_url), mcp_config={"slow": place.server("slow", behaviour)})
     async with driving(place.directory / "run", recipe) as driver:
-        run = driver.admitted(user("Go."), **({"timeout_s": 1.0} if way == "deadline" else {}))
-
-        async def cancel() -> None:
-            await until(lambda: (place.directory / "slow.pid").exists())
-            await driver.runner.cancel(run.record.id)
-
-        cancelling = asyncio.create_task(cancel()) if way == "cancel" else None
-        events = [event async for event in driver.runner.run(run, RecordingMeter())]
-        if cancelling is not None:
-            await cancelling
-    outcome = events[-1].outcome  # type: ignore[union-attr]
-    assert isinstance(outcome, Cancelled if way == "cancel" else Limited)
-    assert not place.live_servers()
+        run = driver.admitted(script(call("lookup")), timeout_s=1.0 if way == "deadline" else 30.0)
+        async with asyncio.TaskGroup() as tasks:
+            if way == "cancel":
+                tasks.create_task(cancel(driver, run))
+            events = [event async for event in driver.runner.run(run, RecordingMeter())]
+        assert not place.live_servers()
+    ended = events[-1]
+    assert isinstance(ended, RunEnded)
+    assert isinstance(ended.outcome, outcome)
 
 
 async def test_a_server_that_dies_in_a_run_is_an_error_of_each_later_call(place: Place) -> None:

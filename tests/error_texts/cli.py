@@ -86,6 +86,8 @@ CASES: dict[str, Command] = {
     "exit 1: no LLM to check": run("llms", "check"),
     "exit 2: an LLM that is not configured": run("llms", "check", "fats", LLM_MODEL="openai/gpt-4o-mini"),
     "exit 0: a new key for grants": run("peer", "key", "--rotate"),
+    "exit 2: a profile whose name no agent can have": run("profiles", "init", "../up"),
+    "exit 2: a profile from a template without a name": run("profiles", "init", "--from", "coder"),
     "exit 2: the demo's files in a directory that exists": _files_that_exist,
     "exit 2: the demo's files where no directory can be made": _files_below_a_file,
 }

@@ -1,8 +1,9 @@
 """A small MCP server on standard input and output, with the standard library only, so that it starts at once.
 
 Arguments: a file to which it writes its process id, then what it does: `serve` (the default), `hang` (it answers nothing), `die`
-(it exits at the first call of a tool), `grow` (after the first call it also offers `extra`), `stay` (it ignores the end of its
-input and SIGTERM). Its tools are the comma-separated names in `TOOLS`; each returns its name and the value of `TOKEN`.
+(it exits at the first call of a tool), `grow` (after the first call it also offers `extra`), `stay` (it answers no call of a tool,
+and ignores the end of its input and SIGTERM). Its tools are the comma-separated names in `TOOLS`; each returns its name and the
+value of `TOKEN`.
 """
 
 import json
@@ -28,12 +29,13 @@ def main(pid_file: str, behaviour: str = "serve") -> None:
             continue
         if request["method"] == "tools/call" and behaviour == "die":
             sys.exit("out of memory")
+        if request["method"] == "tools/call" and behaviour == "stay":
+            Path(pid_file).with_suffix(".called").touch()
+            time.sleep(600)
         _send(id=request["id"], result=_result(request))
         if request["method"] == "tools/call" and behaviour == "grow":
             _TOOLS.append("extra")
             _send(method="notifications/tools/list_changed")
-    if behaviour == "stay":
-        time.sleep(600)
 
 
 def _result(request: dict[str, Any]) -> dict[str, Any]:

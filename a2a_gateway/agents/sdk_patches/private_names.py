@@ -49,6 +49,8 @@ PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     f"{_HTTP}.aiohttp_transport:LiteLLMAiohttpTransport": ("_proxy_from_env",),
     f"{_HTTP}.http_handler:AsyncHTTPHandler": ("_create_async_transport",),
+    # MCP: whether a server's process has ended.
+    "fastmcp.client.transports.stdio:StdioTransport": ("_is_session_dead",),
     # HTTP: proxies and cookies of clients, and the loop that a session belongs to.
     "httpx": ("_client",),
     "httpx:AsyncClient": ("_cookies", "_transport"),

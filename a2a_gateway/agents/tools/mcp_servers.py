@@ -20,7 +20,7 @@ from typing import Any, Final, TextIO
 import httpx
 import mcp.types
 from fastmcp.client.messages import MessageHandler
-from fastmcp.client.transports import StdioTransport
+from fastmcp.client.transports import ClientTransport, StdioTransport
 from fastmcp.mcp_config import MCPConfig
 from mcp.shared.exceptions import McpError
 from openhands.sdk.mcp import MCPClient, MCPServer, MCPToolDefinition, MCPToolExecutor, to_fastmcp_mcp_config
@@ -33,6 +33,9 @@ START_S: Final = 30.0
 _QUOTED_CHARS: Final = 300
 _KEPT_BYTES: Final = 4096
 _LAST_WORDS_S: Final = 0.5
+_END_S: Final = 10.0
+"""More than MCP's client takes to end a process with SIGTERM, then SIGKILL."""
+_WATCH_S: Final = 0.1
 _NOT_OF_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
 _NAME_CHARS: Final = 64
 """LLM providers refuse a request with a longer name of a tool, or with other characters in it."""
@@ -117,16 +120,12 @@ class _Server(MessageHandler):
         transport = self._config.to_transport()
         untyped: Any = MCPClient
         self._client = client = untyped(transport, log_handler=_ignore, message_handler=self)
-        try:
-            client.call_async_from_sync(self._connect, client, timeout=START_S)
-        except Exception:
-            client.call_async_from_sync(self.errors.end, timeout=2 * _LAST_WORDS_S)
-            raise
+        client.call_async_from_sync(self._connect, client, timeout=START_S + 2 * _END_S)
 
     def stop(self) -> None:
         """Give up the start, if it is under way or has not begun."""
-        self._is_stopped = True
-        if self._starting is not None:
+        was_stopped, self._is_stopped = self._is_stopped, True
+        if not was_stopped and self._starting is not None:
             loop, task = self._starting
             with suppress(RuntimeError):  # the loop has just been closed
                 loop.call_soon_threadsafe(task.cancel)
@@ -134,6 +133,7 @@ class _Server(MessageHandler):
     def close(self) -> None:
         """End the connection and the process."""
         if self._client is not None:
+            self._client.call_async_from_sync(self._end_process, self._client.transport, timeout=2 * _END_S)
             self._client.sync_close()
         self.errors.close()
 
@@ -168,17 +168,42 @@ class _Server(MessageHandler):
                 offer()
 
     async def _connect(self, client: MCPClient) -> None:
-        task = asyncio.current_task()
-        if task is None or self._is_stopped:
+        if (task := asyncio.current_task()) is not None:
+            self._starting = asyncio.get_running_loop(), task
+        if self._is_stopped:
             raise asyncio.CancelledError
-        self._starting = asyncio.get_running_loop(), task
-        if isinstance(client.transport, StdioTransport):
-            client.transport.log_file = await self.errors.open()
+        transport = client.transport
+        if isinstance(transport, StdioTransport):
+            transport.log_file = await self.errors.open()
+            tasks = [asyncio.create_task(self._list_tools(client)), asyncio.create_task(_wait_for_end(transport))]
+        else:
+            tasks = [asyncio.create_task(self._list_tools(client))]
         try:
-            await client.connect()
-            self._tools = await client.list_tools()
+            async with asyncio.timeout(START_S):
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
+        except BaseException:
+            self._starting = None
+            await self._end_process(transport)  # first, because the client, if it is cancelled, leaves children of the process
+            await self.errors.end()
+            raise
         finally:
             self._starting = None
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end_process(self, transport: ClientTransport) -> None:
+        untyped: Any = transport
+        # Its own task may have been cancelled with the session. What is left is killed with the client's event loop.
+        with suppress(TimeoutError, asyncio.CancelledError, McpError, OSError, RuntimeError):
+            async with asyncio.timeout(_END_S):
+                await untyped.close()
+
+    async def _list_tools(self, client: MCPClient) -> None:
+        await client.connect()
+        self._tools = await client.list_tools()
 
 
 class _ErrorOutput(asyncio.Protocol):
@@ -221,9 +246,18 @@ class _ErrorOutput(asyncio.Protocol):
         self._ended.set()
 
 
+async def _wait_for_end(transport: StdioTransport) -> None:
+    """Raise once the process has ended. MCP's client does not notice if that was before its first request."""
+    while not transport._is_session_dead():  # noqa: ASYNC110  # it has no event
+        await asyncio.sleep(_WATCH_S)
+    raise EOFError
+
+
 def _reason(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup) or error.__cause__ is not None:
-        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if error.__cause__ is not None and not isinstance(error, TimeoutError):
+        return _reason(error.__cause__)
     match error:
         case TimeoutError():
             return f"it did not list its tools within {START_S:g} s"
@@ -231,6 +265,8 @@ def _reason(error: BaseException) -> str:
             return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
         case httpx.HTTPStatusError():  # its text has the URL, which may contain a credential
             return f"it answered with HTTP {error.response.status_code}"
+        case EOFError():
+            return "it ended"
         case McpError() if error.error.code == mcp.types.CONNECTION_CLOSED:
             return "it ended, or closed the connection"
         case _:
