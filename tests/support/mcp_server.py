@@ -1,9 +1,9 @@
 """A small MCP server on standard input and output, with the standard library only, so that it starts at once.
 
 Arguments: a file to which it writes its process id, then what it does: `serve` (the default), `hang` (it answers nothing), `die`
-(it exits at the first call of a tool), `grow` (after the first call it also offers `extra`), `stay` (it answers no call of a tool,
-and ignores the end of its input and SIGTERM). Its tools are the comma-separated names in `TOOLS`; each returns its name and the
-value of `TOKEN`.
+(it exits at the first call of a tool), `grow` (after the first call it also offers `extra`), `stay` (it answers no call, and
+ignores the end of its input and SIGTERM). Its tools are the comma-separated names in `TOOLS`; each returns its name and the value
+of `TOKEN`.
 """
 
 import json
