@@ -7,10 +7,9 @@ import os
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, Self, get_args
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -23,6 +22,7 @@ from pydantic_settings import (
 from a2a_gateway.errors import ConfigurationError
 from a2a_gateway.llm_settings import LLMSettings
 from a2a_gateway.peer_settings import PeerSettings
+from a2a_gateway.settings_errors import describe, location
 from delegate_tool.protocol.base_url import parse_base_url
 from delegate_tool.protocol.money import parse_usd
 from delegate_tool.protocol.text import did_you_mean
@@ -342,10 +342,9 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
     try:
         return FileSettings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
-        # An error of several settings together, such as two peers with the same id, has an empty location.
-        faults = [_location(fault) for fault in error.errors()]
+        faults = [location(fault) for fault in error.errors()]
         raise ConfigurationError(
-            f"Settings cannot be used: {describe(error, names=_variables_in_use(given))}.",
+            f"Settings cannot be used: {describe(error, Settings, names=_variables_in_use(given))}.",
             param=faults[0] or None,
             details={"settings": faults},
         ) from None
@@ -373,46 +372,3 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
     known = _OF_CLIENTS | {_PREFIX + name.upper() for name in Settings.model_fields}
     unknown = sorted(name for name in environ if name.upper().startswith(_PREFIX) and name.upper() not in known)
     return {name: f"there is no such setting{did_you_mean(name, known, prefix=_PREFIX)}" for name in unknown}
-
-
-def describe(error: ValidationError, model: type[BaseModel] = Settings, *, names: Mapping[str, str] | None = None) -> str:
-    """Describe what is wrong with the settings of a model, each by its name, in one line.
-
-    Args:
-        names: how to name the settings, where that is not their own name: by their options or variables.
-    """
-    return "; ".join(_describe(fault, model, names or {}) for fault in error.errors())
-
-
-def _describe(error: ErrorDetails, model: type[BaseModel], names: Mapping[str, str]) -> str:
-    loc = error["loc"]
-    if error["type"] == "extra_forbidden":
-        reason = f"there is no such setting{did_you_mean(str(loc[-1]), _settings_at(loc[:-1], model))}"
-    else:
-        reason = error["msg"].removeprefix("Value error, ")
-    name = _location(error)
-    return ": ".join(filter(None, (names.get(name, name), reason)))
-
-
-def _location(error: ErrorDetails) -> str:
-    match error["loc"]:
-        case "llms", int(), str(name), *rest:  # an entry with a name needs no number
-            return ".".join(map(str, ("llms", name, *rest)))
-        case location:
-            return ".".join(map(str, location))
-
-
-def _settings_at(loc: tuple[int | str, ...], model: type[BaseModel]) -> Collection[str]:
-    """Return the names of the settings in the table at a location, such as those of the first of `peers`."""
-    for step in loc:
-        field = model.model_fields.get(str(step))
-        if field is not None:  # else the step is the index of a list, or a key of a table
-            model = _model_in(field.annotation) or model
-    return model.model_fields
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    """Return the model that an annotation names, or has in its arguments."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_model_in, get_args(annotation))), None)

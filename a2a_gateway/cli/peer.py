@@ -168,7 +168,7 @@ async def _add(
 
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers.grant_verifier import policy_of
-    from a2a_gateway.settings import describe
+    from a2a_gateway.settings_errors import describe
 
     root = None if url is None else _parse_root(url)
     gateway_id = None

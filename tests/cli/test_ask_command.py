@@ -24,7 +24,7 @@ def test_a_pipe_gets_the_answer_alone_and_standard_error_the_run_and_its_tree(se
     assert (result.exit_code, result.stdout) == (0, "All is well.\n")
     begun, header, run, _ = result.stderr.splitlines()
     assert begun == f"Run {served.run_json('runs', 'list', '--limit', '1')[0]['id'][:8]} of {AGENT}"
-    assert header.split() == ["run", "depth", "state", "time", "tokens", "cost", "in", "all", "id"]
+    assert header.split() == ["run", "depth", "state", "time", "tokens", "cost", "id"]
     assert run.split()[:3] == [AGENT, "0", "finished"]
 
 

@@ -49,7 +49,7 @@ def test_where_the_answer_goes_to_a_file_the_terminal_shows_the_rest(served: Ser
         os.close(writer)
         terminal.wait_for(rf"{AGENT} \d+ s · thinking")
         served.llm.open_gate("to a file")
-        terminal.wait_for("in all")
+        terminal.wait_for("finished")
         assert terminal.wait() == 0
         assert answer.read() == "The answer.\n"
     assert "The answer." not in terminal.shown

@@ -115,9 +115,9 @@ async def test_a_tree_deeper_than_files_can_be_open_is_removed(workspaces: Works
 
 
 @pytest.mark.linux("only there is a directory of files that not even root may remove")
-async def test_what_nobody_may_remove_stays_and_stops_neither_a_sweep_nor_a_removal(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_nobody_may_remove_stays_and_stops_neither_a_sweep_nor_a_removal(caplog: pytest.LogCaptureFixture) -> None:
     stuck = WorkspaceDirectories(Path("/proc/self/fdinfo"))
     await stuck.sweep(())
     await stuck.remove(stuck.locate("0"))
     assert Path("/proc/self/fdinfo/0").exists()
-    assert "directory_not_removed" in capsys.readouterr().out
+    assert "directory_not_removed" in caplog.text

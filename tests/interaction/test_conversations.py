@@ -145,7 +145,7 @@ async def test_a_conversation_goes_on_in_its_workspace_after_the_data_directory_
 
 
 async def test_a_conversation_whose_data_directory_was_moved_expires_with_its_workspace(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, after, model = tmp_path / "before", tmp_path / "after", "openhands_default"
     with scripted_gateway(before, conversation_ttl_s=1e-6) as (gateway, _):
@@ -154,5 +154,5 @@ async def test_a_conversation_whose_data_directory_was_moved_expires_with_its_wo
     before.rename(after)
     with scripted_gateway(after):
         await until(lambda: not list((after / "workspaces").iterdir()))  # swept in the background, at once
-    assert "failed" not in capsys.readouterr().out
+    assert "failed" not in caplog.text
     assert not before.exists()

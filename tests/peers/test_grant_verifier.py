@@ -114,4 +114,4 @@ def test_a_peer_may_run_agents_that_its_settings_name_without_their_prefix() -> 
     accepts = {"agents": ["lead", "openhands_coder"]}
     peer = PeerSettings.model_validate({"id": "box", "public_key": SigningKey.generate().public_key, "accepts": accepts})
     policy, _, _ = policy_of(peer)
-    assert policy.allowed_agents == {"openhands_lead", "openhands_coder"}
+    assert policy.allowed_agents == frozenset({"openhands_lead", "openhands_coder"})

@@ -82,9 +82,9 @@ def test_a_key_loses_its_line_end_and_one_that_no_header_can_hold_is_not_shown()
     [
         ("A2A_PEERS", '[{"id": "x", "api_key": "hunter2"', "A2A_PEERS"),
         ("A2A_PEERS", '[{"id": "x", "api_key": {"is": "hunter2"}}]', r"peers\.0\.api_key"),
-        ("A2A_TIMEOUT_S", "inf", "timeout_s"),
-        ("A2A_TIMEOUT_S", "1e10", "timeout_s"),
-        ("A2A_HEARTBEAT_S", "nan", "heartbeat_s"),
+        ("A2A_TIMEOUT_S", "inf", "A2A_TIMEOUT_S"),
+        ("A2A_TIMEOUT_S", "1e10", "A2A_TIMEOUT_S"),
+        ("A2A_HEARTBEAT_S", "nan", "A2A_HEARTBEAT_S"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named_and_no_secret_shown(

@@ -153,8 +153,7 @@ async def test_a_recorded_conversation_gives_its_texts_tokens_and_cost(stage: St
         assert _tokens(replies, "completion_tokens") == recording.usage.completion
         assert _tokens(replies, "prompt_tokens_details", "cached_tokens") == recording.usage.cached
         assert _tokens(replies, "completion_tokens_details", "reasoning_tokens") == recording.usage.reasoning
-        complete = {reply.usage["cost_details"]["complete"] for reply in replies}
-        assert complete == {recording.cost_usd is not None}
+        assert all(reply.usage["cost_details"]["complete"] for reply in replies)  # without a price a local server is free
     if recording.cost_usd is not None:
         cost = sum(Decimal(reply.usage["cost_details"]["self"]) for reply in replies)
         # Each request's cost is rounded once, to whole micro-USD.

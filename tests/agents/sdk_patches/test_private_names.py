@@ -24,8 +24,9 @@ FILES = sorted(
     if path != Path(private_names.__file__) and "migrations" not in path.parts
 )
 PRIVATE = re.compile(r"_[A-Za-z]\w*")
-DOCUMENTED = {"_exit", "_asdict", "_mapping"}
-"""Public in spite of their names: `os._exit`, `namedtuple._asdict`, `sqlalchemy.Row._mapping`."""
+DOCUMENTED = {"_exit", "_asdict", "_mapping", "_record", "_from_structlog", "_logger", "_name"}
+"""Public in spite of their names: `os._exit`, `namedtuple._asdict`, `sqlalchemy.Row._mapping`, and what structlog's
+`ProcessorFormatter` exchanges with records and processors."""
 TEXTS = {"_API_KEY", "_above_", "_cost", "_details"}
 """Strings that are no names: parts of variables and of price keys."""
 OWN = ("a2a_gateway", "delegate_tool")
