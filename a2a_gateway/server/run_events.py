@@ -60,7 +60,7 @@ class RunEventsResponse(Response):
             await writer.start(200, raw_headers({**sse.HEADERS, **request_id}))
             while not run.has_ended:
                 events = await run.take(self._heartbeat_s)
-                for batch in batched(events, _BATCH, strict=False) if events else ((),):
+                for batch in batched(events, _BATCH) if events else ((),):
                     body = b"".join(self._render(at, event, run.record) for at, event in enumerate(batch, position))
                     position += len(batch)
                     await writer.write(body or HEARTBEAT, more=True)

@@ -191,7 +191,7 @@ async def test_a_run_that_failed_before_it_began_has_its_error_alone(tmp_path: P
 
 async def test_a_run_of_many_events_is_replayed_whole(tmp_path: Path) -> None:
     deltas = [ContentDelta(f"{number} ") for number in range(20_000)]
-    works = (*deltas, RunEnded(Finished(content_of(deltas))))
+    works: tuple[RunStep, ...] = (*deltas, RunEnded(Finished(content_of(deltas))))
     async with bench_of(tmp_path, lambda run: works) as bench:
         live = await run_to_the_end(bench)
         again = await bench.service.ended_runs.follow(live.record)
