@@ -72,8 +72,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8420, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     public_url: str | None = Field(
         default=None,
-        description="Base URL under which clients and other gateways reach it, such as that of a proxy in front. Default: from "
-        "`host` and `port`. The gateway's own agents do not use it: they call `host` and `port`.",
+        description="Base URL under which the agents of `a2a-gateway serve` reach it. Default: from `host` and `port`. A gateway "
+        "in an application needs none: its agents call it in the process.",
     )
     data_dir: _Directory = Field(
         default_factory=lambda: _home() / ".a2a-gateway",
@@ -283,15 +283,10 @@ class Settings(BaseSettings):
 
     @property
     def own_url(self) -> str:
-        """OpenAI base URL under which clients reach this gateway, ending in `/v1`."""
-        return self.public_url.rstrip("/").removesuffix("/v1") + "/v1" if self.public_url else self.local_url
-
-    @property
-    def local_url(self) -> str:
-        """OpenAI base URL at the address that `serve` listens on; no proxy in front of it is in the way."""
+        """OpenAI base URL under which this gateway's own agents reach it, ending in `/v1`."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self.port}/v1"
+        return (self.public_url or f"http://{host}:{self.port}").rstrip("/").removesuffix("/v1") + "/v1"
 
     @property
     def is_loopback(self) -> bool:

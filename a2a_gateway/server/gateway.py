@@ -87,7 +87,7 @@ class Gateway:
         owns_process: whether the process is this gateway's own: environment, garbage collector, loggers, default executor and
             LiteLLM are then tuned for agents. False leaves them to the application; `agents.sdk_patches.patching` lists what is
             replaced in libraries, in either case, while agents run.
-        listens: whether it is served at its settings' `local_url`, so that its agents call it there. Otherwise an application
+        listens: whether it is served at its settings' `own_url`, so that its agents call it there. Otherwise an application
             serves it, and its agents call it in this process: see `in_process`.
     """
 
@@ -206,7 +206,7 @@ class Gateway:
 async def open_engine(gateway: Gateway, signing_key: "SigningKey") -> AsyncIterator[Engine]:
     """Put the parts of a gateway together, each after those that it depends on."""
     settings, environ, clock, owns_process = gateway.settings, gateway.environ, gateway.clock, gateway.owns_process
-    base_url, transport = (settings.local_url, None) if gateway.listens else _in_process(gateway)
+    own_url, transport = (settings.own_url, None) if gateway.listens else _in_process(gateway)
     live_runs = LiveRuns()
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_data_dir(settings))
@@ -226,7 +226,7 @@ async def open_engine(gateway: Gateway, signing_key: "SigningKey") -> AsyncItera
             tokens = JwtRunTokens(settings.gateway_id)
             queue = ConversationQueue(settings.max_queued_runs)
             capacity = Capacity(settings.max_concurrent_runs, settings.max_queued_runs)
-            policy = _service_policy(settings, base_url)
+            policy = _service_policy(settings, own_url)
             identity = peers.Identity(settings.gateway_id, signing_key, clock, environ)
             known_peers = peers.KnownPeers(settings, store.peers)
             directory = await stack.enter_async_context(
@@ -315,10 +315,10 @@ def _agent_key_use(settings: Settings) -> AgentKeyUse:
     return settings.agent_key_use
 
 
-def _service_policy(settings: Settings, base_url: str) -> ServicePolicy:
+def _service_policy(settings: Settings, own_url: str) -> ServicePolicy:
     return ServicePolicy(
         gateway_id=settings.gateway_id,
-        base_url=base_url,
+        base_url=own_url,
         defaults=Limits(*limit_values(limits_of(settings))),
         queue_timeout_s=settings.queue_timeout_s,
         disconnect_grace_s=settings.disconnect_grace_s,
