@@ -25,7 +25,8 @@ def serve(
 ) -> None:
     """Serve agents until Ctrl-C, which cancels the runs under way."""
     settings = read_settings(config, host=host, port=port, data_dir=data_dir, profiles=profiles)
-    note("Loading OpenHands…")  # no spinner: it would share the terminal with the log
+    if sys.stderr.isatty():  # elsewhere it is the log, whose lines all have one form
+        note("Loading OpenHands…")  # no spinner: it would share the terminal with the log
     from a2a_gateway.server.process import serve as serve_gateway
 
     announce = _announce_json if json_output else _announce
