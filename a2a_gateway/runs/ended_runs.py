@@ -32,7 +32,8 @@ from a2a_gateway.runs.journal_codec import decode_events
 from a2a_gateway.runs.kept_outcome import MessageItem, OutputItem, decode_kept_outcome
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunState
-from a2a_gateway.runs.ports import Clock, Ledger
+from a2a_gateway.runs.ports import Clock
+from a2a_gateway.runs.run_queries import RunQueries
 from delegate_tool.protocol.context import OnDisconnect
 
 _QUICK_CHARS: Final = 16 * 1024
@@ -42,7 +43,7 @@ _QUICK_CHARS: Final = 16 * 1024
 class EndedRuns:
     """Reads what is kept of ended runs."""
 
-    ledger: Ledger
+    ledger: RunQueries
     journals: Journals
     live_runs: LiveRuns
     clock: Clock
