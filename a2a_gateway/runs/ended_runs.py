@@ -161,7 +161,7 @@ def rebuild_run(end: RunFinished, output: Sequence[OutputItem], clock: Clock) ->
     """
     record = end.summary.record
     live = LiveRun(record, OnDisconnect.CONTINUE, lambda _: None, clock, is_renumbered=True)
-    live.publish(RunStarted(record), record.started_at)
+    live.publish(RunStarted(record), record.created_at if record.started_at is None else record.started_at)
     if isinstance(end.outcome, Finished | Limited):
         for item in output:
             live.publish(ContentDelta(item.text) if isinstance(item, MessageItem) else ReasoningDelta(item.text), record.ended_at)

@@ -171,13 +171,15 @@ async def test_events_that_are_left_out_leave_a_gap_in_the_numbers(tmp_path: Pat
 
 async def test_a_run_that_a_crash_cut_short_has_its_task_and_ends_as_lost(tmp_path: Path) -> None:
     async with bench_of(tmp_path, lambda run: WORKS) as bench:
-        proposal = bench.service._opening.take_in(*bench.request("the task")).proposal  # a run without a task that leads it
+        asked = bench.request("the task", conversation_id="0b5dd1f0-516f-4f0e-8d53-1c8f7f3f9b02")  # so it has to wait
+        proposal = bench.service._opening.take_in(*asked).proposal  # a run without a task that leads it
         record = await bench.store.ledger.open_run(proposal)
         await bench.store.ledger.mark_lost()
         journal = await bench.store.journals.get(record.id)
         assert journal is not None
         assert (journal.task, journal.events) == (KeptText("the task"), None)
         lost = await bench.service.ended_runs.follow(record)
+        assert (record.started_at, lost.happened_at[0]) == (None, round(record.created_at, 3))
         assert lost.events[lost.position_of(50)] is lost.events[-1]  # for a client that had read more before the crash
         end = end_of(lost.events)
         assert isinstance(end.outcome, Failed)
