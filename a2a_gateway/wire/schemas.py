@@ -85,10 +85,6 @@ class ProfileObject(ModelObject):
     name: str
     """The name of the profile: the id without its prefix."""
     llm: str
-    priced: bool
-    """Whether the price of the LLM's tokens is known."""
-    has_budget: bool
-    """Whether the profile caps the cost of its runs, each or all together."""
     mcp_servers: list[str]
     source: str
     """The file or the variable that defines it."""
@@ -101,6 +97,7 @@ class ProfileProblemObject(TypedDict):
     line: int | None
     message: str
     severity: Literal["error", "warning"]
+    topic: Literal["profile", "price"]
 
 
 @with_config(_DESCRIBED)
