@@ -1,9 +1,10 @@
 """Runs and their trees: list, inspect, watch, cancel."""
 
+import os
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-import anyio
+import anyio.to_thread
 from fastapi import APIRouter, Header, Query
 from starlette.responses import JSONResponse, Response
 
@@ -155,7 +156,8 @@ async def _details(engine: Engine, caller: Caller, record: RunRecord) -> RunView
     """Render what only a look at one run shows. A path of this machine is for its users: for no agent, and for no peer."""
     journal, live = await engine.store.journals.get(record.id), engine.service.live_runs.get(record.id)
     workspace_dir = live.workspace_dir if live is not None else journal and journal.workspace_dir
-    if caller.run is not None or caller.asks_as is not None or not (workspace_dir and await anyio.Path(workspace_dir).is_dir()):
+    is_person = caller.run is None and caller.asks_as is None
+    if not (is_person and workspace_dir and await anyio.to_thread.run_sync(os.path.isdir, workspace_dir)):
         workspace_dir = None
     children = await engine.store.ledger.list_children(record.id, _MOST_CHILDREN)
     task = None if journal is None else journal.task
