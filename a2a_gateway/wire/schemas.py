@@ -85,15 +85,12 @@ class ProfileObject(ModelObject):
     name: str
     """The name of the profile: the id without its prefix."""
     llm: str
-    priced: bool
-    """Whether the price of the LLM's tokens is known."""
-    has_budget: bool
-    """Whether the profile caps the cost of its runs, each or all together."""
     mcp_servers: list[str]
     source: str
     """The file or the variable that defines it."""
 
 
+@with_config(_DESCRIBED)
 class ProfileProblemObject(TypedDict):
     """What is wrong with a definition, and where."""
 
@@ -101,6 +98,9 @@ class ProfileProblemObject(TypedDict):
     line: int | None
     message: str
     severity: Literal["error", "warning"]
+    """A profile with warnings only is served."""
+    topic: Literal["profile", "price"]
+    """`price`: no price of its LLM is known, so its runs are refused."""
 
 
 @with_config(_DESCRIBED)
