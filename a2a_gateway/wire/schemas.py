@@ -90,6 +90,7 @@ class ProfileObject(ModelObject):
     """The file or the variable that defines it."""
 
 
+@with_config(_DESCRIBED)
 class ProfileProblemObject(TypedDict):
     """What is wrong with a definition, and where."""
 
@@ -97,7 +98,9 @@ class ProfileProblemObject(TypedDict):
     line: int | None
     message: str
     severity: Literal["error", "warning"]
+    """A profile with warnings only is served."""
     topic: Literal["profile", "price"]
+    """`price`: no price of its LLM is known, so its runs are refused."""
 
 
 @with_config(_DESCRIBED)
