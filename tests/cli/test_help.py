@@ -50,7 +50,7 @@ def test_a_misspelled_command_or_option_is_answered_with_the_one_meant(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["keys", "revoke", "nobody"], ["peer", "remove", "nobody"], ["runs", "list"], ["spend", "--by", "hour"]]
+    "arguments", [["keys", "revoke", "missing"], ["peer", "remove", "missing"], ["runs", "list"], ["spend", "--by", "hour"]]
 )
 def test_a_failure_with_json_is_a_json_object(command_line: CommandLine, arguments: list[str]) -> None:
     plain, result = command_line.run(*arguments), command_line.run(*arguments, "--json")
