@@ -110,7 +110,7 @@ class EndedRuns:
         return await _decode(lambda text: replay_run(text, summary, self.clock), encoded)
 
     async def _read_journal(self, record: RunRecord) -> tuple[RunSummary, str | None] | None:
-        """Read the final sums of an ended run and its events, which are None if a crash has lost them; None if none are kept."""
+        """Read the final sums of an ended run and its events, which are None if a crash has lost them; None without a journal."""
         summary, journal = await self.ledger.summary(record.id), await self.journals.get(record.id)
         if summary is None or journal is None or summary.record.state in LIVE_STATES:
             return None
