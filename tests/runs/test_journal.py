@@ -26,6 +26,7 @@ from a2a_gateway.runs.events import (
     ToolStarted,
     TurnFinished,
 )
+from a2a_gateway.runs.journal import keep_task
 from a2a_gateway.runs.journal_codec import KeptEnd, KeptEvents, decode_end, decode_events, encode_events
 from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.live import LiveRun
@@ -116,6 +117,14 @@ def test_every_outcome_is_kept_with_its_text(outcome: Outcome) -> None:
 def test_events_of_a_later_version_are_as_good_as_none() -> None:
     assert decode_events('{"version": 2}', RECORD) is None
     assert decode_end('{"version": 2}') is None
+
+
+@pytest.mark.parametrize("shift", range(0, 3_000, 500))
+def test_no_part_of_a_secret_is_kept_of_a_task_that_is_cut(shift: int) -> None:
+    secret = "sk-" + "0123456789" * 300
+    kept = keep_task("x" * shift + secret * 20, 16 * 1024, lambda text: text.replace(secret, "***"))
+    assert kept is not None
+    assert (kept.text.strip("x*"), kept.is_truncated) == ("", True)
 
 
 WORKS: tuple[RunStep, ...] = (
