@@ -209,7 +209,7 @@ class RunDetailsObject(RunObject):
     task: TaskObject | None
     """Null if nothing is kept of tasks (`A2A_JOURNAL_BYTES=0`), or an earlier release ran it."""
     workspace: str | None
-    """The directory on the gateway's machine in which its tools work. Null if there is none, or none any more, and for runs and
+    """The directory on the gateway's machine in which its tools work. Null if it does not exist, or no longer, and for runs and
     peers that ask."""
     children: list[RunObject]
     """The first 100 runs directly below it on this gateway, oldest first."""

@@ -65,7 +65,7 @@ from a2a_gateway.server.logs import configure_logs
 configure_logs("info")
 log, evil = get_log("a2a_gateway"), {EVIL!r}
 log.warning("peer_down", reason=evil)
-logging.getLogger("uvicorn").warning("said %s", evil)
+logging.getLogger("uvicorn").warning("reason: %s", evil)
 try:
     raise ValueError(evil)
 except ValueError:
