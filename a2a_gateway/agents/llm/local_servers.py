@@ -14,7 +14,11 @@ DEFAULT_SERVERS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """LiteLLM's providers with a default URL on this machine: the variable that replaces it, and the default."""
 SERVER_VARIABLES: Final[Mapping[str, str]] = {
-    name: f"{name.upper()}_API_BASE" for name in ("custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "xinference")
+    "custom_openai": "CUSTOM_OPENAI_API_BASE",
+    "hosted_vllm": "HOSTED_VLLM_API_BASE",
+    "litellm_proxy": "LITELLM_PROXY_API_BASE",
+    "lm_studio": "LM_STUDIO_API_BASE",
+    "xinference": "XINFERENCE_API_BASE",
 }
 """LiteLLM's providers without a default URL, with the variable for it. Without a URL, LiteLLM sends the requests to OpenAI."""
 _DOCKER_HOST: Final = "host.docker.internal"
