@@ -14,7 +14,6 @@ from typing import Final
 
 from openhands.sdk.utils.cipher import Cipher
 
-from a2a_gateway.agents.llm.credentials import llm_secrets
 from a2a_gateway.agents.llm.sampling import ignored_options
 from a2a_gateway.agents.profiles.definition_errors import UndecryptableError, definition_error
 from a2a_gateway.agents.profiles.key_files import KeyFiles, Stamp, stamp_of
@@ -146,7 +145,7 @@ class ProfileCatalog:
         return () if entry is None or entry.recipe is None else ignored_options(entry.recipe.llm, requested)
 
     def mask(self, text: str) -> str:
-        """Replace the credentials of all LLMs in a text."""
+        """Replace the credentials of all LLMs and MCP servers in a text."""
         return self._state.secrets.mask(text)
 
     def list(self) -> Sequence[Profile]:
@@ -207,7 +206,7 @@ class ProfileCatalog:
         for entry in found:
             entries.setdefault(entry.name, entry)
         recipes = [entry.recipe for entry in found if entry.recipe is not None]
-        secrets = Secrets.of(secret for recipe in recipes for secret in llm_secrets(recipe.llm, recipe.condenser_llm))
+        secrets = Secrets.of(secret for recipe in recipes for secret in recipe.secrets)
         return _State(snapshot, resolver.key_files.stamps, tuple(found), entries, secrets, resolver)
 
     def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:

@@ -124,7 +124,7 @@ class _Expansion:
         if value is None:
             self.faults.append(Fault(f"the variable {name} is not set in the gateway's environment", at))
             return ""
-        if _SECRET_NAME.search(name):
+        if name.startswith(_FOR_SERVERS) or _SECRET_NAME.search(name):
             self.secrets.add(value)
         return value
 

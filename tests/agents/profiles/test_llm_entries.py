@@ -221,6 +221,33 @@ def test_credentials_in_parameters_are_masked_and_not_shown(bare_place: Place) -
     assert not [secret for secret in secrets if secret in repr(entry) + repr(recipe)]
 
 
+@pytest.mark.parametrize("provider", ["custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "xinference"])
+def test_a_provider_without_a_server_is_refused_instead_of_called_at_openai(bare_place: Place, provider: str) -> None:
+    entry = {"name": "a", "model": f"{provider}/m", "context_length": 32_000, **PRICED}
+    catalog = open_with(bare_place, entry)
+    assert catalog.list() == []
+    assert "set base_url" in messages_of(catalog)[0]
+    named = {f"{provider.upper()}_API_BASE": SERVER}
+    assert called_with(open_with(bare_place, entry, environ=named).recipe("a"))[2] == SERVER
+    assert called_with(open_with(bare_place, {**entry, "base_url": SERVER}).recipe("a"))[2] == SERVER
+
+
+@pytest.mark.parametrize(
+    ("entry", "effort"),
+    [
+        ({}, None),
+        ({"parameters": {"reasoning_effort": "high"}}, "high"),
+        ({"model": "openai/gpt-5"}, "high"),
+        ({"base_url": None}, "high"),
+    ],
+    ids=["unknown", "stated", "known to reason", "at the provider's own server"],
+)
+def test_a_server_of_one_s_own_is_not_asked_for_an_effort_that_no_setting_states(
+    bare_place: Place, entry: dict[str, Any], effort: str | None
+) -> None:
+    assert open_with(bare_place, {**A, **entry}).recipe("a").llm.reasoning_effort == effort
+
+
 def test_ollama_is_called_where_it_has_tools_and_with_the_stated_context(bare_place: Place) -> None:
     entry = {"name": "a", "model": "ollama/llama3.1", "base_url": "http://127.0.0.1:11434/v1/", "context_length": 32_000}
     catalog = open_with(bare_place, entry)

@@ -34,13 +34,13 @@ def test_a_server_gets_the_values_of_variables_and_credentials_are_known_as_such
           tickets:
             command: sh
             args: ["--host", "${TICKETS_HOST}", "--port", "${TICKETS_PORT:-443}"]
-            env: {TOKEN: "${MCP_TICKETS_API_KEY}", MODE: production}
+            env: {TOKEN: "${MCP_TICKETS_API_KEY}", USER: "${MCP_TICKETS_USER}", MODE: production}
           wiki: {url: "https://wiki.test/mcp", headers: {Authorization: "Bearer wiki-credential"}}
           unused: {command: sh, enabled: false}
         ---
         """,
     )
-    catalog = place.open({"MCP_TICKETS_API_KEY": "tickets-credential"})
+    catalog = place.open({"MCP_TICKETS_API_KEY": "tickets-credential", "MCP_TICKETS_USER": "user-credential"})
     recipe = catalog.recipe("p")
     assert catalog.problems() == ()
     assert recipe.profile.mcp_servers == ("tickets", "wiki")
@@ -48,10 +48,12 @@ def test_a_server_gets_the_values_of_variables_and_credentials_are_known_as_such
     assert tickets.args == ["--host", "tickets.test", "--port", "443"]
     assert {name: value.get_secret_value() for name, value in (tickets.env or {}).items()} == {
         "TOKEN": "tickets-credential",
+        "USER": "user-credential",
         "MODE": "production",
     }
     secrets = {secret.get_secret_value() for secret in recipe.mcp_secrets}
-    assert secrets == {"tickets-credential", "wiki-credential", "Bearer wiki-credential"}
+    assert secrets == {"tickets-credential", "user-credential", "wiki-credential", "Bearer wiki-credential"}
+    assert "credential" not in catalog.mask(" ".join(sorted(secrets)))  # as in the task that a run's journal keeps
     assert "credential" not in repr(recipe)
 
 
