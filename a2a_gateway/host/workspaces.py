@@ -23,6 +23,7 @@ from a2a_gateway.errors import RequestError, StoreError, WorkspaceNotAllowed
 from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.runs.model import ConversationId
 from delegate_tool.protocol.fields import Header
+from delegate_tool.protocol.text import well_formed
 
 log = get_log(__name__)
 
@@ -99,7 +100,7 @@ class WorkspaceDirectories:
             raise WorkspaceNotAllowed(
                 f"{str(path)!r} contains the gateway's data, or is part of it. Name another directory.", param=Header.WORKSPACE
             )
-        if not resolved.is_dir():
+        if not _is_usable_directory(resolved):
             raise RequestError(
                 f"{str(path)!r} is not a directory of the gateway's machine. Create it, or name another.", param=Header.WORKSPACE
             )
@@ -118,6 +119,13 @@ class WorkspaceDirectories:
             return 0
         leftovers = [path for path in self.root.resolve().iterdir() if str(path) not in keep]
         return sum(map(remove_tree, leftovers))
+
+
+def _is_usable_directory(path: Path) -> bool:
+    try:
+        return path.is_dir() and well_formed(str(path)) == str(path)  # a name that is not UTF-8 cannot be stored
+    except OSError:  # a name is too long, or a directory above it may not be entered
+        return False
 
 
 async def _make_directory(make: Callable[[str], str], name: str) -> str:

@@ -1,6 +1,7 @@
 """Workspaces that a caller names: who may name which directory, and that it stays the caller's."""
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,18 @@ async def test_an_agent_and_its_children_work_in_the_directory_until_the_convers
     assert not project.exists()
 
 
+async def test_a_conversation_does_not_follow_a_link_that_replaced_its_directory(owner: Owner, tmp_path: Path) -> None:
+    project = owner.home / "project"
+    project.mkdir()
+    first = await owner.ask(user("First.", DONE), project)
+    project.rmdir()
+    project.symlink_to(tmp_path)
+    conversation = {"X-OpenHands-ServerConversation-ID": first.headers["x-openhands-serverconversation-id"]}
+    moved = await owner.ask(user("Moved.", PWD, DONE), None, **conversation)
+    assert (moved.status_code, moved.json()["error"]["param"]) == (400, "X-A2A-Workspace")
+    assert not (tmp_path / "here.txt").exists()
+
+
 async def test_a_conversation_with_a_workspace_of_its_own_keeps_it(owner: Owner) -> None:
     first = await owner.ask(user("Own.", DONE), None)
     conversation = {"X-OpenHands-ServerConversation-ID": first.headers["x-openhands-serverconversation-id"]}
@@ -80,7 +93,16 @@ async def test_what_a_key_may_not_name_is_refused_and_leaves_no_run(owner: Owner
     sibling.mkdir()
     before = llm.traffic.received
     refusals = [(path, 403) for path in (tmp_path, owner.home / "out", owner.home / "data", owner.home.parent, sibling, "/")]
-    for path, status in [*refusals, (owner.home / "file", 400), (owner.home / "missing", 400), (tmp_path / "missing", 403)]:
+    (owner.home / "not text").symlink_to(os.fsdecode(bytes(owner.home) + b"/\xff"))
+    (owner.home / os.fsdecode(b"\xff")).mkdir()
+    unusable = [(owner.home / name, 400) for name in ("x" * 300, "not text")]
+    for path, status in [
+        *refusals,
+        *unusable,
+        (owner.home / "file", 400),
+        (owner.home / "missing", 400),
+        (tmp_path / "missing", 403),
+    ]:
         refused = await owner.ask(user("No.", DONE), path)
         code = "workspace_not_allowed" if status == 403 else "invalid_request_error"
         error = refused.json()["error"]
@@ -116,9 +138,10 @@ async def test_an_agent_names_no_workspace_for_its_children(owner: Owner, llm: S
     assert service.live_runs.get(RunId(live.record.id)) is None
 
 
-async def test_a_fixed_directory_stays_and_a_named_one_is_never_removed(tmp_path: Path) -> None:
+async def test_a_fixed_directory_stays_and_a_named_one_is_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = f"---\nname: fixed\ndescription: Stays.\na2a: {{workspace: {tmp_path / 'fixed'}}}\n---\nYou work."
     (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
     with scripted_gateway(tmp_path / "data", {"fixed": fixed}, conversation_ttl_s=0) as (gateway, _):
         _, key = await asyncio.to_thread(gateway.create_key, "owner", workspaces=[str(tmp_path)])
         owner = Owner(gateway, tmp_path, key)
@@ -126,4 +149,8 @@ async def test_a_fixed_directory_stays_and_a_named_one_is_never_removed(tmp_path
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "X-A2A-Workspace")
         done = await owner.ask(user("Work.", PWD, DONE), tmp_path / "project", model="openhands_default")
         assert done.status_code == 200
+        files = [tmp_path / "project" / name for name in ("gateway.toml", "src/gateway.toml")]
+        writes = [call("file_editor", command="create", path=str(path), file_text="# settings") for path in files]
+        await owner.ask(user("Write.", Step(tool_calls=tuple(writes)), DONE), tmp_path / "project", model="openhands_default")
     assert (tmp_path / "project" / "here.txt").exists()
+    assert [path.exists() for path in files] == [False, True]
