@@ -58,5 +58,5 @@ constraints: ## Resolve all dependencies anew and pin them in constraints.txt
 	@sh scripts/pin-constraints.sh
 
 clean: ## Remove .venv, caches and build results
-	rm -rf $(VENV) build dist site docs/reference *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache .coverage .coverage.* bench-results.json
+	rm -rf $(VENV) $(VENV).lock build dist site docs/reference *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache .coverage .coverage.* bench-results.json
 	find $(PRESENT) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,8 +14,8 @@ from delegate_tool.protocol.result import DelegationResult, DelegationStatus
 
 type ResponseFormat = type[BaseModel] | Mapping[str, Any]
 
-_WIRE_TYPES: Final = frozenset({"text", "json_object", "json_schema"})
-"""Types of OpenAI's own format. None of them is a type of JSON schema."""
+_WIRE_TYPES: Final = ("text", "json_object", "json_schema")
+"""Types of OpenAI's own format. None of them is a type of JSON schema, which may also be a list."""
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _MAX_FAULTS: Final = 5
 

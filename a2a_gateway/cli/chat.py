@@ -1,9 +1,10 @@
 """`a2a-gateway chat`: a conversation with an agent on a terminal, one task after the other."""
 
 import re
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from delegate_tool.protocol.context import DelegationContext
 
 _COMMAND: Final = re.compile(r"/[a-z?]+")
+_NOTICE_EVERY_S: Final = 0.1
 _HELP: Final = """\
 /cost  what the answers of this chat have cost
 /tree  the tree of runs of the latest answer
@@ -92,6 +94,12 @@ class _Chat:
     trees: "list[ListedRun]" = field(default_factory=list)
 
     def run(self) -> None:
+        with suppress(KeyboardInterrupt):
+            self._read_tasks()
+        if self.context.conversation_id is not None:
+            note(f"Continue with: a2a-gateway chat {self.model} --conversation {short_id(self.context.conversation_id)}")
+
+    def _read_tasks(self) -> None:
         while (line := _read_line()) is not None:
             task = line.strip()
             if _COMMAND.fullmatch(task):
@@ -100,8 +108,6 @@ class _Chat:
                 self._commands().get(task, _show_unknown)()
             elif task:
                 self._give(task)
-        if self.context.conversation_id is not None:
-            note(f"Continue with: a2a-gateway chat {self.model} --conversation {short_id(self.context.conversation_id)}")
 
     def _commands(self) -> Mapping[str, Callable[[], None]]:
         return {
@@ -159,13 +165,30 @@ class _Chat:
 def _read_line() -> str | None:
     """Return the next line of the user; None if the user leaves."""
     try:
-        return input("> ")
+        with _signals_noticed():
+            return input("> ")
     except (EOFError, KeyboardInterrupt):
         show()
         return None
     except UnicodeDecodeError:
         note("That was not UTF-8 text.")
         return ""
+
+
+@contextmanager
+def _signals_noticed() -> Iterator[None]:
+    """Wake readline ten times a second, so that it notices Ctrl-C.
+
+    It looks for signals only when one interrupts its wait for a key. A signal that comes just before the wait would count only
+    after the next one, or after Enter.
+    """
+    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, _NOTICE_EVERY_S, _NOTICE_EVERY_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def _summarise(tree: "ListedRun") -> str:

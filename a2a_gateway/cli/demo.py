@@ -41,25 +41,25 @@ def demo(
     """Let a lead agent delegate to specialists and back, on a scripted LLM, or on LLM_MODEL if that is set."""
     from a2a_gateway.testing.demo import DEMO_TASK
 
-    tell = partial(show, stderr=json_output)  # with --json standard output has one object alone
-    with _make_directory(keep), TemporaryDirectory(prefix="a2a-demo-") as scratch, _llm(tell) as environ:
+    report = partial(show, stderr=json_output)  # with --json standard output has one object alone
+    with _make_directory(keep), TemporaryDirectory(prefix="a2a-demo-") as scratch, _llm(report) as environ:
         data_dir = Path(scratch)
-        with _gateway(data_dir, {**environ, "OH_PERSISTENCE_DIR": str(data_dir / "openhands")}, tell) as gateway:
-            tell(f"Task for {_LEAD}: {DEMO_TASK}\n")
+        with _gateway(data_dir, {**environ, "OH_PERSISTENCE_DIR": str(data_dir / "openhands")}, report) as gateway:
+            report(f"Task for {_LEAD}: {DEMO_TASK}\n")
             answer = stream_answer(gateway, _LEAD, DEMO_TASK, {}, Display(text=not json_output))
             if answer.error is not None:
                 raise answer.error
-            tell("\nThe files that the agents' tools made in their shared workspace:\n")
+            report("\nThe files that the agents' tools made in their shared workspace:\n")
             workspace = _workspace(data_dir, answer)
             files = _list_files(workspace)
-            tell(_as_table(files))
+            report(_as_table(files))
             if keep is not None:
                 shutil.copytree(workspace, keep, symlinks=True, dirs_exist_ok=True)
-            tell("\nThe tree of runs, with each run's own tokens (read + written) and cost:\n")
+            report("\nThe tree of runs, with each run's own tokens (read + written) and cost:\n")
             tree = gateway.tree(answer.run_id)
-            tell(draw_tree(tree))
+            report(draw_tree(tree))
             refusal = _try_too_deep(gateway, tree)
-            tell(f"\nA call at depth {tree.limits.max_depth + 1} is refused ({refusal.code}): {refusal.message}")
+            report(f"\nA call at depth {tree.limits.max_depth + 1} is refused ({refusal.code}): {refusal.message}")
     note(f"\n{'Copied to ' + str(keep) if keep else 'The files are removed again; --keep DIR keeps them'}.")
     if json_output:
         refused = {"code": refusal.code, "message": refusal.message}
@@ -88,7 +88,7 @@ def _make_directory(keep: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _gateway(data_dir: Path, environ: Mapping[str, str], tell: Callable[[str], None]) -> "Iterator[RemoteGateway]":
+def _gateway(data_dir: Path, environ: Mapping[str, str], report: Callable[[str], None]) -> "Iterator[RemoteGateway]":
     from a2a_gateway.cli.gateway_client import RemoteGateway
 
     data_dir.joinpath("gateway").mkdir(mode=0o700)
@@ -96,7 +96,7 @@ def _gateway(data_dir: Path, environ: Mapping[str, str], tell: Callable[[str], N
     with ExitStack() as stack:
         with show_spinner("Starting a gateway"):
             started = stack.enter_context(own_gateway(data_dir / "gateway", profiles, environ))
-        tell(f"A gateway serves {', '.join(started.models)} at {started.url}.\n")
+        report(f"A gateway serves {', '.join(started.models)} at {started.url}.\n")
         yield stack.enter_context(RemoteGateway(started.url, started.key))
 
 
@@ -113,17 +113,17 @@ def _try_too_deep(gateway: "RemoteGateway", tree: "ListedRun") -> CommandError:
 
 
 @contextmanager
-def _llm(tell: Callable[[str], None]) -> Iterator[Mapping[str, str]]:
+def _llm(report: Callable[[str], None]) -> Iterator[Mapping[str, str]]:
     """Yield OpenHands' variables for the LLM: the user's own, or a scripted one that lives as long as the context."""
     model = os.environ.get("LLM_MODEL", "").strip()
     if model:
-        tell(f"The agents run on {model}, because LLM_MODEL names it: this costs money.")
+        report(f"The agents run on {model}, because LLM_MODEL names it: this costs money.")
         yield {}
         return
     from a2a_gateway.testing.demo import direct_demo
     from a2a_gateway.testing.scripted_llm import ScriptedLLM
 
-    tell(
+    report(
         "The LLM is scripted: its words are written in advance, and priced as if they came from gpt-4o-mini.\n"
         "All else is real: agents, tools, files, delegations, limits. With LLM_MODEL and LLM_API_KEY set, a real LLM is used."
     )

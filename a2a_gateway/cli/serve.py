@@ -25,7 +25,8 @@ def serve(
 ) -> None:
     """Serve agents until Ctrl-C, which cancels the runs under way."""
     settings = read_settings(config, host=host, port=port, data_dir=data_dir, profiles=profiles)
-    note("Loading OpenHands…")  # no spinner: it would share the terminal with the log
+    if sys.stderr.isatty():  # elsewhere standard error is the log alone, which begins with `gateway_starting`
+        note("Loading OpenHands…")  # no spinner: it would share the terminal with the log
     from a2a_gateway.server.process import serve as serve_gateway
 
     announce = _announce_json if json_output else _announce
@@ -38,7 +39,7 @@ def _announce_json(ready: "Announcement") -> None:
 
 def _announce(ready: "Announcement") -> None:
     for problem in ready.problems:
-        note(f"Not served: {problem}")
+        show(f"Not served: {problem}")
     show(f"Serving at {ready.url}")
     show(f"Models: {', '.join(ready.models) or 'none: set LLM_MODEL and LLM_API_KEY, or add a profile'}")
     if ready.first_key is not None:

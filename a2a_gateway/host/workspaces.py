@@ -57,14 +57,14 @@ class WorkspaceDirectories:
     async def resolve_named(self, path: str, allowed: Sequence[str]) -> str:
         """Return the resolved path of an existing directory that a caller names, if it is one of those allowed or below one.
 
-        Links are resolved on both sides. The directory above `root` holds the gateway's keys and the workspaces of other callers,
-        so neither that, nor what is in it, nor what contains it may be named.
+        Links are resolved on both sides. The directory above `root` holds the gateway's keys, and `root` the workspaces of other
+        callers. Neither these, nor what is in them, nor what contains them may be named.
 
         Raises:
             WorkspaceNotAllowed: it is not allowed.
-            RequestError: there is no such directory.
+            RequestError: there is no such directory, or it cannot be worked in.
         """
-        return await to_thread.run_sync(self._resolve_named, Path(path), [Path(each) for each in allowed])
+        return await to_thread.run_sync(self._resolve_named, path, allowed)
 
     def locate(self, path: str) -> str:
         """Return the present path of a workspace that `create` made at `path`, perhaps before `root` was moved."""
@@ -86,22 +86,24 @@ class WorkspaceDirectories:
         """Remove the workspaces of earlier processes, except those in `keep`; return how many. Call it before the first run."""
         return await to_thread.run_sync(partial(self._sweep, frozenset(map(self.locate, keep))))
 
-    def _resolve_named(self, path: Path, allowed: Sequence[Path]) -> str:
-        resolved, own = path.resolve(), self.root.parent.resolve()
-        if not any(resolved.is_relative_to(each.resolve()) for each in allowed):
-            places = ", ".join(map(str, allowed)) or "none"
+    def _resolve_named(self, path: str, allowed: Sequence[str]) -> str:
+        resolved = Path(os.path.realpath(path))
+        if not any(resolved.is_relative_to(os.path.realpath(each)) for each in allowed):
+            places = ", ".join(allowed) or "none"
             raise WorkspaceNotAllowed(
-                f"This key may not name {str(path)!r} as a workspace. It may name directories below: {places}. "
+                f"This key may not name {path!r} as a workspace. It may name directories below: {places}. "
                 "`a2a-gateway keys create NAME --workspaces DIR` makes a key that may name more.",
                 param=Header.WORKSPACE,
             )
-        if resolved.is_relative_to(own) or own.is_relative_to(resolved):
-            raise WorkspaceNotAllowed(
-                f"{str(path)!r} contains the gateway's data, or is part of it. Name another directory.", param=Header.WORKSPACE
-            )
-        if not resolved.is_dir():
+        is_directory = os.access(f"{resolved}/.", os.R_OK | os.X_OK)
+        if not is_directory or not str(resolved).isprintable():  # a database and a prompt need a name that is text
             raise RequestError(
-                f"{str(path)!r} is not a directory of the gateway's machine. Create it, or name another.", param=Header.WORKSPACE
+                f"{path!r} is no directory of the gateway's machine that its user may read. Create it, or name another.",
+                param=Header.WORKSPACE,
+            )
+        if any(_is_within(resolved, own) or _is_within(own, resolved) for own in (self.root.parent, self.root) if own.exists()):
+            raise WorkspaceNotAllowed(
+                f"{path!r} contains the gateway's data, or is part of it. Name another directory.", param=Header.WORKSPACE
             )
         return str(resolved)
 
@@ -118,6 +120,12 @@ class WorkspaceDirectories:
             return 0
         leftovers = [path for path in self.root.resolve().iterdir() if str(path) not in keep]
         return sum(map(remove_tree, leftovers))
+
+
+def _is_within(inner: Path, outer: Path) -> bool:
+    """Return whether a directory is another, or in it. Compares files, because paths may differ in case on macOS."""
+    inner = inner.resolve()
+    return any(directory.samefile(outer) for directory in (inner, *inner.parents))
 
 
 async def _make_directory(make: Callable[[str], str], name: str) -> str:

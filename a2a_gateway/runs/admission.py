@@ -199,7 +199,7 @@ def _check_credential(case: _Case) -> None:
 def _check_depth(case: _Case) -> None:
     if case.depth > case.limits.max_depth:
         raise DepthExceeded(
-            f"The run would stand at depth {case.depth}, and {case.limits.max_depth} is the deepest level allowed here. "
+            f"The run would be at depth {case.depth}; the greatest depth allowed here is {case.limits.max_depth}. "
             "Do the task without delegating it.",
             details=case.facts(),
         )

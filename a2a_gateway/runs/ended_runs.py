@@ -11,7 +11,7 @@ that comes twice gets the whole answer, however long it is. A journal is for tho
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,11 +28,12 @@ from a2a_gateway.runs.events import (
     RunSummary,
 )
 from a2a_gateway.runs.journal import Journals
-from a2a_gateway.runs.journal_codec import decode_events
+from a2a_gateway.runs.journal_codec import decode_end, decode_events
 from a2a_gateway.runs.kept_outcome import MessageItem, OutputItem, decode_kept_outcome
 from a2a_gateway.runs.live import LiveRun, LiveRuns
 from a2a_gateway.runs.model import LIVE_STATES, RunRecord, RunState
-from a2a_gateway.runs.ports import Clock, Ledger
+from a2a_gateway.runs.ports import Clock
+from a2a_gateway.runs.run_queries import RunQueries
 from delegate_tool.protocol.context import OnDisconnect
 
 _QUICK_CHARS: Final = 16 * 1024
@@ -42,7 +43,7 @@ _QUICK_CHARS: Final = 16 * 1024
 class EndedRuns:
     """Reads what is kept of ended runs."""
 
-    ledger: Ledger
+    ledger: RunQueries
     journals: Journals
     live_runs: LiveRuns
     clock: Clock
@@ -55,9 +56,14 @@ class EndedRuns:
         kept = await self._read(record)
         if kept is not None:
             return kept[0]
-        replayed = await self._replay(record)
-        end = None if replayed is None else replayed.events[-1]
-        return end if isinstance(end, RunFinished) else None
+        journal = await self._read_journal(record)
+        if journal is None:
+            return None
+        summary, encoded = journal
+        if encoded is None:
+            return RunFinished(Failed(_lose(record)), summary)
+        end = await _decode(decode_end, encoded)
+        return None if end is None else RunFinished(end.outcome, summary, end.is_truncated)
 
     async def follow(self, record: RunRecord) -> LiveRun:
         """Return a run to watch: live, ended a moment ago, or replayed from what is kept of it.
@@ -95,21 +101,32 @@ class EndedRuns:
 
     async def _replay(self, record: RunRecord) -> LiveRun | None:
         """Replay an ended run from its journal; None if there are no events in it, unless a crash has lost them."""
+        journal = await self._read_journal(record)
+        if journal is None:
+            return None
+        summary, encoded = journal
+        if encoded is None:
+            return rebuild_run(RunFinished(Failed(_lose(record)), summary), (), self.clock)
+        return await _decode(lambda text: replay_run(text, summary, self.clock), encoded)
+
+    async def _read_journal(self, record: RunRecord) -> tuple[RunSummary, str | None] | None:
+        """Read the final sums of an ended run and its events, which are None if a crash has lost them; None if none are kept."""
         summary, journal = await self.ledger.summary(record.id), await self.journals.get(record.id)
         if summary is None or journal is None or summary.record.state in LIVE_STATES:
             return None
-        if journal.events is not None:
-            encoded = (journal.events, summary, self.clock)
-            is_quick = len(journal.events) <= _QUICK_CHARS
-            return replay_run(*encoded) if is_quick else await asyncio.to_thread(replay_run, *encoded)
-        if summary.record.state is RunState.LOST:
-            return rebuild_run(RunFinished(Failed(_lose(record)), summary), (), self.clock)
-        return None
+        if journal.events is None and summary.record.state is not RunState.LOST:
+            return None
+        return summary, journal.events
 
     async def _read(self, record: RunRecord) -> tuple[RunFinished, Sequence[OutputItem]] | None:
         summary, text = await self.ledger.summary(record.id), await self.ledger.answer_of(record.id)
         kept = None if text is None else decode_kept_outcome(text)
         return None if summary is None or kept is None else (RunFinished(kept.outcome, summary), kept.output)
+
+
+async def _decode[T](decode: Callable[[str], T], encoded: str) -> T:
+    """Decode events; in a thread if they are so long that other runs would wait."""
+    return decode(encoded) if len(encoded) <= _QUICK_CHARS else await asyncio.to_thread(decode, encoded)
 
 
 def _lose(record: RunRecord) -> RunLost:
@@ -131,7 +148,7 @@ def replay_run(encoded: str, summary: RunSummary, clock: Clock) -> LiveRun | Non
     if kept.omitted:
         live.publish(EventsOmitted(kept.omitted), kept.happened_at[-1])
     live.begin_finalization()
-    live.publish(RunFinished(kept.outcome, summary, kept.is_truncated), summary.record.ended_at)
+    live.publish(RunFinished(kept.end.outcome, summary, kept.end.is_truncated), summary.record.ended_at)
     live.close()
     return live
 

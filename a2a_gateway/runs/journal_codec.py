@@ -40,20 +40,30 @@ _DELTAS: Final[Mapping[str, type[ContentDelta] | type[ReasoningDelta]]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class KeptEnd:
+    """How a run ended.
+
+    Attributes:
+        is_truncated: whether the text of the outcome is only its beginning.
+    """
+
+    outcome: Outcome
+    is_truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class KeptEvents:
-    """The events of an ended run, without its end.
+    """The events of an ended run.
 
     Attributes:
         happened_at: of each event, in seconds since the epoch.
         omitted: how many events between the last of these and the end are not kept.
-        is_truncated: whether the text of the outcome is only its beginning.
     """
 
     events: tuple[RunEvent, ...]
     happened_at: tuple[float, ...]
     omitted: int
-    outcome: Outcome
-    is_truncated: bool
+    end: KeptEnd
 
 
 def encode_events(events: Sequence[RunEvent], happened_at: Sequence[float], outcome: Outcome, max_bytes: int) -> str:
@@ -81,11 +91,20 @@ def decode_events(text: str, record: RunRecord) -> KeptEvents | None:
             now_ms += after_ms
             events.append(event)
             happened_at.append(now_ms / _MS)
+    return KeptEvents(tuple(events), tuple(happened_at), fields["omitted"], _decode_end(fields))
+
+
+def decode_end(text: str) -> KeptEnd | None:
+    """Decode how a run ended, without its events; None if a later version has encoded them."""
+    fields: Mapping[str, Any] = json.loads(text)
+    return _decode_end(fields) if fields["version"] == _VERSION else None
+
+
+def _decode_end(fields: Mapping[str, Any]) -> KeptEnd:
     answer = fields.get("text")
     if answer is None:
-        answer = "".join(event.text for event in events if isinstance(event, ContentDelta))
-    outcome = decode_outcome(fields["outcome"], answer)
-    return KeptEvents(tuple(events), tuple(happened_at), fields["omitted"], outcome, bool(fields.get("truncated")))
+        answer = "".join(text for item in fields["items"] if item["type"] == "content.delta" for text in item["texts"])
+    return KeptEnd(decode_outcome(fields["outcome"], answer), bool(fields.get("truncated")))
 
 
 @dataclass(slots=True)

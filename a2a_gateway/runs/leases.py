@@ -213,17 +213,17 @@ class Leases:
 
 async def _keep_named_dir(conversation: Conversation, named_dir: str | None, workspaces: Workspaces) -> Conversation:
     """Return the conversation with the directory that its first caller named, as long as that is where it was."""
-    kept = conversation.named_dir
-    if kept is None and not conversation.transcript:
-        return replace(conversation, named_dir=named_dir)
+    is_new = not conversation.transcript
+    kept = named_dir if is_new else conversation.named_dir
     if kept is None or named_dir not in (None, kept):
         raise RequestError(
             f"Conversation {conversation.id} works in {'a workspace of its own' if kept is None else repr(kept)}. "
             "Leave the workspace out, or begin a new conversation.",
             param=Header.WORKSPACE,
         )
-    await workspaces.resolve_named(kept, [kept])
-    return conversation
+    if await workspaces.resolve_named(kept, [kept]) != kept:  # since it was allowed, it may have been replaced
+        raise WorkspaceNotAllowed(f"{kept!r} is a link now. Name the directory itself.", param=Header.WORKSPACE)
+    return replace(conversation, named_dir=kept)
 
 
 def _require_own(found: Conversation | None, record: RunRecord) -> Conversation:

@@ -10,7 +10,7 @@ class Limits:
     """The effective limits of one run. Every value has been narrowed by all sources above the run.
 
     Attributes:
-        max_depth: deepest level allowed in this subtree, inclusive; the root of a tree has depth 0.
+        max_depth: greatest depth allowed in this subtree, inclusive; the root of a tree has depth 0.
         max_breadth: children of one run that are live at once.
         max_runs: descendants allowed in this subtree, in total.
         timeout_s: for this run and its descendants.

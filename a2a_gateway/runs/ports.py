@@ -31,6 +31,7 @@ from a2a_gateway.runs.model import (
     SpendCaps,
     TokenUsage,
 )
+from a2a_gateway.runs.run_queries import RunQueries
 from delegate_tool.protocol.limits import LimitPolicy
 
 
@@ -211,7 +212,7 @@ class RunProposal:
     task: KeptText | None = None
 
 
-class Ledger(Protocol):
+class Ledger(RunQueries, Protocol):
     """The record of runs and money. Every method is one transaction."""
 
     async def open_run(self, proposal: RunProposal) -> RunRecord:
@@ -235,10 +236,6 @@ class Ledger(Protocol):
             IdempotencyKeyReused: the key belongs to a request that asked for something else.
             AuthenticationError: the grant was used before.
         """
-        ...
-
-    async def get_run_of_key(self, scope: str, key: str) -> RunRecord | None:
-        """Return the run of an idempotency key, whatever its request asked for."""
         ...
 
     async def start_run(self, run_id: RunId) -> RunRecord:
@@ -296,32 +293,6 @@ class Ledger(Protocol):
         """
         ...
 
-    async def answer_of(self, run_id: RunId) -> str | None:
-        """Return the `answer` that `close_run` was given; None if it had none, or it has expired."""
-        ...
-
-    async def run_of_origin(self, key_id: KeyId, origin: str) -> RunRecord | None:
-        """Return the run that was opened for a run on a peer; see `RunRecord.origin`."""
-        ...
-
-    async def get_run(self, run_id: RunId) -> RunRecord | None: ...
-
-    async def summary(self, run_id: RunId, caps: SpendCaps = ...) -> RunSummary | None:
-        """Return what a run has cost by now, and what it has left under the `caps` of its profile."""
-        ...
-
-    async def subtree(self, run_id: RunId) -> Sequence[RunRecord]:
-        """List a run and all its descendants, parents before children, oldest first; empty if there is no such run."""
-        ...
-
-    async def find_runs(self, key_id: KeyId, id_prefix: str, limit: int) -> Sequence[RunRecord]:
-        """List the runs of a key whose ids begin with some hexadecimal digits, newest first, at any depth."""
-        ...
-
-    async def recent_runs(self, key_id: KeyId | None, limit: int) -> Sequence[RunRecord]:
-        """List root runs, newest first; of one key, or of all."""
-        ...
-
 
 class Keys(Protocol):
     """Long-lived secrets of people and programs."""
@@ -374,21 +345,27 @@ class Workspaces(Protocol):
 
     async def create(self, conversation_id: ConversationId) -> str:
         """Make an empty private directory and return its path."""
+        ...
 
     async def ensure(self, path: str) -> str:
         """Make a directory if it does not exist, and return its resolved path."""
+        ...
 
     async def resolve_named(self, path: str, allowed: Sequence[str]) -> str:
         """Return the resolved path of an existing directory that a caller names, in one of those allowed."""
+        ...
 
     def locate(self, path: str) -> str:
         """Return where a directory made by `create` is now: all of them may have been moved while no gateway ran."""
+        ...
 
     async def remove(self, path: str) -> None:
         """Remove a directory made by `create`; ignores a missing one, and refuses any other path."""
+        ...
 
     async def sweep(self, keep: Collection[str]) -> int:
         """Remove all directories made by `create` but those to `keep`; returns how many. Only while no run is live."""
+        ...
 
 
 class RunTokens(Protocol):

@@ -3,7 +3,7 @@
 app, routers                        the FastAPI application and its endpoints, one router per door
 dependencies, auth, origin, tokens  who sends a request: a key, a run, a peer
 run_door, run_response              from a request for a run to bytes on the socket, on any wire
-gateway                             the composition root: every part of a gateway, put together
+gateway, upkeep                     the composition root: every part of a gateway, put together; what it does periodically
 in_process                          how agents call a gateway that an application serves
 process, uvicorn_server             `a2a-gateway serve`: signals, logs, the listening socket
 http_protocol                       one connection: its limits, its framing, a client that leaves

@@ -53,5 +53,8 @@ async def make_first_key(store: Store, settings: Settings, *, may_show_key: bool
 
 def _own_directories() -> list[str]:
     """Return the directories that the first key may name: its owner started the gateway, and may use agents in any of them."""
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:  # containers may run as a user that has none
+        return []
     return [] if home == Path(home.root) else [str(home)]  # a user whose home is `/` would name any directory

@@ -7,8 +7,8 @@ that needs it awaits `Gateway.engine`.
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 from a2a_gateway.agents.loading import load_agents_side
 from a2a_gateway.agents.profiles.profile_log import log_problems
 from a2a_gateway.agents.schema_checker import SchemaChecker
-from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady, StoreError
+from a2a_gateway.errors import ConfigurationError, GatewayError, NotReady
 from a2a_gateway.host.clock import SystemClock
 from a2a_gateway.host.data_dir_lock import lock_data_dir
 from a2a_gateway.runs.capacity import Capacity
@@ -36,9 +36,11 @@ from a2a_gateway.runs.service import RunService
 from a2a_gateway.runs.service_policy import ServicePolicy
 from a2a_gateway.runs.site import Site
 from a2a_gateway.runs.throttle import Throttle
+from a2a_gateway.server import upkeep
 from a2a_gateway.server.auth import Authenticator
 from a2a_gateway.server.origin import Origins, can_identify_senders
 from a2a_gateway.server.tokens import JwtRunTokens
+from a2a_gateway.server.upkeep import background
 from a2a_gateway.settings import AgentKeyUse, Settings
 from a2a_gateway.stores import Store, database_kind, open_store, store_url
 from delegate_tool.protocol.limits import limit_values, limits_of
@@ -51,10 +53,6 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 _READY_WITHIN_S = 60.0
-_SWEEP_EVERY_S = 30.0
-_REMOVE_RUNS_EVERY_S = 600.0
-_REVOKED_WITHIN_S = 0.5
-_REREAD_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ class Gateway:
     async def _serve(self, engine: "asyncio.Future[Engine]") -> None:
         began_at = time.monotonic()
         try:
-            _log_start(self.settings)
+            _log_start(self)
             signing_key = await self.signing_key()
             async with open_engine(self, signing_key) as ready:
                 ready.service.draining = self._draining  # `drain` may have been called during the start
@@ -258,12 +256,13 @@ async def open_engine(gateway: Gateway, signing_key: "SigningKey") -> AsyncItera
                 mask=sites.mask,
             )
             reconciler = peers.Reconciler(store.ledger, directory, clock, first_pause_s=settings.peer_refresh_s)
-            reconciling = _background(reconciler.reconcile_often(), "reconcile with peers")
-            revoking = _background(_enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
-            presuming = _background(service.presumptions.record_often(), "record presumptions")
-            removing = _background(_remove_runs_often(store, clock, settings.run_retention_s), "remove old runs")
-            rereading = _background(_reread_often(agents.site.profiles), "read profiles")
-            async with presuming, service, _sweeping(leases, store, clock), removing, reconciling, revoking, rereading:
+            reconciling = background(reconciler.reconcile_often(), "reconcile with peers")
+            revoking = background(upkeep.enforce_often(Revocation(store.keys, live_runs, service)), "revoke")
+            presuming = background(service.presumptions.record_often(), "record presumptions")
+            sweeping = background(upkeep.sweep_often(leases, store, clock), "sweep")
+            removing = background(upkeep.remove_runs_often(store, clock, settings.run_retention_s), "remove old runs")
+            rereading = background(upkeep.reread_often(agents.site.profiles), "read profiles")
+            async with presuming, service, sweeping, removing, reconciling, revoking, rereading:
                 origins = Origins(sites, _agent_key_use(settings))
                 auth = Authenticator(store.keys, store.ledger, tokens, peers.GrantVerifier(known_peers, identity), origins)
                 yield Engine(
@@ -280,11 +279,12 @@ async def open_engine(gateway: Gateway, signing_key: "SigningKey") -> AsyncItera
                 )
 
 
-def _log_start(settings: Settings) -> None:
+def _log_start(gateway: Gateway) -> None:
+    settings = gateway.settings
     log.info(
         "gateway_starting",
         version=version("a2a-gateway"),
-        url=settings.own_url,
+        url=settings.own_url if gateway.listens else None,
         gateway=settings.gateway_id,
         data_dir=str(settings.data_dir),
         database=database_kind(settings),
@@ -326,61 +326,3 @@ def _service_policy(settings: Settings, own_url: str) -> ServicePolicy:
         idempotency_ttl_s=settings.idempotency_ttl_s,
         journal_bytes=settings.journal_bytes,
     )
-
-
-@asynccontextmanager
-async def _sweeping(leases: Leases, store: Store, clock: Clock) -> AsyncIterator[None]:
-    """Remove periodically what has expired: conversations, idempotency keys with their answers, used grants."""
-
-    async def sweep() -> None:
-        while True:
-            try:
-                leases.live_runs.shed_old(clock.now())
-                await leases.sweep()
-                await store.ledger.forget_expired(min(clock.now(), clock.wall()))  # grants expire by the wall clock
-            except (GatewayError, OSError) as error:
-                log.warning("sweep_failed", error=type(error).__name__)
-            await asyncio.sleep(_SWEEP_EVERY_S)
-
-    async with _background(sweep(), "sweep"):
-        yield
-
-
-async def _remove_runs_often(store: Store, clock: Clock, retention_s: float) -> None:
-    while True:
-        try:
-            removed = await store.retention.remove_trees(min(clock.now(), clock.wall()) - retention_s)
-            if removed:
-                log.info("runs_removed", count=removed)
-        except StoreError as error:
-            log.warning("runs_not_removed", error=type(error).__name__)
-        await asyncio.sleep(_REMOVE_RUNS_EVERY_S)
-
-
-async def _reread_often(profiles: Profiles) -> None:
-    """Notice changed profiles also while no request asks for one, so that the log reports a broken one at once."""
-    while True:
-        await asyncio.sleep(_REREAD_EVERY_S)
-        with suppress(OSError):
-            profiles.problems()
-
-
-async def _enforce_often(revocation: Revocation) -> None:
-    while True:
-        try:
-            await revocation.enforce()
-        except StoreError as error:
-            log.warning("revocations_not_read", error=type(error).__name__)
-        await asyncio.sleep(_REVOKED_WITHIN_S)
-
-
-@asynccontextmanager
-async def _background(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
-    """Run a task while the context lasts, and cancel it at the end."""
-    task = asyncio.create_task(work, name=name)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -22,4 +22,5 @@ def in_process_transport(app: ASGIApp) -> httpx.AsyncBaseTransport:
         # A new context: a child must not inherit the context variables of its parent's tool, such as those of tracers.
         await asyncio.create_task(app(scope, receive, send), context=Context())  # type: ignore[arg-type]  # an awaitable
 
-    return httpx.ASGITransport(call, raise_app_exceptions=False)
+    # No address of the network: the log must not name one, and there is no connection whose sender could be identified.
+    return httpx.ASGITransport(call, raise_app_exceptions=False, client=("in-process", 0))

@@ -11,6 +11,7 @@ counted. Errors are ignored, so a full disk stops nothing.
 """
 
 import logging
+import os
 import queue
 import sys
 import threading
@@ -18,7 +19,7 @@ import traceback
 import warnings
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Final, TextIO
 
 import structlog
@@ -39,8 +40,9 @@ _FLUSH_WITHIN_S: Final = 1.0
 def configure_logs(level: str) -> None:
     """Set up logging for a process that belongs to the gateway."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    handler = _BackgroundHandler(sys.stderr)
-    handler.setFormatter(_formatter(is_terminal=sys.stderr.isatty()))
+    file = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115  # None if the process was started without a standard error
+    handler = _BackgroundHandler(file)
+    handler.setFormatter(_formatter(is_terminal=file.isatty()))
     handler.addFilter(_is_wanted)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -86,7 +88,8 @@ class _BackgroundHandler(logging.Handler):
         try:
             line = self.format(record)
         except Exception:  # noqa: BLE001  # a record of a library may be unprintable, and the thread has to go on
-            line = f"unprintable record of {record.name}"
+            record.msg, record.args, record.exc_info = "unprintable", (), None
+            line = self.format(record)
         with suppress(OSError, ValueError):  # ValueError: the file is closed
             self._file.write(line + "\n")
             self._file.flush()

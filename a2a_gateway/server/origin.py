@@ -34,7 +34,7 @@ class ConnectionEnds:
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Self | None:
-        """Read them from an ASGI scope; None if it lacks one, as with a Unix socket."""
+        """Read them from an ASGI scope; None if it lacks one, as with a Unix socket and in the process."""
         client, server = scope.get("client"), scope.get("server")
         if not client or not server or server[1] is None:
             return None

@@ -50,12 +50,12 @@ class GatewayRoute(APIRoute):
                 response = Response(status_code=499)  # no client reads it
             except GatewayError as error:
                 if isinstance(error, RootKeyFromAgent):
-                    _log_key_from_agent(error, request_id=request_id, path=request.url.path)
+                    _log_key_from_agent(error, request_id=request_id, path=request.url.path[:200])
                 response = error_response(error, self.render_error)
             except RequestValidationError as error:
                 response = error_response(_invalid_parameter(error), self.render_error)
             except Exception as error:  # noqa: BLE001  # it is logged
-                log_fault(log, "request_failed", request_id=request_id, path=request.url.path)
+                log_fault(log, "request_failed", request_id=request_id)
                 response = error_response(internal_error(error), self.render_error)
             response.headers[Header.REQUEST_ID] = request_id
             return response

@@ -244,7 +244,7 @@ def _server_of(url: URL) -> str:
 
 
 def _failure(error: SQLAlchemyError, place: str) -> StoreError:
-    return StoreError(f"The gateway's database{place} failed ({_reason(error)}). Nothing was changed.")
+    return StoreError(f"The database{place} of this gateway failed ({_reason(error)}). Nothing was changed.")
 
 
 def _reason(error: SQLAlchemyError) -> str:

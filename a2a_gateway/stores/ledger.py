@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from sqlalchemy import Connection, Executable, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from a2a_gateway.errors import (
     AdmissionError,
@@ -35,17 +35,15 @@ from a2a_gateway.runs.model import (
     CallQuote,
     Grant,
     IdempotencyKey,
-    KeyId,
     RunId,
     RunRecord,
     RunState,
     SpendCaps,
 )
-from a2a_gateway.runs.ports import Charge, Clock, Hold, RunProposal
+from a2a_gateway.runs.ports import Charge, Hold, RunProposal
 from a2a_gateway.stores.charges import (
     CALL,
     ESCROW,
-    PRESUMED,
     accounts_of,
     allow_last_call,
     book,
@@ -55,11 +53,9 @@ from a2a_gateway.stores.charges import (
     require_key,
     today,
 )
-from a2a_gateway.stores.database import Database
 from a2a_gateway.stores.idempotency import (
     KeyTaken,
     delete_expired,
-    get_run_of_key,
     record_grant,
     record_key,
     resolve_key,
@@ -67,26 +63,15 @@ from a2a_gateway.stores.idempotency import (
 from a2a_gateway.stores.journals import begin_journal, end_journal
 from a2a_gateway.stores.presumed_charges import presume_open, presume_overdue, undo_holds
 from a2a_gateway.stores.rows import run_of, values_of_new_run
-from a2a_gateway.stores.schema import answers, holds, runs
+from a2a_gateway.stores.run_queries import NO_CAPS, SqlRunQueries
+from a2a_gateway.stores.schema import answers, runs
 from a2a_gateway.stores.summary import summarize
-from a2a_gateway.stores.tree import SUBTREE, path_to, require_path, require_rows
+from a2a_gateway.stores.tree import path_to, require_path, require_rows
 
 _LIVE: Final = sorted(LIVE_STATES)
-_NO_CAPS: Final = SpendCaps()
 
-_RUN: Final = select(runs).where(runs.c.id == bindparam("run_id"))
 _LIVE_CHILDREN: Final = (
     select(func.count()).select_from(runs).where(runs.c.parent_id == bindparam("run_id"), runs.c.state.in_(_LIVE))
-)
-_AFTER_HEX_DIGITS: Final = "g"
-_BY_PREFIX: Final = (
-    select(runs)
-    .where(runs.c.id.between(bindparam("prefix"), bindparam("end")), runs.c.key_id == bindparam("of_key"))
-    .order_by(runs.c.created_at.desc(), runs.c.id)
-    .limit(bindparam("most"))
-)
-_CHILDREN: Final = (
-    select(runs).where(runs.c.parent_id == bindparam("run_id")).order_by(runs.c.created_at, runs.c.id).limit(bindparam("most"))
 )
 _INSERT_RUN: Final = insert(runs)
 _ADD_DESCENDANT: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(descendants=runs.c.descendants + 1)
@@ -112,14 +97,7 @@ _END_ALL: Final = (
     .values(state=RunState.LOST.value, ended_at=bindparam("now"), stop_reason=RunLost.code, error_code=RunLost.code)
 )
 _END_RUN: Final = _END_ALL.where(runs.c.id == bindparam("run_id"))
-_ANSWER: Final = select(answers.c.body).where(answers.c.run_id == bindparam("run_id"))
 _NOTE_REMOTE: Final = update(runs).where(runs.c.id == bindparam("account_id")).values(remote_run_id=bindparam("remote"))
-_UNRECONCILED: Final = (
-    select(runs, holds.c.id.label("hold_id"), holds.c.reserved_micro_usd.label("held_micro_usd"))
-    .join(holds, holds.c.run_id == runs.c.id)
-    .where(holds.c.kind == ESCROW, holds.c.state == PRESUMED)
-    .order_by(holds.c.created_at)
-)
 
 
 class _Decision(Protocol):
@@ -129,11 +107,9 @@ class _Decision(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SqlLedger:
+class SqlLedger(SqlRunQueries):
     """The ledger in a database; see `runs.ports.Ledger` for its contract."""
 
-    database: Database
-    clock: Clock
     answer_ttl_s: float = 86_400.0
     _orphaned_holds: set[str] = field(default_factory=set)
     """Holds that may exist and that no caller has."""
@@ -177,9 +153,6 @@ class SqlLedger:
         now = self.clock.now()
         return await self.database.transaction(lambda connection: resolve_key(connection, key, now, grant))
 
-    async def get_run_of_key(self, scope: str, key: str) -> RunRecord | None:
-        return await self.database.transaction(lambda connection: get_run_of_key(connection, scope, key))
-
     async def start_run(self, run_id: RunId) -> RunRecord:
         now = self.clock.now()
 
@@ -194,7 +167,7 @@ class SqlLedger:
 
         return await self.database.transaction(work)
 
-    async def reserve(self, run_id: RunId, quote: CallQuote, caps: SpendCaps = _NO_CAPS) -> Hold:
+    async def reserve(self, run_id: RunId, quote: CallQuote, caps: SpendCaps = NO_CAPS) -> Hold:
         def decide(path: Sequence[RunRecord], accounts: Sequence[Account], *, had_last_call: bool) -> Allotment:
             try:
                 return allot(quote, accounts, may_be_last=quote.is_turn and not had_last_call)
@@ -203,7 +176,7 @@ class SqlLedger:
 
         return await self._hold(run_id, caps, CALL, decide)
 
-    async def escrow(self, run_id: RunId, caps: SpendCaps = _NO_CAPS) -> Hold:
+    async def escrow(self, run_id: RunId, caps: SpendCaps = NO_CAPS) -> Hold:
         def decide(path: Sequence[RunRecord], accounts: Sequence[Account], *, had_last_call: bool) -> Allotment:
             try:
                 return allot_escrow(accounts)
@@ -281,13 +254,6 @@ class SqlLedger:
         values = {"account_id": run_id, "remote": remote_run_id}
         await self.database.transaction(lambda connection: connection.execute(_NOTE_REMOTE, values).close())
 
-    async def list_unreconciled(self) -> Sequence[tuple[RunRecord, Hold]]:
-        def work(connection: Connection) -> Sequence[tuple[RunRecord, Hold]]:
-            rows = connection.execute(_UNRECONCILED)
-            return [(run_of(row), Hold(row.hold_id, RunId(row.id), row.held_micro_usd)) for row in rows]
-
-        return await self.database.transaction(work)
-
     async def close_run(
         self,
         run_id: RunId,
@@ -297,7 +263,7 @@ class SqlLedger:
         error_code: str | None = None,
         answer: str | None = None,
         journal: JournalEnd | None = None,
-        caps: SpendCaps = _NO_CAPS,
+        caps: SpendCaps = NO_CAPS,
     ) -> RunSummary:
         now, day = self.clock.now(), today(self.clock)
 
@@ -322,30 +288,6 @@ class SqlLedger:
 
         return await self.database.transaction(work)
 
-    async def get_run(self, run_id: RunId) -> RunRecord | None:
-        def work(connection: Connection) -> RunRecord | None:
-            row = connection.execute(_RUN, {"run_id": run_id}).one_or_none()
-            return None if row is None else run_of(row)
-
-        return await self.database.transaction(work)
-
-    async def answer_of(self, run_id: RunId) -> str | None:
-        def work(connection: Connection) -> str | None:
-            return connection.scalar(_ANSWER, {"run_id": run_id})
-
-        return await self.database.transaction(work)
-
-    async def run_of_origin(self, key_id: KeyId, origin: str) -> RunRecord | None:
-        statement = (
-            select(runs).where(runs.c.key_id == key_id, runs.c.origin == origin).order_by(runs.c.created_at.desc()).limit(1)
-        )
-
-        def work(connection: Connection) -> RunRecord | None:
-            row = connection.execute(statement).one_or_none()
-            return None if row is None else run_of(row)
-
-        return await self.database.transaction(work)
-
     async def forget_expired(self, now: float) -> None:
         """Delete expired idempotency keys, answers and grants; undo orphaned holds, end orphaned runs; charge overdue holds."""
         await self._undo_orphaned_holds()
@@ -357,35 +299,6 @@ class SqlLedger:
             presume_overdue(connection, now)
 
         await self.database.transaction(work)
-
-    async def summary(self, run_id: RunId, caps: SpendCaps = _NO_CAPS) -> RunSummary | None:
-        day = today(self.clock)
-
-        def work(connection: Connection) -> RunSummary | None:
-            path = path_to(connection, run_id)
-            return summarize(connection, path, caps, day) if path else None
-
-        return await self.database.transaction(work)
-
-    async def subtree(self, run_id: RunId) -> Sequence[RunRecord]:
-        return await self._list_runs(SUBTREE, {"run_id": run_id})
-
-    async def list_children(self, run_id: RunId, limit: int) -> Sequence[RunRecord]:
-        """List the first runs directly below a run, oldest first."""
-        return await self._list_runs(_CHILDREN, {"run_id": run_id, "most": limit})
-
-    async def find_runs(self, key_id: KeyId, id_prefix: str, limit: int) -> Sequence[RunRecord]:
-        values = {"of_key": key_id, "prefix": id_prefix, "end": id_prefix + _AFTER_HEX_DIGITS, "most": limit}
-        return await self._list_runs(_BY_PREFIX, values)
-
-    async def recent_runs(self, key_id: KeyId | None, limit: int) -> Sequence[RunRecord]:
-        statement = select(runs).where(runs.c.parent_id.is_(None)).order_by(runs.c.created_at.desc(), runs.c.id).limit(limit)
-        if key_id is not None:
-            statement = statement.where(runs.c.key_id == key_id)
-        return await self._list_runs(statement)
-
-    async def _list_runs(self, statement: Executable, values: Mapping[str, object] | None = None) -> Sequence[RunRecord]:
-        return await self.database.transaction(lambda connection: [run_of(row) for row in connection.execute(statement, values)])
 
     async def mark_lost(self) -> int:
         """End every live run as `lost` after a crash, and charge each open hold its presumed cost. Return the number of runs."""

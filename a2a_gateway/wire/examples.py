@@ -115,7 +115,7 @@ RUN_DETAILS: Final = {
     ),
     **render_end(RunFinished(Finished(_TEXT), SUMMARY)),
 }
-RUN_TREE: Final = render_tree([RECORD], now=_CREATED_AT, gateway_id=GATEWAY_ID)
+RUN_TREE: Final = render_tree([RECORD, CHILD], now=_CREATED_AT, gateway_id=GATEWAY_ID)
 EVENTS: Final[Sequence[RunEvent]] = (
     RunStarted(RECORD),
     ToolStarted("delegate", "call_1", KeptText('{"agent": "openhands_reviewer", "task": "Review the change."}')),

@@ -85,15 +85,12 @@ class ProfileObject(ModelObject):
     name: str
     """The name of the profile: the id without its prefix."""
     llm: str
-    priced: bool
-    """Whether the price of the LLM's tokens is known."""
-    has_budget: bool
-    """Whether the profile caps the cost of its runs, each or all together."""
     mcp_servers: list[str]
     source: str
     """The file or the variable that defines it."""
 
 
+@with_config(_DESCRIBED)
 class ProfileProblemObject(TypedDict):
     """What is wrong with a definition, and where."""
 
@@ -101,6 +98,9 @@ class ProfileProblemObject(TypedDict):
     line: int | None
     message: str
     severity: Literal["error", "warning"]
+    """A profile with warnings only is served."""
+    topic: Literal["profile", "price"]
+    """`price`: no price of its LLM is known, so its runs are refused."""
 
 
 @with_config(_DESCRIBED)
@@ -209,7 +209,7 @@ class RunDetailsObject(RunObject):
     task: TaskObject | None
     """Null if nothing is kept of tasks (`A2A_JOURNAL_BYTES=0`), or an earlier release ran it."""
     workspace: str | None
-    """The directory on the gateway's machine in which its tools work. Null if there is none, or none any more, and for runs and
+    """The directory on the gateway's machine in which its tools work. Null if it does not exist, or no longer, and for runs and
     peers that ask."""
     children: list[RunObject]
     """The first 100 runs directly below it on this gateway, oldest first."""

@@ -5,7 +5,6 @@ are in `protocol.codes`, those for people in `protocol.remedies`. Knows openai a
 """
 
 import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
@@ -96,22 +95,10 @@ def _read_connection_error(error: openai.APIConnectionError) -> tuple[str, str]:
     host = _host(error.request)
     why = explain_certificate(error) or str(error.__cause__ or "") or error.message
     if isinstance(error.__cause__, NOT_SENT):
-        return UNREACHABLE, f"{host} cannot be reached: {why}.{_tls_hint(error)}"
+        return UNREACHABLE, f"{host} cannot be reached: {why}."
     if isinstance(error, openai.APITimeoutError):
         return TIMEOUT, f"{host} did not answer in time."
     return STREAM_BROKEN, f"{host} broke the connection before it answered: {why}."
-
-
-def _tls_hint(error: BaseException | None) -> str:
-    """Return a sentence about the cause of a failed TLS handshake, if one is among the causes of an error."""
-    while error is not None:
-        match error:
-            case ssl.SSLCertVerificationError():
-                return " Its certificate is not trusted here: set SSL_CERT_FILE to the certificates of its authority."
-            case ssl.SSLError():
-                return " It may not use TLS: then its URL begins with http://."
-        error = error.__cause__ or error.__context__
-    return ""
 
 
 def deadline_failure(timeout_s: float) -> Failure:

@@ -156,7 +156,7 @@ def test_check_waits_no_longer_than_it_may(command_line: CommandLine, tmp_path: 
 def test_an_unknown_name_is_wrong_usage_with_a_suggestion(configured: CommandLine) -> None:
     result = configured.run("llms", "check", "fats")
     assert result.exit_code == 2
-    assert "Did you mean fast?" in result.stderr
+    assert "did you mean fast?" in result.stderr
 
 
 def test_without_any_llm_the_commands_name_the_way_to_add_one(command_line: CommandLine, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_beginning_of_several_ids_is_refused_with_all_of_them(served: Served) 
 
 def test_no_beginning_finds_a_run_of_another_key(served: Served) -> None:
     owner, _ = served.gateway.create_key("owner")
-    _, secret = served.gateway.create_key("stranger")
+    _, secret = served.gateway.create_key("other")
     add_ended_run(served, "cafe0001-0000-4000-8000-000000000000", owner)
     for name in ("cafe", "cafe0001-0000-4000-8000-000000000000"):
         refused = served.run("runs", "show", name, A2A_API_KEY=secret)

@@ -90,7 +90,7 @@ async def test_an_argument_that_is_no_text_is_refused_by_its_name(given: dict[st
 async def test_a_base_url_that_is_none_is_refused_before_a_request(base_url: str) -> None:
     with pytest.raises(EndpointMissing) as refusal:
         await adelegate(AGENT, "t", base_url=base_url, api_key="key")
-    assert base_url in str(refusal.value)
+    assert "A2A_BASE_URL" in str(refusal.value)
 
 
 async def test_every_limit_of_the_table_is_a_parameter_and_is_sent_as_its_header(endpoint: RemoteEndpoint) -> None:
@@ -176,6 +176,7 @@ async def test_a_result_has_whether_its_budget_was_enforced(
 
 
 SCHEMA = City.model_json_schema()
+NULLABLE = {**SCHEMA, "type": ["object", "null"]}
 
 
 @pytest.mark.parametrize(
@@ -183,9 +184,10 @@ SCHEMA = City.model_json_schema()
     [
         (City, {"type": "json_schema", "json_schema": {"name": "City", "schema": SCHEMA}}, City(name="Ulm", people=7)),
         (SCHEMA, {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}, {"name": "Ulm", "people": 7}),
+        (NULLABLE, {"type": "json_schema", "json_schema": {"name": "answer", "schema": NULLABLE}}, {"name": "Ulm", "people": 7}),
         ({"type": "json_object"}, {"type": "json_object"}, {"name": "Ulm", "people": 7}),
     ],
-    ids=["model", "schema", "json_object"],
+    ids=["model", "schema", "schema with a list of types", "json_object"],
 )
 async def test_an_answer_is_parsed_into_the_form_that_was_asked_for(
     endpoint: RemoteEndpoint, wanted: Any, sent: object, parsed: object

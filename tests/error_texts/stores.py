@@ -158,6 +158,7 @@ def name_workspace(path: str, *allowed: str) -> Case:
 
     async def case(directory: Path) -> object:
         workspaces = WorkspaceDirectories(directory / "data" / "workspaces")
+        workspaces.root.parent.mkdir()
         return await workspaces.resolve_named(str(directory / path), [str(directory / each) for each in allowed])
 
     return case

@@ -135,14 +135,14 @@ def test_three_gateways_draw_one_tree_whose_costs_add_up_in_each_ledger() -> Non
     assert done.returncode == 0, done.stderr
     assert "> > My own shell loop counts 111 steps." in done.stdout
     lead, builder, tester = re.findall(
-        r"^\W*((?:\S+/)?openhands_\w+)(?: @ (\w+))?  +(\d) finished .*?(\$.*\S)", done.stdout, re.M
+        r"^\W*((?:\S+/)?openhands_\w+)(?: @ (\w+))? +(\d) finished .*(\$\S+) +\w+$", done.stderr, re.M
     )
     assert [run[:3] for run in (lead, builder, tester)] == [
         ("openhands_lead", "", "0"),
         ("workshop/openhands_builder", "workshop", "1"),
         ("lab/openhands_tester", "lab", "2"),
     ]
-    in_all = [run[3].split()[-1] for run in (lead, builder, tester)]
+    in_all = [run[3] for run in (lead, builder, tester)]
     assert in_all == [amount for _, amount in re.findall(r"^(default|peer:\w+) +\d+ .* (\$\S+)", done.stdout, re.M)]
 
 

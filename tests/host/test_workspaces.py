@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from a2a_gateway.errors import WorkspaceNotAllowed
 from a2a_gateway.host.workspaces import WorkspaceDirectories
 from a2a_gateway.runs.model import ConversationId
 from tests.error_texts.texts import pattern_of
@@ -121,3 +122,15 @@ async def test_what_nobody_may_remove_stays_and_stops_neither_a_sweep_nor_a_remo
     await stuck.remove(stuck.locate("0"))
     assert Path("/proc/self/fdinfo/0").exists()
     assert "directory_not_removed" in caplog.text
+
+
+async def test_workspaces_on_another_disk_are_the_gateways_data_too(workspaces: WorkspaceDirectories, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    (disk / "workspaces" / "of another caller").mkdir(parents=True)
+    workspaces.root.parent.mkdir()
+    workspaces.root.symlink_to(disk / "workspaces")
+    for path in (disk, disk / "workspaces", disk / "workspaces" / "of another caller", workspaces.root):
+        with pytest.raises(WorkspaceNotAllowed):
+            await workspaces.resolve_named(str(path), ["/"])
+    (disk / "project").mkdir()
+    assert await workspaces.resolve_named(f"{disk}/project", ["/"]) == f"{disk}/project"

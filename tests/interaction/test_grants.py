@@ -195,6 +195,14 @@ async def at_box(pair: Pair, run_id: str) -> dict[str, Any]:
     return record
 
 
+async def test_a_peer_that_may_call_every_agent_lists_models_but_no_profiles(pair: Pair) -> None:
+    token = encode_ask("third", audience="box", signer=Signer("HS256", SECRET), now=SystemClock().now())
+    async with pair.box.http(token) as http:
+        models, profiles = [await http.get(path) for path in ("/v1/models", "/v1/profiles")]
+    assert models.status_code == 200
+    assert (profiles.status_code, profiles.json()["error"]["code"]) == (403, "admission_refused")
+
+
 async def test_a_cancelled_caller_stops_the_run_at_its_peer(pair: Pair) -> None:
     message = user("Go.", Step(content="never", gate="at-the-box"))
     async with pair.desk.client() as client, pair.desk.http() as http:

@@ -69,7 +69,10 @@ async def test_the_router_serves_in_a_foreign_application_and_keeps_its_error_sh
 
 
 @pytest.mark.anyio
-async def test_agents_delegate_in_a_mounted_gateway_that_does_not_know_its_url(tmp_path: Path) -> None:
+async def test_agents_delegate_in_a_mounted_gateway_that_does_not_know_its_url(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "a2a_gateway")
     child = delegation("openhands_default", "Write seven.", Step(content="Seven."))
     asked = user("Ask an agent.", Step(tool_calls=(child,)), Step(content="Result: $LAST"))
     async with mount(tmp_path, FastAPI()) as http:
@@ -77,6 +80,9 @@ async def test_agents_delegate_in_a_mounted_gateway_that_does_not_know_its_url(t
         tree = (await http.get(f"/v1/runs/{answer.headers['x-a2a-run-id']}/tree")).json()
     assert "Seven." in answer.json()["choices"][0]["message"]["content"]
     assert [(child["depth"], child["state"]) for child in tree["children"]] == [(1, "finished")]
+    logged = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    assert [event["client"] for event in logged if event["event"] == "request"][:2] == ["in-process", "127.0.0.1"]
+    assert [event["url"] for event in logged if event["event"] == "gateway_starting"] == [None]
 
 
 @pytest.mark.anyio

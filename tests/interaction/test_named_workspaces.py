@@ -60,6 +60,14 @@ async def test_an_agent_and_its_children_work_in_the_directory_until_the_convers
     elsewhere = await owner.ask(user("Elsewhere.", PWD, DONE), project / "below", **conversation)
     assert (elsewhere.status_code, elsewhere.json()["error"]["param"]) == (400, "X-A2A-Workspace")
     project.rename(owner.home / "moved")
+    project.symlink_to(owner.gateway.data_dir.parent)
+    swapped = await owner.ask(user("Swapped.", PWD, DONE), None, **conversation)
+    assert (swapped.status_code, swapped.json()["error"]["code"]) == (403, "workspace_not_allowed")
+    project.unlink()
+    project.symlink_to(owner.home / "moved")
+    swapped = await owner.ask(user("Swapped again.", PWD, DONE), None, **conversation)
+    assert (swapped.status_code, swapped.json()["error"]["code"]) == (403, "workspace_not_allowed")
+    project.unlink()
     gone = await owner.ask(user("Gone.", PWD, DONE), None, **conversation)
     assert (gone.status_code, gone.json()["error"]["code"]) == (400, "invalid_request_error")
     assert not project.exists()
@@ -76,11 +84,15 @@ async def test_what_a_key_may_not_name_is_refused_and_leaves_no_run(owner: Owner
     (owner.home / "out").symlink_to(tmp_path)
     (owner.home / "data").symlink_to(owner.gateway.data_dir)
     (owner.home / "file").touch()
+    (owner.home / "loop").symlink_to("loop")
+    (owner.home / "line\nbreak").mkdir()
+    (owner.home / "printable").symlink_to("line\nbreak")
     sibling = owner.home.with_name(f"{owner.home.name}-sibling")
     sibling.mkdir()
     before = llm.traffic.received
     refusals = [(path, 403) for path in (tmp_path, owner.home / "out", owner.home / "data", owner.home.parent, sibling, "/")]
-    for path, status in [*refusals, (owner.home / "file", 400), (owner.home / "missing", 400), (tmp_path / "missing", 403)]:
+    unusable = [(owner.home / name, 400) for name in ("file", "missing", "loop", "printable", "x" * 300)]
+    for path, status in [*refusals, *unusable, (tmp_path / "missing", 403)]:
         refused = await owner.ask(user("No.", DONE), path)
         code = "workspace_not_allowed" if status == 403 else "invalid_request_error"
         error = refused.json()["error"]

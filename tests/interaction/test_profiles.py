@@ -21,13 +21,7 @@ async def test_a_key_sees_the_profiles_with_their_files_and_what_is_wrong(gatewa
     assert named.keys() == {"default", *PROFILES}
     priced = named["priced"]
     assert priced["source"] == str(gateway.data_dir / "profiles" / "priced.md")
-    assert (priced["id"], priced["llm"], priced["priced"], priced["has_budget"]) == (
-        "openhands_priced",
-        "openai/scripted",
-        True,
-        False,
-    )
-    assert named["poor"]["has_budget"]
+    assert (priced["id"], priced["llm"], priced["price_source"]) == ("openhands_priced", "openai/scripted", "configured")
     assert str(gateway.data_dir / "profiles") in listed["directories"]
 
 

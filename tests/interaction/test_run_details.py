@@ -1,4 +1,4 @@
-"""`GET /v1/runs/{id}`: what is kept of a run, for whoever may see it."""
+"""`GET /v1/runs/{id}`: what is kept of a run, for each caller that may see it."""
 
 import asyncio
 import json

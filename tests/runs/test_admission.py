@@ -103,7 +103,7 @@ def test_a_claimed_depth_raises_the_depth_and_never_lowers_it() -> None:
     assert admit_child(stated_depth=0).depth == 1
 
 
-def test_the_deepest_allowed_level_is_allowed() -> None:
+def test_a_run_at_the_greatest_depth_is_allowed() -> None:
     assert admit_child(parent=replace(ROOT, depth=2)).depth == 3
 
 

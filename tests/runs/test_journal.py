@@ -26,7 +26,7 @@ from a2a_gateway.runs.events import (
     ToolStarted,
     TurnFinished,
 )
-from a2a_gateway.runs.journal_codec import KeptEvents, decode_events, encode_events
+from a2a_gateway.runs.journal_codec import KeptEnd, KeptEvents, decode_end, decode_events, encode_events
 from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import TokenUsage
@@ -50,8 +50,11 @@ EVENTS = st.lists(
 
 def encode_and_decode(events: Sequence[RunEvent], outcome: Outcome, max_bytes: int = 1_000_000) -> KeptEvents:
     happened_at = [1_700_000_000.001 + round(0.013 * number, 3) for number in range(len(events))]
-    kept = decode_events(encode_events(events, happened_at, outcome, max_bytes), RECORD)
+    encoded = encode_events(events, happened_at, outcome, max_bytes)
+    kept = decode_events(encoded, RECORD)
     assert kept is not None
+    if not isinstance(outcome, Failed | Limited):  # errors are equal to themselves alone
+        assert decode_end(encoded) == kept.end
     assert kept.happened_at == tuple(round(at, 3) for at in happened_at[: len(kept.events)])
     return kept
 
@@ -64,7 +67,7 @@ def content_of(events: Sequence[RunEvent]) -> str:
 def test_events_are_decoded_as_they_were_encoded(events: list[RunEvent]) -> None:
     events = [RunStarted(RECORD), *events]
     kept = encode_and_decode(events, Finished(content_of(events)))
-    assert kept == KeptEvents(tuple(events), kept.happened_at, 0, Finished(content_of(events)), is_truncated=False)
+    assert kept == KeptEvents(tuple(events), kept.happened_at, 0, KeptEnd(Finished(content_of(events)), is_truncated=False))
 
 
 @given(EVENTS, st.integers(1, 2_000))
@@ -88,8 +91,8 @@ def test_a_long_run_stays_within_its_bound_and_its_answer_is_cut(character: str)
     assert len(text.encode("utf-8", "surrogatepass")) < (600_000 if character == "\x00" else 200_000)  # six bytes each in JSON
     kept = decode_events(text, RECORD)
     assert kept is not None
-    assert (kept.is_truncated, kept.omitted > 40_000) == (True, True)
-    assert 10_000 < len(kept.outcome.text) <= 50_000
+    assert (kept.end.is_truncated, kept.omitted > 40_000) == (True, True)
+    assert 10_000 < len(kept.end.outcome.text) <= 50_000
 
 
 @pytest.mark.parametrize(
@@ -105,13 +108,14 @@ def test_every_outcome_is_kept_with_its_text(outcome: Outcome) -> None:
     ways: tuple[Sequence[RunEvent], ...] = ((RunStarted(RECORD), ContentDelta("half")), (RunStarted(RECORD),), ())
     for events in ways:
         kept = encode_and_decode(events, outcome)
-        assert (type(kept.outcome), kept.outcome.text, kept.is_truncated) == (type(outcome), outcome.text, False)
-        if isinstance(kept.outcome, Failed) and isinstance(outcome, Failed):
-            assert (kept.outcome.error.code, kept.outcome.error.details) == (outcome.error.code, outcome.error.details)
+        assert (type(kept.end.outcome), kept.end.outcome.text, kept.end.is_truncated) == (type(outcome), outcome.text, False)
+        if isinstance(kept.end.outcome, Failed) and isinstance(outcome, Failed):
+            assert (kept.end.outcome.error.code, kept.end.outcome.error.details) == (outcome.error.code, outcome.error.details)
 
 
 def test_events_of_a_later_version_are_as_good_as_none() -> None:
     assert decode_events('{"version": 2}', RECORD) is None
+    assert decode_end('{"version": 2}') is None
 
 
 WORKS: tuple[RunStep, ...] = (

@@ -23,7 +23,7 @@ PARENT_FACTS = {
 CHILD_REFUSALS: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
     # situation: (of the parent, of the call, code)
     "the parent has ended": ({"state": RunState.FINISHED}, {}, "run_token_revoked"),
-    "the parent stands on the deepest level": ({"depth": 3}, {}, "delegation_depth_exceeded"),
+    "the parent is at the greatest depth": ({"depth": 3}, {}, "delegation_depth_exceeded"),
     "a claimed depth is too deep": ({}, {"stated_depth": 4}, "delegation_depth_exceeded"),
     "the same agent has the same task above": (
         {"agent": "openhands_coder", "task_hash": "write it"},

@@ -1,6 +1,7 @@
 """`make` installs with uv where it exists, as pip is configured, and with pip otherwise."""
 
 import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -73,7 +74,19 @@ def test_uv_installs_where_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyP
     put_uv_on_the_path(tmp_path / "bin", 'echo "$@"', monkeypatch)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     assert install.install(["--editable", "."], 226) == 0
-    assert f"pip install --python {sys.executable} --no-index --editable .\n" in capfd.readouterr().out
+    assert f"pip install --compile-bytecode --python {sys.executable} --no-index --editable .\n" in capfd.readouterr().out
+
+
+def test_a_second_installation_at_once_is_refused_and_leaves_the_first_alone(tmp_path: Path) -> None:
+    (tmp_path / ".venv.lock").mkdir()
+    kept = tmp_path / ".venv" / "kept"
+    kept.mkdir(parents=True)
+    script = Path(install.__file__).with_name("make-venv.sh")
+    made = subprocess.run(["sh", script, tmp_path / ".venv"], capture_output=True, text=True, check=False)
+    assert made.returncode == 1
+    assert f"remove {tmp_path / '.venv.lock'}" in made.stderr
+    assert kept.is_dir()
+    assert (tmp_path / ".venv.lock").is_dir()
 
 
 def test_where_uv_fails_pip_installs_and_one_line_says_why(

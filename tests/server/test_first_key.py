@@ -47,6 +47,15 @@ async def test_a_file_of_an_earlier_start_is_replaced_and_a_link_is_not_followed
     assert (await store.keys.authenticate(file.read_text().strip())).name == "default"
 
 
+async def test_the_first_key_of_a_user_without_a_home_names_no_directory(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # a user that the system does not know
+    await make_first_key(store, settings, may_show_key=True)
+    assert [key.workspaces for key in await store.keys.list_keys()] == [()]
+
+
 async def test_a_file_that_is_named_gets_the_key_also_of_a_start_on_a_terminal(store: Store, settings: Settings) -> None:
     named = settings.model_copy(update={"bootstrap_key_file": settings.data_dir / "key"})
     assert await make_first_key(store, named, may_show_key=True) == (None, settings.data_dir / "key")

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 from a2a_gateway.errors import ConfigurationError, GatewayError, StoreError
 from a2a_gateway.runs.journal import JournalEnd
 from a2a_gateway.runs.limits import Limits
-from a2a_gateway.runs.model import ConversationId, KeyId, RunId, RunState, SpendCaps, TokenUsage
+from a2a_gateway.runs.model import Conversation, ConversationId, KeyId, RunId, RunState, SpendCaps, TokenUsage
 from a2a_gateway.runs.ports import Charge, RunProposal
 from a2a_gateway.stores import SpendBy, SpendLine, migrations, open_store, sqlite_url
 from a2a_gateway.stores.database import PATIENCE_S, Database
@@ -135,10 +135,16 @@ async def test_runs_from_before_there_were_journals_have_none_and_go_as_others_d
     async with open_store(database_url, FixedClock()) as store:
         key, _ = await store.keys.create_key("laptop")
         await store.ledger.open_run(root(key.id))
+        conversation = Conversation(ConversationId("c"), key.id, "openhands_a", 1.0, 1.0, 2.0, "/own", "history")
+        async with store.conversations.begin(conversation.id):
+            await store.conversations.save(conversation)
     async with Database(database_url) as database:
         await database.migrate(lambda connection: downgrade(connection, "0005"))
     async with open_store(database_url, FixedClock()) as store:
         assert await store.journals.get(RunId("root")) is None
+        assert [each.workspaces for each in await store.keys.list_keys()] == [()]
+        async with store.conversations.lease(conversation.id) as found:
+            assert found == conversation
         closed = await store.ledger.close_run(RunId("root"), RunState.FAILED, stop_reason="x", journal=JournalEnd(None, "[]"))
         assert closed.record.state is RunState.FAILED
         assert await store.journals.get(RunId("root")) is None

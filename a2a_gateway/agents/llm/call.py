@@ -29,7 +29,8 @@ class Attempt:
 
     Attributes:
         answer_bytes: the length of an answer that came without its usage.
-        reported: the cost that the provider reported, in USD.
+        reported: the cost that the provider reported in the stream, in USD.
+        has_streamed: whether the answer came as a stream, which has ended.
         refused: whether the provider certainly did not work on the request.
         is_counted_here: whether LiteLLM counted `usage`, because the provider did not report it.
         reading: the reader of the answer, if it is streamed over HTTP.
@@ -41,6 +42,7 @@ class Attempt:
     usage: TokenUsage | None = None
     cost_usd: Decimal | None = None
     refused: bool = False
+    has_streamed: bool = False
     is_counted_here: bool = False
     reading: StreamReading | None = None
 
@@ -56,6 +58,7 @@ class Attempt:
 
     def end(self, stream: object) -> None:
         """Record whether a stream that has ended reported its usage, and the cost that it reported."""
+        self.has_streamed = True
         self.is_counted_here = not reports_usage(stream)
         self.reported = cost_in_stream(stream)
 

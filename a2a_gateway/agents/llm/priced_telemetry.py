@@ -6,7 +6,7 @@ from openhands.sdk.llm.utils.telemetry import Telemetry
 from pydantic import PrivateAttr
 
 from a2a_gateway.agents.llm.call import Attempt, current_call
-from a2a_gateway.agents.llm.pricing import LLMReply, Prices, answer_bytes, usage_of
+from a2a_gateway.agents.llm.pricing import LLMReply, Prices, answer_bytes, reported_cost, usage_of
 
 
 class PricedTelemetry(Telemetry):
@@ -17,7 +17,8 @@ class PricedTelemetry(Telemetry):
     def _compute_cost(self, resp: LLMReply, provider_info: object = None) -> float | None:
         attempt = call.attempt if (call := current_call.get()) else Attempt()
         attempt.usage = usage_of(resp)
-        attempt.cost_usd = self._prices.cost_usd(resp, attempt.usage, attempt.reported)
+        reported = attempt.reported if attempt.has_streamed else reported_cost(resp)
+        attempt.cost_usd = self._prices.cost_usd(resp, attempt.usage, reported)
         if attempt.usage is None:
             attempt.answer_bytes = answer_bytes(resp)
         return None if attempt.cost_usd is None else float(attempt.cost_usd)

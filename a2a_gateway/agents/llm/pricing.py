@@ -79,22 +79,20 @@ class Prices:
         """Price tokens of a model without a price at the substitute price; None if there is no substitute."""
         return None if self.unpriced_usd_per_token is None else (usage.prompt + usage.completion) * self.unpriced_usd_per_token
 
-    def cost_usd(self, reply: LLMReply, usage: TokenUsage | None, reported: Decimal | None = None) -> Decimal | None:
+    def cost_usd(self, reply: LLMReply, usage: TokenUsage | None, reported: Decimal | None) -> Decimal | None:
         """Price a whole reply; None if no price is known, or no `usage` to apply it to.
 
-        `reported` is the cost that the provider reported in the stream.
+        `reported` is the cost that the provider reported: `cost_in_stream`, or `reported_cost` of a reply that was not streamed.
         """
-        usage_cost = reported if reported is not None else reported_cost(reply)
-        # LiteLLM adds a cost that it computed to a stream's usage if the provider reported none; OpenRouter always reports one.
-        # For OpenRouter, LiteLLM also fills the header, but only with the fee if the caller uses a provider key of its own.
-        bill = usage_cost if self.model.startswith("openrouter/") else _header_cost(reply)
+        # For OpenRouter, LiteLLM fills the header, too, but only with the fee if the caller uses a provider key of its own.
+        bill = reported if self.model.startswith("openrouter/") else _header_cost(reply)
         own = None if usage is None else self._own_cost(usage)
-        for cost in (bill or None, own, usage_cost or None):
+        for cost in (bill or None, own, reported or None):
             if cost is not None:
                 return cost
         if self.are_free:  # whatever the name that the server gives its model costs elsewhere
             return Decimal(0)
-        reports_zero = bill is not None or usage_cost is not None
+        reports_zero = bill is not None or reported is not None
         if usage is None:
             return Decimal(0) if reports_zero and not self._has_price() else None
         priced = self._mapped_cost(reply)
@@ -144,7 +142,7 @@ class Prices:
 
     def _mapped_cost(self, reply: LLMReply) -> Decimal | None:
         provider = self.model.partition("/")[0]
-        answered = str(reply.model or "")
+        answered = _answered_name(reply)
         # The requested name may be an alias, so the name in the reply has precedence.
         name = next(_priced_names([answered, f"{provider}/{answered}", self.model] if answered else [self.model]), None)
         if name is None:
@@ -189,7 +187,11 @@ def reports_usage(stream: object) -> bool:
 
 
 def cost_in_stream(stream: object) -> Decimal | None:
-    """Return the reported cost from the chunks of a stream that has ended. LiteLLM's last item has only a part of the usage."""
+    """Return the reported cost from the chunks of a stream that has ended.
+
+    Not from LiteLLM's last item, nor from the reply that the SDK assembles: they have only a part of the usage, and in a process
+    with callbacks for LiteLLM a cost that LiteLLM has computed.
+    """
     if not isinstance(stream, CustomStreamWrapper):
         return None
     reported = (reported_cost(chunk) for chunk in reversed(stream.chunks) if getattr(chunk, "usage", None))
@@ -255,8 +257,16 @@ class ExactSum:
 
 
 def _header_cost(reply: LLMReply) -> Decimal | None:
-    hidden: Any = getattr(reply, "_hidden_params", None) or {}
-    return _parse_cost((hidden.get("additional_headers") or {}).get(_COST_HEADER))
+    return _parse_cost((_hidden_params(reply).get("additional_headers") or {}).get(_COST_HEADER))
+
+
+def _answered_name(reply: LLMReply) -> str:
+    """Return the name of the model that has answered. In a streamed reply, LiteLLM puts the requested name in its place."""
+    return str(_hidden_params(reply).get("provider_response_model") or reply.model or "")
+
+
+def _hidden_params(reply: LLMReply) -> Mapping[str, Any]:
+    return getattr(reply, "_hidden_params", None) or {}
 
 
 def _parse_cost(value: object) -> Decimal | None:

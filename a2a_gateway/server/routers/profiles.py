@@ -26,9 +26,9 @@ router: Final = APIRouter(route_class=GatewayRoute, tags=["Profiles"], responses
 async def list_profiles(gateway: GatewayDep, engine: EngineDep, caller: CallerDep) -> Response:
     """List the profiles with their files, and the problems of those that cannot be used.
 
-    Only for keys that may call every agent: not for agents, and not for keys with `allowed_agents`.
+    Only for keys that may call every agent: not for agents, not for peers, and not for keys with `allowed_agents`.
     """
-    if caller.run is not None or caller.key.policy.allowed_agents is not None:
+    if caller.run is not None or caller.asks_as is not None or caller.key.policy.allowed_agents is not None:
         raise AdmissionError("Only a key that may call every agent can list profiles. GET /v1/models lists your agents.")
     problems = engine.profiles.problems()  # first, because it looks at the files again
     own = [profile for profile in engine.profiles.list() if profile.peer is None]

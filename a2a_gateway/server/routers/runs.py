@@ -1,9 +1,10 @@
 """Runs and their trees: list, inspect, watch, cancel."""
 
+import os
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-import anyio
+import anyio.to_thread
 from fastapi import APIRouter, Header, Query
 from starlette.responses import JSONResponse, Response
 
@@ -41,7 +42,7 @@ async def list_runs(
     idempotency_key: Annotated[str | None, Query(max_length=255, pattern="^[!-~]+$")] = None,
     id_prefix: Annotated[str | None, Query(pattern="^[0-9a-f][0-9a-f-]{3,35}$")] = None,
 ) -> Response:
-    """List the roots of the caller's latest trees, or all its runs whose ids begin with a prefix; a run gets itself."""
+    """List the roots of the caller's latest trees, or all its runs whose ids begin with a prefix; an agent gets its own run."""
     if idempotency_key is not None:
         found = await _run_of_key(engine, caller, idempotency_key)
         return JSONResponse({"object": "list", "data": [] if found is None else [await _with_sums(engine, found)]})
@@ -152,10 +153,11 @@ async def _with_sums(engine: Engine, record: RunRecord) -> RunView:
 
 
 async def _details(engine: Engine, caller: Caller, record: RunRecord) -> RunView:
-    """Render what only a look at one run shows. A path of this machine is for its users: for no agent, and for no peer."""
+    """Render what only a look at one run shows. Paths of this machine are sent to keys, not to agents and peers."""
     journal, live = await engine.store.journals.get(record.id), engine.service.live_runs.get(record.id)
     workspace_dir = live.workspace_dir if live is not None else journal and journal.workspace_dir
-    if caller.run is not None or caller.asks_as is not None or not (workspace_dir and await anyio.Path(workspace_dir).is_dir()):
+    is_person = caller.run is None and caller.asks_as is None
+    if not (is_person and workspace_dir and await anyio.to_thread.run_sync(os.path.isdir, workspace_dir)):
         workspace_dir = None
     children = await engine.store.ledger.list_children(record.id, _MOST_CHILDREN)
     task = None if journal is None else journal.task

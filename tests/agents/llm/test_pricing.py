@@ -14,8 +14,10 @@ from a2a_gateway.agents.llm.pricing import ExactSum, Prices, answer_bytes, estim
 from a2a_gateway.runs.model import CallQuote, TokenUsage
 
 
-def reply(model: str = "some-model", *, header: str | None = None, **usage: Any) -> ModelResponse:
+def reply(model: str = "some-model", *, answered: str | None = None, header: str | None = None, **usage: Any) -> ModelResponse:
     made = ModelResponse(model=model, usage=Usage(**{"prompt_tokens": 1000, "completion_tokens": 100, **usage}))
+    if answered is not None:  # as LiteLLM builds the reply of a stream
+        made._hidden_params["provider_response_model"] = answered
     if header is not None:
         made._hidden_params["additional_headers"] = {"llm_provider-x-litellm-response-cost": header}
     return made
@@ -24,7 +26,7 @@ def reply(model: str = "some-model", *, header: str | None = None, **usage: Any)
 def cost(prices: Prices, made: ModelResponse) -> Decimal | None:
     usage = usage_of(made)
     assert usage is not None
-    return prices.cost_usd(made, usage)
+    return prices.cost_usd(made, usage, reported_cost(made))
 
 
 UNLISTED = Prices("openai/some-model")
@@ -42,6 +44,12 @@ GIVEN = Prices("openai/some-model", 1e-6, 2e-6)
         pytest.param(UNLISTED, reply(cost=0.004599), Decimal("0.004599"), id="then anybody's cost in the usage"),
         pytest.param(Prices("openai/gpt-4o"), reply("gpt-4o"), Decimal("0.0035"), id="then LiteLLM's map"),
         pytest.param(Prices("openai/gpt-4o"), reply("my-alias"), Decimal("0.0035"), id="the map, by the name that was asked for"),
+        pytest.param(
+            Prices("openai/gpt-4o"),
+            reply("gpt-4o", answered="gpt-4.1"),
+            Decimal("0.0028"),
+            id="the map, by what has answered",
+        ),
         pytest.param(Prices("litellm_proxy/gpt-4o"), reply("gpt-4o"), Decimal("0.0035"), id="the map, behind a proxy"),
         pytest.param(
             Prices("deepseek/deepseek-chat"), reply("deepseek-chat"), Decimal("0.000322"), id="the map, whose owner no name tells"
@@ -102,9 +110,9 @@ def test_a_provider_s_key_of_one_s_own_costs_the_fee_and_the_provider_s_price(us
 
 
 def test_a_zero_without_usage_leaves_a_known_price_to_be_estimated() -> None:
-    assert GIVEN.cost_usd(reply(header="0"), None) is None
-    assert Prices("openai/gpt-4o").cost_usd(reply("gpt-4o", header="0"), None) is None
-    assert UNLISTED.cost_usd(reply(header="0"), None) == 0
+    assert GIVEN.cost_usd(reply(header="0"), None, None) is None
+    assert Prices("openai/gpt-4o").cost_usd(reply("gpt-4o", header="0"), None, None) is None
+    assert UNLISTED.cost_usd(reply(header="0"), None, None) == 0
 
 
 def test_cached_tokens_have_the_price_that_the_profile_gives_for_them() -> None:
@@ -213,7 +221,7 @@ def test_no_call_within_its_quote_costs_more_than_it(model: str, prompt: list[in
     assert quote.usd_per_prompt_token is not None
     assert quote.usd_per_output_token is not None
     most = quote.prompt_tokens * quote.usd_per_prompt_token + quote.max_output_tokens * quote.usd_per_output_token
-    assert (Prices(model).cost_usd(made, TokenUsage(sum(prompt), sum(completion))) or 0) <= most + Decimal("0.000001")
+    assert (Prices(model).cost_usd(made, TokenUsage(sum(prompt), sum(completion)), None) or 0) <= most + Decimal("0.000001")
 
 
 def test_an_estimate_is_never_nothing_and_never_more_than_the_call_might_produce() -> None:

@@ -58,7 +58,6 @@ def test_an_llm_without_its_key_is_a_warning_that_names_the_variable(bare_place:
     "environ",
     [
         {"LLM_MODEL": "openai/own", "LLM_BASE_URL": "http://127.0.0.1:8000/v1"},
-        {"LLM_MODEL": "lm_studio/own"},
         {"LLM_MODEL": "hosted_vllm/own", "LLM_BASE_URL": "http://10.0.0.1:8000/v1"},
     ],
 )
