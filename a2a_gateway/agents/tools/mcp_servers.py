@@ -215,7 +215,8 @@ class _Executor(MCPToolExecutor):
     """Calls a tool, and truncates its result in the middle: a server may return any amount of text."""
 
     async def call_tool(self, action: MCPToolAction) -> MCPToolObservation:
-        observation = await super().call_tool(action)
+        untyped: Any = super()  # the decorator of this method has lost its types
+        observation: MCPToolObservation = await untyped.call_tool(action)
         text = maybe_truncate(observation.text, _RESULT_CHARS)
         if text == observation.text:
             return observation
