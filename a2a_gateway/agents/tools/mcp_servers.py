@@ -214,8 +214,8 @@ class _Server(MessageHandler):
 class _Executor(MCPToolExecutor):
     """Calls a tool, and truncates its result in the middle: a server may return any amount of text."""
 
-    async def call_tool(self, action: MCPToolAction) -> MCPToolObservation:
-        untyped: Any = super()  # the decorator of this method has lost its types
+    async def call_tool(self, action: MCPToolAction) -> MCPToolObservation:  # type: ignore[override]  # a decorator drops its types
+        untyped: Any = super()
         observation: MCPToolObservation = await untyped.call_tool(action)
         text = maybe_truncate(observation.text, _RESULT_CHARS)
         if text == observation.text:
