@@ -169,7 +169,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             lines = b"".join(b"%b: %b\r\n" % header for header in head)
             self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + encode_json(body))
             if self._body_is_coming:
-                note_refusal(self.scope, status)
+                note_refusal(cast(Scope, self.scope), status)
         self.waited_s = None
         self.transport.close()
 
