@@ -214,8 +214,9 @@ class _Server(MessageHandler):
 class _Executor(MCPToolExecutor):
     """Calls a tool, and truncates its result in the middle: a server may return any amount of text."""
 
-    async def call_tool(self, action: MCPToolAction) -> MCPToolObservation:
-        observation = await super().call_tool(action)
+    async def call_tool(self, action: MCPToolAction) -> MCPToolObservation:  # type: ignore[override]  # a decorator hides it
+        untyped: Any = super()
+        observation: MCPToolObservation = await untyped.call_tool(action)
         text = maybe_truncate(observation.text, _RESULT_CHARS)
         if text == observation.text:
             return observation
