@@ -29,6 +29,8 @@ _MOST: Final = 10**9
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SEEN_BY_AGENTS: Final = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME"})
 """Variables that shells of agents receive, so they cannot hold a key."""
+_NOT_FOR_LLMS: Final = ("A2A_", "OH_", "SESSION_API_KEY")
+"""Beginnings of the names of variables that hold secrets of the gateway and of OpenHands, which no LLM's server may receive."""
 _RESERVED_NAMES: Final = frozenset({"inherit", "self"})
 _NO_KEY: Final = (
     "a key never stands in a file of settings: name its environment variable in api_key_env, or its file in api_key_file"
@@ -67,6 +69,8 @@ _GATEWAYS_OWN: Final = frozenset(
 def _check_variable(text: str) -> str:
     if not _VARIABLE.fullmatch(text) or text in _SEEN_BY_AGENTS:
         raise ValueError("it is not the name of an environment variable for a key, such as OPENAI_API_KEY")
+    if text.upper().startswith(_NOT_FOR_LLMS):
+        raise ValueError("a variable of the gateway or of OpenHands is not sent to an LLM; name another one")
     return text
 
 

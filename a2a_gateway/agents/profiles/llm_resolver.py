@@ -221,11 +221,11 @@ class LLMResolver:
             return None
         self.key_variables.add(fields.api_key_env)
         found = self.environment.variables.get(fields.api_key_env)
+        # A name in small letters may be the key itself, in the wrong place.
+        variable = f"the variable {fields.api_key_env}" if fields.api_key_env.isupper() else "the variable that it names"
         if found is None:
-            raise definition_error(
-                f"api_key_env: the variable {fields.api_key_env} is not set; set it, and start the gateway again", "api_key_env"
-            )
-        return parse_key(found.get_secret_value(), f"api_key_env: the variable {fields.api_key_env}", "api_key_env")
+            raise definition_error(f"api_key_env: {variable} is not set; set it, and start the gateway again", "api_key_env")
+        return parse_key(found.get_secret_value(), f"api_key_env: {variable}", "api_key_env")
 
 
 def _merge(entry: LLMFields, own: LLMFields) -> LLMFields:

@@ -214,7 +214,7 @@ class _Server(MessageHandler):
 class _Executor(MCPToolExecutor):
     """Calls a tool, and truncates its result in the middle: a server may return any amount of text."""
 
-    async def call_tool(self, action: MCPToolAction) -> MCPToolObservation:  # type: ignore[override]  # a decorator hides it
+    async def call_tool(self, action: MCPToolAction) -> MCPToolObservation:  # type: ignore[override]  # a decorator drops its types
         untyped: Any = super()
         observation: MCPToolObservation = await untyped.call_tool(action)
         text = maybe_truncate(observation.text, _RESULT_CHARS)

@@ -129,6 +129,13 @@ def test_a_variable_that_is_not_set_is_a_problem_of_the_entry_and_of_its_profile
     assert catalog.list() == []
 
 
+def test_a_key_in_the_place_of_a_variable_s_name_is_not_quoted(bare_place: Place) -> None:
+    catalog = open_with(bare_place, {**A, "api_key_env": "gsk_0123456789abcdef"})
+    assert [problem.message for problem in catalog.problems()] == [
+        "api_key_env: the variable that it names is not set; set it, and start the gateway again"
+    ]
+
+
 def test_a_fault_of_a_profile_s_own_field_has_the_line_of_that_field(bare_place: Place) -> None:
     path = write_profile(bare_place, "a", "api_key_file: missing.key")
     [problem] = open_with(bare_place, A).problems()

@@ -78,6 +78,22 @@ def test_a_variable_that_a_server_cannot_have_breaks_the_profile(place: Place, v
     assert place.open().problems() == (ProfileProblem(str(path), message, 8),)
 
 
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_no_server_gets_the_key_of_an_llm_in_whatever_order_profiles_are_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("CORPORATE", "corporate-secret")
+    place.write("m.md", "---\nname: m\nmodel: openai/x\na2a: {api_key_env: CORPORATE, base_url: 'https://llm.test/v1'}\n---\n")
+    path = place.write(f"{name}.md", _SERVER % "${CORPORATE}")
+    problems = {problem.path: problem.message for problem in place.open({"CORPORATE": "corporate-secret"}).problems()}
+    assert problems[str(path)].startswith("the variable CORPORATE is the gateway's own")
+
+
+def test_the_credentials_of_servers_are_masked_in_what_is_kept_of_tasks(place: Place) -> None:
+    place.write("p.md", _SERVER % "tickets-credential")
+    assert place.open().mask("Use tickets-credential.") == "Use <secret-hidden>."
+
+
 def test_a_server_that_needs_a_person_at_a_browser_breaks_the_profile(place: Place) -> None:
     path = place.write("p.md", "---\nname: p\nmcp_servers:\n  x: {url: 'https://x.test', auth: {strategy: oauth2}}\n---\n")
     [problem] = place.open().problems()
