@@ -31,7 +31,8 @@ from a2a_gateway.cli.task import add_files
 from a2a_gateway.errors import ConversationNotFound, RunCancelled
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import ListedRun, RemoteGateway
+    from a2a_gateway.cli.gateway_client import RemoteGateway
+    from a2a_gateway.cli.gateway_responses import ListedRun
     from delegate_tool.protocol.context import DelegationContext
 
 _COMMAND: Final = re.compile(r"/[a-z?]+")

@@ -21,7 +21,7 @@ from a2a_gateway.cli.screen import show, show_json, table
 from a2a_gateway.errors import AuthenticationError, ConfigurationError, GatewayError, StoreError
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import ListedProblem
+    from a2a_gateway.cli.gateway_responses import ListedProblem
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers import Identity
     from a2a_gateway.settings import Settings

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from a2a_gateway.cli.command_error import EXIT_FAILED, CommandError
+from a2a_gateway.cli.command_error import EXIT_FAILED, EXIT_USAGE, CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, ProfilesOption, read_settings
 from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 from a2a_gateway.errors import (
@@ -115,7 +115,9 @@ def _choose(found: "list[ListedLLM]", names: Sequence[str]) -> "list[ListedLLM]"
     for name in names:
         if name not in known:
             raise CommandError(
-                f"There is no LLM {name!r}{did_you_mean(name, known)}.", "`a2a-gateway llms list` shows them.", exit_code=2
+                f"There is no LLM {name!r}{did_you_mean(name, known)}.",
+                "`a2a-gateway llms list` shows them.",
+                exit_code=EXIT_USAGE,
             )
     return [llm for llm in found if not names or llm.name in names]
 

@@ -10,11 +10,12 @@ from a2a_gateway.cli.listing import Block
 from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption
 from a2a_gateway.cli.screen import local_time, note, short_id, show, show_json, show_prose, table
 from a2a_gateway.cli.short_ids import find_run
+from a2a_gateway.errors import RunCancelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from a2a_gateway.cli.gateway_client import ListedRun, RunDetails
+    from a2a_gateway.cli.gateway_responses import ListedRun, RunDetails
 
 app = typer.Typer(no_args_is_help=True, help="List, show and cancel runs.")
 
@@ -184,7 +185,7 @@ def state_of(node: "ListedRun") -> Text:
 
 def _reason_of(node: "ListedRun") -> str:
     reason = node.error_code or node.stop_reason
-    return "" if reason in (None, node.state) else reason
+    return "" if reason in (None, node.state, RunCancelled.code) else reason
 
 
 def _as_table(nodes: "Sequence[ListedRun]") -> Table:
