@@ -35,9 +35,9 @@ def list_profiles(
     key: KeyOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """List the agents that are served, or would be. A running gateway is asked if it serves these directories."""
+    """List the agents. Without --config, a running gateway that serves these directories is asked."""
     settings = read_settings(config, data_dir=data_dir, profiles=profiles)
-    listing, served_by = find_profiles(settings, url, key, chosen=bool(profiles or config))
+    listing, served_by = find_profiles(settings, url, key, chosen=bool(profiles), config=config)
     if served_by is not None:
         note(f"As served by {served_by}.")
     if json_output:
@@ -62,7 +62,7 @@ def check(
 ) -> None:
     """Report errors with file and line; exit with 1 if a profile cannot be used."""
     settings = read_settings(config, data_dir=data_dir, profiles=profiles)
-    listing, served_by = find_profiles(settings, url, key, chosen=bool(profiles or config))
+    listing, served_by = find_profiles(settings, url, key, chosen=bool(profiles), config=config)
     if served_by is not None:
         note(f"As served by {served_by}.")
     if json_output:
@@ -141,16 +141,19 @@ def _write_profiles(directory: Path, wanted: "Mapping[str, Template | None]") ->
     return written
 
 
-def find_profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool) -> "tuple[ProfileListing, str | None]":
+def find_profiles(
+    settings: "Settings", url: str | None, key: str | None, *, chosen: bool, config: Path | None
+) -> "tuple[ProfileListing, str | None]":
     """Return the profiles, and the URL of the gateway that serves them; None if they were read here.
 
     Args:
-        chosen: whether the profiles of these settings are wanted, also if another gateway is named.
+        chosen: whether the profiles of these directories are wanted, also if another gateway is named.
+        config: the settings file that an option names. A running gateway may have another one, so it is not asked then.
 
     Raises:
         ConfigurationError: saved secrets cannot be decrypted.
     """
-    served = _served_profiles(settings, url, key, chosen=chosen)
+    served = None if config else _served_profiles(settings, url, key, chosen=chosen)
     return (_read_profiles(settings), None) if served is None else (served, url or settings.own_url)
 
 
