@@ -345,8 +345,13 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
         return FileSettings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
         faults = [location(fault) for fault in error.errors()]
+        names = _variables_in_use(given)
+        if path.is_file():
+            from_elsewhere = names.keys() | given.keys()
+            in_file = [name for name in faults if name and name.partition(".")[0] not in from_elsewhere]
+            names = {**names, **{name: f"{path}: {name}" for name in in_file}}
         raise ConfigurationError(
-            f"Settings cannot be used: {describe(error, Settings, names=_variables_in_use(given))}.",
+            f"Settings cannot be used: {describe(error, Settings, names=names)}.",
             param=faults[0] or None,
             details={"settings": faults},
         ) from None

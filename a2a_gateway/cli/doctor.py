@@ -21,7 +21,7 @@ from a2a_gateway.cli.screen import show, show_json, table
 from a2a_gateway.errors import AuthenticationError, ConfigurationError, GatewayError, StoreError
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import ListedProblem
+    from a2a_gateway.cli.gateway_responses import ListedProblem
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers import Identity
     from a2a_gateway.settings import Settings
@@ -76,7 +76,7 @@ def _examine(
         yield Finding(f"variable {name}", "missing", fault, "Correct its name, if this gateway is meant.")
     yield _data_dir(settings.data_dir)
     if sdk.status == "ok":
-        yield from _profiles(settings, url, key, chosen=bool(profiles or config))
+        yield from _profiles(settings, url, key, chosen=bool(profiles), config=config)
         yield from _peers(settings)
     yield _agent_keys(settings)
     yield _gateway(settings, url, key)
@@ -114,11 +114,11 @@ def _data_dir(path: Path) -> Finding:
     return Finding("data directory", "ok", str(path))
 
 
-def _profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool) -> Iterator[Finding]:
+def _profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool, config: Path | None) -> Iterator[Finding]:
     from a2a_gateway.cli.profiles import find_profiles
 
     try:
-        listing, served_by = find_profiles(settings, url, key, chosen=chosen)
+        listing, served_by = find_profiles(settings, url, key, chosen=chosen, config=config)
     except ConfigurationError as error:
         yield Finding("profiles", "broken", error.message, "Set OH_SECRET_KEY as it was when they were saved.")
         return
