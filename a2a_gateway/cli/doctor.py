@@ -32,10 +32,10 @@ _PYTHON: Final = (3, 12)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `missing` may be intended, `broken` never is."""
+    """The result of one check. `missing` and `warning` may be intended, `broken` never is."""
 
     what: str
-    status: Literal["ok", "missing", "broken"]
+    status: Literal["ok", "missing", "warning", "broken"]
     detail: str
     remedy: str = ""
 
@@ -129,7 +129,7 @@ def _profiles(settings: "Settings", url: str | None, key: str | None, *, chosen:
         yield Finding("profiles", "missing", f"there is no agent{where}", LLM_REMEDY)
     for problem in listing.problems:
         is_broken = problem.severity == "error" or problem.topic == "price"
-        yield Finding(problem.topic, "broken" if is_broken else "missing", str(problem), _remedy_of(problem))
+        yield Finding(problem.topic, "broken" if is_broken else "warning", str(problem), _remedy_of(problem))
 
 
 def _remedy_of(problem: "ListedProblem") -> str:
@@ -137,7 +137,7 @@ def _remedy_of(problem: "ListedProblem") -> str:
         return "Set one of these."
     if problem.path == "LLM_MODEL":
         return "Correct LLM_MODEL, LLM_BASE_URL or LLM_API_KEY in the environment."
-    return "Correct the file." if Path(problem.path).exists() else "Correct it in the settings."
+    return ""  # the problem itself states it: it may lie in the file, in a variable or in another file
 
 
 def _peers(settings: "Settings") -> Iterator[Finding]:
@@ -234,7 +234,7 @@ def _port(settings: "Settings") -> Finding:
 
 
 def _as_table(findings: list[Finding]) -> Table:
-    styles = {"ok": "green", "missing": "yellow", "broken": "red"}
+    styles = {"ok": "green", "missing": "yellow", "warning": "yellow", "broken": "red"}
     listed = table("check", "state", "found", "what to do", wraps=("check", "found", "what to do"))
     for each in findings:
         listed.add_row(each.what, Text(each.status, styles[each.status]), each.detail, each.remedy)

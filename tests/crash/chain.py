@@ -61,7 +61,7 @@ def running_chain(home: Path) -> Iterator[Chain]:
                 gateway_in_thread(home / name, environ, gateway_id=name, peers=peers, peer_refresh_s=0.1, shell_pool_size=0)
             )
 
-        b = GatewayProcess(home / "b", llm.base_url)
+        b = GatewayProcess(home / "b", llm.base_url, is_warm=True)
         c = begin("c", PeerSettings(id="b", public_key=SigningKey.open(b.data_dir).public_key))
         b.settings = (
             'gateway_id = "b"\npeer_refresh_s = 0.1\nshell_pool_size = 0\ndisconnect_grace_s = 0\n'

@@ -79,7 +79,7 @@ async def killed_while_answers_stream(gateway: GatewayProcess, llm: ScriptedLLM,
 async def test_calls_that_a_crash_cuts_short_are_charged_about_what_they_had_used(tmp_path: Path) -> None:
     chance, halves = seeded_chance(), HalfAnswers()
     with ScriptedLLM.in_thread(direct=halves.answer) as llm:
-        gateway = GatewayProcess(tmp_path, llm.base_url, "shell_pool_size = 0\n")
+        gateway = GatewayProcess(tmp_path, llm.base_url, "shell_pool_size = 0\n", is_warm=True)
         gateway.write_profiles(writer=profile("writer", ""))
         gateway.data_dir.mkdir(parents=True)
         async with open_store(gateway.database_url, SystemClock()) as store:

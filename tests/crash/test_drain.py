@@ -41,7 +41,9 @@ def llm() -> Iterator[ScriptedLLM]:
 
 @pytest.fixture
 async def gateway(llm: ScriptedLLM, tmp_path: Path) -> AsyncIterator[GatewayProcess]:
-    gateway = GatewayProcess(tmp_path, llm.base_url, "drain_s = 600\nshell_pool_size = 0\nmax_concurrent_runs = 4\n")
+    gateway = GatewayProcess(
+        tmp_path, llm.base_url, "drain_s = 600\nshell_pool_size = 0\nmax_concurrent_runs = 4\n", is_warm=True
+    )
     gateway.write_profiles(priced=PROFILE)
     yield gateway
     await asyncio.to_thread(gateway.end)

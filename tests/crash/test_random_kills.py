@@ -190,7 +190,7 @@ async def test_after_a_kill_only_open_calls_are_uncertain_and_no_process_stays(
     chance = seeded_chance()
     with database(tmp_path) as database_url, ScriptedLLM.in_thread() as llm:
         settings = "disconnect_grace_s = 0\nshell_pool_size = 1\nmax_concurrent_runs = 12\n"
-        gateway = GatewayProcess(tmp_path, llm.base_url, settings, database_url=database_url)
+        gateway = GatewayProcess(tmp_path, llm.base_url, settings, database_url=database_url, is_warm=True)
         gateway.write_profiles(**PROFILES)
         scene = Scene(gateway, llm, await make_keys(gateway), chance)
         await scene.start()

@@ -41,7 +41,7 @@ def llm() -> Iterator[ScriptedLLM]:
 @pytest.fixture(scope="module")
 def served(llm: ScriptedLLM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, str]]:
     """A gateway, and its key."""
-    gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), llm.base_url, "shell_pool_size = 0\n")
+    gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), llm.base_url, "shell_pool_size = 0\n", is_warm=True)
     gateway.write_profiles(priced=PROFILE)
     key = gateway.start()["first_key"]
     try:

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx
 
 from a2a_gateway.stores import sqlite_url
 from tests.support.gateway import free_port, scripted_environ
 from tests.support.until import until
+from tests.support.warm_python import WarmProcess, start_warm
 
 
 @dataclass
@@ -24,6 +25,7 @@ class GatewayProcess:
         home: holds the data directory, the profiles and the log.
         settings: more lines of its `gateway.toml`.
         database_url: SQLite in its data directory unless another is given.
+        is_warm: whether `start` may fork it, for tests in which its start is not the subject; see `warm_python`.
         process: the latest one.
     """
 
@@ -33,7 +35,8 @@ class GatewayProcess:
     port: int = field(default_factory=free_port)
     environ: dict[str, str] = field(default_factory=dict)
     database_url: str = ""
-    process: "subprocess.Popen[str] | None" = None
+    is_warm: bool = False
+    process: "subprocess.Popen[str] | WarmProcess | None" = None
 
     def __post_init__(self) -> None:
         self.database_url = self.database_url or sqlite_url(self.data_dir / "gateway.db")
@@ -56,31 +59,25 @@ class GatewayProcess:
         for name, text in definitions.items():
             (self.home / "profiles" / f"{name}.md").write_text(text)
 
-    def begin(self, *, stderr: IO[str] | int | None = None, **options: Any) -> "subprocess.Popen[str]":
-        """Start the process, and do not wait for it. `options` are those of `Popen`."""
-        self.write_profiles()
-        config = self.home / "gateway.toml"
-        own = f'data_dir = "{self.data_dir}"\nprofiles = ["{self.home}/profiles"]\ndatabase_url = "{self.database_url}"\n'
-        config.write_text(f"{own}llm_retries = 0\n{self.settings}")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("A2A_", "LLM_", "OH_"))}
-        environ = scripted_environ(self.llm_url, OH_PERSISTENCE_DIR=str(self.home / "openhands"), **self.environ)
-        command = ["serve", "--json", "--port", str(self.port), "--config", str(config)]
+    def begin(self) -> "subprocess.Popen[str]":
+        """Start the process, and do not wait for it."""
+        command, environ = self._command()
         with (self.home / "log").open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "a2a_gateway", *command],
-                env={**clean, **environ},
-                stdout=subprocess.PIPE,
-                stderr=log if stderr is None else stderr,
-                text=True,
-                **options,
+            self.process = process = subprocess.Popen(
+                [sys.executable, "-m", "a2a_gateway", *command], env=environ, stdout=subprocess.PIPE, stderr=log, text=True
             )
-        return self.process
+        return process
 
-    def start(self, **options: Any) -> Any:
+    def start(self) -> Any:
         """Start the process, and wait until it takes runs; returns what it announces, with the key of a first start."""
-        stdout = self.begin(**options).stdout
-        assert stdout is not None
-        announced = stdout.readline()
+        if self.is_warm and sys.platform == "linux":
+            with (self.home / "log").open("a") as log:
+                self.process = start_warm(*self._command(), stderr=log.fileno())
+        else:
+            self.begin()
+        assert self.process is not None
+        assert self.process.stdout is not None
+        announced = self.process.stdout.readline()
         assert announced, f"it did not start: {self.log[-2000:]}"
         ready = json.loads(announced)
         if ready["first_key_file"] is not None:
@@ -88,6 +85,16 @@ class GatewayProcess:
             ready["first_key"] = key_file.read_text().strip()
             key_file.unlink()  # as every reader should: agents could read it
         return ready
+
+    def _command(self) -> tuple[list[str], dict[str, str]]:
+        """Write its files; return its arguments and its environment."""
+        self.write_profiles()
+        config = self.home / "gateway.toml"
+        own = f'data_dir = "{self.data_dir}"\nprofiles = ["{self.home}/profiles"]\ndatabase_url = "{self.database_url}"\n'
+        config.write_text(f"{own}llm_retries = 0\n{self.settings}")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("A2A_", "LLM_", "OH_"))}
+        environ = scripted_environ(self.llm_url, OH_PERSISTENCE_DIR=str(self.home / "openhands"), **self.environ)
+        return ["serve", "--json", "--port", str(self.port), "--config", str(config)], {**clean, **environ}
 
     async def answers(self) -> None:
         """Wait until the process answers, which is long before it takes runs."""
