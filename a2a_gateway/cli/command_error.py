@@ -14,6 +14,7 @@ EXIT_LIMITED: Final = 3
 EXIT_REFUSED: Final = 4
 EXIT_INTERRUPTED: Final = 130
 """The exit code by which a shell reports a program that SIGINT ended."""
+LLM_REMEDY: Final = "Add an LLM to [[llms]] in gateway.toml, or set LLM_MODEL and LLM_API_KEY; see docs/llms.md."
 DATABASE_REMEDY: Final = "Check that the database is running, and that database_url (A2A_DATABASE_URL) is right."
 
 

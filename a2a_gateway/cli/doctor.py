@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_FAILED, CommandError
+from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_FAILED, LLM_REMEDY, CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, KeyOption, ProfilesOption, UrlOption, read_settings
 from a2a_gateway.cli.screen import show, show_json, table
 from a2a_gateway.errors import AuthenticationError, ConfigurationError, GatewayError, StoreError
@@ -126,8 +126,7 @@ def _profiles(settings: "Settings", url: str | None, key: str | None, *, chosen:
     if listing.data:
         yield Finding("profiles", "ok", f"{', '.join(profile.id for profile in listing.data)}{where}")
     else:
-        remedy = "Set LLM_MODEL and LLM_API_KEY, or write a profile with `a2a-gateway profiles init`."
-        yield Finding("profiles", "missing", f"there is no agent{where}", remedy)
+        yield Finding("profiles", "missing", f"there is no agent{where}", LLM_REMEDY)
     for problem in listing.problems:
         is_broken = problem.severity == "error" or problem.topic == "price"
         yield Finding(problem.topic, "broken" if is_broken else "warning", str(problem), _remedy_of(problem))

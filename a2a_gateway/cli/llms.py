@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from a2a_gateway.cli.command_error import EXIT_FAILED, EXIT_USAGE, CommandError
+from a2a_gateway.cli.command_error import EXIT_FAILED, EXIT_USAGE, LLM_REMEDY, CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, ProfilesOption, read_settings
 from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 from a2a_gateway.errors import (
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List the LLMs of the agents, and check that they answer.")
 
-_NO_LLM: Final = "No LLM is configured."
-_ADD_ONE: Final = "Add one to [[llms]] in gateway.toml, or set LLM_MODEL and LLM_API_KEY; see docs/llms.md."
 _CORRECT: Final = "Correct its entry in gateway.toml, its variables, or its file; docs/llms.md has an example for each provider."
 _REMEDIES: Final = {
     "tls": "Check base_url: http or https? SSL_CERT_FILE names the certificates that are trusted.",
@@ -59,7 +57,7 @@ def list_llms(
         show_json([_as_json(llm) for llm in found])
         return
     if not found:
-        note(f"{_NO_LLM} {_ADD_ONE}")
+        note(f"No LLM is configured. {LLM_REMEDY}")
         return
     show(_as_table(found))
     for llm in found:
@@ -110,7 +108,7 @@ def _load(settings: "Settings") -> "list[ListedLLM]":
 
 def _choose(found: "list[ListedLLM]", names: Sequence[str]) -> "list[ListedLLM]":
     if not found:
-        raise CommandError(_NO_LLM, _ADD_ONE)
+        raise CommandError("No LLM is configured.", LLM_REMEDY)
     known = [llm.name for llm in found]
     for name in names:
         if name not in known:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.table import Table
 
-from a2a_gateway.cli.command_error import EXIT_FAILED, EXIT_USAGE, CommandError
+from a2a_gateway.cli.command_error import EXIT_FAILED, EXIT_USAGE, LLM_REMEDY, CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, KeyOption, ProfilesOption, UrlOption, read_settings
 from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 
@@ -45,10 +45,10 @@ def list_profiles(
     elif listing.data:
         show(_as_table(listing.data))
     else:
-        note("No agent is configured. Set LLM_MODEL and LLM_API_KEY, or write a profile with `a2a-gateway profiles init`.")
+        note(f"No agent is configured. {LLM_REMEDY}")
     broken = [problem for problem in listing.problems if problem.severity == "error"]
     if broken and not json_output:
-        note(f"{len(broken)} profiles cannot be used; `a2a-gateway profiles check` reports why.")
+        note(f"Profiles that cannot be used: {len(broken)}. `a2a-gateway profiles check` reports why.")
 
 
 @app.command()
@@ -70,7 +70,7 @@ def check(
     else:
         for problem in listing.problems:
             show(str(problem))
-        note(f"{len(listing.data)} can be used, {len(listing.problems)} problems.")
+        note(f"Agents that can be used: {len(listing.data)}. Problems: {len(listing.problems)}.")
     if any(problem.severity == "error" for problem in listing.problems):
         raise typer.Exit(EXIT_FAILED)
 
