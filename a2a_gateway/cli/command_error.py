@@ -61,9 +61,10 @@ class RemoteError(CommandError):
 
     def __init__(self, message: str, *, code: str, status: int, param: str | None = None, run_id: str = "") -> None:
         exit_code = EXIT_REFUSED if status in REFUSALS or code == AuthenticationError.code else EXIT_FAILED
-        if param in _OPTIONS:
+        if param is not None and param in _OPTIONS:
             message, param = message.replace(param, _OPTIONS[param]), _OPTIONS[param]
-            exit_code = EXIT_USAGE if status == HTTPStatus.BAD_REQUEST else exit_code
+            if status == HTTPStatus.BAD_REQUEST:
+                exit_code = EXIT_USAGE
         super().__init__(message, _REMEDIES.get(code, ""), exit_code=exit_code, code=code, param=param)
         self.run_id = run_id
 
