@@ -1,6 +1,6 @@
 """Install this project with its development tools, at the pinned versions, into the environment of the Python that runs this.
 
-uv installs, where it exists: some ten times faster than pip. It does not read pip's configuration, so that is translated to uv's
+uv installs, where it exists: several times faster than pip. It does not read pip's configuration, so that is translated to uv's
 variables. They reach uv in its environment only, because an index's URL may hold a password. If uv fails, pip installs.
 """
 
@@ -51,9 +51,9 @@ def install(requirements: Sequence[str], packages: int) -> int:
     """Install with uv, or with pip where uv does not exist or fails. Return the exit code."""
     uv = shutil.which("uv")
     if uv is None:
-        print("pip takes 2 to 5 minutes. (uv, where it is installed, takes half a minute.)", flush=True)
+        print("pip takes 2 to 5 minutes. (uv, where it is installed, takes a minute.)", flush=True)
         return _run_pip(requirements, packages)
-    print("uv takes about half a minute.", flush=True)
+    print("uv takes about a minute.", flush=True)
     pip = read_pip_configuration(os.environ)
     # Bytecode is compiled here, in parallel: the first start would take 20 seconds longer.
     command = [uv, "pip", "install", "--compile-bytecode", "--python", sys.executable]

@@ -122,12 +122,14 @@ def _choose(found: "list[ListedLLM]", names: Sequence[str]) -> "list[ListedLLM]"
 
 def _announcement(costs: "Sequence[Decimal | None]") -> str:
     """Render what the calls may cost, before they are made."""
-    known = sum((cost for cost in costs if cost is not None), Decimal(0))
-    most = "nothing" if not known else "less than a cent" if known < _ONE_CENT else f"at most ${known:.2f}"
-    unknown = sum(1 for cost in costs if cost is None)
-    remark = f"; the price of {unknown} is not known" if unknown else ""
+    known = [cost for cost in costs if cost is not None]
+    total = sum(known, Decimal(0))
+    most = "nothing" if not total else "less than a cent" if total < _ONE_CENT else f"at most ${total:.2f}"
+    unknown = len(costs) - len(known)
     return (
-        f"Calling {len(costs)} LLM{'' if len(costs) == 1 else 's'} once, for at most 256 tokens each. This costs {most}{remark}."
+        f"Calling {len(costs)} LLM{'' if len(costs) == 1 else 's'} once, for at most 256 tokens each."
+        + (f" This costs {most}." if known else "")
+        + (f" The price of {unknown} is not known." if unknown else "")
     )
 
 
