@@ -24,12 +24,13 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from delegate_tool.protocol.base_url import parse_base_url
-from delegate_tool.protocol.text import did_you_mean
 
 _MOST: Final = 10**9
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SEEN_BY_AGENTS: Final = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME"})
 """Variables that shells of agents receive, so they cannot hold a key."""
+_NOT_FOR_LLMS: Final = ("A2A_", "OH_", "SESSION_API_KEY")
+"""Beginnings of the names of variables that hold secrets of the gateway and of OpenHands, which no LLM's server may receive."""
 _RESERVED_NAMES: Final = frozenset({"inherit", "self"})
 _NO_KEY: Final = (
     "a key never stands in a file of settings: name its environment variable in api_key_env, or its file in api_key_file"
@@ -68,6 +69,8 @@ _GATEWAYS_OWN: Final = frozenset(
 def _check_variable(text: str) -> str:
     if not _VARIABLE.fullmatch(text) or text in _SEEN_BY_AGENTS:
         raise ValueError("it is not the name of an environment variable for a key, such as OPENAI_API_KEY")
+    if text.upper().startswith(_NOT_FOR_LLMS):
+        raise ValueError("a variable of the gateway or of OpenHands is not sent to an LLM; name another one")
     return text
 
 
@@ -146,7 +149,7 @@ class LLMFields(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _validate(cls, values: object, handler: ValidatorFunctionWrapHandler) -> Self:
-        """Validate, and state in an error of which entry it is, and for an unknown field which one it may be."""
+        """Validate, and state in an error of which entry it is."""
         try:
             fields: Self = handler(values)
             fields._check_prices()
@@ -156,11 +159,14 @@ class LLMFields(BaseModel):
 
     @classmethod
     def _explain(cls, error: ValidationError, values: object) -> Iterator[InitErrorDetails]:
-        known = [field.alias or name for name, field in cls.model_fields.items()]
         for item in error.errors(include_url=False, include_context=False, include_input=False):
-            at = item["loc"]
-            message = _unknown_field(str(at[-1]), known) if item["type"] == "extra_forbidden" else item["msg"]
-            yield _fault(message, *cls._entry_of(values), *at)
+            at = (*cls._entry_of(values), *item["loc"])
+            if item["type"] != "extra_forbidden":
+                yield _fault(item["msg"], *at)
+            elif at[-1] == "api_key":
+                yield _fault(_NO_KEY, *at)
+            else:
+                yield InitErrorDetails(type=item["type"], loc=at, input=None)
 
     @classmethod
     def _entry_of(cls, values: object) -> tuple[str, ...]:
@@ -223,9 +229,3 @@ def secret_variables(llms: Iterable[LLMFields]) -> frozenset[str]:
 def _fault(message: str, *at: str | int) -> InitErrorDetails:
     # The input is left out: it may be a key in the wrong place.
     return InitErrorDetails(type=PydanticCustomError("llm_setting", message), loc=at, input=None)
-
-
-def _unknown_field(name: str, known: Iterable[str]) -> str:
-    if name == "api_key":
-        return _NO_KEY
-    return f"there is no such setting{did_you_mean(name, known)}"

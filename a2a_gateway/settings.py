@@ -27,6 +27,8 @@ from delegate_tool.protocol.base_url import parse_base_url
 from delegate_tool.protocol.money import parse_usd
 from delegate_tool.protocol.text import did_you_mean
 
+_CONFIG_FILE: Final = Path("gateway.toml")
+
 type AgentKeyUse = Literal["refuse", "child", "allow"]
 
 LEAST_KEPT_S: Final = 86_400.0
@@ -282,6 +284,11 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys(path.expanduser().resolve() for path in (*self.profiles, self.data_dir / "profiles")))
 
     @property
+    def file(self) -> Path:
+        """The file that a start with the same options reads, if it exists then."""
+        return self.config_file or _CONFIG_FILE
+
+    @property
     def own_url(self) -> str:
         """OpenAI base URL under which this gateway's own agents reach it, ending in `/v1`."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
@@ -326,7 +333,7 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
         ConfigurationError: a value is malformed or unknown, or the file cannot be read; the message names each one.
     """
     _home()  # importing the SDK fails without one
-    path = config_file if config_file is not None else Path("gateway.toml")
+    path = config_file if config_file is not None else _CONFIG_FILE
     if config_file is not None and not path.is_file():
         raise ConfigurationError(f"The settings file {path} does not exist.")
 
@@ -338,8 +345,13 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
         return FileSettings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
         faults = [location(fault) for fault in error.errors()]
+        names = _variables_in_use(given)
+        if path.is_file():
+            from_elsewhere = names.keys() | given.keys()
+            in_file = [name for name in faults if name and name.partition(".")[0] not in from_elsewhere]
+            names = {**names, **{name: f"{path}: {name}" for name in in_file}}
         raise ConfigurationError(
-            f"Settings cannot be used: {describe(error, Settings, names=_variables_in_use(given))}.",
+            f"Settings cannot be used: {describe(error, Settings, names=names)}.",
             param=faults[0] or None,
             details={"settings": faults},
         ) from None

@@ -1,6 +1,6 @@
 """Describe what is wrong with settings: each by its name, with the name that was probably meant."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
@@ -19,13 +19,16 @@ def describe(error: ValidationError, model: type[BaseModel], *, names: Mapping[s
 
 
 def _describe(error: ErrorDetails, model: type[BaseModel], names: Mapping[str, str]) -> str:
-    loc = error["loc"]
-    if error["type"] == "extra_forbidden":
-        reason = f"there is no such setting{did_you_mean(str(loc[-1]), _settings_at(loc[:-1], model))}"
-    else:
-        reason = error["msg"].removeprefix("Value error, ")
     name = location(error)
+    reason = reason_of(error, _settings_at(error["loc"][:-1], model))
     return ": ".join(filter(None, (names.get(name, name), reason)))
+
+
+def reason_of(error: ErrorDetails, known: Iterable[str]) -> str:
+    """Return what is wrong with a setting; for an unknown one, which of the `known` it may be."""
+    if error["type"] == "extra_forbidden":
+        return f"there is no such setting{did_you_mean(str(error['loc'][-1]), known)}"
+    return error["msg"].removeprefix("Value error, ")
 
 
 def location(error: ErrorDetails) -> str:

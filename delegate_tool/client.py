@@ -164,7 +164,7 @@ def _as_json(value: object) -> object:
         case Decimal():
             return f"{value:f}"
         case set() | frozenset():
-            return sorted(value)
+            return list(value)
         case _:
             return value
 

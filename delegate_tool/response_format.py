@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, PydanticUserError, ValidationError
 from pydantic_core import from_json
 
 from delegate_tool.protocol.codes import RESPONSE_FORMAT_VIOLATED
@@ -24,12 +24,15 @@ def render_response_format(wanted: object) -> dict[str, Any]:
     """Render the form as OpenAI's `response_format`.
 
     Raises:
-        ContextError: it is neither a mapping nor a model class.
+        ContextError: it is neither a mapping nor a model class, or the class has no JSON schema.
     """
     if isinstance(wanted, Mapping):
         return dict(wanted) if wanted.get("type") in _WIRE_TYPES else _json_schema("answer", wanted)
     if isinstance(wanted, type) and issubclass(wanted, BaseModel):
-        return _json_schema(_NO_NAME.sub("_", wanted.__name__)[:64], wanted.model_json_schema())
+        try:
+            return _json_schema(_NO_NAME.sub("_", wanted.__name__)[:64], wanted.model_json_schema())
+        except PydanticUserError as error:
+            raise ContextError("response_format", f"response_format has no JSON schema: {error.message}") from None
     raise ContextError("response_format", "response_format must be a pydantic model class, a JSON schema or OpenAI's own object")
 
 

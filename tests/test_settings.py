@@ -60,6 +60,8 @@ def test_a_leading_tilde_is_the_home_where_no_shell_has_read_it(home: Path, monk
         (LLM + 'api_key_env = "A"\napi_key_file = "f"', ["llms.a.api_key_file"]),
         (LLM + 'api_key_env = "sk-not-a-name"', ["llms.a.api_key_env"]),
         (LLM + 'api_key_env = "PATH"', ["llms.a.api_key_env"]),
+        (LLM + 'api_key_env = "A2A_DATABASE_URL"', ["llms.a.api_key_env"]),
+        (LLM + 'api_key_env = "OH_SECRET_KEY"', ["llms.a.api_key_env"]),
         (LLM + 'api_key_file = ""', ["llms.a.api_key_file"]),
         (LLM + 'base_url = "localhost:11434"', ["llms.a.base_url"]),
         (LLM + 'base_url = "http://user:sk-1@llm.test"', ["llms.a.base_url"]),

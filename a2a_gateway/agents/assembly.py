@@ -101,7 +101,8 @@ async def _open(
 ) -> AsyncIterator[Agents]:
     # A gateway leaves the environment of an application that mounts it unchanged.
     conceal = scrub_environment if owns_process else None
-    profiles = await asyncio.to_thread(ProfileCatalog, settings, LLMEnvironment.read(environ), conceal=conceal)
+    environment = LLMEnvironment.read(environ)
+    profiles = await asyncio.to_thread(ProfileCatalog, settings, environment, conceal=conceal)
     workspaces = WorkspaceDirectories(settings.data_dir / "workspaces")
     # A run that waits for its child keeps a thread, at every depth, in addition to the threads of the runs that work.
     threads = settings.max_concurrent_runs * (settings.max_depth + 1) + 64
@@ -109,7 +110,12 @@ async def _open(
         apply_optional(BOOKKEEPING)
         # The SDK and LiteLLM run blocking work there, such as fetching images. The default size on two cores is six threads.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="shared"))
-    toolbox = LocalToolbox(settings.data_dir / "shells", shell_pool_size=settings.shell_pool_size, environ=environ)
+    toolbox = LocalToolbox(
+        settings.data_dir / "shells",
+        shell_pool_size=settings.shell_pool_size,
+        environ=environ,
+        protected=[path.resolve() for path in (settings.file, *profiles.directories)],
+    )
     agent_runner = AgentRunner(profiles.recipe, toolbox, checker, tool_threads=threads, gateway_transport=gateway_transport)
     async with toolbox, agent_runner as runner:
         await runner.warm_up(

@@ -33,7 +33,6 @@ from openhands.sdk.event.conversation_error import ConversationErrorEvent
 from a2a_gateway.agents.answer_form import AnswerForm
 from a2a_gateway.agents.conversation_builder import PreparedConversation, Toolbox, Wiring, prepare
 from a2a_gateway.agents.llm.budget_notes import budget_spent_error
-from a2a_gateway.agents.llm.credentials import llm_secrets
 from a2a_gateway.agents.llm.error_translation import failure_of
 from a2a_gateway.agents.llm.finish_reasons import empty_answers_error, output_limit_error
 from a2a_gateway.agents.llm.run_account import RunAccount
@@ -103,8 +102,7 @@ class Execution:
         self._threads = resources.tool_threads if recipe.mcp_config else resources.threads
         self._emit = emit
         token = run.binding.token if run.binding else None
-        of_servers = (secret.get_secret_value() for secret in recipe.mcp_secrets)
-        self._secrets = Secrets.of([*llm_secrets(recipe.llm, recipe.condenser_llm), *of_servers, token])
+        self._secrets = Secrets.of([*recipe.secrets, token])
         self._mcp = McpServers(recipe.mcp_config, self._secrets)
         self._narrator = Narrator(run.narration, self._secrets, emit, keep_answer=run.answer_format is not None)
         self._account = RunAccount(meter, max_turns=run.record.limits.max_turns, emit=emit)

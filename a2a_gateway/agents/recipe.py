@@ -11,6 +11,7 @@ from openhands.sdk.mcp import MCPServer
 from pydantic import SecretStr
 
 from a2a_gateway.agents.llm.configured_llm import ConfiguredLLM
+from a2a_gateway.agents.llm.credentials import llm_secrets
 from a2a_gateway.agents.llm.pricing import Prices
 from a2a_gateway.runs.model import Profile
 
@@ -59,6 +60,11 @@ class AgentRecipe:
     unpriced_usd_per_token: Decimal | None = None
     is_local: bool = False
     llm_name: str | None = None
+
+    @property
+    def secrets(self) -> list[str]:
+        """The credentials of the LLMs and of the MCP servers."""
+        return [*llm_secrets(self.llm, self.condenser_llm), *(secret.get_secret_value() for secret in self.mcp_secrets)]
 
     @property
     def prices(self) -> Prices:

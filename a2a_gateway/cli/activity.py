@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 from a2a_gateway.cli.screen import format_seconds
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import ListedRun, RemoteGateway
+    from a2a_gateway.cli.gateway_client import RemoteGateway
+    from a2a_gateway.cli.gateway_responses import ListedRun
 
 _DELEGATION: Final = "delegate"
 _FIND_EVERY_S: Final = 0.3

@@ -35,7 +35,9 @@ def ask(
     model: ModelArgument,
     task: Annotated[
         str | None,
-        typer.Argument(help="The task. Without it, or with -, standard input is read; on a terminal a chat begins."),
+        typer.Argument(
+            metavar="TASK", help="The task. Without it, or with -, standard input is read; on a terminal a chat begins."
+        ),
     ] = None,
     budget_usd: BudgetOption = None,
     max_depth: MaxDepthOption = None,

@@ -24,14 +24,15 @@ from a2a_gateway.cli.run_options import (
     find_workspace,
 )
 from a2a_gateway.cli.runs import draw_tree
-from a2a_gateway.cli.screen import note, short_id, show, show_error
+from a2a_gateway.cli.screen import format_cost, note, short_id, show, show_error
 from a2a_gateway.cli.short_ids import find_conversation
 from a2a_gateway.cli.streamed_answer import Content, StreamedAnswer, stream_answer
 from a2a_gateway.cli.task import add_files
 from a2a_gateway.errors import ConversationNotFound, RunCancelled
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import ListedRun, RemoteGateway
+    from a2a_gateway.cli.gateway_client import RemoteGateway
+    from a2a_gateway.cli.gateway_responses import ListedRun
     from delegate_tool.protocol.context import DelegationContext
 
 _COMMAND: Final = re.compile(r"/[a-z?]+")
@@ -145,8 +146,9 @@ class _Chat:
 
     def _show_cost(self) -> None:
         costs = [tree.cost for tree in self.trees]
-        unknown = "" if all(cost.complete for cost in costs) else " + ?"
-        show(f"Answers: {len(costs)}, cost: ${sum((Decimal(cost.tree) for cost in costs), Decimal(0)):.6f}{unknown}")
+        total = sum((Decimal(cost.tree) for cost in costs), Decimal(0))
+        shown = format_cost(f"{total:.6f}", complete=all(cost.complete for cost in costs))
+        show(f"Answers: {len(costs)}, cost: {shown}")
 
     def _show_tree(self) -> None:
         if self.trees:
@@ -193,8 +195,8 @@ def _signals_noticed() -> Iterator[None]:
 
 def _summarise(tree: "ListedRun") -> str:
     runs = f" · {1 + tree.descendants} runs" if tree.descendants else ""
-    unknown = "" if tree.cost.complete else " + ?"
-    return f"{tree.state} · {tree.seconds:.1f} s · ${tree.cost.tree}{unknown}{runs} · run {tree.id[:8]}"
+    cost = format_cost(tree.cost.tree, complete=tree.cost.complete)
+    return f"{tree.state} · {tree.seconds:.1f} s · {cost}{runs} · run {short_id(tree.id)}"
 
 
 def _show_help() -> None:

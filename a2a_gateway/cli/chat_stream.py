@@ -7,6 +7,7 @@ import httpx
 
 from a2a_gateway.cli.command_error import CommandError
 from a2a_gateway.cli.gateway_client import read_events, remote_error
+from delegate_tool.protocol.codes import STREAM_BROKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ def read_chat(response: httpx.Response) -> Iterator[ChatEvent]:
             yield event
     if not ended:
         raise CommandError(
-            "The stream ended before the answer was complete.", "`a2a-gateway runs list` shows the state of the run."
+            "The stream ended before the answer was complete.",
+            "`a2a-gateway runs list` shows the state of the run.",
+            code=STREAM_BROKEN,
         )
 
 

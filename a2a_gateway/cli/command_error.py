@@ -1,6 +1,7 @@
 """Errors of commands: what is wrong, what to do about it, and the exit code."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
 from a2a_gateway.errors import AuthenticationError, LLMAuthFailed, ModelNotFound, NotReady, RouteNotFound, RunNotFound
@@ -13,6 +14,7 @@ EXIT_LIMITED: Final = 3
 EXIT_REFUSED: Final = 4
 EXIT_INTERRUPTED: Final = 130
 """The exit code by which a shell reports a program that SIGINT ended."""
+LLM_REMEDY: Final = "Add an LLM to [[llms]] in gateway.toml, or set LLM_MODEL and LLM_API_KEY; see docs/llms.md."
 DATABASE_REMEDY: Final = "Check that the database is running, and that database_url (A2A_DATABASE_URL) is right."
 
 
@@ -58,11 +60,10 @@ class RemoteError(CommandError):
     """
 
     def __init__(self, message: str, *, code: str, status: int, param: str | None = None, run_id: str = "") -> None:
-        refused = status in REFUSALS or code == AuthenticationError.code
-        exit_code = EXIT_REFUSED if refused else EXIT_FAILED
-        option = _OPTIONS.get(param or "")
-        if param is not None and option is not None:
-            message, param = message.replace(param, option), option
+        exit_code = EXIT_REFUSED if status in REFUSALS or code == AuthenticationError.code else EXIT_FAILED
+        if param in _OPTIONS:
+            message, param = message.replace(param, _OPTIONS[param]), _OPTIONS[param]
+            exit_code = EXIT_USAGE if status == HTTPStatus.BAD_REQUEST else exit_code
         super().__init__(message, _REMEDIES.get(code, ""), exit_code=exit_code, code=code, param=param)
         self.run_id = run_id
 
@@ -72,13 +73,14 @@ _OPTIONS: Final[Mapping[str, str]] = {
     Header.MAX_DEPTH: "--max-depth",
     Header.TIMEOUT: "--timeout",
     Header.CONVERSATION_ID: "--conversation",
+    Header.WORKSPACE: "--workspace",
 }
 """The options that become these headers: a person has written the option."""
 _CODES: Final = {EXIT_USAGE: "wrong_usage", EXIT_INTERRUPTED: "interrupted"}
 
 
 _REMEDIES: Final = {
-    AuthenticationError.code: "Set A2A_API_KEY or pass --key; `a2a-gateway keys create NAME` makes a key.",
+    AuthenticationError.code: "Set A2A_API_KEY or pass --key.",
     ModelNotFound.code: "`a2a-gateway profiles list` lists the agents, and `profiles check` reports errors of profiles.",
     RunNotFound.code: "`a2a-gateway runs list` shows the latest trees of this key.",
     LLMAuthFailed.code: "Check LLM_API_KEY, or the key saved with the LLM profile, and start the gateway again.",

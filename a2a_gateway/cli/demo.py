@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 import a2a_gateway
-from a2a_gateway.cli.command_error import CommandError
+from a2a_gateway.cli.command_error import EXIT_USAGE, CommandError
 from a2a_gateway.cli.gateway_process import own_gateway
 from a2a_gateway.cli.options import JsonOption
 from a2a_gateway.cli.runs import draw_tree
@@ -25,7 +25,8 @@ from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 from a2a_gateway.cli.streamed_answer import Display, StreamedAnswer, stream_answer
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import ListedRun, RemoteGateway
+    from a2a_gateway.cli.gateway_client import RemoteGateway
+    from a2a_gateway.cli.gateway_responses import ListedRun
 
 _LEAD: Final = "openhands_lead"
 _PRICED_AS: Final = "openai/gpt-4o-mini"
@@ -76,9 +77,11 @@ def _make_directory(keep: Path | None) -> Iterator[None]:
     try:
         keep.mkdir(parents=True)
     except FileExistsError:
-        raise CommandError(f"{keep} exists already.", "Name a directory that does not exist.", exit_code=2) from None
+        raise CommandError(f"{keep} exists already.", "Name a directory that does not exist.", exit_code=EXIT_USAGE) from None
     except OSError as error:
-        raise CommandError(f"{keep} cannot be created: {error.strerror}.", "Name another directory.", exit_code=2) from None
+        raise CommandError(
+            f"{keep} cannot be created: {error.strerror}.", "Name another directory.", exit_code=EXIT_USAGE
+        ) from None
     try:
         yield
     except BaseException:

@@ -15,13 +15,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_FAILED, CommandError
+from a2a_gateway.cli.command_error import DATABASE_REMEDY, EXIT_FAILED, LLM_REMEDY, CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, KeyOption, ProfilesOption, UrlOption, read_settings
 from a2a_gateway.cli.screen import show, show_json, table
 from a2a_gateway.errors import AuthenticationError, ConfigurationError, GatewayError, StoreError
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import ListedProblem
+    from a2a_gateway.cli.gateway_responses import ListedProblem
     from a2a_gateway.peer_settings import PeerSettings
     from a2a_gateway.peers import Identity
     from a2a_gateway.settings import Settings
@@ -32,10 +32,10 @@ _PYTHON: Final = (3, 12)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `missing` may be intended, `broken` never is."""
+    """The result of one check. `missing` and `warning` may be intended, `broken` never is."""
 
     what: str
-    status: Literal["ok", "missing", "broken"]
+    status: Literal["ok", "missing", "warning", "broken"]
     detail: str
     remedy: str = ""
 
@@ -76,7 +76,7 @@ def _examine(
         yield Finding(f"variable {name}", "missing", fault, "Correct its name, if this gateway is meant.")
     yield _data_dir(settings.data_dir)
     if sdk.status == "ok":
-        yield from _profiles(settings, url, key, chosen=bool(profiles or config))
+        yield from _profiles(settings, url, key, chosen=bool(profiles), config=config)
         yield from _peers(settings)
     yield _agent_keys(settings)
     yield _gateway(settings, url, key)
@@ -114,11 +114,11 @@ def _data_dir(path: Path) -> Finding:
     return Finding("data directory", "ok", str(path))
 
 
-def _profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool) -> Iterator[Finding]:
+def _profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool, config: Path | None) -> Iterator[Finding]:
     from a2a_gateway.cli.profiles import find_profiles
 
     try:
-        listing, served_by = find_profiles(settings, url, key, chosen=chosen)
+        listing, served_by = find_profiles(settings, url, key, chosen=chosen, config=config)
     except ConfigurationError as error:
         yield Finding("profiles", "broken", error.message, "Set OH_SECRET_KEY as it was when they were saved.")
         return
@@ -126,11 +126,10 @@ def _profiles(settings: "Settings", url: str | None, key: str | None, *, chosen:
     if listing.data:
         yield Finding("profiles", "ok", f"{', '.join(profile.id for profile in listing.data)}{where}")
     else:
-        remedy = "Set LLM_MODEL and LLM_API_KEY, or write a profile with `a2a-gateway profiles init`."
-        yield Finding("profiles", "missing", f"there is no agent{where}", remedy)
+        yield Finding("profiles", "missing", f"there is no agent{where}", LLM_REMEDY)
     for problem in listing.problems:
         is_broken = problem.severity == "error" or problem.topic == "price"
-        yield Finding(problem.topic, "broken" if is_broken else "missing", str(problem), _remedy_of(problem))
+        yield Finding(problem.topic, "broken" if is_broken else "warning", str(problem), _remedy_of(problem))
 
 
 def _remedy_of(problem: "ListedProblem") -> str:
@@ -138,7 +137,7 @@ def _remedy_of(problem: "ListedProblem") -> str:
         return "Set one of these."
     if problem.path == "LLM_MODEL":
         return "Correct LLM_MODEL, LLM_BASE_URL or LLM_API_KEY in the environment."
-    return "Correct the file." if Path(problem.path).exists() else "Correct it in the settings."
+    return ""  # the problem itself states it: it may lie in the file, in a variable or in another file
 
 
 def _peers(settings: "Settings") -> Iterator[Finding]:
@@ -235,7 +234,7 @@ def _port(settings: "Settings") -> Finding:
 
 
 def _as_table(findings: list[Finding]) -> Table:
-    styles = {"ok": "green", "missing": "yellow", "broken": "red"}
+    styles = {"ok": "green", "missing": "yellow", "warning": "yellow", "broken": "red"}
     listed = table("check", "state", "found", "what to do", wraps=("check", "found", "what to do"))
     for each in findings:
         listed.add_row(each.what, Text(each.status, styles[each.status]), each.detail, each.remedy)

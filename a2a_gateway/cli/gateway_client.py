@@ -9,14 +9,16 @@ from urllib.parse import quote
 
 import httpx
 from httpx_sse import EventSource, SSEError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from a2a_gateway.cli.command_error import CommandError, RemoteError
-from a2a_gateway.errors import ConfigurationError
+from a2a_gateway.cli.command_error import EXIT_USAGE, CommandError, RemoteError
+from a2a_gateway.cli.gateway_responses import ListedRun, ProfileListing, RunDetails, RunList
+from a2a_gateway.errors import AuthenticationError, ConfigurationError
 from a2a_gateway.settings import load_settings
 from delegate_tool.http.proxies import ProxyRules
 from delegate_tool.http.unreached import explain_certificate
 from delegate_tool.protocol.base_url import EXAMPLE, parse_base_url
+from delegate_tool.protocol.codes import MALFORMED_RESPONSE, STREAM_BROKEN, TIMEOUT, UNREACHABLE
 from delegate_tool.protocol.fields import Header
 from delegate_tool.protocol.values import can_be_key
 
@@ -25,129 +27,6 @@ _ANSWER_S: Final = 60.0
 _MOMENT_S: Final = 3.0
 _SILENCE_S: Final = 120.0
 """A gateway sends a heartbeat every 15 s while an agent works, so a longer silence means a broken connection."""
-
-
-class TokenCounts(BaseModel):
-    prompt: int
-    completion: int
-
-
-class RunCost(BaseModel):
-    """Decimal amounts of USD; `tree` includes all descendants, `reserved` is set aside for calls under way."""
-
-    self: str
-    tree: str
-    reserved: str = "0.000000"
-    complete: bool
-
-
-class RunLimits(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    max_depth: int
-
-
-class ListedRun(BaseModel):
-    """A run as the gateway reports it, with the runs below it. Members that are not declared here are kept for `--json`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    agent: str
-    depth: int
-    state: str
-    conversation_id: str | None = None
-    created_at: str
-    seconds: float
-    turns: int
-    tokens: TokenCounts
-    cost: RunCost
-    descendants: int
-    limits: RunLimits
-    stop_reason: str | None = None
-    error_code: str | None = None
-    gateway: str | None = None
-    unreachable: str | None = None
-    children: tuple["ListedRun", ...] = ()
-
-
-class RunTask(BaseModel):
-    text: str
-    truncated: bool
-
-
-class RunAnswer(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    text: str
-
-
-class RunFailure(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    code: str
-    message: str
-
-
-class RunDetails(ListedRun):
-    """One run with what is kept of it; `children` are the runs directly below it."""
-
-    tree_id: str
-    parent_id: str | None = None
-    started_at: str | None = None
-    ended_at: str | None = None
-    task: RunTask | None = None
-    workspace: str | None = None
-    answer: RunAnswer | None = None
-    error: RunFailure | None = None
-
-
-class ListedProfile(BaseModel):
-    """A profile as its operator sees it. Members that are not declared here are kept for `--json`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    name: str
-    description: str
-    capabilities: dict[str, object]
-    limits: dict[str, object]
-    llm: str
-    mcp_servers: list[str]
-    source: str
-
-    @property
-    def tools(self) -> list[str]:
-        """The names of its tools, and of its MCP servers as `mcp:NAME`."""
-        tools = self.capabilities.get("tools")
-        return [*(map(str, tools) if isinstance(tools, list) else ()), *(f"mcp:{name}" for name in self.mcp_servers)]
-
-
-class ListedProblem(BaseModel):
-    """What is wrong with a profile, and where."""
-
-    path: str
-    line: int | None
-    message: str
-    severity: Literal["error", "warning"]
-    topic: Literal["profile", "price"]
-
-    def __str__(self) -> str:
-        """Render it as compilers do: path, line, message."""
-        where = f"{self.path}{f':{self.line}' if self.line else ''}"
-        return f"{where}: {'warning: ' if self.severity == 'warning' else ''}{self.message}"
-
-
-class ProfileListing(BaseModel):
-    """The profiles that can be used, and what is wrong with these and with others."""
-
-    data: list[ListedProfile]
-    problems: list[ListedProblem]
-    directories: list[str]
-
-
-class _RunList(BaseModel):
-    data: list[ListedRun]
 
 
 class RemoteGateway:
@@ -162,7 +41,7 @@ class RemoteGateway:
             raise CommandError(
                 "The API key has characters that an API key cannot have, such as spaces.",
                 "Check A2A_API_KEY or --key.",
-                exit_code=2,
+                exit_code=EXIT_USAGE,
             )
         self._own_url = own_url
         headers = {"Authorization": f"Bearer {key}"}
@@ -171,7 +50,9 @@ class RemoteGateway:
             url = httpx.URL(self.base_url)
         except (ValueError, httpx.InvalidURL) as error:
             why = error if isinstance(error, ValueError) else f"it is not a URL such as {EXAMPLE}"
-            raise CommandError(f"The gateway's URL cannot be used: {why}.", "Check --url or A2A_BASE_URL.", exit_code=2) from None
+            raise CommandError(
+                f"The gateway's URL cannot be used: {why}.", "Check --url or A2A_BASE_URL.", exit_code=EXIT_USAGE
+            ) from None
         if url.path == "/":  # a gateway's API is below /v1
             self.base_url, url = f"{self.base_url}/v1", url.copy_with(path="/v1")
         self._http = httpx.Client(
@@ -199,15 +80,15 @@ class RemoteGateway:
 
     def recent_runs(self, limit: int) -> list[ListedRun]:
         """Return the roots of this key's latest trees, newest first."""
-        return _parse(_RunList, self._call("GET", f"/runs?limit={limit}")).data
+        return _parse(RunList, self._call("GET", f"/runs?limit={limit}")).data
 
     def find_runs(self, id_prefix: str, limit: int) -> list[ListedRun]:
         """Return the runs of this key, at any depth, whose ids begin with a prefix, newest first."""
-        return _parse(_RunList, self._call("GET", f"/runs?id_prefix={id_prefix}&limit={limit}")).data
+        return _parse(RunList, self._call("GET", f"/runs?id_prefix={id_prefix}&limit={limit}")).data
 
     def run_of_key(self, idempotency_key: str) -> ListedRun | None:
         """Return the run that a request with this idempotency key has begun; None if there is none yet."""
-        found = _parse(_RunList, self._call("GET", f"/runs?idempotency_key={quote(idempotency_key, safe='')}")).data
+        found = _parse(RunList, self._call("GET", f"/runs?idempotency_key={quote(idempotency_key, safe='')}")).data
         return found[0] if found else None
 
     def details(self, run_id: str) -> RunDetails:
@@ -285,7 +166,9 @@ def connect(url: str | None, key: str | None) -> RemoteGateway:
     key = (key or "").strip()
     if not key:
         raise CommandError(
-            "No API key is given.", "Set A2A_API_KEY or pass --key; `a2a-gateway keys create me` makes a key, and prints it."
+            "No API key is given.",
+            "Set A2A_API_KEY or pass --key; `a2a-gateway keys create me` makes a key, and prints it.",
+            code=AuthenticationError.code,
         )
     try:
         own_url = load_settings().own_url
@@ -312,7 +195,7 @@ def _transport(proxy: str | None) -> httpx.HTTPTransport:
 
 def not_a_gateway() -> CommandError:
     """Make the error of a response that a gateway would not send."""
-    return CommandError("The server's response is not a gateway's.", "Check the URL.")
+    return CommandError("The server's response is not a gateway's.", "Check the URL.", code=MALFORMED_RESPONSE)
 
 
 def remote_error(body: object, status: int) -> RemoteError:
@@ -329,9 +212,8 @@ def remote_error(body: object, status: int) -> RemoteError:
                 run_id=run_id if isinstance(run_id, str) else "",
             )
         case _:
-            return RemoteError(
-                f"The server answered with HTTP {status}, but not with an error of a gateway.", code="", status=status
-            )
+            message = f"The server answered with HTTP {status}, but not with an error of a gateway."
+            return RemoteError(message, code=f"http_{status}", status=status)
 
 
 def read_events(response: httpx.Response) -> Iterator[dict[str, object]]:
@@ -370,14 +252,17 @@ def _connection_errors(base_url: str) -> Iterator[None]:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
         if (refused := explain_certificate(error)) is not None:
-            raise CommandError(f"The gateway at {base_url} cannot be trusted, and nothing was sent: {refused}.") from None
-        raise CommandError(
-            f"No gateway answers at {base_url}.", "Start one with `a2a-gateway serve`, or name it with --url or A2A_BASE_URL."
-        ) from None
+            message, remedy = f"The gateway at {base_url} cannot be trusted, and nothing was sent: {refused}.", ""
+        else:
+            message = f"No gateway answers at {base_url}."
+            remedy = "Start one with `a2a-gateway serve`, or name it with --url or A2A_BASE_URL."
+        raise CommandError(message, remedy, code=UNREACHABLE) from None
     except httpx.TimeoutException:
-        raise CommandError(f"The gateway at {base_url} has stopped answering.", "`a2a-gateway doctor` examines it.") from None
+        message = f"The gateway at {base_url} has stopped answering."
+        raise CommandError(message, "`a2a-gateway doctor` examines it.", code=TIMEOUT) from None
     except httpx.HTTPError as error:
-        raise CommandError(f"The connection to {base_url} broke: {str(error) or type(error).__name__}.", "Try again.") from None
+        message = f"The connection to {base_url} broke: {str(error) or type(error).__name__}."
+        raise CommandError(message, "Try again.", code=STREAM_BROKEN) from None
 
 
 def _parse[M: BaseModel](model: type[M], content: bytes) -> M:

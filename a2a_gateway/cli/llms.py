@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from a2a_gateway.cli.command_error import EXIT_FAILED, CommandError
+from a2a_gateway.cli.command_error import EXIT_FAILED, EXIT_USAGE, LLM_REMEDY, CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, ProfilesOption, read_settings
 from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 from a2a_gateway.errors import (
@@ -57,7 +57,7 @@ def list_llms(
         show_json([_as_json(llm) for llm in found])
         return
     if not found:
-        note("No LLM is configured. Add one to [[llms]] in gateway.toml, or set LLM_MODEL and LLM_API_KEY; see docs/llms.md.")
+        note(f"No LLM is configured. {LLM_REMEDY}")
         return
     show(_as_table(found))
     for llm in found:
@@ -108,14 +108,14 @@ def _load(settings: "Settings") -> "list[ListedLLM]":
 
 def _choose(found: "list[ListedLLM]", names: Sequence[str]) -> "list[ListedLLM]":
     if not found:
-        raise CommandError(
-            "No LLM is configured.", "Add one to [[llms]] in gateway.toml, or set LLM_MODEL and LLM_API_KEY; see docs/llms.md."
-        )
+        raise CommandError("No LLM is configured.", LLM_REMEDY)
     known = [llm.name for llm in found]
     for name in names:
         if name not in known:
             raise CommandError(
-                f"There is no LLM {name!r}{did_you_mean(name, known)}.", "`a2a-gateway llms list` shows them.", exit_code=2
+                f"There is no LLM {name!r}{did_you_mean(name, known)}.",
+                "`a2a-gateway llms list` shows them.",
+                exit_code=EXIT_USAGE,
             )
     return [llm for llm in found if not names or llm.name in names]
 

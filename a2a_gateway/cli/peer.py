@@ -179,7 +179,7 @@ async def _add(
         raise CommandError(
             "The id or the public key of the peer is missing.",
             "Give its URL, or --id and --public-key, which `peer key` prints there.",
-            exit_code=2,
+            exit_code=EXIT_USAGE,
         )
     described |= {"id": name, "gateway_id": gateway_id, "public_key": public_key, "base_url": root and f"{root}/v1"}
     try:
@@ -201,7 +201,7 @@ def _parse_root(url: str) -> str:
     try:
         return parse_base_url(url).removesuffix("/v1")
     except ValueError as error:
-        raise CommandError(f"The URL of the peer cannot be used: {error}.", exit_code=2) from None
+        raise CommandError(f"The URL of the peer cannot be used: {error}.", exit_code=EXIT_USAGE) from None
 
 
 async def _ask_for_key(root: str) -> tuple[str | None, str]:

@@ -36,7 +36,7 @@ _COMMENTS: Final = {
     "allowed_agents": "The agents that it may call; self is a copy of itself. Without this line, all of them.",
 }
 _FURTHER: Final = """\
-# The LLM; inherit is the gateway's own, which LLM_MODEL names.
+# The LLM: the name of an entry of [[llms]] in gateway.toml, or LiteLLM's id of a model; inherit is the default one.
 # model: inherit
 # Tools of MCP servers. ${NAME} is a variable of the gateway's environment; credentials have names that begin with MCP_.
 # mcp_servers:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.table import Table
 
-from a2a_gateway.cli.command_error import EXIT_FAILED, CommandError
+from a2a_gateway.cli.command_error import EXIT_FAILED, EXIT_USAGE, LLM_REMEDY, CommandError
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, KeyOption, ProfilesOption, UrlOption, read_settings
 from a2a_gateway.cli.screen import note, show, show_json, show_spinner, table
 
 if TYPE_CHECKING:
     from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
-    from a2a_gateway.cli.gateway_client import ListedProfile, ProfileListing
+    from a2a_gateway.cli.gateway_responses import ListedProfile, ProfileListing
     from a2a_gateway.settings import Settings
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -35,9 +35,9 @@ def list_profiles(
     key: KeyOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """List the agents that are served, or would be. A running gateway is asked if it serves these directories."""
+    """List the agents. Without --config, a running gateway that serves these directories is asked."""
     settings = read_settings(config, data_dir=data_dir, profiles=profiles)
-    listing, served_by = find_profiles(settings, url, key, chosen=bool(profiles or config))
+    listing, served_by = find_profiles(settings, url, key, chosen=bool(profiles), config=config)
     if served_by is not None:
         note(f"As served by {served_by}.")
     if json_output:
@@ -45,10 +45,10 @@ def list_profiles(
     elif listing.data:
         show(_as_table(listing.data))
     else:
-        note("No agent is configured. Set LLM_MODEL and LLM_API_KEY, or write a profile with `a2a-gateway profiles init`.")
+        note(f"No agent is configured. {LLM_REMEDY}")
     broken = [problem for problem in listing.problems if problem.severity == "error"]
     if broken and not json_output:
-        note(f"{len(broken)} profiles cannot be used; `a2a-gateway profiles check` reports why.")
+        note(f"Profiles that cannot be used: {len(broken)}. `a2a-gateway profiles check` reports why.")
 
 
 @app.command()
@@ -62,7 +62,7 @@ def check(
 ) -> None:
     """Report errors with file and line; exit with 1 if a profile cannot be used."""
     settings = read_settings(config, data_dir=data_dir, profiles=profiles)
-    listing, served_by = find_profiles(settings, url, key, chosen=bool(profiles or config))
+    listing, served_by = find_profiles(settings, url, key, chosen=bool(profiles), config=config)
     if served_by is not None:
         note(f"As served by {served_by}.")
     if json_output:
@@ -70,7 +70,7 @@ def check(
     else:
         for problem in listing.problems:
             show(str(problem))
-        note(f"{len(listing.data)} can be used, {len(listing.problems)} problems.")
+        note(f"Agents that can be used: {len(listing.data)}. Problems: {len(listing.problems)}.")
     if any(problem.severity == "error" for problem in listing.problems):
         raise typer.Exit(EXIT_FAILED)
 
@@ -96,10 +96,12 @@ def init(
 ) -> None:
     """Write a profile with comments; or a team of four: lead, researcher, coder, reviewer. Nothing is overwritten."""
     if name is None and template is not None:
-        raise CommandError("--from needs a name for the agent.", f"Run `profiles init NAME --from {template}`.", exit_code=2)
+        raise CommandError(
+            "--from needs a name for the agent.", f"Run `profiles init NAME --from {template}`.", exit_code=EXIT_USAGE
+        )
     if name is not None and (not _NAME.fullmatch(name) or name.lower() in _NO_NAMES):
         remedy = "Use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit."
-        raise CommandError(f"{name!r} cannot be the name of an agent.", remedy, exit_code=2)
+        raise CommandError(f"{name!r} cannot be the name of an agent.", remedy, exit_code=EXIT_USAGE)
     directory = directory or next(iter(read_settings(config).profiles), Path("profiles"))
     wanted = {each.value: each for each in Template} if name is None else {name: template or _template_of(name)}
     written = _write_profiles(directory.expanduser(), wanted)
@@ -133,20 +135,25 @@ def _write_profiles(directory: Path, wanted: "Mapping[str, Template | None]") ->
         else:
             written.append(path)
     if not written:
-        raise CommandError("No profile was written.", "Choose another name, or another directory with --dir.", exit_code=2)
+        raise CommandError(
+            "No profile was written.", "Choose another name, or another directory with --dir.", exit_code=EXIT_USAGE
+        )
     return written
 
 
-def find_profiles(settings: "Settings", url: str | None, key: str | None, *, chosen: bool) -> "tuple[ProfileListing, str | None]":
+def find_profiles(
+    settings: "Settings", url: str | None, key: str | None, *, chosen: bool, config: Path | None
+) -> "tuple[ProfileListing, str | None]":
     """Return the profiles, and the URL of the gateway that serves them; None if they were read here.
 
     Args:
-        chosen: whether the profiles of these settings are wanted, also if another gateway is named.
+        chosen: whether the profiles of these directories are wanted, also if another gateway is named.
+        config: the settings file that an option names. A running gateway may have another one, so it is not asked then.
 
     Raises:
         ConfigurationError: saved secrets cannot be decrypted.
     """
-    served = _served_profiles(settings, url, key, chosen=chosen)
+    served = None if config else _served_profiles(settings, url, key, chosen=chosen)
     return (_read_profiles(settings), None) if served is None else (served, url or settings.own_url)
 
 
@@ -168,7 +175,7 @@ def _served_profiles(settings: "Settings", url: str | None, key: str | None, *, 
 
 
 def _read_profiles(settings: "Settings") -> "ProfileListing":
-    from a2a_gateway.cli.gateway_client import ProfileListing
+    from a2a_gateway.cli.gateway_responses import ProfileListing
     from a2a_gateway.wire.models import render_profiles
 
     catalog = load_catalog(settings)

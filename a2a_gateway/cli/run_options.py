@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from a2a_gateway.cli.gateway_client import RemoteGateway
     from delegate_tool.protocol.context import DelegationContext
 
-ModelArgument = Annotated[str, typer.Argument(help="The agent, such as openhands_default.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The agent, such as openhands_default.")]
 BudgetOption = Annotated[str | None, typer.Option(metavar="USD", help="What a task and all its delegations may cost.")]
 MaxDepthOption = Annotated[int | None, typer.Option(min=0, help="Greatest depth of the tree; 0 forbids delegation.")]
 TimeoutOption = Annotated[

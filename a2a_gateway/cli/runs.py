@@ -8,13 +8,14 @@ from rich.text import Text
 
 from a2a_gateway.cli.listing import Block
 from a2a_gateway.cli.options import JsonOption, KeyOption, UrlOption
-from a2a_gateway.cli.screen import local_time, note, short_id, show, show_json, show_prose, table
+from a2a_gateway.cli.screen import format_cost, local_time, note, short_id, show, show_json, show_prose, table
 from a2a_gateway.cli.short_ids import find_run
+from a2a_gateway.errors import RunCancelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from a2a_gateway.cli.gateway_client import ListedRun, RunDetails
+    from a2a_gateway.cli.gateway_responses import ListedRun, RunDetails
 
 app = typer.Typer(no_args_is_help=True, help="List, show and cancel runs.")
 
@@ -104,7 +105,7 @@ def _show_details(run: "RunDetails") -> None:
 
 
 def _head_of(run: "RunDetails") -> Block:
-    cost = f"${run.cost.tree}{'' if run.cost.complete else ' + ?'}"
+    cost = format_cost(run.cost.tree, complete=run.cost.complete)
     if run.descendants:
         cost += f" (${run.cost.self} itself, the rest for {run.descendants} below it)"
     limits = {name: value for name, value in run.limits.model_dump().items() if value is not None}
@@ -169,9 +170,9 @@ def _draw(drawn: Table, node: "ListedRun", first: str, rest: str, *, home: str |
 
 def _in_all(node: "ListedRun") -> str:
     reserved = f" (+ ${node.cost.reserved} reserved)" if float(node.cost.reserved) else ""
-    if not node.cost.complete:
-        return f"${node.cost.tree} + ?{reserved}"
-    return f"${node.cost.tree}{reserved}" if node.children or reserved else ""
+    if node.cost.complete and not node.children and not reserved:
+        return ""  # as its own
+    return f"{format_cost(node.cost.tree, complete=node.cost.complete)}{reserved}"
 
 
 _STYLES = {"finished": "green", "running": "cyan", "queued": "cyan", "limited": "yellow", "cancelled": "yellow"}
@@ -184,7 +185,7 @@ def state_of(node: "ListedRun") -> Text:
 
 def _reason_of(node: "ListedRun") -> str:
     reason = node.error_code or node.stop_reason
-    return "" if reason in (None, node.state) else reason
+    return "" if reason in (None, node.state, RunCancelled.code) else reason
 
 
 def _as_table(nodes: "Sequence[ListedRun]") -> Table:
@@ -194,7 +195,7 @@ def _as_table(nodes: "Sequence[ListedRun]") -> Table:
         optional=("runs", "time", "reason", "begun"),
     )
     for node in nodes:
-        cost = f"${node.cost.tree}{'' if node.cost.complete else ' +'}"
+        cost = format_cost(node.cost.tree, complete=node.cost.complete)
         begun, runs = local_time(node.created_at), str(1 + node.descendants)
         cells = (node.agent, state_of(node), _reason_of(node), begun, f"{node.seconds:.1f} s", runs, cost)
         listed.add_row(short_id(node.id), *cells)

@@ -229,6 +229,11 @@ def show_spinner(text: str) -> Iterator[None]:
         yield
 
 
+def format_cost(usd: str, *, complete: bool) -> str:
+    """Format a cost in USD, with a mark if a part of it is unknown or estimated."""
+    return f"${usd}{'' if complete else ' + ?'}"
+
+
 def format_seconds(seconds: float) -> str:
     """Format a duration for people, such as `12 s` or `2 min 05 s`."""
     minutes, rest = divmod(int(seconds), 60)

@@ -41,7 +41,7 @@ def _announce(ready: "Announcement") -> None:
     for problem in ready.problems:
         show(f"Not served: {problem}")
     show(f"Serving at {ready.url}")
-    show(f"Models: {', '.join(ready.models) or 'none: set LLM_MODEL and LLM_API_KEY, or add a profile'}")
+    show(f"Models: {', '.join(ready.models) or 'none: add an LLM to [[llms]] in gateway.toml, or set LLM_MODEL and LLM_API_KEY'}")
     if ready.first_key is not None:
         show(f"Key: {ready.first_key}")
         show("It is printed only this once. To use it in a shell, also for `a2a-gateway ask`: export A2A_API_KEY=<key>")

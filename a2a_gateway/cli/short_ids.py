@@ -4,10 +4,11 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from a2a_gateway.cli.command_error import EXIT_REFUSED, EXIT_USAGE, CommandError
-from a2a_gateway.errors import RunNotFound
+from a2a_gateway.errors import ConversationNotFound, RunNotFound
 
 if TYPE_CHECKING:
-    from a2a_gateway.cli.gateway_client import ListedRun, RemoteGateway
+    from a2a_gateway.cli.gateway_client import RemoteGateway
+    from a2a_gateway.cli.gateway_responses import ListedRun
 
 LAST: Final = "last"
 _LEAST_CHARS: Final = 4
@@ -42,7 +43,8 @@ def find_conversation(gateway: "RemoteGateway", model: str, text: str) -> str:
     if text != LAST and not _is_short(text):
         return text
     agent = full_model_id(model)
-    ids = [run.conversation_id for run in gateway.recent_runs(_MOST_TREES) if run.agent == agent and run.conversation_id]
+    runs = [run for run in gateway.recent_runs(_MOST_TREES) if run.agent == agent and run.error_code != ConversationNotFound.code]
+    ids = [run.conversation_id for run in runs if run.conversation_id]
     if text != LAST:
         return _the_one(text, {each: agent for each in ids if each.startswith(text)}, "conversation")
     if not ids:

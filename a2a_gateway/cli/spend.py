@@ -10,7 +10,7 @@ import typer
 
 from a2a_gateway.cli.local_store import own_store
 from a2a_gateway.cli.options import ConfigOption, DataDirOption, JsonOption, read_settings
-from a2a_gateway.cli.screen import note, show, show_json, table
+from a2a_gateway.cli.screen import format_cost, note, show, show_json, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,6 +73,6 @@ def _as_table(by: str, rows: list[dict[str, object]]) -> "Table":
     what = "day (UTC)" if by == "day" else by
     listed = table(what, *numbers, right=numbers, wraps=(what,), optional=("tokens out", "tokens in", "calls"))
     for row in rows:
-        cost = f"${row['cost_usd']}{'' if row['complete'] else ' + ?'}"
+        cost = format_cost(str(row["cost_usd"]), complete=bool(row["complete"]))
         listed.add_row(str(row["name"]), *(f"{row[name]:,}" for name in _COLUMNS[1:4]), cost)
     return listed

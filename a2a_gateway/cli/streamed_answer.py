@@ -13,7 +13,8 @@ from a2a_gateway.errors import RunCancelled, RunNotFound
 
 if TYPE_CHECKING:
     from a2a_gateway.cli.chat_stream import ChatEvent
-    from a2a_gateway.cli.gateway_client import ListedRun, RemoteGateway
+    from a2a_gateway.cli.gateway_client import RemoteGateway
+    from a2a_gateway.cli.gateway_responses import ListedRun
 
 _CANCEL_WITHIN_S: Final = 10.0
 

@@ -10,7 +10,7 @@ import os
 import secrets
 import stat
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -58,9 +58,13 @@ class FoundFile:
 class Confinement:
     """Opens, reads and writes below one directory."""
 
-    def __init__(self, root: str) -> None:
-        """`root` must exist. Paths may be relative to it, or absolute and below it."""
+    def __init__(self, root: str, protected: Collection[Path] = ()) -> None:
+        """`root` must exist. Paths may be relative to it, or absolute and below it.
+
+        No file of `protected` is written, and no file in a directory of `protected`. These are resolved paths.
+        """
         self.root = Path(root).resolve()
+        self._protected = frozenset(map(_fold, protected))
         self._spellings = (self.root, Path(root).absolute())
 
     @contextmanager
@@ -95,6 +99,8 @@ class Confinement:
             Refused: something else is there, or `locate` refuses the path.
         """
         with self.locate(path, make_parents=True) as resolved:
+            if not self._protected.isdisjoint({_fold(resolved.path), _fold(resolved.path.parent)}):
+                raise Refused(f"{path} belongs to the gateway's own settings, which no agent may change.")
             status = resolved.status()
             if status is not None and not stat.S_ISREG(status.st_mode):
                 raise Refused(f"{path} is not a regular file.")
@@ -223,6 +229,11 @@ def read_regular(name: str, directory: int) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise Refused(f"{name} is too large: at most {MAX_FILE_BYTES // 1024 // 1024} MB can be read.")
     return data
+
+
+def _fold(path: Path) -> Path:
+    """Return a path for comparisons: some file systems do not distinguish `profiles` from `Profiles`."""
+    return Path(str(path).casefold())
 
 
 def _parts(path: str) -> list[str]:

@@ -110,7 +110,7 @@ class EndedRuns:
         return await _decode(lambda text: replay_run(text, summary, self.clock), encoded)
 
     async def _read_journal(self, record: RunRecord) -> tuple[RunSummary, str | None] | None:
-        """Read the final sums of an ended run and its events, which are None if a crash has lost them; None if none are kept."""
+        """Read the final sums of an ended run and its events, which are None if a crash has lost them; None without a journal."""
         summary, journal = await self.ledger.summary(record.id), await self.journals.get(record.id)
         if summary is None or journal is None or summary.record.state in LIVE_STATES:
             return None
@@ -161,7 +161,7 @@ def rebuild_run(end: RunFinished, output: Sequence[OutputItem], clock: Clock) ->
     """
     record = end.summary.record
     live = LiveRun(record, OnDisconnect.CONTINUE, lambda _: None, clock, is_renumbered=True)
-    live.publish(RunStarted(record), record.started_at)
+    live.publish(RunStarted(record), record.created_at if record.started_at is None else record.started_at)
     if isinstance(end.outcome, Finished | Limited):
         for item in output:
             live.publish(ContentDelta(item.text) if isinstance(item, MessageItem) else ReasoningDelta(item.text), record.ended_at)

@@ -20,7 +20,7 @@ from a2a_gateway.runs.model import RunId
 
 _TASK_BYTES: Final = 16 * 1024
 _LONGEST_SECRET: Final = 4 * 1024
-"""Characters behind the end of a kept text that are masked with it: a part of a secret could not be recognised any more."""
+"""Characters at the end of a text that was cut which are dropped once it is masked: part of a secret is not recognised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,5 +59,8 @@ def keep_task(task: str, journal_bytes: int, mask: Callable[[str], str]) -> Kept
     if not journal_bytes:
         return None
     max_bytes = min(journal_bytes, _TASK_BYTES)
-    kept = keep_text(mask(task[: max_bytes + _LONGEST_SECRET]), max_bytes)
-    return replace(kept, is_truncated=kept.is_truncated or len(task) > max_bytes + _LONGEST_SECRET)
+    begin = task[: max_bytes + _LONGEST_SECRET]
+    is_cut = len(begin) < len(task)
+    masked = mask(begin)
+    kept = keep_text(masked[:-_LONGEST_SECRET] if is_cut else masked, max_bytes)
+    return replace(kept, is_truncated=kept.is_truncated or is_cut)

@@ -230,11 +230,11 @@ def _require_own(found: Conversation | None, record: RunRecord) -> Conversation:
     if found is None or found.owner != record.key_id:
         raise ConversationNotFound(
             f"There is no conversation {record.conversation_id}: it never existed, or has expired. "
-            "Leave the header out to begin a new one."
+            "Leave it out to begin a new one."
         )
     if found.agent != record.agent:
         raise ConversationNotFound(
             f"Conversation {found.id} is one with {found.agent}, not with {record.agent}. "
-            "Call the same model, or leave the header out to begin a new one."
+            "Call the same model, or leave it out to begin a new one."
         )
     return found

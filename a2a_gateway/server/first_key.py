@@ -55,6 +55,6 @@ def _own_directories() -> list[str]:
     """Return the directories that the first key may name: its owner started the gateway, and may use agents in any of them."""
     try:
         home = Path.home()
-    except RuntimeError:  # containers may run as a user that has none
+    except RuntimeError:  # containers may run as a user without a home
         return []
     return [] if home == Path(home.root) else [str(home)]  # a user whose home is `/` would name any directory

@@ -22,6 +22,7 @@ from a2a_gateway.runs.event_log import get_log
 from a2a_gateway.server.client_probe import ClientProbe
 from a2a_gateway.server.connection_limits import ConnectionLimits, Phase
 from a2a_gateway.server.request_framing import RequestFraming
+from a2a_gateway.server.request_log import note_refusal
 from a2a_gateway.server.route_class import error_response
 from a2a_gateway.wire.errors import render_error
 from a2a_gateway.wire.json_bytes import encode_json
@@ -167,6 +168,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             head = [*self.server_state.default_headers, *((name.encode(), value.encode()) for name, value in headers.items())]
             lines = b"".join(b"%b: %b\r\n" % header for header in head)
             self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + encode_json(body))
+            if self._body_is_coming:
+                note_refusal(cast(Scope, self.scope), status)
         self.waited_s = None
         self.transport.close()
 

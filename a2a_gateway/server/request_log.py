@@ -29,6 +29,7 @@ class RequestNotes:
 
     Attributes:
         run_id: of the run that it starts or asks about.
+        is_complete: whether the response has ended, or the connection has answered in place of the application.
         client_left: whether the client hung up before the response was complete.
     """
 
@@ -60,6 +61,13 @@ def notes_of(scope: Scope) -> RequestNotes:
     return cast(RequestNotes, scope[_NOTES])
 
 
+def note_refusal(scope: Scope, status: int) -> None:
+    """Note that the connection has answered a request in place of the application, if that has begun to serve it."""
+    if _NOTES in scope:
+        notes = notes_of(scope)
+        notes.status, notes.is_complete = status, True
+
+
 async def log_request(serve: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve a request and log it, unless the application that serves it does so already."""
     if _NOTES in scope:
@@ -80,6 +88,8 @@ async def log_request(serve: ASGIApp, scope: Scope, receive: Receive, send: Send
         except OSError:
             notes.client_left = True
             raise
+        if notes.is_complete:
+            return  # it was refused meanwhile
         if message["type"] == "http.response.start":
             notes.status = message["status"]
         elif message["type"] == "http.response.body":

@@ -13,6 +13,7 @@ from a2a_gateway.runs.attachment import watch
 from a2a_gateway.runs.events import RunEvent
 from a2a_gateway.runs.live import LiveRun
 from a2a_gateway.runs.model import RunRecord
+from a2a_gateway.server.request_log import notes_of
 from a2a_gateway.server.response_writer import ResponseWriter, raw_headers, write_until_client_leaves
 from a2a_gateway.wire import sse
 from a2a_gateway.wire.run_events import HEARTBEAT, render_run_event
@@ -50,14 +51,13 @@ class RunEventsResponse(Response):
         """Send the events, unless the client leaves first."""
         writer = ResponseWriter(send)
         with suppress(OSError):
-            await write_until_client_leaves(self._send(writer), writer, receive)
+            await write_until_client_leaves(self._send(writer, notes_of(scope).request_id), writer, receive)
 
-    async def _send(self, writer: ResponseWriter) -> None:
+    async def _send(self, writer: ResponseWriter, request_id: str) -> None:
         live = self._live
         position = live.position_of(self._begin)  # a number beyond the last event means the next one
         with watch(live, position) as run:
-            request_id = {name: value for name, value in self.headers.items() if name == Header.REQUEST_ID.lower()}
-            await writer.start(200, raw_headers({**sse.HEADERS, **request_id}))
+            await writer.start(200, raw_headers({**sse.HEADERS, Header.REQUEST_ID: request_id}))
             while not run.has_ended:
                 events = await run.take(self._heartbeat_s)
                 for batch in batched(events, _BATCH) if events else ((),):

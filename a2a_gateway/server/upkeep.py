@@ -61,7 +61,7 @@ async def reread_often(profiles: Profiles) -> None:
     while True:
         await asyncio.sleep(_REREAD_EVERY_S)
         with suppress(OSError):
-            profiles.problems()
+            profiles.list()  # looks at the files; to find all warnings takes far longer
 
 
 async def enforce_often(revocation: Revocation) -> None:

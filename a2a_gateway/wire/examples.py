@@ -98,7 +98,7 @@ MODEL: Final = render_model(PROFILE, created=int(_CREATED_AT))
 MODELS: Final = render_models([PROFILE], created=int(_CREATED_AT))
 PROFILES: Final = render_profiles(
     [PROFILE],
-    [ProfileProblem("/srv/profiles/writer.md", "a2a.max_dept is not a known setting; did you mean max_depth?", 5)],
+    [ProfileProblem("/srv/profiles/writer.md", "a2a.max_dept: there is no such setting (did you mean max_depth?)", 5)],
     [Path("/srv/profiles")],
     created=int(_CREATED_AT),
 )

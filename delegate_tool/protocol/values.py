@@ -3,7 +3,6 @@
 Standard library only.
 """
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,11 +81,8 @@ def _count(minimum: int) -> Codec[int]:
 
 
 def _parse_seconds(text: str) -> float:
-    if not _SECONDS.fullmatch(text):
-        raise ValueError("must be a number of seconds such as 30 or 2.5")
-    seconds = float(text)
-    if not 0 < seconds <= MAX_COUNT or not math.isfinite(seconds):
-        raise ValueError(f"must be more than 0 and at most {MAX_COUNT} seconds")
+    if not _SECONDS.fullmatch(text) or not 0 < (seconds := float(text)) <= MAX_COUNT:
+        raise ValueError(f"must be a number of seconds such as 30 or 2.5, more than 0 and at most {MAX_COUNT}")
     return seconds
 
 

@@ -145,6 +145,13 @@ async def test_a_cancel_and_the_deadline_end_a_server_that_does_not_answer(
     assert isinstance(ended.outcome, outcome)
 
 
+async def test_a_huge_result_is_truncated_in_the_middle(place: Place) -> None:
+    await place.run({"one": place.server("one", "flood")}, call("lookup"), {"content": "done"})
+    result = result_of_a_tool(place.llm)
+    assert "response clipped" in result
+    assert len(result) <= 30_000
+
+
 async def test_a_server_that_dies_in_a_run_is_an_error_of_each_later_call(place: Place) -> None:
     ran = await place.run({"one": place.server("one", "die")}, call("lookup"), call("lookup"), {"content": "done"})
     assert ran.outcome == Finished("done")

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import uuid
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,7 @@ def test_a_file_that_cannot_be_added_is_wrong_usage(
 def test_a_conversation_can_be_gone_on_with(served: Served) -> None:
     first = served.run_json("ask", AGENT, script_task({"content": "one"}))
     conversation = first["run"]["conversation_id"]
+    assert served.run("ask", AGENT, "x", "--conversation", str(uuid.uuid4())).exit_code == 4  # and so not the last one
     for named in (conversation, "last"):
         later = served.run_json("ask", AGENT, script_task({"content": "two"}), "--conversation", named)
         assert later["conversation_id"] == conversation
@@ -189,8 +191,10 @@ def test_a_failure_is_one_json_object_with_the_run_and_its_cost(served: Served) 
     ("arguments", "environ", "exit_code", "code", "param"),
     [
         (["openhands_nobody", "x"], {}, 4, "model_not_found", "model"),
-        ([AGENT, "x"], {"A2A_API_KEY": None}, 1, "command_failed", None),
-        ([AGENT, "x"], {"A2A_BASE_URL": "http://127.0.0.1:9/v1"}, 1, "command_failed", None),
+        ([AGENT, "x"], {"A2A_API_KEY": None}, 1, "invalid_api_key", None),
+        ([AGENT, "x"], {"A2A_BASE_URL": "http://127.0.0.1:9/v1"}, 1, "unreachable", None),
+        ([AGENT, "x", "--conversation", "nonsense"], {}, 2, "invalid_request_error", "--conversation"),
+        ([AGENT, "x", "--workspace", "/"], {}, 4, "workspace_not_allowed", "--workspace"),
         ([AGENT, "x", "--timeout", "0"], {}, 2, "wrong_usage", None),
         ([AGENT, "x", "--budget-usd", "much"], {}, 2, "wrong_usage", "--budget-usd"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from a2a_gateway.cli.gateway_client import ListedRun
+from a2a_gateway.cli.gateway_responses import ListedRun
 from a2a_gateway.cli.listing import Block
 from a2a_gateway.cli.runs import draw_tree
 from a2a_gateway.cli.screen import local_time, table

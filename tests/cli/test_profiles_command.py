@@ -78,13 +78,15 @@ def test_a_running_gateway_is_asked_for_the_profiles_that_it_serves(served: Serv
     assert finding.endswith(f"openhands_default; as served by {served.gateway.base_url}")
 
 
-@pytest.mark.parametrize("problem", ["other directories", "wrong key", "no gateway"])
+@pytest.mark.parametrize("problem", ["other directories", "other settings", "wrong key", "no gateway"])
 def test_profiles_are_read_here_if_no_gateway_can_answer_for_them(served: Served, profiles: Path, problem: str) -> None:
-    chosen = ["--profiles", str(profiles)] if problem == "other directories" else []
+    (profiles / "gateway.toml").touch()
+    options = {"other directories": ["--profiles", str(profiles)], "other settings": ["--config", str(profiles / "gateway.toml")]}
+    chosen = options.get(problem, [])
     environ = {"wrong key": {"A2A_API_KEY": "a2a_wrong"}, "no gateway": {"A2A_BASE_URL": "http://127.0.0.1:9/v1"}}.get(
         problem, {}
     )
     listed = served.run("profiles", "list", *chosen, "--json", **environ, LLM_MODEL="openai/gpt-4o", LLM_API_KEY="sk-not-used")
     assert {profile["llm"] for profile in json.loads(listed.stdout)} == {"openai/gpt-4o"}
     assert "As served by" not in listed.stderr
-    assert ("are read here" in listed.stderr) == (problem != "other directories")
+    assert ("are read here" in listed.stderr) == (not chosen)

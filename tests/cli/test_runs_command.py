@@ -110,6 +110,6 @@ def test_a_conversation_continues_by_the_beginning_of_its_id(served: Served) -> 
 )
 def test_an_error_names_the_option_and_not_the_header(served: Served, option: str, value: str) -> None:
     refused = served.run("ask", AGENT, "Hi", option, value)
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert f"{option}: " in refused.stderr
     assert "X-" not in refused.stderr

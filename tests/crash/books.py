@@ -22,11 +22,12 @@ class Books:
     spend: Sequence[Any]
     claims: Sequence[Any]
     conversations: Sequence[Any]
+    journals: Sequence[Any]
 
     @classmethod
     def read(cls, url: str) -> "Books":
         engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool)
-        tables = ("keys", "runs", "holds", "spend", "claims", "conversations")
+        tables = ("keys", "runs", "holds", "spend", "claims", "conversations", "journals")
         with engine.connect() as connection:
             if engine.name == "postgresql":
                 connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
@@ -115,4 +116,10 @@ class Books:
             of_key = sum(cost for (name, _), cost in by_run.items() if name == key["name"])
             if key["spent_micro_usd"] != of_key:
                 wrong.append(f"{key['name']}: {key['spent_micro_usd']}, not {of_key}")
-        return wrong
+        return wrong + self._wrong_journals()
+
+    def _wrong_journals(self) -> list[str]:
+        """List the runs without a journal, and those whose journal has events too early or never."""
+        has_events = {journal["run_id"]: journal["events"] is not None for journal in self.journals}
+        expected = {run["id"]: run["state"] not in (*LIVE, "lost") for run in self.runs}
+        return [f"{run_id}: journal" for run_id in expected if has_events.get(run_id) is not expected[run_id]]

@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -72,7 +73,9 @@ async def test_the_blocking_form_says_what_to_use_where_an_event_loop_runs() -> 
         delegate(AGENT, "t", **UNUSED)
 
 
-@pytest.mark.parametrize("limits", [{"budget_usd": "lots"}, {"timeout_s": -1}, {"conversation_id": "7"}])
+@pytest.mark.parametrize(
+    "limits", [{"budget_usd": "lots"}, {"timeout_s": -1}, {"conversation_id": "7"}, {"allowed_agents": {"a", 1}}]
+)
 async def test_a_malformed_limit_is_the_callers_error(limits: dict[str, Any]) -> None:
     with pytest.raises(ContextError) as refusal:
         await adelegate(AGENT, "t", **UNUSED, **limits)
@@ -204,7 +207,12 @@ async def test_an_answer_in_another_form_is_a_failure_that_keeps_it(endpoint: Re
     assert result.answer == answer
 
 
-async def test_a_response_format_that_is_none_is_refused() -> None:
+class Hook(BaseModel):
+    call: Callable[[], None]
+
+
+@pytest.mark.parametrize("wanted", [int, Hook])
+async def test_a_response_format_without_a_json_schema_is_refused(wanted: Any) -> None:
     with pytest.raises(ContextError) as refusal:
-        await adelegate(AGENT, "t", **UNUSED, response_format=int)  # type: ignore[arg-type]
+        await adelegate(AGENT, "t", **UNUSED, response_format=wanted)
     assert refusal.value.param == "response_format"

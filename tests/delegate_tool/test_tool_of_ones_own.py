@@ -38,7 +38,7 @@ async def test_outside_a_gateway_an_endpoint_without_a_list_works_too(endpoint: 
 
 
 async def test_a_misspelt_parameter_is_an_error_that_suggests_the_right_one(hire: Hire) -> None:
-    with pytest.raises(TypeError, match="budget_usd"):
+    with pytest.raises(TypeError, match="mean budget_usd"):
         await anyio.to_thread.run_sync(hire(budget="0.10").start)
 
 

@@ -13,6 +13,7 @@ from a2a_gateway.testing.script import Gate, Step
 from a2a_gateway.testing.scripted_llm import ScriptedLLM
 from tests.support.ask import user
 from tests.support.gateway import GatewayUnderTest, scripted_gateway
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 CHAT = "/v1/chat/completions"
@@ -90,10 +91,15 @@ async def test_a_head_that_is_never_finished_ends_its_connection(
 
 @pytest.mark.parametrize("body", [b"", b'{"model":', b"x" * 1000], ids=["nothing", "little", "more"])
 @pytest.mark.parametrize("length", [100_000, None], ids=["length", "chunked"])
-async def test_a_body_that_is_never_finished_is_a_408(gateway: GatewayUnderTest, body: bytes, length: int | None) -> None:
+async def test_a_body_that_is_never_finished_is_a_408(
+    gateway: GatewayUnderTest, caplog: pytest.LogCaptureFixture, body: bytes, length: int | None
+) -> None:
+    caplog.set_level("INFO", "a2a_gateway.server.request_log")
     framed = body if length is not None or not body else b"%x\r\n%b" % (2 * len(body), body)
     with connect(gateway, head(gateway.key, length=length), framed) as connection:
         assert answer_to(connection) == (408, "request_timeout")
+    logged = (await until(lambda: [record.msg for record in caplog.records if isinstance(record.msg, dict)]))[-1]
+    assert (logged["status"], logged.get("client_left")) == (408, None)
 
 
 async def test_a_stranger_who_sends_a_body_is_refused_at_once_and_hung_up_on(gateway: GatewayUnderTest) -> None:

@@ -186,10 +186,20 @@ async def test_a_peer_finds_its_runs_also_after_their_idempotency_keys_have_expi
     assert (await at_box(pair, run_id))["origin"] == f"desk/{run_id}"
 
 
+async def test_a_peer_sees_no_files_of_profiles(pair: Pair) -> None:
+    async with pair.box.http(ask_token(pair)) as http:
+        statuses = [(await http.get(path)).status_code for path in ("/v1/models", "/v1/profiles")]
+    assert statuses == [200, 403]
+
+
+def ask_token(pair: Pair) -> str:
+    """Make the token with which the desk asks the box."""
+    return encode_ask("desk", audience="box", signer=Signer("EdDSA", pair.key.private, pair.key.kid), now=SystemClock().now())
+
+
 async def at_box(pair: Pair, run_id: str) -> dict[str, Any]:
     """Return what the box shows its peer of a run that the peer has started there."""
-    token = encode_ask("desk", audience="box", signer=Signer("EdDSA", pair.key.private, pair.key.kid), now=SystemClock().now())
-    async with pair.box.http(token) as http:
+    async with pair.box.http(ask_token(pair)) as http:
         (found,) = (await http.get("/v1/runs", params={"idempotency_key": run_id})).json()["data"]
         record: dict[str, Any] = (await http.get(f"/v1/runs/{found['id']}")).json()
     return record
@@ -278,10 +288,7 @@ async def test_grants_that_are_late_foreign_or_forged_open_nothing(pair: Pair) -
     assert await refusal(pair.desk, sign(pair, grant)) == (401, "invalid_api_key")
     assert await refusal(pair.box, sign(pair, grant, key=SigningKey.generate())) == (401, "invalid_api_key")
     assert await refusal(pair.box, sign(pair, replace(grant, issuer="unknown"))) == (401, "invalid_api_key")
-    ask_token = encode_ask(
-        "desk", audience="box", signer=Signer("EdDSA", pair.key.private, pair.key.kid), now=SystemClock().now()
-    )
-    assert await refusal(pair.box, ask_token) == (401, "invalid_api_key")
+    assert await refusal(pair.box, ask_token(pair)) == (401, "invalid_api_key")
     # The box's own agents have run tokens, which are of another type and by another key.
     forged = jwt.encode(
         {"iss": "box", "sub": grant.run_id, "txn": "x", "exp": 2**33}, "k" * 32, algorithm="HS256", headers={"typ": "a2a-run+jwt"}

@@ -128,9 +128,10 @@ async def test_an_agent_names_no_workspace_for_its_children(owner: Owner, llm: S
     assert service.live_runs.get(RunId(live.record.id)) is None
 
 
-async def test_a_fixed_directory_stays_and_a_named_one_is_never_removed(tmp_path: Path) -> None:
+async def test_a_fixed_directory_stays_and_a_named_one_is_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = f"---\nname: fixed\ndescription: Stays.\na2a: {{workspace: {tmp_path / 'fixed'}}}\n---\nYou work."
     (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
     with scripted_gateway(tmp_path / "data", {"fixed": fixed}, conversation_ttl_s=0) as (gateway, _):
         _, key = await asyncio.to_thread(gateway.create_key, "owner", workspaces=[str(tmp_path)])
         owner = Owner(gateway, tmp_path, key)
@@ -138,4 +139,8 @@ async def test_a_fixed_directory_stays_and_a_named_one_is_never_removed(tmp_path
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "X-A2A-Workspace")
         done = await owner.ask(user("Work.", PWD, DONE), tmp_path / "project", model="openhands_default")
         assert done.status_code == 200
+        files = [tmp_path / "project" / name for name in ("gateway.toml", "src/gateway.toml")]
+        writes = [call("file_editor", command="create", path=str(path), file_text="# settings") for path in files]
+        await owner.ask(user("Write.", Step(tool_calls=tuple(writes)), DONE), tmp_path / "project", model="openhands_default")
     assert (tmp_path / "project" / "here.txt").exists()
+    assert [path.exists() for path in files] == [False, True]

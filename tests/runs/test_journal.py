@@ -26,6 +26,7 @@ from a2a_gateway.runs.events import (
     ToolStarted,
     TurnFinished,
 )
+from a2a_gateway.runs.journal import keep_task
 from a2a_gateway.runs.journal_codec import KeptEnd, KeptEvents, decode_end, decode_events, encode_events
 from a2a_gateway.runs.kept_text import KeptText
 from a2a_gateway.runs.live import LiveRun
@@ -118,6 +119,14 @@ def test_events_of_a_later_version_are_as_good_as_none() -> None:
     assert decode_end('{"version": 2}') is None
 
 
+@pytest.mark.parametrize("shift", range(0, 3_000, 500))
+def test_no_part_of_a_secret_is_kept_of_a_task_that_is_cut(shift: int) -> None:
+    secret = "sk-" + "0123456789" * 300
+    kept = keep_task("x" * shift + secret * 20, 16 * 1024, lambda text: text.replace(secret, "***"))
+    assert kept is not None
+    assert (kept.text.strip("x*"), kept.is_truncated) == ("", True)
+
+
 WORKS: tuple[RunStep, ...] = (
     ReasoningDelta("hm"),
     ToolStarted("terminal", "c1", KeptText('{"command": "ls"}')),
@@ -171,13 +180,15 @@ async def test_events_that_are_left_out_leave_a_gap_in_the_numbers(tmp_path: Pat
 
 async def test_a_run_that_a_crash_cut_short_has_its_task_and_ends_as_lost(tmp_path: Path) -> None:
     async with bench_of(tmp_path, lambda run: WORKS) as bench:
-        proposal = bench.service._opening.take_in(*bench.request("the task")).proposal  # a run without a task that leads it
+        asked = bench.request("the task", conversation_id="0b5dd1f0-516f-4f0e-8d53-1c8f7f3f9b02")  # so it has to wait
+        proposal = bench.service._opening.take_in(*asked).proposal  # a run without a task that leads it
         record = await bench.store.ledger.open_run(proposal)
         await bench.store.ledger.mark_lost()
         journal = await bench.store.journals.get(record.id)
         assert journal is not None
         assert (journal.task, journal.events) == (KeptText("the task"), None)
         lost = await bench.service.ended_runs.follow(record)
+        assert (record.started_at, lost.happened_at[0]) == (None, round(record.created_at, 3))
         assert lost.events[lost.position_of(50)] is lost.events[-1]  # for a client that had read more before the crash
         end = end_of(lost.events)
         assert isinstance(end.outcome, Failed)

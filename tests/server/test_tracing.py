@@ -1,6 +1,7 @@
 """No span leaves a gateway: what agents read and write is not exported, whatever the environment contains."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ def test_a_gateway_that_is_served_exports_none_and_keeps_no_credential_for_it(co
         inherited = environ.read_text() if os.access(environ, os.R_OK) else ""
         with OpenAI(base_url=announced["url"], api_key=announced["first_key"], max_retries=0) as client:
             answer = client.chat.completions.create(model="openhands_default", messages=[{"role": "user", "content": "Hi"}])
-        gateway.process.terminate()  # leaving it, an exporter sends what it has kept
+        gateway.process.send_signal(signal.SIGTERM)  # leaving it, an exporter sends what it has kept
         assert gateway.wait() == 0
     assert answer.choices[0].message.content
     assert "collector-secret" not in inherited

@@ -1,9 +1,9 @@
 """A small MCP server on standard input and output, with the standard library only, so that it starts at once.
 
 Arguments: a file to which it writes its process id, then what it does: `serve` (the default), `hang` (it answers nothing), `die`
-(it exits at the first call of a tool), `grow` (after the first call it also offers `extra`), `stay` (it answers no call, and
-ignores the end of its input and SIGTERM). Its tools are the comma-separated names in `TOOLS`; each returns its name and the value
-of `TOKEN`.
+(it exits at the first call of a tool), `flood` (it returns a megabyte), `grow` (after the first call it also offers `extra`),
+`stay` (it answers no call, and ignores the end of its input and SIGTERM). Its tools are the comma-separated names in `TOOLS`;
+each returns its name and the value of `TOKEN`.
 """
 
 import json
@@ -32,13 +32,13 @@ def main(pid_file: str, behaviour: str = "serve") -> None:
         if request["method"] == "tools/call" and behaviour == "stay":
             Path(pid_file).with_suffix(".called").touch()
             time.sleep(600)
-        _send(id=request["id"], result=_result(request))
+        _send(id=request["id"], result=_result(request, "x" * 10**6 if behaviour == "flood" else ""))
         if request["method"] == "tools/call" and behaviour == "grow":
             _TOOLS.append("extra")
             _send(method="notifications/tools/list_changed")
 
 
-def _result(request: dict[str, Any]) -> dict[str, Any]:
+def _result(request: dict[str, Any], more: str) -> dict[str, Any]:
     match request["method"]:
         case "initialize":
             version = request["params"]["protocolVersion"]
@@ -47,7 +47,7 @@ def _result(request: dict[str, Any]) -> dict[str, Any]:
         case "tools/list":
             return {"tools": [{"name": name, "description": f"Tool {name}.", "inputSchema": _SCHEMA} for name in _TOOLS]}
         case "tools/call":
-            text = f"{request['params']['name']} with {os.environ.get('TOKEN')}"
+            text = f"{request['params']['name']} with {os.environ.get('TOKEN')}{more}"
             return {"content": [{"type": "text", "text": text}], "isError": False}
         case _:
             return {}

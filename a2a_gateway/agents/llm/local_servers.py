@@ -1,5 +1,6 @@
 """Decide whether an LLM runs on a server of the user's own, which charges nothing. Pure; resolves no names."""
 
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
@@ -10,11 +11,20 @@ DEFAULT_SERVERS: Final[Mapping[str, tuple[str, str]]] = {
     "llamafile": ("LLAMAFILE_API_BASE", "http://127.0.0.1:8080/v1"),
     "lemonade": ("LEMONADE_API_BASE", "http://localhost:8000/api/v1"),
     "docker_model_runner": ("DOCKER_MODEL_RUNNER_API_BASE", "http://localhost:22088/engines/llama.cpp"),
-    "xinference": ("XINFERENCE_API_BASE", "http://127.0.0.1:9997/v1"),
 }
 """LiteLLM's providers with a default URL on this machine: the variable that replaces it, and the default."""
-_LOCAL_NAMES: Final = frozenset({"localhost", "host.docker.internal"})
+SERVER_VARIABLES: Final[Mapping[str, str]] = {
+    "custom_openai": "CUSTOM_OPENAI_API_BASE",
+    "hosted_vllm": "HOSTED_VLLM_API_BASE",
+    "litellm_proxy": "LITELLM_PROXY_API_BASE",
+    "lm_studio": "LM_STUDIO_API_BASE",
+    "xinference": "XINFERENCE_API_BASE",
+}
+"""LiteLLM's providers without a default URL, with the variable for it. Without a URL, LiteLLM sends the requests to OpenAI."""
+_DOCKER_HOST: Final = "host.docker.internal"
 _LOCAL_ENDS: Final = (".localhost", ".local")
+_SERVICE_NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
+"""A name without a dot, such as that of a service of Docker Compose: only a private network resolves it."""
 _PROXY: Final = "litellm_proxy"
 
 
@@ -36,7 +46,7 @@ def _is_local_host(host: str) -> bool:
     try:
         address: IPv4Address | IPv6Address = ip_address(host)
     except ValueError:
-        return host in _LOCAL_NAMES or host.endswith(_LOCAL_ENDS)
+        return host == _DOCKER_HOST or host.endswith(_LOCAL_ENDS) or _SERVICE_NAME.fullmatch(host) is not None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return address.is_loopback or address.is_private or address.is_link_local

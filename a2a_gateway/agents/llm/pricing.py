@@ -257,15 +257,16 @@ class ExactSum:
 
 
 def _header_cost(reply: LLMReply) -> Decimal | None:
-    return _parse_cost((_hidden_params(reply).get("additional_headers") or {}).get(_COST_HEADER))
+    return _parse_cost((_notes_on(reply).get("additional_headers") or {}).get(_COST_HEADER))
 
 
 def _answered_name(reply: LLMReply) -> str:
     """Return the name of the model that has answered. In a streamed reply, LiteLLM puts the requested name in its place."""
-    return str(_hidden_params(reply).get("provider_response_model") or reply.model or "")
+    return str(_notes_on(reply).get("provider_response_model") or reply.model or "")
 
 
-def _hidden_params(reply: LLMReply) -> Mapping[str, Any]:
+def _notes_on(reply: LLMReply) -> Mapping[str, Any]:
+    """Return what LiteLLM has noted beside a reply."""
     return getattr(reply, "_hidden_params", None) or {}
 
 

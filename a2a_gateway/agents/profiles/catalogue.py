@@ -14,7 +14,6 @@ from typing import Final
 
 from openhands.sdk.utils.cipher import Cipher
 
-from a2a_gateway.agents.llm.credentials import llm_secrets
 from a2a_gateway.agents.llm.sampling import ignored_options
 from a2a_gateway.agents.profiles.definition_errors import UndecryptableError, definition_error
 from a2a_gateway.agents.profiles.key_files import KeyFiles, Stamp, stamp_of
@@ -30,6 +29,7 @@ from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.agents.sdk_patches.ollama_model_info import OLLAMA_MODEL_INFO
 from a2a_gateway.agents.sdk_patches.patching import require
 from a2a_gateway.errors import ConfigurationError, ModelBroken, ModelNotFound
+from a2a_gateway.llm_settings import secret_variables
 from a2a_gateway.runs.messages import Sampling
 from a2a_gateway.runs.model import Profile, ProfileProblem
 from a2a_gateway.settings import Settings
@@ -92,6 +92,7 @@ class ProfileCatalog:
         self._environment = environment
         self._clock = clock
         self._conceal = conceal
+        self._key_variables = secret_variables(settings.llms)
         self._markdown_dirs = settings.profile_dirs
         self._named_dirs = tuple(
             path.expanduser().resolve() for path in settings.profiles if "profiles" in settings.model_fields_set
@@ -132,6 +133,11 @@ class ProfileCatalog:
         return entry.recipe
 
     @property
+    def directories(self) -> Sequence[Path]:
+        """The directories whose files are definitions, whether or not they exist."""
+        return (*self._markdown_dirs, self._agents_dir, self._llms_dir, self._connections_dir)
+
+    @property
     def llms(self) -> LLMResolver:
         """The LLMs that definitions can name."""
         self._refresh_when_due()
@@ -146,7 +152,7 @@ class ProfileCatalog:
         return () if entry is None or entry.recipe is None else ignored_options(entry.recipe.llm, requested)
 
     def mask(self, text: str) -> str:
-        """Replace the credentials of all LLMs in a text."""
+        """Replace the credentials of all LLMs and MCP servers in a text."""
         return self._state.secrets.mask(text)
 
     def list(self) -> Sequence[Profile]:
@@ -197,18 +203,26 @@ class ProfileCatalog:
         return SavedLLMs.read((path for path in files if path.parent == self._llms_dir), self._cipher)
 
     def _load(self, snapshot: Snapshot, saved: SavedLLMs) -> _State:
-        llms = {llm.name: llm for llm in self._settings.llms}
-        resolver = LLMResolver(saved, self._environment, llms, KeyFiles())
-        with require(OLLAMA_MODEL_INFO):
-            found = list(self._read(snapshot, resolver))
+        resolver, found = self._read_all(snapshot, saved)
+        unknown = resolver.key_variables - self._key_variables
+        self._key_variables |= unknown
+        if unknown and any(entry.recipe is not None and entry.recipe.mcp_config for entry in found):
+            # A definition that was read earlier may have put one of these variables into an MCP server.
+            resolver, found = self._read_all(snapshot, saved)
         if self._conceal is not None:
             self._conceal(resolver.key_variables)
         entries: dict[str, Entry] = {}
         for entry in found:
             entries.setdefault(entry.name, entry)
         recipes = [entry.recipe for entry in found if entry.recipe is not None]
-        secrets = Secrets.of(secret for recipe in recipes for secret in llm_secrets(recipe.llm, recipe.condenser_llm))
-        return _State(snapshot, resolver.key_files.stamps, tuple(found), entries, secrets, resolver)
+        secrets = Secrets.of(secret for recipe in recipes for secret in recipe.secrets)
+        return _State(snapshot, resolver.key_files.stamps, found, entries, secrets, resolver)
+
+    def _read_all(self, files: Snapshot, saved: SavedLLMs) -> tuple[LLMResolver, tuple[Entry, ...]]:
+        llms = {llm.name: llm for llm in self._settings.llms}
+        resolver = LLMResolver(saved, self._environment, llms, KeyFiles(), set(self._key_variables))
+        with require(OLLAMA_MODEL_INFO):
+            return resolver, tuple(self._read(files, resolver))
 
     def _read(self, files: Snapshot, llms: LLMResolver) -> Iterator[Entry]:
         markdown = MarkdownSource(llms, self._settings)

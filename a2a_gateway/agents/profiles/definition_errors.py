@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from a2a_gateway.runs.model import ProblemTopic, ProfileProblem
-from delegate_tool.protocol.text import did_you_mean
+from a2a_gateway.settings_errors import reason_of
 
 type KeyPath = tuple[str | int, ...]
 
@@ -93,7 +93,10 @@ def from_validation_error(
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     locations = [(*prefix, *item["loc"][1 if tagged else 0 :]) for item in errors]
     return DefinitionError(
-        *(Fault(_message(at, item["type"], item["msg"], known), at) for at, item in zip(locations, errors, strict=True))
+        *(
+            Fault(f"{'.'.join(map(str, at)) or 'the definition'}: {reason_of(item, known)}", at)
+            for at, item in zip(locations, errors, strict=True)
+        )
     )
 
 
@@ -160,10 +163,3 @@ def _step(node: yaml.Node | None, key: str | int) -> tuple[int, yaml.Node] | Non
     if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
         return node.value[key].start_mark.line + 1, node.value[key]
     return None
-
-
-def _message(at: KeyPath, kind: str, message: str, known: Collection[str]) -> str:
-    where = ".".join(map(str, at)) or "the definition"
-    if kind == "extra_forbidden":
-        return f"{where} is not a known setting{did_you_mean(str(at[-1]), known)}"
-    return f"{where}: {message.removeprefix('Value error, ')}"

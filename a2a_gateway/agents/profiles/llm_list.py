@@ -15,7 +15,7 @@ from a2a_gateway.agents.profiles.catalogue import ProfileCatalog
 from a2a_gateway.agents.profiles.definition_errors import DefinitionError
 from a2a_gateway.agents.profiles.key_files import KeyFiles
 from a2a_gateway.agents.profiles.llm_environment import provider_variables
-from a2a_gateway.agents.profiles.llm_resolver import LLM_MODEL, NO_KEY, LLMResolver, ResolvedLLM
+from a2a_gateway.agents.profiles.llm_resolver import LLM_MODEL, NO_KEY, LLMResolver, ResolvedLLM, missing_key
 from a2a_gateway.agents.profiles.recipe_builder import Parts, build_recipe, recipe_warnings
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.llm_settings import LLMFields
@@ -140,10 +140,8 @@ def _key_source(recipe: AgentRecipe, llms: LLMResolver) -> KeySource:
     key = _text(llm.api_key)
     if provider.startswith(_CREDENTIALS_OF_AWS) and key is None:
         return KeySource("AWS_ACCESS_KEY_ID", is_set=llm.aws_access_key_id is not None)
-    if key == NO_KEY.get_secret_value() or (key is None and recipe.is_local):
-        return KeySource(None, is_set=False)
-    if key is None:
-        return KeySource(provider_variables(provider)[0], is_set=False)
+    if key in (None, NO_KEY.get_secret_value()):
+        return KeySource(missing_key(llm, is_local=recipe.is_local), is_set=False)
     saved = llms.saved.found.get(recipe.llm_name or "")
     if isinstance(saved, LLM) and _text(saved.api_key) == key:
         return KeySource("OpenHands", is_set=True)

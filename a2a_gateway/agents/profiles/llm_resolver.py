@@ -15,7 +15,7 @@ from openhands.sdk.llm.utils.openhands_provider import litellm_call_kwargs
 from pydantic import SecretStr, ValidationError
 
 from a2a_gateway.agents.llm.configured_llm import LEAST_CONTEXT_TOKENS, ConfiguredLLM
-from a2a_gateway.agents.llm.local_servers import DEFAULT_SERVERS, is_local
+from a2a_gateway.agents.llm.local_servers import DEFAULT_SERVERS, SERVER_VARIABLES, is_local
 from a2a_gateway.agents.profiles.definition_errors import (
     UNEXPECTED,
     definition_error,
@@ -23,7 +23,7 @@ from a2a_gateway.agents.profiles.definition_errors import (
     from_validation_error,
 )
 from a2a_gateway.agents.profiles.key_files import KeyFiles, parse_key
-from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment
+from a2a_gateway.agents.profiles.llm_environment import LLMEnvironment, provider_variables
 from a2a_gateway.agents.profiles.saved_llms import SavedLLMs
 from a2a_gateway.llm_settings import LLMFields, LLMSettings
 
@@ -36,7 +36,7 @@ NO_KEY: Final = SecretStr("no-key")
 """Sent to a server that needs no key: without one, the clients of some providers refuse to send, or look for a key elsewhere."""
 _OLLAMA: Final = "ollama/"
 _OLLAMA_CHAT: Final = "ollama_chat/"
-_KEYLESS_PROVIDERS: Final = ("bedrock", "sagemaker", "vertex_ai")
+_KEYLESS_PROVIDERS: Final = ("bedrock", "sagemaker", "vertex_ai", "github_copilot", "chatgpt")
 """Providers whose credentials are not a key."""
 _FIELDS_OF_SDK: Final[Mapping[str, str]] = {
     "extra_body": "litellm_extra_body",
@@ -172,6 +172,7 @@ class LLMResolver:
 
     def _finish(self, llm: ConfiguredLLM, fields: LLMFields) -> ResolvedLLM:
         provider = _provider(llm.model, llm.base_url) or ""
+        llm = self._with_server(llm, provider)
         if llm.api_key is None and llm.base_url is not None and not provider.startswith(_KEYLESS_PROVIDERS):
             llm = llm.model_copy(update={"api_key": NO_KEY})
         parameters = {name: value for name, value in fields.parameters.items() if name not in _FIELDS_OF_SDK}
@@ -179,6 +180,20 @@ class LLMResolver:
             llm, parameters = _fit_ollama(llm, fields, parameters)
         self._check_context(llm, fields)
         return ResolvedLLM(llm.with_parameters(parameters), fields, is_local(provider, self._server_of(llm, provider)))
+
+    def _with_server(self, llm: ConfiguredLLM, provider: str) -> ConfiguredLLM:
+        """Give an LLM without a URL that of its provider's variable, if LiteLLM would send its requests to OpenAI otherwise."""
+        variable = SERVER_VARIABLES.get(provider)
+        if variable is None or litellm_call_kwargs(llm.model, llm.base_url)["api_base"] is not None:
+            return llm
+        named = self.environment.variables.get(variable)
+        if named is None:
+            raise definition_error(
+                f"{llm.model[:80]} has no server: set base_url in the block a2a: of the profile, or in an entry of [[llms]] in "
+                "gateway.toml, or LLM_BASE_URL for LLM_MODEL",
+                "base_url",
+            )
+        return llm.model_copy(update={"base_url": named.get_secret_value()})
 
     def _check_context(self, llm: LLM, fields: LLMFields) -> None:
         tokens = llm.effective_max_input_tokens
@@ -206,11 +221,11 @@ class LLMResolver:
             return None
         self.key_variables.add(fields.api_key_env)
         found = self.environment.variables.get(fields.api_key_env)
+        # A name in small letters may be the key itself, in the wrong place.
+        variable = f"the variable {fields.api_key_env}" if fields.api_key_env.isupper() else "the variable that it names"
         if found is None:
-            raise definition_error(
-                f"api_key_env: the variable {fields.api_key_env} is not set; set it, and start the gateway again", "api_key_env"
-            )
-        return parse_key(found.get_secret_value(), f"api_key_env: the variable {fields.api_key_env}", "api_key_env")
+            raise definition_error(f"api_key_env: {variable} is not set; set it, and start the gateway again", "api_key_env")
+        return parse_key(found.get_secret_value(), f"api_key_env: {variable}", "api_key_env")
 
 
 def _merge(entry: LLMFields, own: LLMFields) -> LLMFields:
@@ -249,7 +264,7 @@ def _llm(
 ) -> ConfiguredLLM:
     model, base_url = _route(model, base_url)
     try:
-        return ConfiguredLLM(
+        llm = ConfiguredLLM(
             model=model, api_key=api_key, base_url=base_url, max_input_tokens=context_length, **dict(fields_of_sdk)
         )
     except ValidationError as error:
@@ -258,6 +273,19 @@ def _llm(
         raise definition_error(error.message) from None
     except UNEXPECTED as error:
         raise from_unexpected_error(error) from None
+    is_known = "supports_reasoning" in (llm.model_info or {})
+    if base_url is None or is_known or "reasoning_effort" in fields_of_sdk:
+        return llm
+    # The SDK sends an effort to every model that LiteLLM does not know, and servers may refuse it.
+    return llm.model_copy(update={"reasoning_effort": None})
+
+
+def missing_key(llm: LLM, *, is_local: bool) -> str | None:
+    """Return the variable that is to hold the key of a resolved LLM; None if it has a key, or needs none."""
+    provider = _provider(llm.model, llm.base_url) or ""
+    if llm.api_key is not None or is_local or provider.startswith(_KEYLESS_PROVIDERS):
+        return None
+    return provider_variables(provider)[0]
 
 
 def _route(model: str, base_url: str | None) -> tuple[str, str | None]:

@@ -115,7 +115,7 @@ class MarkdownSource:
                 system_prompt=body if block.prompt == "replace" else None,
                 system_suffix=body if block.prompt == "append" else None,
                 condenser_max_size=_condenser_max_size(definition),
-                mcp=resolve_servers(definition.mcp_config, _mcp_field(front), self.llms.environment),
+                mcp=resolve_servers(definition.mcp_config, _mcp_field(front), self.llms.environment, self.llms.key_variables),
             ),
             self.settings,
         )

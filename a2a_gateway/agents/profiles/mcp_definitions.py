@@ -7,7 +7,7 @@ is never given to a server: who can write a profile could read it there. Variabl
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,8 +38,14 @@ class McpDefinitions:
     secrets: tuple[SecretStr, ...] = ()
 
 
-def resolve_servers(servers: Mapping[str, MCPServer] | None, at: str, environment: LLMEnvironment) -> McpDefinitions:
-    """Return the servers that a run starts; `at` is the field of the definition.
+def resolve_servers(
+    servers: Mapping[str, MCPServer] | None, at: str, environment: LLMEnvironment, key_variables: Collection[str] = ()
+) -> McpDefinitions:
+    """Return the servers that a run starts.
+
+    Args:
+        at: the field of the definition.
+        key_variables: those that definitions and settings have named as holding the key of an LLM.
 
     Raises:
         DefinitionError: a variable is not set or not for servers, or a server's values do not fit together.
@@ -47,7 +53,7 @@ def resolve_servers(servers: Mapping[str, MCPServer] | None, at: str, environmen
     enabled = enabled_mcp_servers(servers or {})
     if not enabled:
         return McpDefinitions()
-    expansion = _Expansion(environment)
+    expansion = _Expansion(environment, key_variables)
     expanded = {name: expansion.expand(values, (at, name)) for name, values in dump_mcp_config(enabled).items()}
     faults = (*expansion.faults, *(_needs_browser(at, name) for name, server in enabled.items() if server.oauth_auth is not None))
     if faults:
@@ -92,8 +98,9 @@ def server_warnings(front: Mapping[str, object]) -> Iterator[Fault]:
 class _Expansion:
     """Replaces variables in the values of servers, and notes the credentials among their values."""
 
-    def __init__(self, environment: LLMEnvironment) -> None:
+    def __init__(self, environment: LLMEnvironment, key_variables: Collection[str]) -> None:
         self._credentials = environment.secrets
+        self._key_variables = key_variables
         self.secrets: set[str] = set()
         self.faults: list[Fault] = []
 
@@ -110,7 +117,8 @@ class _Expansion:
 
     def _value(self, found: re.Match[str], at: tuple[str, ...]) -> str:
         name, default = found[1], found[2]
-        if (name in self._credentials and not name.startswith(_FOR_SERVERS)) or name.startswith(_OF_THE_GATEWAY):
+        is_credential = name in self._credentials or name in self._key_variables
+        if (is_credential and not name.startswith(_FOR_SERVERS)) or name.startswith(_OF_THE_GATEWAY):
             self.faults.append(
                 Fault(
                     f"the variable {name} is the gateway's own, and is not given to an MCP server: set one whose name begins "
@@ -124,7 +132,7 @@ class _Expansion:
         if value is None:
             self.faults.append(Fault(f"the variable {name} is not set in the gateway's environment", at))
             return ""
-        if _SECRET_NAME.search(name):
+        if name.startswith(_FOR_SERVERS) or _SECRET_NAME.search(name):
             self.secrets.add(value)
         return value
 

@@ -4,10 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import litellm
-from openhands.sdk import LLM
-
 from a2a_gateway.agents.profiles.definition_errors import Document, Fault
+from a2a_gateway.agents.profiles.llm_resolver import missing_key
 from a2a_gateway.agents.profiles.recipe_builder import Entry
 from a2a_gateway.agents.recipe import AgentRecipe
 from a2a_gateway.runs.model import Profile, ProfileProblem
@@ -31,7 +29,7 @@ def profile_warnings(found: Sequence[Entry]) -> Iterator[ProfileProblem]:
     # Many profiles inherit one LLM, which is reported once, as that of the environment if it is.
     reported: set[str] = set()
     for entry, recipe in sorted(served, key=lambda each: each[0].document is not None):
-        key = _missing_key(recipe.llm)
+        key = missing_key(recipe.llm, is_local=recipe.is_local)
         if key is not None and recipe.llm.model not in reported:
             reported.add(recipe.llm.model)
             remedy = f"set {key}, or LLM_API_KEY if LLM_MODEL is of the same provider"
@@ -62,11 +60,3 @@ def _faults_of_callees(profile: Profile, by_name: Mapping[str, Entry]) -> Iterat
         yield Fault(f"there is no agent {name[:60]!r}, which it may call{did_you_mean(name, by_name)}", _ALLOWED)
     if profile.may_delegate and not allowed:
         yield Fault("its tool delegate is of no use: allowed_agents is empty", _ALLOWED)
-
-
-def _missing_key(llm: LLM) -> str | None:
-    """Return the variable for an LLM's key; None if it has one, needs none, or its server is one that only the profile knows."""
-    if llm.api_key is not None or llm.base_url is not None:
-        return None
-    missing = litellm.validate_environment(llm.model)["missing_keys"]
-    return next((name for name in missing if name.endswith("_API_KEY")), None)

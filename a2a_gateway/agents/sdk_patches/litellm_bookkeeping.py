@@ -67,7 +67,9 @@ def _skip_address(find: Callable[..., str | None]) -> Callable[..., str | None]:
 
 
 def _has_callbacks() -> bool:
-    return bool(litellm.callbacks or litellm.success_callback or litellm._async_success_callback or litellm.cache)
+    registered = (*litellm.callbacks, *litellm.success_callback, *litellm._async_success_callback)
+    # The first call to Gemini registers LiteLLM's cache for the whole process. Without a cache that callback does nothing.
+    return bool(litellm.cache) or any(callback != "cache" for callback in registered)
 
 
 def _skip_price(calculate: Callable[..., float | None]) -> Callable[..., float | None]:

@@ -7,6 +7,7 @@ that it persists. So a tool finds the objects of its run by the conversation's i
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 from uuid import UUID
 
@@ -35,11 +36,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunTools:
-    """The objects that the tools of one run need."""
+    """The objects that the tools of one run need.
+
+    Attributes:
+        protected: the gateway's own settings, which the file editor does not change wherever the agent works.
+    """
 
     shells: ShellPool
     workspace_dir: str
     run_id: RunId
+    protected: Sequence[Path] = ()
 
 
 _VIEWS_IMAGES: Final = "* If `path` is an image file (.png, .jpg, .jpeg, .gif, .webp, .bmp), `view` displays the image content\n"
@@ -128,7 +134,7 @@ class ConfinedFileEditorTool(FileEditorTool):
                 annotations=ToolAnnotations(
                     title="file_editor", readOnlyHint=False, destructiveHint=True, idempotentHint=False, openWorldHint=False
                 ),
-                executor=ConfinedFileEditor(run.workspace_dir, vision=vision),
+                executor=ConfinedFileEditor(run.workspace_dir, vision=vision, protected=run.protected),
             )
         ]
 

@@ -7,8 +7,10 @@ The SDK's own executor follows links, blocks on FIFOs, and leaves a directory be
 import base64
 import mimetypes
 import stat
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 from openhands.sdk.llm import ImageContent, TextContent
@@ -38,9 +40,9 @@ _BOM: Final = b"\xef\xbb\xbf"
 class ConfinedFileEditor(ToolExecutor[FileEditorAction, FileEditorObservation]):
     """Views, creates and edits files of one workspace."""
 
-    def __init__(self, workspace_dir: str, *, vision: bool) -> None:
-        """`vision` is whether the agent's LLM accepts images."""
-        self._files = Confinement(workspace_dir)
+    def __init__(self, workspace_dir: str, *, vision: bool, protected: Collection[Path] = ()) -> None:
+        """`vision` is whether the agent's LLM accepts images; for `protected` see `Confinement`."""
+        self._files = Confinement(workspace_dir, protected)
         self._vision = vision
         self._past: list[_TextFile] = []
 

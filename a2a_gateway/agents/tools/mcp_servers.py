@@ -23,7 +23,10 @@ from fastmcp.client.messages import MessageHandler
 from fastmcp.client.transports import ClientTransport, StdioTransport
 from fastmcp.mcp_config import MCPConfig
 from mcp.shared.exceptions import McpError
-from openhands.sdk.mcp import MCPClient, MCPServer, MCPToolDefinition, MCPToolExecutor, to_fastmcp_mcp_config
+from openhands.sdk.llm import TextContent
+from openhands.sdk.mcp import MCPClient, MCPServer, MCPToolDefinition, MCPToolExecutor, MCPToolObservation, to_fastmcp_mcp_config
+from openhands.sdk.mcp.definition import MCPToolAction
+from openhands.sdk.utils import maybe_truncate
 
 from a2a_gateway.errors import AgentFailed
 from delegate_tool.masking import Secrets
@@ -37,6 +40,8 @@ _END_S: Final = 10.0
 """More than MCP's client takes to end a process with SIGTERM, then SIGKILL."""
 _WATCH_S: Final = 0.1
 _NOT_OF_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
+_RESULT_CHARS: Final = 30_000
+"""As for the output of a command."""
 _NAME_CHARS: Final = 64
 """LLM providers refuse a request with a longer name of a tool, or with other characters in it."""
 
@@ -145,7 +150,7 @@ class _Server(MessageHandler):
             if not is_only or name in taken:
                 name = f"{_NOT_OF_NAMES.sub('_', self.name)}_{name}"
             [definition] = MCPToolDefinition.create(tool.model_copy(update={"name": name[:_NAME_CHARS]}), client)
-            return definition.set_executor(MCPToolExecutor(tool.name, client))
+            return definition.set_executor(_Executor(tool.name, client))
 
         def offer() -> None:
             if self._client is not None:
@@ -204,6 +209,19 @@ class _Server(MessageHandler):
     async def _list_tools(self, client: MCPClient) -> None:
         await client.connect()
         self._tools = await client.list_tools()
+
+
+class _Executor(MCPToolExecutor):
+    """Calls a tool, and truncates its result in the middle: a server may return any amount of text."""
+
+    async def call_tool(self, action: MCPToolAction) -> MCPToolObservation:  # type: ignore[override]  # a decorator drops its types
+        untyped: Any = super()
+        observation: MCPToolObservation = await untyped.call_tool(action)
+        text = maybe_truncate(observation.text, _RESULT_CHARS)
+        if text == observation.text:
+            return observation
+        images = [item for item in observation.content if not isinstance(item, TextContent)]
+        return observation.model_copy(update={"content": [TextContent(text=text), *images]})
 
 
 class _ErrorOutput(asyncio.Protocol):

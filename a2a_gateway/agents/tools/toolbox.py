@@ -47,8 +47,14 @@ _DELEGATE: Final = "delegate"
 class LocalToolbox:
     """Builds tools and owns the shells that they use; an async context manager that ends all processes of agents on exit."""
 
-    def __init__(self, shells_dir: Path, *, shell_pool_size: int, environ: Mapping[str, str]) -> None:
-        """`shells_dir` is for the shells' own files; a shell gets only the part of `environ` that `shell_environment` returns."""
+    def __init__(
+        self, shells_dir: Path, *, shell_pool_size: int, environ: Mapping[str, str], protected: Sequence[Path] = ()
+    ) -> None:
+        """`shells_dir` is for the shells' own files; a shell gets only the part of `environ` that `shell_environment` returns.
+
+        `protected`: see `RunTools`.
+        """
+        self._protected = protected
         self._shells = ShellPool(shells_dir, shell_pool_size, shell_environment(environ))
 
     async def __aenter__(self) -> Self:
@@ -88,7 +94,7 @@ class LocalToolbox:
         `workspace_dir` must exist. Closing the conversation ends its shell.
         """
         with (
-            bind_tools(conversation_id, RunTools(self._shells, workspace_dir, run_id)),
+            bind_tools(conversation_id, RunTools(self._shells, workspace_dir, run_id, self._protected)),
             use_binding(conversation_id, delegation),
         ):
             yield

@@ -19,6 +19,8 @@ LOCAL = (
     "http://llm.localhost/v1",
     "http://gpu.local./v1",
     "http://host.docker.internal:11434",
+    "http://ollama:11434",
+    "http://vllm-1_a/v1",
 )
 NOT_LOCAL = (
     None,
@@ -29,7 +31,8 @@ NOT_LOCAL = (
     "http://[2606:4700::1111]/v1",
     "https://api.openai.com/v1",
     "https://localhost.example.com/v1",
-    "https://notlocal/v1",
+    "https://notlocal.io/v1",
+    "http://0x08080808/v1",
     "https://10.0.0.1.example.com/v1",
     "http://127.1/v1",
     "http://2130706433/v1",

@@ -129,6 +129,13 @@ def test_a_variable_that_is_not_set_is_a_problem_of_the_entry_and_of_its_profile
     assert catalog.list() == []
 
 
+def test_a_key_in_the_place_of_a_variable_s_name_is_not_quoted(bare_place: Place) -> None:
+    catalog = open_with(bare_place, {**A, "api_key_env": "gsk_0123456789abcdef"})
+    assert [problem.message for problem in catalog.problems()] == [
+        "api_key_env: the variable that it names is not set; set it, and start the gateway again"
+    ]
+
+
 def test_a_fault_of_a_profile_s_own_field_has_the_line_of_that_field(bare_place: Place) -> None:
     path = write_profile(bare_place, "a", "api_key_file: missing.key")
     [problem] = open_with(bare_place, A).problems()
@@ -219,6 +226,33 @@ def test_credentials_in_parameters_are_masked_and_not_shown(bare_place: Place) -
     assert "a team of ours" not in secrets
     entry = LLMSettings.model_validate({**A, "parameters": parameters})
     assert not [secret for secret in secrets if secret in repr(entry) + repr(recipe)]
+
+
+@pytest.mark.parametrize("provider", ["custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "xinference"])
+def test_a_provider_without_a_server_is_refused_instead_of_called_at_openai(bare_place: Place, provider: str) -> None:
+    entry = {"name": "a", "model": f"{provider}/m", "context_length": 32_000, **PRICED}
+    catalog = open_with(bare_place, entry)
+    assert catalog.list() == []
+    assert "set base_url" in messages_of(catalog)[0]
+    named = {f"{provider.upper()}_API_BASE": SERVER}
+    assert called_with(open_with(bare_place, entry, environ=named).recipe("a"))[2] == SERVER
+    assert called_with(open_with(bare_place, {**entry, "base_url": SERVER}).recipe("a"))[2] == SERVER
+
+
+@pytest.mark.parametrize(
+    ("entry", "effort"),
+    [
+        ({}, None),
+        ({"parameters": {"reasoning_effort": "high"}}, "high"),
+        ({"model": "openai/gpt-5"}, "high"),
+        ({"base_url": None}, "high"),
+    ],
+    ids=["unknown", "stated", "known to reason", "at the provider's own server"],
+)
+def test_a_server_of_one_s_own_is_not_asked_for_an_effort_that_no_setting_states(
+    bare_place: Place, entry: dict[str, Any], effort: str | None
+) -> None:
+    assert open_with(bare_place, {**A, **entry}).recipe("a").llm.reasoning_effort == effort
 
 
 def test_ollama_is_called_where_it_has_tools_and_with_the_stated_context(bare_place: Place) -> None:

@@ -34,13 +34,13 @@ def test_a_server_gets_the_values_of_variables_and_credentials_are_known_as_such
           tickets:
             command: sh
             args: ["--host", "${TICKETS_HOST}", "--port", "${TICKETS_PORT:-443}"]
-            env: {TOKEN: "${MCP_TICKETS_API_KEY}", MODE: production}
+            env: {TOKEN: "${MCP_TICKETS_API_KEY}", USER: "${MCP_TICKETS_USER}", MODE: production}
           wiki: {url: "https://wiki.test/mcp", headers: {Authorization: "Bearer wiki-credential"}}
           unused: {command: sh, enabled: false}
         ---
         """,
     )
-    catalog = place.open({"MCP_TICKETS_API_KEY": "tickets-credential"})
+    catalog = place.open({"MCP_TICKETS_API_KEY": "tickets-credential", "MCP_TICKETS_USER": "user-credential"})
     recipe = catalog.recipe("p")
     assert catalog.problems() == ()
     assert recipe.profile.mcp_servers == ("tickets", "wiki")
@@ -48,10 +48,12 @@ def test_a_server_gets_the_values_of_variables_and_credentials_are_known_as_such
     assert tickets.args == ["--host", "tickets.test", "--port", "443"]
     assert {name: value.get_secret_value() for name, value in (tickets.env or {}).items()} == {
         "TOKEN": "tickets-credential",
+        "USER": "user-credential",
         "MODE": "production",
     }
     secrets = {secret.get_secret_value() for secret in recipe.mcp_secrets}
-    assert secrets == {"tickets-credential", "wiki-credential", "Bearer wiki-credential"}
+    assert secrets == {"tickets-credential", "user-credential", "wiki-credential", "Bearer wiki-credential"}
+    assert "credential" not in catalog.mask(" ".join(sorted(secrets)))  # as in the task that a run's journal keeps
     assert "credential" not in repr(recipe)
 
 
@@ -74,6 +76,22 @@ def test_a_server_gets_the_values_of_variables_and_credentials_are_known_as_such
 def test_a_variable_that_a_server_cannot_have_breaks_the_profile(place: Place, value: str, message: str) -> None:
     path = place.write("p.md", _SERVER % value)
     assert place.open().problems() == (ProfileProblem(str(path), message, 8),)
+
+
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_no_server_gets_the_key_of_an_llm_in_whatever_order_profiles_are_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("CORPORATE", "corporate-secret")
+    place.write("m.md", "---\nname: m\nmodel: openai/x\na2a: {api_key_env: CORPORATE, base_url: 'https://llm.test/v1'}\n---\n")
+    path = place.write(f"{name}.md", _SERVER % "${CORPORATE}")
+    problems = {problem.path: problem.message for problem in place.open({"CORPORATE": "corporate-secret"}).problems()}
+    assert problems[str(path)].startswith("the variable CORPORATE is the gateway's own")
+
+
+def test_the_credentials_of_servers_are_masked_in_what_is_kept_of_tasks(place: Place) -> None:
+    place.write("p.md", _SERVER % "tickets-credential")
+    assert place.open().mask("Use tickets-credential.") == "Use <secret-hidden>."
 
 
 def test_a_server_that_needs_a_person_at_a_browser_breaks_the_profile(place: Place) -> None:

@@ -58,6 +58,7 @@ def test_an_llm_without_its_key_is_a_warning_that_names_the_variable(bare_place:
     "environ",
     [
         {"LLM_MODEL": "openai/own", "LLM_BASE_URL": "http://127.0.0.1:8000/v1"},
+        {"LLM_MODEL": "lm_studio/own", "LM_STUDIO_API_BASE": "http://10.0.0.1:1234/v1"},
         {"LLM_MODEL": "hosted_vllm/own", "LLM_BASE_URL": "http://10.0.0.1:8000/v1"},
     ],
 )

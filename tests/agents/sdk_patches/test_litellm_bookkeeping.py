@@ -101,11 +101,13 @@ async def test_the_tokenizer_that_each_call_is_handed_is_loaded_when_it_counts()
     assert handed.encode("It is 42.") == litellm.main._load_default_encoding().encode("It is 42.")
 
 
-async def test_without_a_callback_no_price_is_worked_out_and_nothing_is_logged() -> None:
+@pytest.mark.parametrize("registered", [[], ["cache"]], ids=["no callback", "LiteLLM's own, as by a call to Gemini"])
+async def test_without_a_callback_no_price_is_worked_out_and_nothing_is_logged(registered: list[Any]) -> None:
+    litellm.success_callback = litellm._async_success_callback = registered
     async with ScriptedLLM() as llm:
         response = await ask(llm)
         await GLOBAL_LOGGING_WORKER.flush()
-    assert (litellm.callbacks, litellm.success_callback, litellm._async_success_callback) == ([], [], [])
+    assert (litellm.callbacks, litellm.success_callback, litellm._async_success_callback) == ([], registered, registered)
     assert response.choices[0].message.content == "ok"
     assert response._hidden_params.get("response_cost") is None
 

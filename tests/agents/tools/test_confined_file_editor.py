@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108020000009
 class Desk:
     """An editor, and its workspace."""
 
-    def __init__(self, root: Path, *, vision: bool = False) -> None:
+    def __init__(self, root: Path, *, vision: bool = False, protected: Sequence[Path] = ()) -> None:
         self.root = root
-        self.executor = ConfinedFileEditor(str(root), vision=vision)
+        self.executor = ConfinedFileEditor(str(root), vision=vision, protected=protected)
 
     def do(self, command: str, path: str, **arguments: Any) -> FileEditorObservation:
         return self.executor(FileEditorAction.model_validate({"command": command, "path": path, **arguments}))
@@ -45,6 +46,20 @@ def test_a_file_is_made_viewed_edited_and_taken_back(desk: Desk) -> None:
     desk.do("undo_edit", str(path))
     assert path.read_text() == "one\ntwo\nthree\n"
     assert desk.do("undo_edit", str(path)).is_error
+
+
+@pytest.mark.parametrize("path", ["profiles/new.md", "Profiles/new.md", "link/new.md", "profiles/here.md", "gateway.toml"])
+def test_the_gateway_s_own_settings_are_not_changed(workspace: Path, path: str) -> None:
+    (workspace / "profiles").mkdir()
+    (workspace / "profiles" / "here.md").write_text("before")
+    (workspace / "link").symlink_to("profiles")
+    protected = [workspace / "profiles", workspace / "gateway.toml"]
+    desk = Desk(workspace, protected=protected)
+    for command, arguments in (("create", {"file_text": "x"}), ("str_replace", {"old_str": "before", "new_str": "after"})):
+        assert desk.do(command, path, **arguments).is_error
+    assert [file.name for file in workspace.rglob("*.*")] == ["here.md"]
+    assert (workspace / "profiles" / "here.md").read_text() == "before"
+    assert not desk.do("create", "profiles/below/new.md", file_text="x").is_error
 
 
 def test_a_directory_is_listed_two_levels_deep_without_hidden_and_linked_ones(desk: Desk, tmp_path: Path) -> None:
