@@ -24,10 +24,11 @@ demo: $(READY) ## A lead agent delegates to specialists and back: no key, no net
 	@$(BIN)/a2a-gateway demo
 
 # A file is one worker's, so that its gateway starts once; in the order of the directories, which has the slow ones first.
+# Compiled modules are kept, whatever the environment says: each worker, and each process that a test starts, imports hundreds.
 # COVERAGE=1 counts branches, in all workers and in the processes that tests start, and holds the floor of pyproject.toml.
 COVERAGE :=
 test: $(READY) ## All tests; PYTEST='-k name' narrows, COVERAGE=1 measures branch coverage
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term) $(PYTEST)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term) $(PYTEST)
 
 check: format-check lint types layers ## Formatting, lint, types, layers
 
