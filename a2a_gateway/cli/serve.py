@@ -39,7 +39,7 @@ def _announce_json(ready: "Announcement") -> None:
 
 def _announce(ready: "Announcement") -> None:
     for problem in ready.problems:
-        show(f"Not served: {problem}")
+        show(f"Problem: {problem}")
     show(f"Serving at {ready.url}")
     show(f"Models: {', '.join(ready.models) or 'none: add an LLM to [[llms]] in gateway.toml, or set LLM_MODEL and LLM_API_KEY'}")
     if ready.first_key is not None:

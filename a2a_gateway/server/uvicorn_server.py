@@ -80,8 +80,9 @@ class RunningGateway:
     async def _announcement(self, engine: Engine, *, may_show_key: bool) -> Announcement:
         # Not made earlier: a gateway that is ended before it is ready would have made a key that no person has seen.
         first_key, file = await make_first_key(engine.store, self.settings, may_show_key=may_show_key)
-        broken = [problem for problem in engine.profiles.problems() if not problem.is_warning]  # the log has the warnings
-        problems = [f"{p.path}{f':{p.line}' if p.line else ''}: {p.message}" for p in broken]
+        # Those because of which runs are refused; the log has the other warnings.
+        grave = [problem for problem in engine.profiles.problems() if not problem.is_warning or problem.topic == "price"]
+        problems = [f"{p.path}{f':{p.line}' if p.line else ''}: {p.message}" for p in grave]
         models = tuple(profile.model for profile in engine.profiles.list())
         return Announcement(self.settings.own_url, models, tuple(problems), first_key, None if file is None else str(file))
 
