@@ -35,7 +35,7 @@ class Announcement:
     Attributes:
         url: OpenAI base URL.
         models: model ids that are served.
-        problems: profiles that could not be loaded, one line each.
+        problems: profiles that could not be loaded, or whose runs are refused for want of a price, one line each.
         first_key: the key that this first start made, to be shown once; None if it is in a file, and at later starts.
         first_key_file: the file that it was written to.
     """
