@@ -86,6 +86,7 @@ def test_a_chat_keeps_its_conversation_and_survives_a_cancelled_answer(served: S
         terminal.type(f"{script('Four.', Step(content='The fourth answer.'))}\n")
         terminal.wait_for("finished · ")
         assert "The first answer." not in json.dumps(served.llm.traffic.requests[-1].body["messages"])
+        terminal.wait_for("> ")  # before the prompt, a terminal keeps text but no Ctrl-D
         terminal.type(CTRL_D)
         continued = terminal.wait_for(f"a2a-gateway chat {AGENT} --conversation [0-9a-f]{{8}}")
         assert terminal.wait() == 0

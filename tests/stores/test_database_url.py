@@ -63,5 +63,5 @@ async def test_a_server_that_cannot_be_reached_at_the_start_is_named_without_its
     with pytest.raises(StoreError) as failed:
         async with open_store("postgres://u:hunter2@127.0.0.1:9/books", SystemClock()):
             pass
-    assert "'books' at 127.0.0.1:9 failed (Connection refused)" in failed.value.message
+    assert "'books' at 127.0.0.1:9 of this gateway failed (Connection refused)" in failed.value.message
     assert "hunter2" not in failed.value.message
