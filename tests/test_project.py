@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -34,6 +36,12 @@ def test_importing_a_package_loads_nothing_but_the_standard_library(package: str
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
 def test_the_pinned_version_of_each_dependency_is_one_that_the_project_allows(requirement: Requirement) -> None:
     assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    graph = grimp.build_graph("a2a_gateway", "delegate_tool", exclude_type_checking_imports=True, cache_dir=None)
+    order = TopologicalSorter({module: graph.find_modules_directly_imported_by(module) for module in graph.modules})
+    order.prepare()  # raises CycleError, with the modules of a circle
 
 
 DISTRIBUTIONS = {"jwt": "pyjwt", "yaml": "pyyaml", "jsonschema_rs": "jsonschema-rs"}

@@ -1,16 +1,14 @@
-"""The FastAPI application of a gateway."""
+"""Make a gateway with an application of its own."""
 
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
 from starlette.types import Lifespan
 
+from a2a_gateway.server.application import make_application
 from a2a_gateway.server.gateway import Gateway
-from a2a_gateway.server.request_log import RequestLog
-from a2a_gateway.server.route_class import unknown_path
 from a2a_gateway.server.routers import create_router
 from a2a_gateway.settings import Settings, load_settings
 
@@ -36,14 +34,4 @@ def create_app(settings: Settings | None = None, environ: Mapping[str, str] | No
 
 def app_of(gateway: Gateway, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """Make the application of a gateway that the caller enters and leaves."""
-    app = FastAPI(
-        title="a2a-gateway",
-        summary="OpenHands agents as OpenAI-compatible models, which delegate to each other.",
-        lifespan=lifespan,
-        redoc_url=None,
-        redirect_slashes=False,  # they lead to http://, also behind a TLS proxy: the client would send its request unencrypted
-    )
-    app.include_router(create_router(gateway))
-    app.add_middleware(RequestLog)
-    app.add_exception_handler(HTTPException, unknown_path)
-    return app
+    return make_application(create_router(gateway), lifespan)

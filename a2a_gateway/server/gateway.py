@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from a2a_gateway.agents.loading import load_agents_side
 from a2a_gateway.agents.profiles.profile_log import log_problems
 from a2a_gateway.agents.schema_checker import SchemaChecker
@@ -86,7 +88,8 @@ class Gateway:
             LiteLLM are then tuned for agents. False leaves them to the application; `agents.sdk_patches.patching` lists what is
             replaced in libraries, in either case, while agents run.
         listens: whether it is served at its settings' `own_url`, so that its agents call it there. Otherwise an application
-            serves it, and its agents call it in this process: see `in_process`.
+            serves it, and its agents call `app` in this process: see `in_process`.
+        app: serves its router; `create_router` makes it.
     """
 
     settings: Settings
@@ -94,6 +97,7 @@ class Gateway:
     clock: SystemClock = field(default_factory=SystemClock)
     owns_process: bool = False
     listens: bool = False
+    app: ASGIApp | None = None
     _engine: "asyncio.Future[Engine] | None" = None
     _signing_key: "SigningKey | None" = field(default=None, repr=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -300,10 +304,14 @@ def _open_signing_key(data_dir: Path) -> "SigningKey":
 
 def _in_process(gateway: Gateway) -> tuple[str, "httpx.AsyncBaseTransport"]:
     """Return the URL and the transport by which agents reach a gateway that an application serves."""
-    from a2a_gateway.server.app import app_of  # not above: it imports this module
     from a2a_gateway.server.in_process import IN_PROCESS_URL, in_process_transport
 
-    return IN_PROCESS_URL, in_process_transport(app_of(gateway))
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if gateway.app is None:  # the router may be made after the gateway was entered, but no run begins without it
+            raise RuntimeError("a run without a router")
+        await gateway.app(scope, receive, send)
+
+    return IN_PROCESS_URL, in_process_transport(app)
 
 
 def _agent_key_use(settings: Settings) -> AgentKeyUse:

@@ -9,6 +9,7 @@ from typing import Final
 
 from fastapi import APIRouter, Depends
 
+from a2a_gateway.server.application import make_application
 from a2a_gateway.server.dependencies import provide
 from a2a_gateway.server.gateway import Gateway
 from a2a_gateway.server.route_class import GatewayRoute
@@ -17,8 +18,12 @@ _DOORS: Final = ("chat", "models", "profiles", "runs", "peers", "health")
 
 
 def create_router(gateway: Gateway) -> APIRouter:
-    """Return the router of a gateway, to be included in any FastAPI application that enters the gateway in its lifespan."""
+    """Make the router of a gateway, to be included in any FastAPI application that enters the gateway in its lifespan.
+
+    The gateway's own agents call it through the same router, in the process, unless it listens itself.
+    """
     router = APIRouter(route_class=GatewayRoute, dependencies=[Depends(provide(gateway))])
     for name in _DOORS:
         router.include_router(import_module(f"{__name__}.{name}").router)
+    gateway.app = make_application(router)
     return router
