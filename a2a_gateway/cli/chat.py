@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -184,7 +185,7 @@ def _signals_noticed() -> Iterator[None]:
     It looks for signals only when one interrupts its wait for a key. A signal that comes just before the wait would count only
     after the next one, or after Enter.
     """
-    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    previous = signal.signal(signal.SIGALRM, is_)  # which does nothing, and no Python that Ctrl-C could interrupt
     signal.setitimer(signal.ITIMER_REAL, _NOTICE_EVERY_S, _NOTICE_EVERY_S)
     try:
         yield
