@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ _TOOLS = [name for name in os.environ.get("TOOLS", "lookup").split(",") if name]
 def main(pid_file: str, behaviour: str = "serve") -> None:
     Path(pid_file).write_text(str(os.getpid()))
     if behaviour == "hang":
-        time.sleep(600)
+        signal.pause()
     if behaviour == "stay":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in sys.stdin:
@@ -31,7 +30,7 @@ def main(pid_file: str, behaviour: str = "serve") -> None:
             sys.exit("out of memory")
         if request["method"] == "tools/call" and behaviour == "stay":
             Path(pid_file).with_suffix(".called").touch()
-            time.sleep(600)
+            signal.pause()
         _send(id=request["id"], result=_result(request, "x" * 10**6 if behaviour == "flood" else ""))
         if request["method"] == "tools/call" and behaviour == "grow":
             _TOOLS.append("extra")
